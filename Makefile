@@ -1,0 +1,72 @@
+# patent-llama: `make help` lists the targets. Nothing is installed outside $(VENV).
+#
+# Clusters that bring their own torch and driver: `make setup PYTHON=/path/to/python` makes $(VENV) on top of that
+# interpreter's packages; `make … VENV=/path/to/environment` uses an environment as it is, once `make setup` has added
+# what it lacks. Neither replaces an installed torch (2.9 or newer).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.patent-llama-ready
+
+CONFIG ?=
+ARGS ?=
+GPUS ?=
+HOSTFILE ?=
+REAL ?=
+
+PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
+DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
+LAUNCH := $(if $(HOSTFILE),$(VENV)/bin/deepspeed --hostfile $(HOSTFILE) --no_local_rank --module,\
+	$(RUN) -m core.launch --processes '$(GPUS)' -m)
+
+.PHONY: help setup data pretrain check format test test-slow test-real constraints clean
+
+help: ## list the targets
+	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: CONFIG=file.yaml  ARGS=\"key.path=value …\"  GPUS=8  HOSTFILE=hosts  PYTHON=python3  VENV=.venv"
+	@echo "Example:   make pretrain CONFIG=configs/pretrain/llama-7b.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
+
+setup: $(READY) ## install the pinned packages into .venv
+
+$(READY): constraints.txt pyproject.toml
+	@PYTHON=$(PYTHON) VENV=$(VENV) bash setup.sh
+	@touch $(READY)
+
+data: $(READY) ## raw patents to a packed corpus
+	@$(RUN) -m data run --config $(DATA_CONFIG) $(ARGS)
+
+pretrain: $(READY) ## continued pretraining; makes the corpus first
+	@$(RUN) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
+	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
+
+check: $(READY) ## format, lint, types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+format: $(READY) ## format the code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+test: $(READY) ## the tests that take minutes
+	@$(RUN) -m pytest -m "not slow and not real"
+
+test-slow: $(READY) ## the tests that take longer
+	@$(RUN) -m pytest -m "slow and not real"
+
+test-real: $(READY) ## run against real files: REAL=dir
+	@test -n "$(REAL)" || { echo "error: say where the real files are: make test-real REAL=dir" >&2; exit 2; }
+	@REAL=$(abspath $(REAL)) $(RUN) -m pytest -m real
+
+constraints: ## resolve the newest allowed versions and pin them in constraints.txt
+	@PYTHON=$(PYTHON) bash setup.sh constraints
+
+clean: ## remove the environment's caches, runs and corpora stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

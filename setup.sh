@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Makes the environment that the Makefile works in, from the versions in constraints.txt.
+#
+#   bash setup.sh                  make $VENV (default .venv) with $PYTHON (default python3); `make setup` calls this
+#   bash setup.sh constraints      resolve the newest versions that pyproject.toml allows, with torch $TORCH, and write
+#                                  constraints.txt
+#
+# An environment that exists is completed, not replaced, and a torch that is there (2.9 or newer) stays as it is.
+set -euo pipefail
+PYTHON=${PYTHON:-python3} VENV=${VENV:-.venv} TORCH=${TORCH:-2.13.0}
+
+requirements() { # the packages that pyproject.toml asks for, one a line
+  "$1" - <<'PY'
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+print("\n".join(project["project"]["dependencies"] + project["dependency-groups"]["dev"]))
+PY
+}
+
+has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; }
+
+make_environment() { # $1: folder
+  "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "error: $PYTHON is older than Python 3.11; give another one: make setup PYTHON=python3.12" >&2; exit 2; }
+  local packages=()
+  if has_torch "$PYTHON"; then packages=(--system-site-packages); fi
+  "$PYTHON" -m venv ${packages[@]+"${packages[@]}"} "$1"
+}
+
+install() { # $1: interpreter, $2: constraints file or empty
+  local python=$1 constraints=$2 pins
+  pins=$(mktemp)
+  if has_torch "$python"; then
+    "$python" - <<'PY' > "$pins"
+import sys
+import torch
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
+    sys.exit(f"error: torch {torch.__version__} is installed there; 2.9 or newer is needed.")
+print(f"torch=={torch.__version__}")
+PY
+    echo "torch stays as it is: $(sed 's/.*==//' "$pins") (tested: $(sed -n 's/^torch==//p' constraints.txt))"
+    [ -z "$constraints" ] || grep -v '^torch==' "$constraints" >> "$pins"
+  else
+    if [ -n "$constraints" ]; then cat "$constraints"; else echo "torch==$TORCH"; fi > "$pins"
+    "$python" -m pip install -q --disable-pip-version-check -c "$pins" torch
+  fi
+  requirements "$python" | "$python" -m pip install -q --disable-pip-version-check -c "$pins" -r /dev/stdin
+  rm -f "$pins"
+}
+
+if [ "${1:-}" = constraints ]; then
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  make_environment "$scratch"
+  install "$scratch/bin/python" ""
+  {
+    echo "# Written by \`make constraints\`; tested together on $("$scratch/bin/python" -V). On a GPU, torch brings its CUDA packages."
+    "$scratch/bin/python" -m pip freeze --disable-pip-version-check --exclude setuptools --exclude pip |
+      sed -e 's/+cpu$//' -e 's/ @ .*//'
+  } > constraints.txt
+else
+  [ -x "$VENV/bin/python" ] || { echo "making $VENV"; make_environment "$VENV"; }
+  echo "installing the pinned packages (minutes the first time)"
+  install "$VENV/bin/python" constraints.txt
+  "$VENV/bin/python" -m pip check --disable-pip-version-check | grep -v '^No broken' || true
+fi
