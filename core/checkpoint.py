@@ -1,0 +1,236 @@
+"""Checkpoints that are complete or absent, and the export that transformers opens.
+
+    RUN/checkpoints/step-00000100/model/          Hugging Face folder: config, safetensors, tokenizer
+                                  state/          DeepSpeed's files: optimiser, fp32 masters
+                                  progress.json   samples and tokens consumed, who wrote it
+                                  manifest.json   hash of every file
+    RUN/checkpoints/latest                        name of the newest complete one
+
+All processes write into a hidden folder beside; the main process hashes it, renames it and only then moves
+`latest`.
+"""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import manifest
+from core.distributed import World
+from core.errors import UserError
+
+SHARD_BYTES = 5 * 10**9
+
+
+@dataclass
+class Progress:
+    """How far the run is: all that is needed, beside weights and optimiser, to go on exactly."""
+
+    step: int = 0
+    """Optimiser steps done, the skipped ones included."""
+    samples: int = 0
+    """Samples consumed: the position in the data order."""
+    tokens: int = 0
+    """Tokens trained on."""
+    skipped_steps: int = 0
+    """Steps whose gradients were not finite and were not applied."""
+
+
+def save(
+    engine: Any,
+    tokenizer: Any,
+    root: Path,
+    progress: Progress,
+    world: World,
+    *,
+    config: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint of this step, point `latest` at it, keep the newest `keep`; collective."""
+    name = f"step-{progress.step:08d}"
+    partial, target = root / f".{name}.partial", root / name
+    if world.is_main:
+        root.mkdir(parents=True, exist_ok=True)
+        for leftover in root.glob(".step-*"):
+            shutil.rmtree(leftover)
+        partial.mkdir()
+    world.barrier()
+    with _full_disk_named(partial):
+        engine.save_checkpoint(str(partial), tag="state", save_latest=False)
+        export(engine, tokenizer, partial / "model", world)
+        if world.is_main:
+            stage = engine.zero_optimization_stage()
+            written = {**asdict(progress), "world_size": world.size, "zero_stage": int(stage)}
+            manifest.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
+    world.barrier()
+    if world.is_main:
+        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=asdict(progress))
+        manifest.replace(partial, target)
+        manifest.write_text(root / "latest", name + "\n")
+        for old in sorted(root.glob("step-*"))[:-keep]:
+            shutil.rmtree(old)
+    world.barrier()
+    return target
+
+
+def newest(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are all there and unaltered, and what is wrong with newer ones.
+
+    UserError where there are checkpoints and none of them is sound: training must not start over by itself.
+    """
+    damaged: list[str] = []
+    candidates = sorted(root.glob("step-*"), reverse=True)
+    for folder in candidates:
+        try:
+            manifest.verify(folder)
+        except UserError as error:
+            damaged.append(str(error))
+        else:
+            return folder, damaged
+    if damaged:
+        listed = "\n".join(f"  {line}" for line in damaged)
+        raise UserError(
+            f"no checkpoint in {root} can be resumed from:\n{listed}\n"
+            f"Restore the files, or remove {root} to start again from the base model."
+        )
+    return None, []
+
+
+def load(engine: Any, folder: Path, world: World) -> Progress:
+    """Take weights, optimiser and progress from a checkpoint; collective."""
+    written = json.loads((folder / "progress.json").read_text("utf-8"))
+    stage, size = written.pop("zero_stage"), written.pop("world_size")
+    if stage != int(engine.zero_optimization_stage()):
+        now = int(engine.zero_optimization_stage())
+        raise UserError(
+            f"{folder} was written at deepspeed.zero_stage={stage}, this run has {now}. Set it back."
+        )
+    if size != world.size and stage > 0:
+        raise UserError(
+            f"{folder} was written by {size} processes, this run has {world.size}. Start {size}: GPUS={size}."
+        )
+    loaded, _ = engine.load_checkpoint(str(folder), tag="state", load_module_strict=True)
+    assert loaded is not None, f"DeepSpeed found nothing to load in {folder}"
+    return Progress(**written)
+
+
+def export(engine: Any, tokenizer: Any, folder: Path, world: World) -> None:
+    """Write the model as transformers does, shard by shard; collective, for at ZeRO 3 the weights are
+    gathered.
+
+    One weight at a time is whole in memory, and at most `SHARD_BYTES` of them wait to be written. A failure
+    to write is raised only after the last collective operation, so that no process waits for another in vain.
+    """
+    from safetensors.torch import save_file
+
+    model = engine.module
+    shards: list[list[str]] = [[]]
+    pending: dict[str, torch.Tensor] = {}
+    failure: Exception | None = None
+
+    def flush() -> None:
+        nonlocal failure
+        try:
+            if failure is None:
+                file = folder / f"shard-{len(shards)}.safetensors"
+                save_file(pending, file, metadata={"format": "pt"})
+                file.chmod(0o644)  # safetensors leaves it to its owner alone
+        except Exception as error:
+            failure = error
+        pending.clear()
+
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, weight in _weights(model):
+        if not world.is_main:
+            continue
+        if pending and _size(pending) + weight.nbytes > SHARD_BYTES:
+            flush()
+            shards.append([])
+        pending[name] = weight
+        shards[-1].append(name)
+    if world.is_main:
+        flush()
+        if failure is not None:
+            raise failure
+        _name_shards(folder, shards)
+        model.config.save_pretrained(folder)
+        if model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def publish(
+    engine: Any,
+    tokenizer: Any,
+    target: Path,
+    progress: Progress,
+    world: World,
+    *,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> None:
+    """Export the final model, with its manifest, as `target`, in place of an earlier one; collective."""
+    partial = target.with_name(f".{target.name}.partial")
+    if world.is_main:
+        shutil.rmtree(partial, ignore_errors=True)
+    world.barrier()
+    with _full_disk_named(partial):
+        export(engine, tokenizer, partial, world)
+    if world.is_main:
+        manifest.write(partial, step="train", config=config, inputs=inputs, counts=asdict(progress))
+        manifest.replace(partial, target)
+    world.barrier()
+
+
+def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value, on the CPU, of every weight that transformers stores; each tied weight once."""
+    import deepspeed
+
+    for name, parameter in model.named_parameters():
+        split = [parameter] if hasattr(parameter, "ds_id") else []
+        with deepspeed.zero.GatheredParameters(split):
+            yield name, parameter.detach().to("cpu", copy=True).contiguous()
+    stored = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in stored:
+            yield name, buffer.detach().to("cpu", copy=True).contiguous()
+
+
+def _name_shards(folder: Path, shards: list[list[str]]) -> None:
+    """Give the shard files transformers' names and write the index that it looks for."""
+    if len(shards) == 1:
+        (folder / "shard-1.safetensors").rename(folder / "model.safetensors")
+        return
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        (folder / f"shard-{number}.safetensors").rename(folder / file)
+        places |= dict.fromkeys(names, file)
+    total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    manifest.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=1) + "\n")
+
+
+def _size(tensors: Mapping[str, torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """torch and safetensors report a full disk in words of their own; say it as the system does."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        text = str(error)
+        if "No space left" in text or "PytorchStreamWriter" in text or shutil.disk_usage(folder).free < 2**20:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+        raise

@@ -1,0 +1,259 @@
+"""Configuration: pydantic schemas, YAML files that hold only differences, `key.path=value` on the command
+line.
+
+Defaults live in the schema; a YAML file holds what differs from them; overrides from the command line come
+last. A section of the schema may be given as the path of a YAML file that holds that section (`model:
+configs/model/tiny.yaml`). Every error is reported at once, before any work begins, with its key, where it was
+set, what is allowed and the nearest right key. `dump` writes the resolved configuration, which can be run
+again as it is.
+"""
+
+import argparse
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from core.errors import UserError
+
+Tree = dict[str, Any]
+Origins = dict[str, str]
+"""Dotted key to where it was set: `FILE:LINE`, or `command line`."""
+
+
+class Config(BaseModel):
+    """Base of every configuration section: frozen, unknown keys refused, a docstring under each field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
+    )
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load(schema: type[C], file: Path | None, overrides: Sequence[str] = ()) -> C:
+    """Read `file`, apply `key.path=value` overrides in their order, validate; UserError lists everything that
+    is wrong."""
+    origins: Origins = {}
+    tree = _read_yaml(file, "", origins) if file else {}
+    _open_sections(schema, tree, "", origins)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"`{override}` is not of the form key.path=value.")
+        found: Origins = {}
+        _assign(tree, key.split("."), _parse_value(key, value, found), origins)
+        origins |= dict.fromkeys(found, "command line")
+        _open_sections(schema, tree, "", origins)
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(schema, item, origins) for item in error.errors(include_url=False))
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise UserError(f"the configuration has {_count(len(lines), 'error')}:\n{listed}") from None
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    tree = config.model_dump(mode="json")
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The arguments of every command with a configuration: `--config FILE`, `--keys`, `key.path=value …`."""
+    parser.add_argument(
+        "--config", type=Path, default=default, metavar="FILE", help=f"YAML file (default: {default})"
+    )
+    parser.add_argument(
+        "--keys", action="store_true", help="print every key, its default and its meaning, and stop"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the file")
+
+
+def from_arguments(schema: type[C], arguments: argparse.Namespace) -> C | None:
+    """The configuration that the arguments ask for; None where they asked for the list of keys, which is
+    printed."""
+    if arguments.keys:
+        print("\n".join(_describe(schema, "")))
+        return None
+    return load(schema, arguments.config, arguments.overrides)
+
+
+# Reading
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads `1e-5` as the number it is (YAML 1.2), which PyYAML takes for a string."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that puts quotes around a text which `_Loader` would read as a number, as `1e-5`."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def _read_yaml(file: Path, prefix: str, origins: Origins) -> Tree:
+    """The mapping that a YAML file holds; notes each key's line and refuses a key that stands twice."""
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(
+            str(file), [str(path) for path in Path("configs").rglob("*.yaml")], 1
+        )
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"{file}: there is no such configuration file.{hint}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 (byte {error.start}).") from None
+    tree = _parse_yaml(text, str(file), prefix, origins)
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: expected `key: value` lines, found {type(tree).__name__}.")
+    return tree
+
+
+def _parse_yaml(text: str, name: str, prefix: str, origins: Origins) -> Any:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _build(loader, node, name, prefix, origins)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{name}{line}: not valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not, as 2024-02-30
+        raise UserError(f"{name}: not valid YAML: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{name}: not valid YAML: an alias stands inside what it names.") from None
+
+
+def _build(loader: yaml.SafeLoader, node: yaml.Node, name: str, key: str, origins: Origins) -> Any:
+    match node:
+        case yaml.MappingNode():
+            tree: Tree = {}
+            for key_node, value_node in node.value:
+                part = str(loader.construct_object(key_node))
+                where = f"{name}:{key_node.start_mark.line + 1}"
+                path = f"{key}.{part}" if key else part
+                if part in tree:
+                    raise UserError(f"{where}: `{path}` stands twice (first at {origins[path]}). Keep one.")
+                origins[path] = where
+                tree[part] = _build(loader, value_node, name, path, origins)
+            return tree
+        case yaml.SequenceNode():
+            items = []
+            for i, item in enumerate(node.value):
+                origins[f"{key}.{i}"] = f"{name}:{item.start_mark.line + 1}"
+                items.append(_build(loader, item, name, f"{key}.{i}", origins))
+            return items
+        case _:
+            return loader.construct_object(node)
+
+
+def _parse_value(key: str, value: str, origins: Origins) -> Any:
+    return _parse_yaml(value, f"the value of `{key}`", key, origins) if value else None
+
+
+def _assign(tree: Tree, path: list[str], value: Any, origins: Origins) -> None:
+    node = tree
+    for depth, part in enumerate(path[:-1]):
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise UserError(
+                f"`{'.'.join(path)}`: `{'.'.join(path[: depth + 1])}` is {child!r}, not a section."
+            )
+        node = child
+        origins.setdefault(".".join(path[: depth + 1]), "command line")
+    node[path[-1]] = value
+    origins[".".join(path)] = "command line"
+
+
+def _open_sections(schema: type[Config], tree: Tree, prefix: str, origins: Origins) -> None:
+    """Replace a path that stands where a section belongs by the content of that YAML file."""
+    for name, field in schema.model_fields.items():
+        section = _section(field.annotation)
+        if section is None or name not in tree:
+            continue
+        key = f"{prefix}{name}"
+        if isinstance(tree[name], str):
+            tree[name] = _read_yaml(Path(tree[name]), key, origins)
+        if isinstance(tree[name], dict):
+            _open_sections(section, tree[name], f"{key}.", origins)
+
+
+def _section(annotation: Any) -> type[Config] | None:
+    """The section's schema where a field is a section (or an optional one)."""
+    options = [kind for kind in (typing.get_args(annotation) or (annotation,)) if kind is not type(None)]
+    if len(options) == 1 and isinstance(options[0], type) and issubclass(options[0], Config):
+        return options[0]
+    return None
+
+
+# Explaining
+
+
+def _explain(schema: type[Config], item: ErrorDetails, origins: Origins) -> str:
+    key = ""
+    for i, part in enumerate(item["loc"], 1):
+        longer = f"{key}.{part}" if key else str(part)
+        # A union's location names the alternative too, which is no key.
+        if longer in origins or (item["type"] == "missing" and i == len(item["loc"])):
+            key = longer
+    where = f" ({origins[key]})" if key in origins else ""
+    match item["type"]:
+        case "extra_forbidden":
+            known = [name for name in _keys(schema, "") if not key.startswith(f"{name}.")]
+            near = difflib.get_close_matches(key, known, 1, 0.6) or [
+                name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
+            ]
+            hint = f"did you mean `{near[0]}`?" if near else "--keys lists all that there are."
+            return f"`{key}`{where}: there is no such key; {hint}"
+        case "missing":
+            return f"`{key}`: must be given."
+        case _:
+            message = item["msg"].removeprefix("Value error, ")
+            subject = f"`{key}` = {item['input']!r}{where}" if key else "the configuration"
+            return f"{subject}: {message[:1].lower()}{message[1:]}."
+
+
+def _keys(schema: type[Config], prefix: str) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}"
+        if section := _section(field.annotation):
+            yield from _keys(section, f"{prefix}{name}.")
+
+
+def _describe(schema: type[Config], prefix: str) -> Iterator[str]:
+    """`key = default`, then what it means, for every key."""
+    for name, field in schema.model_fields.items():
+        section = _section(field.annotation)
+        default = (
+            "" if section else " (required)" if field.is_required() else f" = {_plain(field.get_default())}"
+        )
+        yield f"{prefix}{name}{default}"
+        for line in (field.description or "").splitlines():
+            yield f"    {line}"
+        if section:
+            yield from _describe(section, f"{prefix}{name}.")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping | list | tuple | str) or value is None:
+        return yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]
+    return str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,89 @@
+"""The one place where DeepSpeed's own configuration keys are written.
+
+DeepSpeed gets the model and a torch optimiser; loss normalisation, accumulation, schedule and checkpoints'
+names stay in the training loop. A user's own DeepSpeed JSON is merged last, key by key.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.errors import UserError
+from core.schema import DeepSpeedConfig, Precision
+
+
+def settings(
+    config: DeepSpeedConfig, *, micro_batch_size: int, precision: Precision, max_gradient_norm: float | None
+) -> dict[str, Any]:
+    """DeepSpeed's configuration for this run.
+
+    `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
+    passes makes one optimiser step. At stage 0, clipping is done in `track_gradient_norm`, for DeepSpeed
+    reports no norm there.
+    """
+    clipping = max_gradient_norm if max_gradient_norm and config.zero_stage > 0 else 0.0
+    chosen: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": clipping,
+        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+    }
+    if precision == "bf16":
+        chosen["bf16"] = {"enabled": True, "check_grad_overflow": True}
+        chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
+    if config.json_file:
+        _merge(chosen, _read_json(Path(config.json_file)))
+    return chosen
+
+
+def keep_partitioned(chosen: dict[str, Any]) -> object | None:
+    """At stage 3, tell transformers to split weights while it loads them; hold the result until the engine
+    stands."""
+    if chosen["zero_optimization"]["stage"] < 3:
+        return None
+    from transformers.integrations import HfDeepSpeedConfig
+
+    kept: object = HfDeepSpeedConfig(chosen)
+    return kept
+
+
+def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen: dict[str, Any]) -> Any:
+    """The DeepSpeed engine around `model` and `optimizer`."""
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
+    return engine
+
+
+def trained(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
+    """The parameters that the optimiser changes."""
+    return (parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"deepspeed.json_file: {file}: there is no such file.") from None
+    except ValueError as error:
+        raise UserError(f"deepspeed.json_file: {file} is not JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"deepspeed.json_file: {file}: expected an object.")
+    return content
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

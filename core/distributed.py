@@ -1,0 +1,88 @@
+"""The processes of a run: who am I, on which device, and how do we talk.
+
+Launched by torchrun, SLURM's `srun torchrun` or the DeepSpeed launcher, the usual variables (RANK,
+WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) say so. Unlaunched, the run is one process, and the same
+code works.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of the run."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one process that writes logs and manifests."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        dist.barrier()
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The element-wise sum of `values` over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def broadcast(self, value: object) -> object:
+        """The main process's `value`, everywhere; any picklable object."""
+        box = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def setup(timeout_minutes: float) -> World:
+    """Join the run: set the variables where nobody launched us, take a device, start NCCL (GPU) or gloo
+    (CPU).
+
+    A rank that does not answer a collective operation within `timeout_minutes` ends the run.
+    """
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__ as available_kernels
+
+    if "RANK" not in os.environ:
+        os.environ.update(
+            RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=_free_port()
+        )
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+        available_kernels["deepspeed_shm_comm"] = False  # else a compiler runs at every user's first start
+    if not dist.is_initialized():
+        deepspeed.init_distributed(
+            dist_backend="nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(minutes=timeout_minutes),
+            auto_mpi_discovery=False,
+            verbose=False,
+        )
+    return World(dist.get_rank(), dist.get_world_size(), local_rank, device)
+
+
+def teardown() -> None:
+    """Leave the run."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])

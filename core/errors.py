@@ -1,0 +1,63 @@
+"""One way for a user's mistake to reach the user: a short message, exit code 2, no traceback.
+
+`UserError` carries a message that names the file, line or key, the value, and what to do about it. Everything
+else that escapes is a bug in this project and keeps its traceback.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """A mistake in the input, the configuration or the environment that the user can mend."""
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a room's `main`, turn what the user can mend into one message and exit code 2, and leave the
+    process.
+
+    An interrupt ends with 130. A full disk or a read-only folder is the user's to mend as well.
+    """
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        status = _report(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output left (`… | head`): not an error of the user's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        message = explain_os_error(error)
+        if message is None:
+            raise
+        status = _report(message)
+    sys.exit(status)
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """Say what a failed system call means for the user, or None where it is not the user's to mend."""
+    place = f"{error.filename}: " if error.filename else ""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return (
+                f"{place}the disk is full. Free some space and run the same command again; it goes on there."
+            )
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return (
+                f"{place}{error.strerror}. Choose a place that you may write to, or change its permissions."
+            )
+        case errno.ENOENT | errno.ENOTDIR | errno.EISDIR:
+            return f"{place}{error.strerror}."
+        case _:
+            return None
+
+
+def _report(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,166 @@
+"""What a run says: lines for people, numbers for programs, a bar on a terminal, a curve at the end.
+
+    RUN/metrics.jsonl    one JSON object a logged step
+    RUN/log.txt          what the terminal showed, with times
+    RUN/tensorboard/     the same numbers for TensorBoard
+    RUN/loss.png         training and validation loss
+
+After a resume, `metrics.jsonl` loses the lines of steps that will be done again.
+"""
+
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import manifest
+from core.errors import UserError
+from core.schema import LoggingConfig
+
+
+class Log:
+    """The main process's voice; on the others every method does nothing."""
+
+    def __init__(
+        self, folder: Path, config: LoggingConfig, resolved: Mapping[str, Any], *, active: bool
+    ) -> None:
+        """Open the files in `folder`; `resolved` is the configuration that Weights & Biases shows."""
+        self.folder = folder
+        self.active = active
+        self.every_steps = config.every_steps
+        self._bar: Any = None
+        self._board: Any = None
+        self._metrics: Any = None
+        self._wandb: Any = None
+        if not active:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._text = (folder / "log.txt").open("a", encoding="utf-8")
+        if config.tensorboard:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._board = SummaryWriter(folder / "tensorboard")
+        if config.wandb_project:
+            self._wandb = _open_wandb(config.wandb_project, folder, resolved)
+
+    def start(self, step: int, steps: int) -> None:
+        """Training begins after `step` of `steps`: drop what an interrupted run wrote beyond it, show the
+        bar."""
+        if not self.active:
+            return
+        kept = [line for line in read_metrics(self.folder) if line["step"] <= step]
+        manifest.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
+
+    def line(self, text: str) -> None:
+        """Say one line to the terminal and the log file."""
+        if not self.active:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        else:
+            print(text, flush=True)
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._text.flush()
+
+    def metrics(self, numbers: Mapping[str, float]) -> None:
+        """Record one step's numbers; `step` is one of them."""
+        if not self.active:
+            return
+        self._metrics.write(json.dumps(numbers) + "\n")
+        self._metrics.flush()
+        step = int(numbers["step"])
+        rest = {name: value for name, value in numbers.items() if name != "step"}
+        if self._board is not None:
+            for name, value in rest.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(rest, step=step)
+
+    def advance(self) -> None:
+        """One step is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self, text: str) -> None:
+        """Close everything, draw the curve, and say `text` as the last word."""
+        if not self.active:
+            return
+        if self._bar is not None:
+            self._bar.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+        draw_loss(read_metrics(self.folder), self.folder / "loss.png")
+        self._bar = None
+        self.line(text)
+        self._text.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl; a last line that a kill cut short is left out."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
+    """Plot training and validation loss over tokens as a PNG; nothing where there is nothing to plot."""
+    if not metrics:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(
+        [m["tokens"] for m in metrics], [m["loss"] for m in metrics], lw=1, color="#7a9cc6", label="training"
+    )
+    validated = [m for m in metrics if "validation_loss" in m]
+    if validated:
+        tokens, losses = [m["tokens"] for m in validated], [m["validation_loss"] for m in validated]
+        axes.plot(tokens, losses, "o-", ms=4, color="#c0392b", label="validation")
+        axes.annotate(
+            f"{losses[-1]:.3f}",
+            (tokens[-1], losses[-1]),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="right",
+        )
+    axes.set(xlabel="tokens trained", ylabel="loss (nats per token)", title=file.parent.name)
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(4, 4))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file)
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to this project's words: no bars while weights load, no note that there is only a
+    CPU."""
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator to CPU" not in record.getMessage())
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
+def _open_wandb(project: str, folder: Path, resolved: Mapping[str, Any]) -> Any:
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            "logging.wandb_project is set, but the package wandb is not installed (pip install wandb)."
+        ) from None
+    return wandb.init(project=project, dir=folder, name=folder.name, config=dict(resolved), resume="allow")

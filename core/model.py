@@ -1,0 +1,129 @@
+"""Base models and tokenizers, always from a folder that transformers opens.
+
+A run that starts from random weights writes them to a folder first (`create_base`) and loads that: loading is
+the same in every run, at every ZeRO stage, and the base stays for deltas and comparisons.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import manifest
+from core.errors import UserError
+from core.schema import ModelConfig, OptimizerConfig
+
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a folder (or hub id) that transformers opens; it must have an end token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: no tokenizer could be loaded from there: {_first_line(error)}") from None
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{path}: the tokenizer has no end-of-sequence token, which every document must end with."
+        )
+    return tokenizer
+
+
+def create_base(config: ModelConfig, tokenizer: Any, folder: Path) -> bool:
+    """Write a model with random weights, and the tokenizer, to `folder`; False where it stands there already.
+
+    The vocabulary is the tokenizer's, rounded up to a multiple of 64, unless the architecture gives
+    `vocab_size`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    assert config.architecture is not None
+    settings = {"architecture": config.architecture, "seed": config.seed, "tokenizer_size": len(tokenizer)}
+    advice = "Choose another run_dir, or remove that folder to start from new random weights."
+    if manifest.up_to_date(folder, config=settings, inputs={}, advice=advice):
+        return False
+    keys = {"vocab_size": -(-len(tokenizer) // 64) * 64} | config.architecture
+    keys |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    try:
+        architecture = AutoConfig.for_model(**keys)
+        torch.manual_seed(config.seed)
+        model = AutoModelForCausalLM.from_config(architecture)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"model.architecture: transformers cannot build it: {_first_line(error)}") from None
+    with manifest.build(folder, step="base", config=settings, inputs={}) as built:
+        model.save_pretrained(built.path)
+        tokenizer.save_pretrained(built.path)
+        built.counts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    return True
+
+
+def check_vocabulary(path: str, tokenizer: Any) -> None:
+    """UserError where the tokenizer has ids that the model's embedding has no row for."""
+    from transformers import AutoConfig
+
+    try:
+        rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no model configuration could be read there: {_first_line(error)}") from None
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise UserError(
+            f"the tokenizer has ids up to {largest}, the embedding of {path} has {rows} rows."
+            " Use the model's own tokenizer, or extend the model's vocabulary first."
+        )
+
+
+def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
+    """The model in `path`, in `dtype`, on this process's default device; UserError where transformers cannot
+    open it."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: the model cannot be loaded: {_first_line(error)}") from None
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: the weights are damaged or do not fit the model: {_first_line(error)}"
+        ) from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} weights are missing, as {missing[0]}: this is not a whole model."
+        )
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.config.use_cache = False
+    return model
+
+
+def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices; fused where all weights are on a GPU."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    dimensions = {
+        id(parameter): len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in parameters
+    }
+    groups = [
+        {"params": [p for p in parameters if dimensions[id(p)] >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if dimensions[id(p)] < 2], "weight_decay": 0.0},
+    ]
+    fused = torch.cuda.is_available() and all(parameter.is_floating_point() for parameter in parameters)
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=fused
+    )
+
+
+def weight_files(path: str) -> dict[str, str]:
+    """The weights of a model folder and their hashes; empty for a hub id."""
+    folder = Path(path)
+    return manifest.hash_files(sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,121 @@
+"""What every stage does with its run folder: may this configuration go on there, where does it stand, what
+came out."""
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar, cast
+
+from core import checkpoint
+from core.config import Config, load
+from core.distributed import World
+from core.errors import UserError
+from core.log import Log, read_metrics
+
+T = TypeVar("T")
+
+
+def claim(run: Path) -> IO[str]:
+    """Keep other runs out of the folder for as long as the returned file is open; UserError where one is at
+    work there.
+
+    The main process calls it. A file system without locks is let through.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = (run / ".lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise UserError(
+            f"{run}: another run is at work there ({lock.read().strip()})."
+            " Wait for it, end it, or choose another run_dir."
+        ) from None
+    except OSError:
+        return lock
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.flush()
+    return lock
+
+
+def check_resume(mode: Literal["auto", "never"], run: Path) -> None:
+    """UserError where the run folder has checkpoints and the user does not want to go on from them."""
+    if mode == "never" and any((run / "checkpoints").glob("step-*")):
+        raise UserError(
+            f"{run} has checkpoints and resume=never. Choose another run_dir, or set resume=auto."
+        )
+
+
+def check_unchanged(config: Config, run: Path, fixed: Sequence[str]) -> list[str]:
+    """What differs from the configuration that the run began with; UserError where one of the `fixed` keys
+    does."""
+    if not (run / "config.yaml").exists() or not any((run / "checkpoints").glob("step-*")):
+        return []
+    old = _flat(load(type(config), run / "config.yaml").model_dump(mode="json"))
+    new = _flat(config.model_dump(mode="json"))
+    keys = [key for key in new | old if old.get(key) != new.get(key)]
+    lines = {key: f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys}
+    refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
+    if refused:
+        listed = "\n".join(f"  {line}" for line in refused)
+        raise UserError(
+            f"{run} holds a run with another model or other data:\n{listed}\nChoose another run_dir."
+        )
+    return list(lines.values())
+
+
+def resume(run: Path, engine: Any, world: World, log: Log, changed: Sequence[str]) -> checkpoint.Progress:
+    """Where the run stands: the beginning, or its newest sound checkpoint, which is loaded into the engine;
+    collective."""
+    folder, damaged = on_main(world, lambda: checkpoint.newest(run / "checkpoints"))
+    for problem in damaged:
+        log.line(f"not used: {problem}")
+    if folder is None:
+        return checkpoint.Progress()
+    progress = checkpoint.load(engine, folder, world)
+    log.line(f"resumed from {folder}")
+    for line in changed:
+        log.line(f"changed since the run began: {line}")
+    return progress
+
+
+def summary(run: Path) -> str:
+    """Where the results are and how the validation loss went."""
+    rows = [("model", run / "model"), ("loss curve", run / "loss.png"), ("metrics", run / "metrics.jsonl")]
+    lines = ["done:", *(f"  {name:<12}{path}" for name, path in rows)]
+    validated = [line for line in read_metrics(run) if "validation_loss" in line]
+    if validated:
+        first, last = validated[0], validated[-1]
+        text = f"  validation  loss {first['validation_loss']:.3f} at step {first['step']}"
+        text += f", {last['validation_loss']:.3f} at step {last['step']}"
+        bits = last.get("validation_bits_per_byte")
+        lines.append(f"{text} ({bits:.3f} bits per byte)" if bits else text)
+    return "\n".join(lines)
+
+
+def on_main(world: World, call: Callable[[], T]) -> T:
+    """What `call` returns on the main process, everywhere; its UserError is raised everywhere too;
+    collective."""
+    outcome: object = None
+    if world.is_main:
+        try:
+            outcome = call()
+        except UserError as error:
+            outcome = error
+    outcome = world.broadcast(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return cast(T, outcome)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
+    return flat

@@ -1,0 +1,141 @@
+"""What can be configured about a model and its training; every stage puts its own configuration together from
+these.
+
+No torch here: `--help`, `--keys` and the check of a configuration are quick.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from core.config import Config
+from core.errors import UserError
+
+Precision = Literal["bf16", "fp32"]
+
+
+class ModelConfig(Config):
+    """The model that training starts from: a folder (or hub id), or an architecture with random weights."""
+
+    path: str | None = None
+    """A folder that transformers wrote (safetensors or .bin, one file or shards), or a hub id."""
+    architecture: dict[str, Any] | None = None
+    """Keys of a transformers configuration, `model_type` among them, for random weights."""
+    seed: int = 0
+    """Seed of the random weights."""
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
+    """transformers' attention implementation."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: about a third more work for far less memory."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.path is None) == (self.architecture is None):
+            raise ValueError("give either `path` or `architecture`, not both and not neither")
+        if self.architecture is not None and "model_type" not in self.architecture:
+            raise ValueError("`architecture` needs `model_type`, as llama")
+        return self
+
+
+class OptimizerConfig(Config):
+    """AdamW (arXiv:1711.05101)."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate; 1e-5 to 3e-5 for continued pretraining of a 7B model."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of the moving averages of gradient and squared gradient."""
+    epsilon: float = Field(1e-8, gt=0)
+    """Added to the denominator."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Decoupled; on matrices only, not on norms and biases."""
+
+
+class TrainingConfig(Config):
+    """Batches, length of the run, and when to look and to save."""
+
+    global_batch_size: int = Field(8, ge=1)
+    """Samples of one optimiser step, over all processes."""
+    micro_batch_size: int = Field(1, ge=1)
+    """Samples of one forward and backward pass on one process; what memory allows."""
+    epochs: float | None = Field(1.0, gt=0)
+    """Passes over the data; not used where `steps` is given."""
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps."""
+    seed: int = 0
+    """Seed of the data order and of dropout."""
+    max_gradient_norm: float | None = Field(1.0, gt=0)
+    """Gradients are scaled down to this 2-norm; null for no limit."""
+    validate_every_steps: int | None = Field(500, ge=1)
+    """Validation loss every so many steps, and before the first and after the last; null for never."""
+    save_every_steps: int | None = Field(500, ge=1)
+    """A checkpoint every so many steps, and after the last; null for the last only."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of the newest checkpoints stay on the disk."""
+    max_skipped_steps: int = Field(10, ge=0)
+    """The run ends when gradients were not finite in more than so many steps in a row."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 weights with fp32 masters on a GPU, fp32 on a CPU."""
+    timeout_minutes: float = Field(30, gt=0)
+    """A process that does not answer the others for so long ends the run."""
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Self:
+        if self.steps is None and self.epochs is None:
+            raise ValueError("give `epochs` or `steps`")
+        return self
+
+    def total_samples(self, dataset_size: int) -> int:
+        """Samples of the whole run; the last step may be smaller than the others."""
+        if self.steps is not None:
+            return self.steps * self.global_batch_size
+        assert self.epochs is not None
+        return max(1, round(self.epochs * dataset_size))
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro-batches of one step on one process; UserError where the step cannot be shared out evenly."""
+        share = self.micro_batch_size * world_size
+        if self.global_batch_size % share:
+            raise UserError(
+                f"training.global_batch_size={self.global_batch_size} is not a multiple of"
+                f" training.micro_batch_size={self.micro_batch_size} x {world_size} processes. Change one."
+            )
+        return self.global_batch_size // share
+
+
+class ScheduleConfig(Config):
+    """Warm-up, then decay. Rates are shares of `optimizer.learning_rate`."""
+
+    kind: Literal["cosine", "linear", "constant", "warmup-stable-decay"] = "cosine"
+    """How the rate falls after the warm-up; `warmup-stable-decay` (arXiv:2404.06395) holds it, then falls
+    linearly."""
+    warmup_share: float = Field(0.02, ge=0, le=1)
+    """Share of all steps over which the rate rises linearly from near zero."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """The same in steps; where given, `warmup_share` is not used."""
+    decay_share: float = Field(0.2, ge=0, le=1)
+    """Share of all steps over which `warmup-stable-decay` falls, at the end."""
+    final_share: float = Field(0.1, ge=0, le=1)
+    """What is left of the peak at the last step."""
+
+
+class DeepSpeedConfig(Config):
+    """How the model and its training state are spread over the processes (ZeRO, arXiv:1910.02054)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """0: every process holds everything; 1: optimiser states are split; 2: gradients too; 3: weights too."""
+    gradient_dtype: Precision = "fp32"
+    """In what bf16 training accumulates gradients. fp32 is exact over many micro-batches and costs 2 bytes
+    more a parameter; bf16 is what fits a 7B model on one 141 GB card."""
+    json_file: str | None = None
+    """A DeepSpeed JSON file; merged over the settings that are written here."""
+
+
+class LoggingConfig(Config):
+    """Where numbers go besides `metrics.jsonl`."""
+
+    every_steps: int = 10
+    """A line of numbers every so many steps."""
+    tensorboard: bool = True
+    """Write TensorBoard event files too."""
+    wandb_project: str | None = None
+    """Weights & Biases project to report to; needs the package `wandb`."""
