@@ -1,0 +1,116 @@
+"""Make a corpus out of raw patents.
+
+python -m data run --config configs/data/tiny.yaml             every step, from raw files to the packed corpus
+python -m data run --config configs/data/tiny.yaml 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
+python -m data run --keys                                      every key of the configuration
+python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
+python -m data synthesize --inventions 1000 --output corpora/made-up
+python -m data show corpora/tiny                               what a finished corpus holds, step by step
+"""
+
+import argparse
+from pathlib import Path
+
+from core import manifest
+from core.config import add_arguments, from_arguments
+from core.errors import UserError, run_command
+
+
+def main() -> None:
+    """The command line; each command is a function below."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("run", help="every step, from raw files to the packed corpus")
+    add_arguments(command, default="configs/data/tiny.yaml")
+    command.add_argument("--force", action="store_true", help="do every step again, over what is there")
+    command.set_defaults(call=run)
+
+    command = commands.add_parser("tokenizer", help="train a SentencePiece tokenizer on raw patents")
+    command.add_argument("sources", nargs="+", metavar="FILE_OR_FOLDER")
+    command.add_argument("--vocabulary-size", type=int, required=True, metavar="N")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(call=train_tokenizer)
+
+    command = commands.add_parser(
+        "synthesize", help="write made-up bilingual patents with their ground truth"
+    )
+    command.add_argument("--inventions", type=int, default=1000, metavar="N")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(call=write_synthetic)
+
+    command = commands.add_parser("show", help="what a finished corpus holds, step by step")
+    command.add_argument("corpus", type=Path, metavar="DIR")
+    command.set_defaults(call=show)
+
+    arguments, rest = parser.parse_known_args()
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    run_command(lambda: arguments.call(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Every step of the pipeline."""
+    from data import pipeline
+
+    config = from_arguments(pipeline.DataConfig, arguments)
+    if config is not None:
+        pipeline.run(config, force=arguments.force)
+
+
+def train_tokenizer(arguments: argparse.Namespace) -> None:
+    """A tokenizer folder from raw patents, without the rest of the pipeline."""
+    import tempfile
+
+    from core.config import load
+    from data.ingest import Source, ingest, list_files, read_records
+    from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+
+    config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
+    sources = [Source(path=path) for path in arguments.sources]
+    settings = {"tokenizer": config.model_dump(mode="json")}
+    inputs = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
+    with (
+        manifest.build(arguments.output, step="tokenizer", config=settings, inputs=inputs) as built,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        ingest(sources, Path(scratch), workers=1)
+        tokenizer = prepare_tokenizer(config, record_texts(read_records(Path(scratch))), built.path)
+        built.counts["vocabulary"] = len(tokenizer)
+    print(f"{len(tokenizer):,} tokens: {arguments.output}")
+
+
+def write_synthetic(arguments: argparse.Namespace) -> None:
+    """A folder of made-up patents."""
+    from data.synthesize import synthesize
+
+    if arguments.inventions < 1:
+        raise UserError(f"--inventions {arguments.inventions}: must be 1 or more.")
+    settings = {"inventions": arguments.inventions, "seed": arguments.seed}
+    with manifest.build(arguments.output, step="synthetic", config=settings, inputs={}) as built:
+        built.counts = synthesize(built.path, arguments.inventions, arguments.seed)
+    print(f"{arguments.inventions:,} inventions: {arguments.output}")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """The counts of every step of a corpus."""
+    from data import pipeline
+
+    folders = [arguments.corpus / step for step in pipeline.STEPS if (arguments.corpus / step).is_dir()]
+    if not folders:
+        raise UserError(f"{arguments.corpus}: there is no corpus; `python -m data run` makes one.")
+    for folder in folders:
+        print(
+            "\n".join(
+                [
+                    f"{folder.name:<10}{folder}",
+                    *pipeline.describe(folder.name, manifest.read(folder)["counts"]),
+                ]
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

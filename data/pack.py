@@ -1,0 +1,99 @@
+"""Clean records to token ids: documents laid out, split by invention, tokenised, written as indexed datasets.
+
+    clean/shard-*.parquet ──layout──▶ text ──split──▶ train | validation ──tokenise──▶ NAME.bin, NAME.idx
+
+Every document is `<bos> text <eos>` (`<eos> text <eos>` where the tokenizer has no beginning token). All
+texts of one invention, in every language, stand on the same side of the split. Beside each split,
+`NAME.bytes.npy` holds the UTF-8 bytes of each document's text (int64), for bits per byte.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from core.config import Config
+from core.errors import UserError
+from data.clean import nested
+from data.indexed import Writer
+from data.record import Record, invention
+
+BATCH = 256
+SPLITS = ("train", "validation")
+Part = Literal["title", "abstract", "claims", "description"]
+
+
+class PackConfig(Config):
+    """How a record becomes a document, and which inventions are held out."""
+
+    parts: tuple[Part, ...] = ("title", "abstract", "claims", "description")
+    """The parts of a document, in order, with an empty line between them."""
+    validation_share: float = Field(0.01, ge=0, lt=1)
+    """Share of the inventions that is held out from training."""
+    seed: int = Field(0, ge=0)
+    """Seed of the split."""
+
+
+def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: Path) -> dict[str, Any]:
+    """Write `train` and `validation` into `folder`; returns the counts for the manifest."""
+    vocabulary_size = max(tokenizer.get_vocab().values()) + 1
+    start = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
+    end = [tokenizer.eos_token_id]
+    counts = {split: Counter[str]() for split in SPLITS}
+    by_language: dict[str, Counter[tuple[str, str]]] = {"documents": Counter(), "tokens": Counter()}
+    sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
+    with (
+        Writer(folder / "train", vocabulary_size) as train,
+        Writer(folder / "validation", vocabulary_size) as held_out,
+    ):
+        writers = {"train": train, "validation": held_out}
+        for batch in batches(records, BATCH):
+            texts = [layout(record, config.parts) for record in batch]
+            encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            for record, text, ids in zip(batch, texts, encoded["input_ids"], strict=True):
+                split = split_of(record, config)
+                key = (record["office"] or "unknown", record["language"] or "unknown")
+                writers[split].add(start + ids + end)
+                sizes[split].append(len(text.encode()))
+                counts[split].update(
+                    documents=1, tokens=len(ids) + 2, characters=len(text), bytes=sizes[split][-1]
+                )
+                by_language["documents"][key] += 1
+                by_language["tokens"][key] += len(ids) + 2
+    for split in SPLITS:
+        np.save(folder / f"{split}.bytes.npy", np.array(sizes[split], np.int64))
+    if not counts["train"]["documents"]:
+        raise UserError("no document is left to train on: see what ingest rejected and clean dropped, above.")
+    return {
+        **{split: dict(counts[split]) for split in SPLITS},
+        **{k: nested(v) for k, v in by_language.items()},
+    }
+
+
+def layout(record: Record, parts: Iterable[Part]) -> str:
+    """The text of a document: its parts, claims numbered from 1, an empty line between parts."""
+    texts = []
+    for part in parts:
+        if part == "claims":
+            texts.append("\n".join(f"{i}. {claim}" for i, claim in enumerate(record["claims"] or (), 1)))
+        else:
+            texts.append(record[part] or "")
+    return "\n\n".join(text for text in texts if text)
+
+
+def split_of(record: Record, config: PackConfig) -> str:
+    """`train` or `validation`: a pure function of the seed and the invention."""
+    digest = hashlib.blake2b(f"{config.seed}:{invention(record)}".encode(), digest_size=8).digest()
+    return "validation" if int.from_bytes(digest, "big") < config.validation_share * 2**64 else "train"
+
+
+def batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """The records in lists of `size`; the last may be shorter."""
+    iterator = iter(records)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,62 @@
+"""The Patent record: what every reader yields and every later step of the corpus takes.
+
+One record is one invention in one language. An invention that is published in several languages is several
+records with one `application_id`. A field that the source does not give is None, never an empty string.
+"""
+
+from typing import TypedDict
+
+import pyarrow as pa
+
+
+class Record(TypedDict):
+    """One invention in one language. Text is plain: no markup, `\\n` between paragraphs."""
+
+    id: str
+    """Publication number with office and kind code, as `US-8930553-B2`; unique together with `language`."""
+    office: str | None
+    """WIPO ST.3 code of the office, as `US`, `EP`, `CN`."""
+    kind: str | None
+    """WIPO ST.16 kind code, as `B2`."""
+    language: str | None
+    """ISO 639-1 code of the text, as `en`, `zh`."""
+    date: str | None
+    """Publication date, ISO 8601, as `2015-01-06`."""
+    application_id: str | None
+    """Application number with its office, as `US-13648029`."""
+    family_id: str | None
+    """The patent family's number, where the source gives one."""
+    title: str | None
+    abstract: str | None
+    claims: list[str] | None
+    """One text a claim, in order, without its number."""
+    description: str | None
+    ipc: list[str] | None
+    """IPC (or IPCR) symbols, main one first, as `G06F 15/16`."""
+    source: str
+    """Where it was read: the file and, in a file of many documents, `#` and the document's offset (bytes, or
+    line)."""
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        *(
+            pa.field(name, pa.string())
+            for name in ("office", "kind", "language", "date", "application_id", "family_id")
+        ),
+        pa.field("title", pa.string()),
+        pa.field("abstract", pa.string()),
+        pa.field("claims", pa.list_(pa.string())),
+        pa.field("description", pa.string()),
+        pa.field("ipc", pa.list_(pa.string())),
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)
+"""The same as an Arrow schema: what a Parquet file of records holds."""
+
+
+def invention(record: Record) -> str:
+    """The key under which all texts of one invention stand together: its family, else its application, else
+    itself."""
+    return record["family_id"] or record["application_id"] or record["id"]

@@ -1,0 +1,123 @@
+"""The corpus's tokenizer: the base model's, a SentencePiece model, or one trained here.
+
+Whatever it comes from, it ends as a folder that `AutoTokenizer.from_pretrained` opens, so that packing,
+training and serving use the same one.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from core.config import Config
+from core.errors import UserError
+from data.record import Record
+
+PARTS = ("title", "abstract", "description")
+
+
+class TokenizerConfig(Config):
+    """Which tokenizer: an existing one, or a new one trained on the corpus."""
+
+    path: str | None = None
+    """A folder or hub id that transformers opens (the base model's), or a SentencePiece file `….model`."""
+    vocabulary_size: int | None = Field(None, ge=300)
+    """Train a SentencePiece BPE model with byte fallback and so many pieces on the corpus instead."""
+    training_characters: int = Field(50_000_000, ge=1000)
+    """How much text, from the start of the corpus, the training sees."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.path is None) == (self.vocabulary_size is None):
+            raise ValueError("give either `path` or `vocabulary_size`, not both and not neither")
+        return self
+
+
+def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Path) -> Any:
+    """Write the tokenizer that `config` asks for to `folder` and return it; `texts` is read only to train
+    one."""
+    from core.model import load_tokenizer
+
+    if config.path is None:
+        train_sentencepiece(config, texts, folder / "tokenizer.model")
+        _describe_sentencepiece(folder)
+        tokenizer = load_tokenizer(str(folder))
+    elif config.path.endswith(".model"):
+        if not Path(config.path).is_file():
+            raise UserError(f"tokenizer.path: {config.path}: there is no such file.")
+        shutil.copyfile(config.path, folder / "tokenizer.model")
+        _describe_sentencepiece(folder)
+        tokenizer = load_tokenizer(str(folder))
+    else:
+        tokenizer = load_tokenizer(config.path)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Path) -> None:
+    """Train a BPE model with byte fallback in LLaMA's manner: digits apart, white space kept, no
+    normalisation."""
+    import sentencepiece
+
+    def lines() -> Iterator[str]:
+        left = config.training_characters
+        for text in texts:
+            for line in text.splitlines():
+                if left <= 0:
+                    return
+                left -= len(line)
+                yield line[:4000]
+
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines(),
+            model_prefix=str(file.with_suffix("")),
+            vocab_size=config.vocabulary_size,
+            model_type="bpe",
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.9995,
+            max_sentence_length=20_000,
+            pad_id=3,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"the corpus cannot give a tokenizer of {config.vocabulary_size} pieces: {error}."
+            " Lower tokenizer.vocabulary_size or add text."
+        ) from None
+    file.with_suffix(".vocab").unlink()
+
+
+def record_texts(records: Iterator[Record]) -> Iterator[str]:
+    """Every text of every record, for training a tokenizer."""
+    for record in records:
+        yield from (text for part in PARTS if (text := record[part]))  # type: ignore[literal-required]
+        yield from record["claims"] or ()
+
+
+def _describe_sentencepiece(folder: Path) -> None:
+    """Make a lone `tokenizer.model` a LLaMA tokenizer folder."""
+    import sentencepiece
+
+    file = folder / "tokenizer.model"
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    except (RuntimeError, OSError):
+        raise UserError(f"{file.name}: not a SentencePiece model, or a damaged one.") from None
+    tokens = {"bos_token": model.bos_id(), "eos_token": model.eos_id(), "unk_token": model.unk_id()}
+    tokens |= {"pad_token": model.pad_id()}
+    named = {name: model.id_to_piece(i) for name, i in tokens.items() if i >= 0}
+    settings = {
+        "tokenizer_class": "LlamaTokenizer",
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "legacy": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | named, indent=1) + "\n", "utf-8")
