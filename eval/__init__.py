@@ -1,0 +1,1 @@
+"""Tasks, generation, scores with intervals, comparisons. `eval` imports `core` and `data`."""

@@ -1,0 +1,1 @@
+"""Continued pretraining on packed shards. `pretrain` imports `core` and `data`."""

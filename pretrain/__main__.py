@@ -1,0 +1,223 @@
+"""Continued pretraining: a packed corpus and a base model in, a model that transformers opens out.
+
+python -m pretrain --config configs/pretrain/tiny.yaml --prepare     make the corpus and the base, in one
+process python -m pretrain --config configs/pretrain/tiny.yaml               train on one process (CPU or one
+GPU) torchrun --nproc-per-node=8 -m pretrain --config …                   train on eight python -m pretrain
+--config … optimizer.learning_rate=1e-5           override any key; --keys lists them
+
+RUN/model/          the result; RUN/checkpoints/ what a rerun of the same command goes on from
+RUN/loss.png, RUN/metrics.jsonl, RUN/log.txt, RUN/config.yaml
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from core import manifest
+from core.config import Config, add_arguments, dump, from_arguments
+from core.errors import UserError, run_command
+from core.schema import (
+    DeepSpeedConfig,
+    LoggingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from data.pipeline import Corpus, DataConfig, find_corpus
+
+
+class PretrainConfig(Config):
+    """One pretraining run."""
+
+    run_dir: str
+    """Where everything of this run goes."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
+    model: ModelConfig
+    data: DataConfig
+    sequence_length: int = Field(4096, ge=2)
+    """Tokens of one block."""
+    packing: Literal["best-fit", "concat"] = "best-fit"
+    """How documents share blocks; see data/blocks.py."""
+    validation_tokens: int | None = Field(1_000_000, ge=1)
+    """About how many held-out tokens a validation uses, whole documents; null for all."""
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+FIXED = (
+    "model",
+    "data",
+    "sequence_length",
+    "packing",
+    "training.seed",
+    "training.global_batch_size",
+    "training.precision",
+)
+"""What a run that goes on may not change: the model, and which samples come when."""
+
+
+def main() -> int | None:
+    """Read the configuration, then prepare or train."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, default="configs/pretrain/tiny.yaml")
+    parser.add_argument("--prepare", action="store_true", help="make the corpus and the base model, and stop")
+    parser.add_argument(
+        "--force", action="store_true", help="with --prepare: make a corpus again that differs"
+    )
+    arguments = parser.parse_intermixed_args()
+    config = from_arguments(PretrainConfig, arguments)
+    if config is None:
+        return None
+    if arguments.prepare:
+        prepare(config, force=arguments.force)
+        return None
+    return train(config)
+
+
+def prepare(config: PretrainConfig, *, force: bool) -> None:
+    """All that one process does before the launch: corpus, tokenizer, base model, and the checks that need
+    them."""
+    from core.log import quiet_libraries
+    from core.model import check_vocabulary, create_base, load_tokenizer
+    from core.run import check_resume, check_unchanged
+    from data.pipeline import run
+
+    quiet_libraries()
+    check_unchanged(config, Path(config.run_dir), FIXED)
+    check_resume(config.resume, Path(config.run_dir))
+    corpus = run(config.data, force=force)
+    tokenizer = load_tokenizer(str(corpus.tokenizer))
+    if config.model.architecture is not None:
+        made = create_base(config.model, tokenizer, Path(base_path(config)))
+        print(f"base      {'done' if made else 'up to date'}: {base_path(config)} (random weights)")
+    check_vocabulary(base_path(config), tokenizer)
+
+
+def train(config: PretrainConfig) -> int:
+    """Load, build, fit, save."""
+    import torch
+
+    from core import checkpoint, deepspeed, distributed
+    from core.log import Log, quiet_libraries
+    from core.loop import fit
+    from core.model import check_vocabulary, load_model, load_tokenizer, make_optimizer, weight_files
+    from core.run import check_resume, check_unchanged, claim, resume, summary
+
+    quiet_libraries()
+    run = Path(config.run_dir)
+    corpus = _require_prepared(config)
+    check_resume(config.resume, run)
+    changed = check_unchanged(config, run, FIXED)
+    tokenizer = load_tokenizer(str(corpus.tokenizer))
+    check_vocabulary(base_path(config), tokenizer)
+    precision = config.training.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    chosen = deepspeed.settings(
+        config.deepspeed,
+        micro_batch_size=config.training.micro_batch_size,
+        precision=precision,
+        max_gradient_norm=config.training.max_gradient_norm,
+    )
+    world = distributed.setup(config.training.timeout_minutes)
+    resolved = config.model_dump(mode="json")
+    lock = claim(run) if world.is_main else None
+    log = Log(run, config.logging, resolved, active=world.is_main)
+    if world.is_main:
+        manifest.write_text(run / "config.yaml", dump(config))
+    data, validation = load_data(config, corpus, tokenizer, log)
+
+    partitioned = deepspeed.keep_partitioned(chosen)
+    model = load_model(
+        base_path(config), config.model, torch.bfloat16 if precision == "bf16" else torch.float32
+    )
+    engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
+    del partitioned
+    progress = resume(run, engine, world, log, changed)
+    before = progress.step
+
+    def save(now: checkpoint.Progress) -> None:
+        keep = config.training.keep_checkpoints
+        folder = checkpoint.save(
+            engine, tokenizer, run / "checkpoints", now, world, config=resolved, keep=keep
+        )
+        log.line(f"saved {folder}")
+
+    finished = fit(
+        engine, data, validation, progress,
+        training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
+        world=world, log=log, save=save,
+    )  # fmt: skip
+    if finished and (progress.step > before or not (run / "model").exists()):
+        inputs = (
+            manifest.outputs_of(corpus.folder / "pack") | weight_files(base_path(config))
+            if world.is_main
+            else {}
+        )
+        checkpoint.publish(engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs)
+    elif finished:
+        log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
+    log.close(
+        summary(run)
+        if finished
+        else f"stopped by a signal; the same command goes on from step {progress.step}."
+    )
+    distributed.teardown()
+    if lock is not None:
+        lock.close()
+    return 0 if finished else 143
+
+
+def base_path(config: PretrainConfig) -> str:
+    """Where the model that training starts from is: the given one, or the random one of this run."""
+    return config.model.path or str(Path(config.run_dir) / "base")
+
+
+def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) -> tuple[Any, Any]:
+    """Training blocks, and held-out blocks (None where no invention is held out)."""
+    import numpy as np
+
+    from core.loop import Validation
+    from data.blocks import Blocks, choose_documents
+    from data.indexed import Documents
+
+    def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
+        length, padding = config.sequence_length, tokenizer.eos_token_id
+        blocks = Blocks(documents, length, packing=config.packing, padding_id=padding, chosen=chosen)
+        log.line(
+            f"{split}: {len(blocks.chosen):,} documents, {blocks.trained_tokens:,} tokens,"
+            f" {len(blocks):,} blocks of {length:,} ({blocks.fill:.1%} full)"
+        )
+        return blocks
+
+    data = plan("train", Documents(corpus.split("train")), None)
+    held_out = Documents(corpus.split("validation"))
+    if not len(held_out):
+        log.line("validation: no invention is held out (data.pack.validation_share)")
+        return data, None
+    chosen = choose_documents(held_out, config.validation_tokens, config.data.pack.seed)
+    utf8_bytes = np.load(corpus.split("validation").with_suffix(".bytes.npy"))[chosen].sum()
+    return data, Validation(plan("validation", held_out, chosen), int(utf8_bytes))
+
+
+def _require_prepared(config: PretrainConfig) -> Corpus:
+    corpus = find_corpus(config.data)
+    if corpus is None or (not Path(base_path(config)).exists() and config.model.architecture is not None):
+        missing = config.data.output_dir if corpus is None else base_path(config)
+        raise UserError(
+            f"{missing} is not made yet: run the same command with --prepare first (make pretrain does both)."
+        )
+    return corpus
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Instruction tuning on chats. `sft` imports `core` and `data`."""
