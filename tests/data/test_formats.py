@@ -1,0 +1,402 @@
+"""What a reader gives for each kind of file; every document comes out as records or as one rejection."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.formats import Rejected, read
+from data.record import Record
+
+GRANT = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE us-patent-grant SYSTEM "us-patent-grant-v45-2014-04-03.dtd" [ ]>
+<us-patent-grant lang="EN" country="US"><us-bibliographic-data-grant>
+<publication-reference><document-id><country>US</country><doc-number>0{number}</doc-number><kind>B2</kind>
+<date>20150106</date></document-id></publication-reference>
+<application-reference><document-id><country>US</country><doc-number>13648029</doc-number></document-id>
+</application-reference>
+<classifications-ipcr>
+<classification-ipcr><section>H</section><class>04</class><subclass>L</subclass><main-group>9</main-group>
+<subgroup>32</subgroup><symbol-position>L</symbol-position></classification-ipcr>
+<classification-ipcr><section>G</section><class>06</class><subclass>F</subclass><main-group>15</main-group>
+<subgroup>16</subgroup><symbol-position>F</symbol-position></classification-ipcr>
+</classifications-ipcr>
+<invention-title id="t">Pump for H<sub>2</sub>O</invention-title></us-bibliographic-data-grant>
+<abstract><p>A pump
+   that pumps.</p></abstract>
+<description>{description}</description>
+<claims><claim num="00001"><claim-text>1. A pump, comprising: <claim-text>a rotor; and</claim-text>
+<claim-text>a seal.</claim-text></claim-text></claim>
+<claim num="00002"><claim-text><b>2</b>. The pump of <claim-ref>claim 1</claim-ref>.</claim-text></claim>
+</claims>
+</us-patent-grant>
+"""
+
+EUROPEAN = """<?xml version="1.0" encoding="UTF-8"?>
+<patent-document lang="DE" country="EP" doc-number="1116605" kind="B1" date="20050622" family-id="77">
+<bibliographic-data>
+<application-reference><document-id><country>EP</country><doc-number>01300267</doc-number></document-id>
+</application-reference><technical-data><classifications-ipcr>
+<classification-ipcr>B60C  15/06        20060101A I20051008RMEP        </classification-ipcr>
+<classification-ipcr>B60C  15/00        20060101AFI20051008RMEP        </classification-ipcr>
+<classification-ipcr>B60C  15/00        20060101C I20051008RMEP        </classification-ipcr>
+</classifications-ipcr>
+<invention-title lang="DE">Reifen</invention-title><invention-title lang="EN">Tire</invention-title>
+<invention-title lang="FR">Pneu</invention-title></technical-data></bibliographic-data>
+<abstract lang="DE" source="EPO"><p>Kurz &lt;IMAGE&gt;</p></abstract>
+<abstract lang="DE"><p>Ein Reifen.</p></abstract>
+<description lang="DE"><p>Der Reifen ist rund.</p></description>
+<claims lang="DE"><claim num="xx"><claim-text>Reifen.</claim-text></claim></claims>
+<claims lang="EN"><claim num="0001"><claim-text>A tire.</claim-text></claim></claims>
+</patent-document>"""
+
+
+def grant(number: str = "8930553", description: str = "<p>It pumps.</p>") -> str:
+    return GRANT.format(number=number, description=description)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def records(path: Path, **options: Any) -> list[Record]:
+    """All records of a file that has no rejected document."""
+    outcomes = list(read(path, **options))
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+    return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
+
+
+def reasons(path: Path, **options: Any) -> list[str]:
+    """What became of each document: its first id, or why it was rejected."""
+    return [
+        outcome.reason if isinstance(outcome, Rejected) else outcome[0]["id"]
+        for outcome in read(path, **options)
+    ]
+
+
+def rejected(path: Path) -> Rejected:
+    (outcome,) = read(path)
+    assert isinstance(outcome, Rejected)
+    return outcome
+
+
+def test_a_us_grant_gives_every_field(tmp_path: Path) -> None:
+    path = write(tmp_path, "grant.bin", grant())
+    assert records(path) == [
+        {
+            "id": "US-8930553-B2",
+            "office": "US",
+            "kind": "B2",
+            "language": "en",
+            "date": "2015-01-06",
+            "application_id": "US-13648029",
+            "family_id": None,
+            "title": "Pump for H₂O",
+            "abstract": "A pump that pumps.",
+            "claims": ["A pump, comprising:\na rotor; and\na seal.", "The pump of claim 1."],
+            "description": "It pumps.",
+            "ipc": ["G06F 15/16", "H04L 9/32"],
+            "source": str(path),
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<heading>FIELD</heading>\n<p>One\n  two.</p><p>Three.</p>", "FIELD\nOne two.\nThree."),
+        ("<p>CO<sub>2 </sub>at 10<sup>-3</sup> Pa</p>", "CO₂ at 10⁻³ Pa"),
+        ("<p>x<sub>i</sub>, CID<sub>me </sub>and e<sup>x+y</sup>, T<sub>a<sup>2</sup></sub></p>",
+         "x_i, CID_{me} and e^{x+y}, T_{a²}"),
+        ("<p>Brand<sup>®</sup></p>", "Brand®"),
+        ("<p>One<br/>two</p>", "One\ntwo"),
+        ("<p>Here <maths><math><mi>x</mi></math></maths> and <chemistry><img file='a'/></chemistry>.</p>",
+         "Here [formula] and [chemistry]."),
+        ("<p>See <img file='a'/> there</p>", "See [image] there"),
+        ("<p>Parts: <ul><li>a rotor</li><li>a seal</li></ul> only</p>", "Parts:\na rotor\na seal\nonly"),
+        ("<p><dl><dt>10</dt><dd>rotor</dd><dt>11</dt><dd>seal</dd></dl></p>", "10 rotor\n11 seal"),
+        ("<p><tables><table><tgroup><thead><row><entry/><entry>V</entry></row></thead><tbody><row><entry><p>m<sup>2"
+         "</sup></p><p>x</p></entry><entry>5.3</entry></row><row><entry/></row></tbody></tgroup></table></tables></p>",
+         "\tV\nm² x\t5.3"),
+        ("<p>kept <!-- dropped --><?pi dropped?>text &mdash; &amp;</p>", "kept text — &"),
+        ("<p><b>bold</b><i>face</i></p>", "boldface"),
+    ],
+)  # fmt: skip
+def test_layout_becomes_plain_text(tmp_path: Path, markup: str, text: str) -> None:
+    (record,) = records(write(tmp_path, "a.xml", grant(description=markup)))
+    assert record["description"] == text
+
+
+def test_an_application_with_the_older_ipc(tmp_path: Path) -> None:
+    text = grant().replace("us-patent-grant", "us-patent-application").replace("B2", "A1")
+    start, end = text.index("<classifications-ipcr>"), text.index("<invention-title")
+    older = "<main-classification>A61B005/00</main-classification>"
+    older += "<further-classification>G06F 17/60</further-classification><edition>07</edition>"
+    text = f"{text[:start]}<classification-ipc>{older}</classification-ipc>{text[end:]}"
+    (record,) = records(write(tmp_path, "a.xml", text))
+    assert (record["id"], record["ipc"]) == ("US-8930553-A1", ["A61B 5/00", "G06F 17/60"])
+
+
+def test_leading_zeros_of_a_number_are_dropped(tmp_path: Path) -> None:
+    design = grant().replace("08930553", "D0435854").replace("B2", "S1")
+    assert reasons(write(tmp_path, "a.xml", design)) == ["US-D435854-S1"]
+
+
+def test_a_european_document_gives_one_record_a_language(tmp_path: Path) -> None:
+    german, english = records(write(tmp_path, "ep.xml", EUROPEAN))
+    both = ("id", "office", "kind", "date", "application_id", "family_id", "ipc", "source")
+    assert [german[field] for field in both] == [english[field] for field in both]  # type: ignore[literal-required]
+    assert german["id"] == "EP-1116605-B1"
+    assert german["application_id"] == "EP-01300267"
+    assert german["family_id"] == "77"
+    assert german["ipc"] == ["B60C 15/00", "B60C 15/06"]
+    assert [german[field] for field in ("language", "title", "abstract", "claims", "description")] == [
+        "de", "Reifen", "Ein Reifen.", ["Reifen."], "Der Reifen ist rund."
+    ]  # fmt: skip
+    assert [english[field] for field in ("language", "title", "abstract", "claims", "description")] == [
+        "en", "Tire", None, ["A tire."], None
+    ]  # fmt: skip
+
+
+def test_a_fulltext_document_loses_its_paragraph_numbers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "a.xml",
+        '<f:fulltext-document xmlns:f="http://www.epo.org/fulltext"><f:bibliographic-data><f:publication-reference>'
+        "<f:document-id><f:country>EP</f:country><f:doc-number>2339031</f:doc-number><f:kind>A1</f:kind>"
+        "</f:document-id></f:publication-reference></f:bibliographic-data><f:description lang='EN'>"
+        "<f:p>FIELD</f:p><f:p>[0001]   A mouse.</f:p></f:description></f:fulltext-document>",
+    )
+    (record,) = records(path)
+    assert (record["id"], record["description"], record["claims"]) == (
+        "EP-2339031-A1",
+        "FIELD\nA mouse.",
+        None,
+    )
+
+
+def test_a_weekly_file_goes_on_after_a_bad_document(tmp_path: Path) -> None:
+    documents = [
+        grant("1000001"),
+        grant("1000002").replace("</abstract>", ""),
+        '<?xml version="1.0"?>\n<sequence-cwu><p>ACGT</p></sequence-cwu>\n',
+        '<?xml version="1.0"?>\n<?xml-stylesheet href="a.xsl"?>' + grant("1000003").partition("?>")[2],
+        EUROPEAN,
+        '<?xml version="1.0"?>\n<us-patent-grant/>\n',
+        grant("1000004").replace("<doc-number>01000004</doc-number>", ""),
+        grant("1000005")[:-300],
+    ]
+    path = write(tmp_path, "weekly.xml", "".join(documents))
+    assert reasons(path) == [
+        "US-1000001-B2", "malformed-xml", "unknown-format", "US-1000003-B2", "EP-1116605-B1",
+        "missing-text", "missing-id", "malformed-xml",
+    ]  # fmt: skip
+    offset = len(documents[0].encode())
+    bad = list(read(path))[1]
+    assert isinstance(bad, Rejected)
+    assert bad.source == f"{path}#{offset}"
+    assert "line" in bad.detail
+
+
+def test_external_entities_are_refused(tmp_path: Path) -> None:
+    secret = write(tmp_path, "secret.txt", "secret")
+    entity = f'[<!ENTITY e SYSTEM "{secret}">]'
+    path = write(tmp_path, "a.xml", grant(description="<p>&e;</p>").replace("[ ]", entity))
+    assert rejected(path).reason == "external-entity"
+    parameter = f'[<!ENTITY % e SYSTEM "{secret}"> %e;]'
+    path = write(tmp_path, "b.xml", grant().replace("[ ]", parameter))
+    assert all("secret" not in str(outcome) or isinstance(outcome, list) for outcome in read(path))
+    path = write(tmp_path, "c.xml", grant(description="<p>&nosuch;</p>"))
+    assert rejected(path).reason == "unknown-entity"
+
+
+def test_xml_bombs_are_refused(tmp_path: Path) -> None:
+    laughs = '<!ENTITY x0 "ha">' + "".join(f'<!ENTITY x{n} "{f"&x{n - 1};" * 10}">' for n in range(1, 10))
+    path = write(tmp_path, "a.xml", grant(description="<p>&x9;</p>").replace("[ ]", f"[{laughs}]"))
+    assert rejected(path).reason in ("malformed-xml", "unknown-entity")
+    quadratic = f'<!ENTITY x "{"ha" * 10_000}">'
+    path = write(
+        tmp_path, "b.xml", grant(description=f"<p>{'&x;' * 9000}</p>").replace("[ ]", f"[{quadratic}]")
+    )
+    assert rejected(path).reason in ("malformed-xml", "unknown-entity")
+    path = write(tmp_path, "c.xml", grant(description="<p>" * 3000 + "</p>" * 3000))
+    assert rejected(path).reason == "malformed-xml"
+
+
+def test_wrong_bytes_are_named_by_their_offset(tmp_path: Path) -> None:
+    first, second = (
+        grant("1000001").encode(),
+        grant("1000002", "<p>caf\0</p>").encode().replace(b"\0", b"\xe9"),
+    )
+    path = write(tmp_path, "a.xml", first + second)
+    good, bad = read(path)
+    assert isinstance(good, list)
+    assert isinstance(bad, Rejected)
+    assert bad.reason == "bad-encoding"
+    assert f"byte {len(first) + second.index(0xE9)} of the file" in bad.detail
+    latin = grant(description="<p>café</p>").replace("UTF-8", "ISO-8859-1").encode("latin-1")
+    assert records(write(tmp_path, "b.xml", latin))[0]["description"] == "café"
+
+    lines = [b'\xef\xbb\xbf{"text": "one"}\n', b'{"text": "caf\xe9"}\n', b'{"text": "three"}\n']
+    outcome = list(read(write(tmp_path, "c.jsonl", b"".join(lines))))[1]
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.source) == ("bad-encoding", f"{tmp_path / 'c.jsonl'}#2")
+    assert f"byte {len(lines[0]) + lines[1].index(0xE9)} of the file" in outcome.detail
+
+    table = b"\xef\xbb\xbfid,text\na,one\nb,caf\xe9\nc,three\n"
+    outcomes = list(read(write(tmp_path, "d.csv", table)))
+    assert [isinstance(outcome, Rejected) for outcome in outcomes] == [False, True, False]
+    assert isinstance(outcomes[1], Rejected)
+    assert f"byte {table.index(0xE9)} of the file" in outcomes[1].detail
+
+    assert "byte 3 of" in rejected(write(tmp_path, "e.txt", b"caf\xe9")).detail
+    assert rejected(write(tmp_path, "f.csv", "id,text\na,b".encode("utf-16"))).reason == "bad-encoding"
+    assert (
+        rejected(write(tmp_path, "g.csv", "编号,摘要,title\na,b,c\n".encode("gbk"))).reason == "bad-encoding"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.xml", b"", "empty-file"),
+        ("blank.csv", b" \n\n", "empty-file"),
+        ("archive.xml", b"PK\x03\x04rest", "unknown-format"),
+        ("packed.jsonl", b"\x1f\x8brest", "unknown-format"),
+        ("binary.txt", b"some\x00thing", "unknown-format"),
+        ("aps.txt", b"PATN\nWKU  039327094\n", "unknown-format"),
+        ("array.json", b'[{"title": "a"}]', "unknown-format"),
+        ("pretty.json", b'{\n "title": "a"\n}', "unknown-format"),
+        ("noise.dat", b"nothing that is known", "unknown-format"),
+        ("page.txt", b"<!DOCTYPE html>\n<html><p>x</p></html>", "unknown-format"),
+        ("comment.xml", b"<!-- never closed", "malformed-xml"),
+        ("cut.xml", b'<?xml version="1.0"?><!DOCTYPE us-pat', "malformed-xml"),
+        ("columns.csv", b"one,two\n1,2\n", "unknown-columns"),
+        ("twice.csv", b"id,title,title\n1,a,b\n", "duplicate-column"),
+        ("text.csv", b"id,text,text\n1,a,b\n", "duplicate-column"),
+    ],
+)
+def test_what_is_not_read_is_rejected_by_name(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    assert rejected(write(tmp_path, name, content)).reason == reason
+
+
+def test_files_are_known_by_their_content(tmp_path: Path) -> None:
+    assert reasons(write(tmp_path, "a.csv", grant())) == ["US-8930553-B2"]
+    assert reasons(write(tmp_path, "b.txt", '{"id": "x", "text": "y"}\n')) == ["x"]
+    assert reasons(write(tmp_path, "c.data", "id;abstract\nx;y\n")) == ["x"]
+    assert reasons(write(tmp_path, "d.txt", "id, abstract and more prose.\n")) == ["d"]
+
+
+def test_json_lines_go_on_after_a_bad_line(tmp_path: Path) -> None:
+    lines = [
+        '{"id": 17, "title": "a", "claims": ["b"], "ipc": "G06F 15/16|H04L 9/32", "other": 1}',
+        '{"id": "x", "title": "cut off',
+        "",
+        '["not", "an object"]',
+        '{"abstract": "no id"}',
+        '{"abstract": " "}',
+        '{"abstract": {"en": "nested"}}',
+        '{"claims": [1, 2]}',
+        '{"title": "\\ud83d"}',
+        "[" * 100_000,
+        '{"name": "no text here"}',
+        '{"title": "last"}',
+    ]
+    path = write(tmp_path, "corpus.jsonl", "\n".join(lines))
+    assert reasons(path) == [
+        "17", "bad-json", "empty-row", "bad-json", "corpus-000005", "missing-text", "bad-value", "bad-value",
+        "bad-encoding", "bad-json", "unknown-columns", "corpus-000012",
+    ]  # fmt: skip
+    first, second, *_ = read(path)
+    assert isinstance(first, list)
+    assert first[0]["ipc"] == ["G06F 15/16", "H04L 9/32"]
+    assert first[0]["source"] == f"{path}#1"
+    assert isinstance(second, Rejected)
+    assert "line 2" in second.detail
+
+
+def test_columns_map_a_users_names_to_fields(tmp_path: Path) -> None:
+    columns = {"公开号": "id", "摘要": "abstract", "名称": "title"}
+    path = write(
+        tmp_path, "a.csv", "\ufeff公开号,名称,摘要,title\r\nCN1A,泵,一种泵。,ignored\r\n,,,\r\nCN2A,阀,,\r\n"
+    )
+    outcomes = list(read(path, columns))
+    assert reasons(path, columns=columns) == ["CN1A", "empty-row", "CN2A"]
+    assert isinstance(outcomes[0], list)
+    assert (outcomes[0][0]["title"], outcomes[0][0]["abstract"]) == ("泵", "一种泵。")
+    line = '{"公开号": "CN1A", "摘要": "一种泵。", "名称": "泵"}\n'
+    (record,) = records(write(tmp_path, "a.jsonl", line), columns=columns)
+    assert (record["id"], record["title"], record["abstract"]) == ("CN1A", "泵", "一种泵。")
+    both = write(tmp_path, "b.jsonl", '{"a": "1", "b": "2"}\n')
+    assert reasons(both, columns={"a": "title", "b": "title"}) == ["duplicate-column"]
+
+
+def test_csv_goes_on_after_a_bad_row(tmp_path: Path) -> None:
+    rows = [
+        "id,title,claims",
+        'a,"one\ntwo","[""x"", ""y""]"',
+        "b,short",
+        'c,"quote"d,',
+        "d,fine,",
+        'e,"cut off',
+    ]
+    path = write(tmp_path, "a.csv", "\n".join(rows))
+    assert reasons(path) == ["a", "bad-csv", "bad-csv", "d", "bad-csv"]
+    first, second, *_ = read(path)
+    assert isinstance(first, list)
+    assert (first[0]["title"], first[0]["claims"], first[0]["source"]) == (
+        "one\ntwo",
+        ["x", "y"],
+        f"{path}#2",
+    )
+    assert isinstance(second, Rejected)
+    assert second.source == f"{path}#4"
+
+
+def test_long_cells_and_texts_are_whole(tmp_path: Path) -> None:
+    long = "word " * 100_000 + "end"
+    assert records(write(tmp_path, "a.csv", f"title,text\nx,{long}\n"))[0]["description"] == long
+    assert records(write(tmp_path, "b.txt", f"\ufeff{long}\r\nmore\n"))[0] == {
+        **dict.fromkeys(Record.__annotations__),
+        "id": "b",
+        "description": f"{long}\nmore",
+        "source": str(tmp_path / "b.txt"),
+    }
+
+
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+optional = st.none() | words
+lists = st.none() | st.lists(words, min_size=1, max_size=3)
+any_record = st.fixed_dictionaries(
+    {name: lists if name in ("claims", "ipc") else optional for name in Record.__annotations__}
+    | {"id": words, "source": words}
+).filter(lambda record: any(record[name] for name in ("title", "abstract", "claims", "description")))
+
+
+@given(st.lists(any_record, min_size=1, max_size=5))
+def test_our_own_json_lines_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert records(write(tmp_path_factory.getbasetemp(), "own.jsonl", text)) == rows
+
+
+@given(st.lists(any_record, min_size=1, max_size=5))
+def test_our_own_csv_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "own.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(Record.__annotations__))
+        writer.writeheader()
+        writer.writerows(
+            {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
+            for row in rows
+        )
+    assert records(path) == rows

@@ -1,0 +1,101 @@
+"""Real publications: each is read, with the claims that an independent count finds, or rejected by name."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from data.formats import Rejected, read
+from data.record import Record
+
+pytestmark = pytest.mark.real
+
+READ = ("uspto/xml2004/*", "uspto/xml2006/*", "uspto/xml2014/*", "uspto/xmlApp2004/*", "epo/*")
+
+
+def records(path: Path) -> list[Record]:
+    """The records of a file that holds one document."""
+    (outcome,) = read(path)
+    assert isinstance(outcome, list), outcome
+    return outcome
+
+
+def test_every_document_is_read_with_all_its_claims(real: Path) -> None:
+    files = [path for pattern in READ for path in sorted((real / "patents").glob(pattern))]
+    assert len(files) == 8 + 81
+    for path in files:
+        root = etree.parse(str(path)).getroot()
+        for record in records(path):
+            language = (record["language"] or "").upper()
+            where = f"//claims[@lang='{language}' or not(@lang)]/claim"
+            assert len(record["claims"] or []) == root.xpath(f"count({where})"), path
+            assert record["description"] or record["claims"], path
+            assert re.fullmatch(r"(US|EP)-\d+-[AB]\d", record["id"]), path
+            texts = (record["title"], record["abstract"], record["description"], *(record["claims"] or []))
+            assert not [text for text in texts if text and re.search("  |\n\n|[\u2028\ufdd0]", text)], path
+
+
+AS_READ_BY_A_PERSON = """
+uspto/xml2004/US06859910.xml|en|2|G06F 15/00|Methods and systems for tran|A method of executing an electronic
+uspto/xml2006/US07272630B2.xml|en|17|G06F 15/13|Locating potentially identic|A method implemented in a comput
+uspto/xml2014/US08927118.xml|en|45|H05B 33/14|Material for organic electro|A material for an organic electrolu
+uspto/xml2014/US08930553.xml|en|8|G06F 15/16|Managing mid-dialog session|A system for processing mid-dialog S
+uspto/xmlApp2004/US20050004437A1.xml|en|10|A61B 5/00|Simulation device for playfu|A simulation device for disp
+epo/EP-1116605-B1.xml|de|3|B60C 15/00|Luftreifen mit verbesserter|Luftreifen, der wenigstens eine Karkassen
+epo/EP-1128635-B1.xml|en|19|H04L 12/28|Naming convention for differ|A method for resolving a device name
+epo/EP-1510435-A2.xml|de|10|B62D 1/19|Lenksäule und Verstellverfah|Lenksäule für ein Fahrzeug, mit Verstellein
+epo/EP-1510572-A2.xml|fr|3|A01H 1/04|Lignées isotransgeniques|Lignée isotransgénique, par rapport à une lig
+epo/EP2339031A1.xml|en|0|None|None|None
+"""
+"""File, language, number of claims, first IPC symbol, start of the title, start of the first claim."""
+
+
+@pytest.mark.parametrize("line", AS_READ_BY_A_PERSON.strip().splitlines())
+def test_publications_as_a_person_reads_them(real: Path, line: str) -> None:
+    file, language, claims, ipc, title, first = line.split("|")
+    (record,) = (found for found in records(real / "patents" / file) if found["language"] == language)
+    assert len(record["claims"] or []) == int(claims)
+    assert str((record["ipc"] or ("None",))[0]) == ipc
+    assert str(record["title"]).startswith(title)
+    assert (record["claims"] or ["None"])[0].startswith(first)
+
+
+def test_other_eras_are_rejected_by_name(real: Path) -> None:
+    details = {
+        "css_brs": "BRS export",
+        "greenbook": "green book",
+        "pap": "root element patent-application-publication",
+        "sgml": "root element PATDOC",
+        "xml4ip": "ZIP archive",
+    }
+    for folder, detail in details.items():
+        files = sorted((real / "patents" / "uspto" / folder).iterdir())
+        assert files
+        for path in files:
+            (outcome,) = read(path)
+            assert isinstance(outcome, Rejected), path
+            assert outcome.reason == "unknown-format", path
+            assert detail in outcome.detail, path
+
+
+def test_no_row_of_a_table_vanishes(real: Path) -> None:
+    for path in sorted((real / "patents" / "cn").rglob("*.csv")):
+        columns = {
+            "publication_number": "id",
+            "publication_numbers": "id",
+            "patent_title": "title",
+            "labels": "ipc",
+        }
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            _, *rows = csv.reader(file)
+        outcomes = list(read(path, columns))
+        assert len(outcomes) == len(rows), path
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if any(row):
+                assert isinstance(outcome, list), path
+                assert outcome[0]["id"].startswith("CN"), path
+            else:
+                assert isinstance(outcome, Rejected), path
+                assert outcome.reason == "empty-row", path
