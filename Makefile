@@ -21,8 +21,7 @@ REAL ?=
 
 PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
-LAUNCH := $(if $(HOSTFILE),$(VENV)/bin/deepspeed --hostfile $(HOSTFILE) --no_local_rank --module,\
-	$(RUN) -m core.launch --processes '$(GPUS)' -m)
+LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
 .PHONY: help setup data pretrain check format test test-slow test-real constraints clean
 

@@ -23,7 +23,11 @@ make_environment() { # $1: folder
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     { echo "error: $PYTHON is older than Python 3.11; give another one: make setup PYTHON=python3.12" >&2; exit 2; }
   local packages=()
-  if has_torch "$PYTHON"; then packages=(--system-site-packages); fi
+  if has_torch "$PYTHON"; then
+    "$PYTHON" -c 'import sys; sys.exit(sys.prefix != sys.base_prefix)' ||
+      { echo "error: $PYTHON is in a virtual environment, on which no other can be built; use it as it is: make setup VENV=$("$PYTHON" -c 'import sys; print(sys.prefix)')" >&2; exit 2; }
+    packages=(--system-site-packages)
+  fi
   "$PYTHON" -m venv ${packages[@]+"${packages[@]}"} "$1"
 }
 

@@ -25,6 +25,11 @@ def settings(
     passes makes one optimiser step. At stage 0, clipping is done in `track_gradient_norm`, for DeepSpeed
     reports no norm there.
     """
+    if config.zero_stage == 0 and precision == "bf16":
+        raise UserError(
+            "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Use"
+            " zero_stage=1 (on one GPU it costs nothing more), or training.precision=fp32."
+        )
     clipping = max_gradient_norm if max_gradient_norm and config.zero_stage > 0 else 0.0
     chosen: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch_size,

@@ -7,6 +7,7 @@ else that escapes is a bug in this project and keeps its traceback.
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -59,5 +60,11 @@ def explain_os_error(error: OSError) -> str | None:
 
 
 def _report(message: str) -> int:
+    """Say it once: a mistake that all processes of a run find is told by rank 0, and torchrun ends the
+    others."""
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(5)
+        message = f"rank {rank}: {message}"
     print(f"error: {message}", file=sys.stderr)
     return 2

@@ -121,6 +121,7 @@ def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -140,7 +141,7 @@ def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
             ha="right",
         )
     axes.set(xlabel="tokens trained", ylabel="loss (nats per token)", title=file.parent.name)
-    axes.ticklabel_format(axis="x", style="sci", scilimits=(4, 4))
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file)

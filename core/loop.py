@@ -226,7 +226,7 @@ def track_gradient_norm(engine: Any, limit: float | None) -> Callable[[], tuple[
     DeepSpeed's ZeRO optimisers know both. At stage 0 it calls a plain torch optimiser and knows neither, so
     norm, clipping and the check for finite gradients are done here, just before that optimiser runs.
     """
-    if engine.zero_optimization() or engine.bfloat16_enabled():
+    if engine.zero_optimization():
         return lambda: (engine.was_step_applied(), float(engine.get_global_grad_norm()))
     found = (True, 0.0)
 
@@ -244,12 +244,14 @@ def track_gradient_norm(engine: Any, limit: float | None) -> Callable[[], tuple[
 
 
 class _Signals:
-    """Remembers SIGTERM and SIGUSR1 (a scheduler's warning), so that the step at hand can be finished and
-    saved."""
+    """Remembers that the run was told to end, so that the step at hand can be finished and saved.
+
+    SIGTERM is what schedulers send, SIGUSR1 what they send in advance, SIGHUP what a lost connection sends.
+    """
 
     def __init__(self) -> None:
         self.received = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, self._note)
 
     def _note(self, *_: object) -> None:

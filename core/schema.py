@@ -31,7 +31,7 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.path is None) == (self.architecture is None):
-            raise ValueError("give either `path` or `architecture`, not both and not neither")
+            raise ValueError("give `path` or `architecture`, and set the other to null")
         if self.architecture is not None and "model_type" not in self.architecture:
             raise ValueError("`architecture` needs `model_type`, as llama")
         return self

@@ -1,11 +1,13 @@
 """Make a corpus out of raw patents.
 
-python -m data run --config configs/data/tiny.yaml             every step, from raw files to the packed corpus
-python -m data run --config configs/data/tiny.yaml 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
-python -m data run --keys                                      every key of the configuration
-python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
-python -m data synthesize --inventions 1000 --output corpora/made-up
-python -m data show corpora/tiny                               what a finished corpus holds, step by step
+    python -m data run --config configs/data/tiny.yaml     every step, from raw files to the packed corpus
+    python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
+    python -m data run --keys                              every key of the configuration
+    python -m data show corpora/tiny                       what a finished corpus holds, step by step
+    python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
+    python -m data synthesize --inventions 1000 --output corpora/made-up
+
+A step that is done is not done again, and nothing is overwritten unless --force is given.
 """
 
 import argparse

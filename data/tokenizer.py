@@ -5,6 +5,7 @@ training and serving use the same one.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ class TokenizerConfig(Config):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.path is None) == (self.vocabulary_size is None):
-            raise ValueError("give either `path` or `vocabulary_size`, not both and not neither")
+            raise ValueError("give `path` or `vocabulary_size`, and set the other to null")
         return self
 
 
@@ -88,11 +89,21 @@ def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Pat
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise UserError(
-            f"the corpus cannot give a tokenizer of {config.vocabulary_size} pieces: {error}."
-            " Lower tokenizer.vocabulary_size or add text."
-        ) from None
+        raise UserError(_explain_training(str(error), config.vocabulary_size)) from None
     file.with_suffix(".vocab").unlink()
+
+
+def _explain_training(error: str, size: int | None) -> str:
+    """SentencePiece's complaint in words that say what to do."""
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
+        return (
+            f"tokenizer.vocabulary_size={size}: the corpus has {found[1]} signs that need a place; give more."
+        )
+    if found := re.search(r"Vocabulary size too high .* value <= (\d+)", error):
+        return (
+            f"tokenizer.vocabulary_size={size}: the corpus gives {found[1]} at most; give less, or add text."
+        )
+    return f"no tokenizer of {size} pieces could be trained on the corpus: {error}"
 
 
 def record_texts(records: Iterator[Record]) -> Iterator[str]:

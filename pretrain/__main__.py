@@ -1,12 +1,12 @@
 """Continued pretraining: a packed corpus and a base model in, a model that transformers opens out.
 
-python -m pretrain --config configs/pretrain/tiny.yaml --prepare     make the corpus and the base, in one
-process python -m pretrain --config configs/pretrain/tiny.yaml               train on one process (CPU or one
-GPU) torchrun --nproc-per-node=8 -m pretrain --config …                   train on eight python -m pretrain
---config … optimizer.learning_rate=1e-5           override any key; --keys lists them
+    python -m pretrain --config configs/pretrain/tiny.yaml --prepare   make corpus and base, in one process
+    python -m pretrain --config configs/pretrain/tiny.yaml             train on one process (CPU or one GPU)
+    torchrun --nproc-per-node=8 -m pretrain --config FILE              train on eight GPUs
+    python -m pretrain --config FILE optimizer.learning_rate=1e-5      override any key; --keys lists them all
 
-RUN/model/          the result; RUN/checkpoints/ what a rerun of the same command goes on from
-RUN/loss.png, RUN/metrics.jsonl, RUN/log.txt, RUN/config.yaml
+The result is RUN/model; the same command again goes on from RUN/checkpoints. RUN also holds config.yaml,
+metrics.jsonl, log.txt and loss.png.
 """
 
 import argparse
@@ -129,6 +129,7 @@ def train(config: PretrainConfig) -> int:
         max_gradient_norm=config.training.max_gradient_norm,
     )
     world = distributed.setup(config.training.timeout_minutes)
+    config.training.accumulation(world.size)
     resolved = config.model_dump(mode="json")
     lock = claim(run) if world.is_main else None
     log = Log(run, config.logging, resolved, active=world.is_main)

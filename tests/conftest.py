@@ -17,7 +17,7 @@ TINY = [
     "model.architecture={model_type: llama, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2,"
     " num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 256}",
     "data.synthetic.inventions=40",
-    "data.tokenizer.vocabulary_size=700",
+    "data.tokenizer.vocabulary_size=1400",
     "data.pack.validation_share=0.1",
     "sequence_length=128",
     "validation_tokens=2000",

@@ -145,6 +145,28 @@ def test_killed_and_resumed_the_losses_are_those_of_an_uninterrupted_run(
     assert torch.equal(*(_weights(tiny.folder / folder / "model") for folder in (name, f"{name}-whole")))
 
 
+def test_two_hosts_of_a_hostfile_give_the_losses_of_one_process(
+    tiny: TinyRuns, reference: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Two agents on this machine; `localhost` is started without ssh."""
+    (tmp_path / "hosts").write_text("localhost slots=1\nlocalhost slots=1  # the same machine\n")
+    settings = tiny.overrides("two-hosts", "deepspeed.zero_stage=2")
+    done = run("core.launch", "--hostfile", tmp_path / "hosts", "-m", "pretrain", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    np.testing.assert_allclose(losses(tiny.metrics("two-hosts")), losses(reference), rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_launcher_saves_on_all_processes(tiny: TinyRuns, number: signal.Signals) -> None:
+    settings = ["deepspeed.zero_stage=1", "training.steps=400", "training.save_every_steps=null"]
+    name = f"launcher-{number.name}"
+    status, output = _start_and_signal(tiny, name, settings, 2, number, after_step=3)
+    assert status in (143, 128 + number), output
+    assert "goes on from step" in output
+    saved = sorted(path.name for path in (tiny.folder / name / "checkpoints").glob("step-*"))
+    assert saved == [f"step-{tiny.metrics(name)[-1]['step']:08d}"]
+
+
 def test_sigterm_saves_and_the_same_command_goes_on(tiny: TinyRuns) -> None:
     settings = ["deepspeed.zero_stage=1", "training.steps=12", "training.save_every_steps=100"]
     whole = tiny.train("terminated-whole", *settings)
@@ -187,7 +209,7 @@ def test_training_goes_on_from_a_base_that_transformers_saved(
     assert not torch.equal(exported.model.embed_tokens.weight, model.model.embed_tokens.weight), (
         "it was trained"
     )
-    assert len(AutoTokenizer.from_pretrained(tiny.folder / name / "model")) == 700
+    assert len(AutoTokenizer.from_pretrained(tiny.folder / name / "model")) == 1400
 
 
 def test_the_export_computes_the_validation_loss_that_training_reported(

@@ -38,6 +38,33 @@ def test_a_wrong_setting_is_named(tiny: TinyRuns, override: str, words: list[str
     refused(run("pretrain", *tiny.overrides("wrong-setting", override)), *words)
 
 
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_gradients_that_are_not_finite_are_skipped_and_end_the_run_within_the_limit(
+    tiny: TinyRuns, tmp_path: Path, stage: int
+) -> None:
+    shutil.copytree(tiny.folder / "prepared" / "base", tmp_path / "base")
+    file = tmp_path / "base" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"][0] = float("inf")
+    save_file(weights, file, metadata={"format": "pt"})
+    settings = [
+        f"model.path={tmp_path / 'base'}",
+        f"deepspeed.zero_stage={stage}",
+        "training.max_skipped_steps=2",
+    ]
+    name = f"infinite-{stage}"
+    done = run("pretrain", *tiny.overrides(name, *settings, "training.validate_every_steps=null"))
+    refused(done, "not finite in 3 steps in a row", "optimizer.learning_rate")
+    assert "step 2: gradients are not finite; the step was skipped (2 in a row)" in done.stdout
+
+
+def test_bf16_without_fp32_masters_is_refused(tiny: TinyRuns) -> None:
+    settings = ["training.precision=bf16", "deepspeed.zero_stage=0"]
+    refused(
+        run("pretrain", *tiny.overrides("no-masters", *settings)), "zero_stage=1", "training.precision=fp32"
+    )
+
+
 def test_all_wrong_settings_are_named_at_once(tiny: TinyRuns) -> None:
     wrong = ["training.steps=0", "schedule.kind=cosin", "sequence_lenght=64"]
     refused(
@@ -77,7 +104,7 @@ def test_an_unreadable_file_is_counted_and_named_and_the_rest_is_read(tiny: Tiny
         "run",
         f"output_dir={tmp_path / 'corpus'}",
         f"sources=[{source}]",
-        "tokenizer.vocabulary_size=700",
+        "tokenizer.vocabulary_size=1400",
     )
     assert done.returncode == 0, done.stderr
     rejected = [
@@ -95,10 +122,10 @@ def test_a_tokenizer_larger_than_the_embedding(tiny: TinyRuns, tmp_path: Path) -
 
     base = tiny.folder / "prepared" / "base"
     model = AutoModelForCausalLM.from_pretrained(base)
-    model.resize_token_embeddings(640)
+    model.resize_token_embeddings(1280)
     model.save_pretrained(tmp_path)
     done = run("pretrain", *tiny.overrides("large-tokenizer", f"model.path={tmp_path}"))
-    refused(done, "699", "640 rows", str(tmp_path))
+    refused(done, "1399", "1280 rows", str(tmp_path))
 
 
 def test_a_base_with_a_truncated_or_missing_weight(tiny: TinyRuns, tmp_path: Path) -> None:
