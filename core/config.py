@@ -90,19 +90,23 @@ def from_arguments(schema: type[C], arguments: argparse.Namespace) -> C | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads `1e-5` as the number it is (YAML 1.2), which PyYAML takes for a string."""
+    """SafeLoader by YAML 1.2's core schema: `1e-5` is a number; `no`, `010`, `12:30` and `2024-02-30` are
+    texts."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that puts quotes around a text which `_Loader` would read as a number, as `1e-5`."""
+    """SafeDumper that puts quotes around a text which `_Loader` would read as something else."""
 
 
+_FLOAT = r"[-+]?(\.\d+|\d+\.\d*)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_SCALARS = {"bool": "true|True|TRUE|false|False|FALSE", "int": r"[-+]?(0|[1-9]\d*)", "float": _FLOAT}
 for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
+    _class.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in _class.yaml_implicit_resolvers.items()
+    }
+    for _name, _pattern in _SCALARS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^({_pattern})$"), None)
 
 
 def _read_yaml(file: Path, prefix: str, origins: Origins) -> Tree:
@@ -187,6 +191,8 @@ def _open_sections(schema: type[Config], tree: Tree, prefix: str, origins: Origi
         if section is None or name not in tree:
             continue
         key = f"{prefix}{name}"
+        if tree[name] is None and not _is_optional(field.annotation):
+            tree[name] = {}  # `pack:` with nothing below it
         if isinstance(tree[name], str):
             tree[name] = _read_yaml(Path(tree[name]), key, origins)
         if isinstance(tree[name], dict):
@@ -199,6 +205,10 @@ def _section(annotation: Any) -> type[Config] | None:
     if len(options) == 1 and isinstance(options[0], type) and issubclass(options[0], Config):
         return options[0]
     return None
+
+
+def _is_optional(annotation: Any) -> bool:
+    return type(None) in typing.get_args(annotation)
 
 
 # Explaining

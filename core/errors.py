@@ -32,7 +32,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = 130
     except BrokenPipeError:  # the reader of our output left (`… | head`): not an error of the user's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = 141
     except OSError as error:
         message = explain_os_error(error)
         if message is None:

@@ -32,6 +32,7 @@ class Log:
         self.folder = folder
         self.active = active
         self.every_steps = config.every_steps
+        self._tensorboard = config.tensorboard
         self._bar: Any = None
         self._board: Any = None
         self._metrics: Any = None
@@ -40,10 +41,6 @@ class Log:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._text = (folder / "log.txt").open("a", encoding="utf-8")
-        if config.tensorboard:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            self._board = SummaryWriter(folder / "tensorboard")
         if config.wandb_project:
             self._wandb = _open_wandb(config.wandb_project, folder, resolved)
 
@@ -55,6 +52,10 @@ class Log:
         kept = [line for line in read_metrics(self.folder) if line["step"] <= step]
         manifest.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+        if self._tensorboard:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._board = SummaryWriter(self.folder / "tensorboard", purge_step=step + 1)
         if sys.stderr.isatty():
             from tqdm import tqdm
 

@@ -65,8 +65,7 @@ def build(
         raise UserError(
             f"{target} exists already; it is never written over. Choose another folder, or pass --force."
         )
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    _remove_leftovers(target)
+    partial = _beside(target, "partial")
     partial.mkdir(parents=True)
     try:
         folder = Folder(partial)
@@ -75,6 +74,9 @@ def build(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    if target.exists() and not force:
+        shutil.rmtree(partial)
+        raise UserError(f"{target} was made by somebody else in the meantime; it was not written over.")
     replace(partial, target)
 
 
@@ -130,6 +132,7 @@ def up_to_date(
     Where it holds something else, UserError names the difference and gives `advice`. `inputs` of None are not
     compared.
     """
+    _remove_leftovers(target)
     if not target.exists():
         return False
     manifest = read(target)
@@ -171,7 +174,7 @@ def outputs_of(folder: Path) -> dict[str, str]:
 
 def replace(partial: Path, target: Path) -> None:
     """Give a complete folder its name; an older one of that name is removed only after the swap."""
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    old = _beside(target, "old")
     if target.exists():
         target.rename(old)
     partial.rename(target)
@@ -248,11 +251,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def _beside(target: Path, kind: str) -> Path:
+    """A hidden name beside `target` that says which process it belongs to."""
+    return target.with_name(f".{target.name}.{kind}-{os.uname().nodename}-{os.getpid()}")
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed processes left beside `target`; a living process's folder stays."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.*-*") if target.parent.exists() else ():
+    """Remove what killed processes of this host left beside `target`, and take a swap that was cut short
+    back."""
+    host = glob.escape(f".{target.name}.") + "*-" + glob.escape(os.uname().nodename)
+    for path in target.parent.glob(f"{host}-*") if target.parent.exists() else ():
         pid = path.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if path.name.startswith(f".{target.name}.old-") and not target.exists():
+            path.rename(target)
+        else:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -21,7 +21,7 @@ class ModelConfig(Config):
     """A folder that transformers wrote (safetensors or .bin, one file or shards), or a hub id."""
     architecture: dict[str, Any] | None = None
     """Keys of a transformers configuration, `model_type` among them, for random weights."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the random weights."""
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     """transformers' attention implementation."""
@@ -61,7 +61,7 @@ class TrainingConfig(Config):
     """Passes over the data; not used where `steps` is given."""
     steps: int | None = Field(None, ge=1)
     """Optimiser steps."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the data order and of dropout."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
     """Gradients are scaled down to this 2-norm; null for no limit."""
@@ -115,7 +115,7 @@ class ScheduleConfig(Config):
     decay_share: float = Field(0.2, ge=0, le=1)
     """Share of all steps over which `warmup-stable-decay` falls, at the end."""
     final_share: float = Field(0.1, ge=0, le=1)
-    """What is left of the peak at the last step."""
+    """What is left of the peak at the last step, where `kind` falls."""
 
 
 class DeepSpeedConfig(Config):
@@ -133,7 +133,7 @@ class DeepSpeedConfig(Config):
 class LoggingConfig(Config):
     """Where numbers go besides `metrics.jsonl`."""
 
-    every_steps: int = 10
+    every_steps: int = Field(10, ge=1)
     """A line of numbers every so many steps."""
     tensorboard: bool = True
     """Write TensorBoard event files too."""

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from core.config import Config
+from core.errors import UserError
 from data.ingest import read_shard
 from data.record import SCHEMA, Record
 
@@ -65,6 +66,11 @@ def clean(config: CleanConfig, ingested: Path, folder: Path) -> dict[str, Any]:
                     writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                     rows = []
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    if not kept:
+        raise UserError(
+            f"no record is left of {records_in}: {dict(dropped) or 'ingest found none'}. Look at what ingest"
+            f" rejected ({ingested / 'rejected.jsonl'}), or lower clean.min_characters."
+        )
     return {
         "records_in": records_in,
         "records_out": sum(kept.values()),

@@ -46,6 +46,7 @@ def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: 
     end = [tokenizer.eos_token_id]
     counts = {split: Counter[str]() for split in SPLITS}
     by_language: dict[str, Counter[tuple[str, str]]] = {"documents": Counter(), "tokens": Counter()}
+    empty = 0
     sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
     with (
         Writer(folder / "train", vocabulary_size) as train,
@@ -54,8 +55,13 @@ def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: 
         writers = {"train": train, "validation": held_out}
         for batch in batches(records, BATCH):
             texts = [layout(record, config.parts) for record in batch]
-            encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            for record, text, ids in zip(batch, texts, encoded["input_ids"], strict=True):
+            # split_special_tokens: a `</s>` that stands in a patent is text, not the end of a document.
+            options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+            encoded = tokenizer(texts, return_attention_mask=False, **options)["input_ids"]
+            for record, text, ids in zip(batch, texts, encoded, strict=True):
+                if not text:
+                    empty += 1
+                    continue
                 split = split_of(record, config)
                 key = (record["office"] or "unknown", record["language"] or "unknown")
                 writers[split].add(start + ids + end)
@@ -68,10 +74,11 @@ def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: 
     for split in SPLITS:
         np.save(folder / f"{split}.bytes.npy", np.array(sizes[split], np.int64))
     if not counts["train"]["documents"]:
-        raise UserError("no document is left to train on: see what ingest rejected and clean dropped, above.")
+        raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
     return {
         **{split: dict(counts[split]) for split in SPLITS},
         **{k: nested(v) for k, v in by_language.items()},
+        "dropped": {"empty": empty} if empty else {},
     }
 
 

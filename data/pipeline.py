@@ -33,7 +33,7 @@ class SyntheticConfig(Config):
 
     inventions: int = Field(2000, ge=1)
     """How many; each gives a Chinese and an English record."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Invention i of a seed is always the same."""
 
 
@@ -148,6 +148,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":
             lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
+            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
             for office, languages in counts["documents"].items():
                 for language, n in languages.items():
                     tokens = counts["tokens"][office][language]

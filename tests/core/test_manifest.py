@@ -1,0 +1,285 @@
+"""A folder of ours is complete or absent, says where it came from, and tells when it was changed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import manifest
+from core.errors import UserError
+from tests.conftest import ROOT
+
+CONFIG = {"rate": 0.5, "parts": ("title", "claims"), "inner": {"seed": 1}}
+INPUTS = {"raw/a.xml": "sha256:aa", "raw/b.xml": "sha256:bb"}
+
+
+def make(target: Path, text: str = "first", *, force: bool = False) -> None:
+    """A finished folder with two files."""
+    with manifest.build(target, step="clean", config=CONFIG, inputs=INPUTS, force=force) as folder:
+        (folder.path / "part").mkdir()
+        (folder.path / "part" / "a.txt").write_text(text)
+        (folder.path / "b.txt").write_text("b")
+        folder.counts["records"] = 2
+
+
+def names(folder: Path) -> list[str]:
+    """What stands in a folder, hidden names too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def test_a_finished_folder_says_where_it_came_from(tmp_path: Path) -> None:
+    make(tmp_path / "new" / "out")
+    assert names(tmp_path / "new") == ["out"]
+    found = manifest.read(tmp_path / "new" / "out")
+    assert found["step"] == "clean"
+    assert found["config"] == {"rate": 0.5, "parts": ["title", "claims"], "inner": {"seed": 1}}
+    assert found["inputs"] == INPUTS
+    assert found["outputs"] == {"b.txt": sha256("b"), "part/a.txt": sha256("first")}
+    assert found["counts"] == {"records": 2}
+    assert found["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert "torch" in found["versions"]
+    assert "pytest" in found["command"]
+    created = datetime.fromisoformat(found["created"])
+    assert created.utcoffset() is not None
+
+
+def test_a_finished_folder_is_the_input_of_the_next_step(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    files = [tmp_path / "out" / "b.txt", tmp_path / "out" / "part" / "a.txt"]
+    assert manifest.outputs_of(tmp_path / "out") == manifest.hash_files(files)
+    assert manifest.hash_files(files) == {
+        files[0].as_posix(): sha256("b"),
+        files[1].as_posix(): sha256("first"),
+    }
+
+
+@pytest.mark.parametrize("accident", [ValueError, KeyboardInterrupt, SystemExit, UserError])
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path, accident: type[BaseException]) -> None:
+    with (
+        pytest.raises(accident),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS) as folder,
+    ):
+        (folder.path / "a.txt").write_text("half")
+        raise accident
+    assert names(tmp_path) == []
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), manifest.build(tmp_path / "out", step="x", config={"a": {1}}, inputs={}):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_never_written_over_without_force(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(UserError, match=r"out exists already; it is never written over\..*--force"):
+        make(tmp_path / "out", "second")
+    assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first"
+
+
+def test_force_replaces_the_old_folder_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "stray.txt").write_text("of the old one")
+    with manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS, force=True) as folder:
+        (folder.path / "c.txt").write_text("c")
+        assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first", "the old one stands until then"
+    assert names(tmp_path / "out") == ["c.txt", "manifest.json"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_force_that_fails_keeps_the_old_folder(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with (
+        pytest.raises(ValueError, match="half way"),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS, force=True) as folder,
+    ):
+        (folder.path / "b.txt").write_text("half")
+        raise ValueError("half way")
+    manifest.verify(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from core import manifest
+with manifest.build(Path(sys.argv[1]), step="x", config={}, inputs={}) as folder:
+    (folder.path / "half.txt").write_text("half")
+    print(folder.path.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
+    """A process that is in the midst of building a folder: itself, the folder, the working folder's name."""
+    target = tmp_path / "out[1].5"  # a name with the signs of a pattern
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, target],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    yield process, target, process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(
+    builder: tuple[subprocess.Popen[str], Path, str],
+) -> None:
+    process, target, working = builder
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert names(target.parent) == [working], "nothing stands under the name itself"
+    make(target)
+    assert names(target.parent) == [target.name]
+
+
+def test_what_a_living_process_builds_stays(builder: tuple[subprocess.Popen[str], Path, str]) -> None:
+    _, target, working = builder
+    make(target)
+    assert names(target.parent) == [working, target.name]
+    assert (target.parent / working / "half.txt").read_text() == "half"
+
+
+def test_a_folder_that_is_absent_is_not_up_to_date(tmp_path: Path) -> None:
+    assert not manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=INPUTS, advice="")
+
+
+def test_the_same_configuration_and_inputs_are_up_to_date(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    assert manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=INPUTS, advice="")
+    assert manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=None, advice="")
+
+
+MANY = {f"key{i:02}": i for i in range(15)}
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs", "words"),
+    [
+        (CONFIG | {"rate": 0.25}, INPUTS, ["rate: 0.5 there, 0.25 now"]),
+        (CONFIG | {"inner": {"seed": 2}}, INPUTS, ["inner.seed: 1 there, 2 now"]),
+        (CONFIG | {"inner": None}, INPUTS, ['inner: {"seed": 1} there, null now']),
+        (CONFIG | {"parts": ["title"]}, None, ['parts: ["title", "claims"] there, ["title"] now']),
+        (CONFIG | {"more": "x" * 100}, INPUTS, ["more: null there", "xxx…"]),
+        ({"rate": 0.5, "parts": ["title", "claims"]}, INPUTS, ["inner", "there, null now"]),
+        (
+            CONFIG,
+            {**INPUTS, "raw/a.xml": "sha256:cc"},
+            ['input raw/a.xml: "sha256:aa" there, "sha256:cc" now'],
+        ),
+        (CONFIG, {"raw/a.xml": "sha256:aa"}, ["input raw/b.xml", "null now"]),
+        (CONFIG, {**INPUTS, "raw/c.xml": "sha256:cc"}, ["input raw/c.xml: null there"]),
+        (CONFIG | MANY, INPUTS, ["key09", "… and 5 more"]),
+    ],
+)
+def test_a_folder_made_from_something_else_is_refused_with_the_difference(
+    tmp_path: Path, config: dict[str, Any], inputs: dict[str, str] | None, words: list[str]
+) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(UserError) as caught:
+        manifest.up_to_date(tmp_path / "out", config=config, inputs=inputs, advice="Choose another folder.")
+    for word in ["out was made from something else:", *words, "Choose another folder."]:
+        assert word in str(caught.value)
+
+
+def test_a_sound_folder_passes_the_check(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    manifest.verify(tmp_path / "out")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "part" / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"out is incomplete: part/a\.txt missing"):
+        manifest.verify(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "firsT", "first "])
+def test_an_altered_file_is_named(tmp_path: Path, content: str) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "part" / "a.txt").write_text(content)
+    with pytest.raises(UserError, match=r"out is damaged: .*a\.txt changed since it was written"):
+        manifest.verify(tmp_path / "out")
+
+
+def test_a_manifest_inside_a_folder_is_a_file_like_the_others(tmp_path: Path) -> None:
+    with manifest.build(tmp_path / "out", step="x", config={}, inputs={}) as folder:
+        make(folder.path / "inner")
+    (tmp_path / "out" / "inner" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"manifest\.json changed"):
+        manifest.verify(tmp_path / "out")
+
+
+WHOLE = {"format": 1, "config": {}, "inputs": {}, "outputs": {}, "counts": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "manifest.json is damaged"),
+        (json.dumps(WHOLE).encode()[:-5], "manifest.json is damaged"),
+        (b'{"format": "\xff"}', "manifest.json is damaged"),
+        (b"\x00" * 50, "manifest.json is damaged"),
+        (b"[]", "unknown manifest format"),
+        (b"{}", "unknown manifest format"),
+        (json.dumps(WHOLE | {"format": 2}).encode(), "this version reads format 1"),
+        (b'{"format": 1, "config": {}, "inputs": {}}', "damaged (no counts, outputs)"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").write_bytes(content)
+    for use in (manifest.read, manifest.verify, manifest.outputs_of):
+        with pytest.raises(UserError) as caught:
+            use(tmp_path / "out")
+        assert words in str(caught.value)
+        assert str(tmp_path / "out") in str(caught.value)
+
+
+def test_a_folder_without_a_manifest_is_not_complete(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"out is not a complete folder: manifest\.json is missing"):
+        manifest.up_to_date(tmp_path / "out", config={}, inputs={}, advice="")
+
+
+def test_a_text_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    manifest.write_text(tmp_path / "latest", "step-1\n")
+    manifest.write_text(tmp_path / "latest", "第二\n")
+    assert (tmp_path / "latest").read_text("utf-8") == "第二\n"
+    assert names(tmp_path) == ["latest"]
+
+
+def test_a_swap_that_a_kill_cut_short_is_taken_back(tmp_path: Path) -> None:
+    """Between the two renames of a replacement nothing has the name; the old folder must not be lost."""
+    make(tmp_path / "out")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "out").rename(tmp_path / f".out.old-{os.uname().nodename}-{gone.pid}")
+    assert manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=INPUTS, advice="")
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_that_another_process_made_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="made by somebody else in the meantime"),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS),
+    ):
+        (tmp_path / "out").mkdir()
+    assert names(tmp_path) == ["out"]

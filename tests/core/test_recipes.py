@@ -1,0 +1,50 @@
+"""The configurations that come with the project: each is short, loads, and has every key explained."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from core.config import Config, dump, load
+from core.schema import ModelConfig
+from data.pipeline import DataConfig
+from pretrain.__main__ import PretrainConfig
+from tests.conftest import ROOT, run
+
+SCHEMAS: dict[str, type[Config]] = {"pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig}
+"""What the files of each folder of configs/ hold."""
+
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/**/*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_recipe_is_short_and_loads_also_from_its_dump(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    schema = SCHEMAS[Path(file).parent.name]
+    assert len(Path(file).read_text("utf-8").splitlines()) <= 40
+    config = load(schema, Path(file))
+    (tmp_path / "dumped.yaml").write_text(dump(config), "utf-8")
+    assert load(schema, tmp_path / "dumped.yaml") == config
+
+
+def keys(config: BaseModel, prefix: str = "") -> Iterator[str]:
+    """The dotted names of a configuration's values."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        yield from keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [f"{prefix}{name}"]
+
+
+@pytest.mark.parametrize("command", [["pretrain"], ["data", "run"]])
+def test_every_key_of_a_command_is_listed_with_its_meaning(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    done = run(*command, "--keys")
+    assert done.returncode == 0, done.stderr
+    following = {line.split(" ")[0]: after for line, after in pairwise(done.stdout.splitlines())}
+    for key in keys(load(SCHEMAS[command[0]], Path(f"configs/{command[0]}/tiny.yaml"))):
+        assert following[key].startswith("    "), key
