@@ -61,6 +61,7 @@ def build(
     `inputs` maps a path to its hash (see `hash_files`). Raises UserError where `target` exists, unless
     `force`: then the old folder is replaced, after the new one is complete.
     """
+    _remove_leftovers(target)
     if target.exists() and not force:
         raise UserError(
             f"{target} exists already; it is never written over. Choose another folder, or pass --force."
