@@ -89,26 +89,17 @@ def fit(
         timed_tokens += tokens
         in_a_row = 0 if applied else in_a_row + 1
         if not applied:
-            progress.skipped_steps += 1
-            log.line(
-                f"step {progress.step}: gradients are not finite; the step was skipped ({in_a_row} in a row)."
-            )
-            if in_a_row > training.max_skipped_steps:
-                raise UserError(
-                    f"gradients were not finite in {in_a_row} steps in a row, up to step {progress.step}."
-                    " Lower optimizer.learning_rate or look at the data; the last checkpoint is still good."
-                )
+            _note_skipped(progress, in_a_row, training.max_skipped_steps, log)
         last = progress.step == steps
         validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
         if validating or _due(log.every_steps, progress.step, last):
-            elapsed = time.perf_counter() - clock
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
                 "loss": float(world.sum(nll)) / max(1, tokens),
                 "learning_rate": engine.optimizer.param_groups[0]["lr"],
                 "gradient_norm": gradient_norm,
-                "tokens_per_s": timed_tokens / elapsed,
+                "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
                 "peak_memory_mib": _peak_memory_mib(),
             }
             log.line(_sentence(numbers, steps))
@@ -241,6 +232,17 @@ def track_gradient_norm(engine: Any, limit: float | None) -> Callable[[], tuple[
 
     engine.optimizer.register_step_pre_hook(before)
     return lambda: found
+
+
+def _note_skipped(progress: Progress, in_a_row: int, limit: int, log: Log) -> None:
+    """Count and report a step that was not applied; UserError beyond the limit."""
+    progress.skipped_steps += 1
+    log.line(f"step {progress.step}: gradients are not finite; the step was skipped ({in_a_row} in a row).")
+    if in_a_row > limit:
+        raise UserError(
+            f"gradients were not finite in {in_a_row} steps in a row, up to step {progress.step}. Lower"
+            " optimizer.learning_rate or look at the data; the last checkpoint is still good."
+        )
 
 
 class _Signals:

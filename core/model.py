@@ -61,19 +61,32 @@ def create_base(config: ModelConfig, tokenizer: Any, folder: Path) -> bool:
 
 
 def check_vocabulary(path: str, tokenizer: Any) -> None:
-    """UserError where the tokenizer has ids that the model's embedding has no row for."""
+    """UserError where the corpus's tokenizer is not the model's, or has ids beyond its embedding."""
     from transformers import AutoConfig
 
     try:
         rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no model configuration could be read there: {_first_line(error)}") from None
-    largest = max(tokenizer.get_vocab().values())
+    vocabulary = tokenizer.get_vocab()
+    own = _own_tokenizer(path)
+    if own is not None and own.get_vocab() != vocabulary:
+        raise UserError(
+            f"the corpus was tokenised with another tokenizer ({len(tokenizer):,} pieces) than that of {path}"
+            f" ({len(own):,} pieces): the model would read noise. Use data.tokenizer.path={path}."
+        )
+    largest = max(vocabulary.values())
     if largest >= rows:
         raise UserError(
             f"the tokenizer has ids up to {largest}, the embedding of {path} has {rows} rows."
             " Use the model's own tokenizer, or extend the model's vocabulary first."
         )
+
+
+def _own_tokenizer(path: str) -> Any:
+    """The tokenizer in a model's folder; None where there is none, or no folder."""
+    files = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    return load_tokenizer(path) if any((Path(path) / name).is_file() for name in files) else None
 
 
 def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:

@@ -53,7 +53,11 @@ class PretrainConfig(Config):
 
 FIXED = (
     "model",
-    "data",
+    "data.sources",
+    "data.synthetic",
+    "data.clean",
+    "data.tokenizer",
+    "data.pack",
     "sequence_length",
     "packing",
     "training.seed",

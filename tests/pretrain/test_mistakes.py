@@ -128,6 +128,19 @@ def test_a_tokenizer_larger_than_the_embedding(tiny: TinyRuns, tmp_path: Path) -
     refused(done, "1399", "1280 rows", str(tmp_path))
 
 
+def test_a_base_with_another_tokenizer_than_the_corpus(tiny: TinyRuns, tmp_path: Path) -> None:
+    """Ids within the embedding but with other meanings would train without a complaint, on noise."""
+    shutil.copytree(tiny.folder / "prepared" / "base", tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text("utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = list(vocabulary)[600:602]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(tokenizer), "utf-8")
+    done = run("pretrain", *tiny.overrides("other-tokenizer", f"model.path={tmp_path / 'base'}"))
+    refused(done, "another tokenizer", "data.tokenizer.path=")
+
+
 def test_a_base_with_a_truncated_or_missing_weight(tiny: TinyRuns, tmp_path: Path) -> None:
     shutil.copytree(tiny.folder / "prepared" / "base", tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
