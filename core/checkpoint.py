@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from core import manifest
+from core import disk, manifest
 from core.distributed import World
 from core.errors import UserError
 
@@ -67,12 +67,12 @@ def save(
         if world.is_main:
             stage = engine.zero_optimization_stage()
             written = {**asdict(progress), "world_size": world.size, "zero_stage": int(stage)}
-            manifest.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
+            disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
     world.barrier()
     if world.is_main:
         manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=asdict(progress))
-        manifest.replace(partial, target)
-        manifest.write_text(root / "latest", name + "\n")
+        disk.replace(partial, target)
+        disk.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
     world.barrier()
@@ -185,7 +185,7 @@ def publish(
         export(engine, tokenizer, partial, world)
     if world.is_main:
         manifest.write(partial, step="train", config=config, inputs=inputs, counts=asdict(progress))
-        manifest.replace(partial, target)
+        disk.replace(partial, target)
     world.barrier()
 
 
@@ -215,7 +215,7 @@ def _name_shards(folder: Path, shards: list[list[str]]) -> None:
         places |= dict.fromkeys(names, file)
     total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     index = {"metadata": {"total_size": total}, "weight_map": places}
-    manifest.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=1) + "\n")
+    disk.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=1) + "\n")
 
 
 def _size(tensors: Mapping[str, torch.Tensor]) -> int:

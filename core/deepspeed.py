@@ -6,33 +6,33 @@ names stay in the training loop. A user's own DeepSpeed JSON is merged last, key
 
 import json
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from core.errors import UserError
-from core.schema import DeepSpeedConfig, Precision
+from core.schema import DeepSpeedConfig, TrainingConfig
 
 
-def settings(
-    config: DeepSpeedConfig, *, micro_batch_size: int, precision: Precision, max_gradient_norm: float | None
-) -> dict[str, Any]:
-    """DeepSpeed's configuration for this run.
+def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[str, Any], torch.dtype]:
+    """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
     `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
     passes makes one optimiser step. At stage 0, clipping is done in `track_gradient_norm`, for DeepSpeed
     reports no norm there.
     """
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
     if config.zero_stage == 0 and precision == "bf16":
         raise UserError(
             "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Use"
             " zero_stage=1 (on one GPU it costs nothing more), or training.precision=fp32."
         )
-    clipping = max_gradient_norm if max_gradient_norm and config.zero_stage > 0 else 0.0
+    clipping = (training.max_gradient_norm or 0.0) if config.zero_stage > 0 else 0.0
     chosen: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": clipping,
@@ -46,7 +46,7 @@ def settings(
         chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
     if config.json_file:
         _merge(chosen, _read_json(Path(config.json_file)))
-    return chosen
+    return chosen, torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def keep_partitioned(chosen: dict[str, Any]) -> object | None:
@@ -67,11 +67,6 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
     return engine
-
-
-def trained(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
-    """The parameters that the optimiser changes."""
-    return (parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

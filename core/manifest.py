@@ -10,10 +10,8 @@ folder already holds the same step's result.
 ISO 8601).
 """
 
-import glob
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -26,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from core.disk import beside, lock, remove_leftovers, replace, write_text
 from core.errors import UserError
 
 NAME = "manifest.json"
@@ -61,12 +60,12 @@ def build(
     `inputs` maps a path to its hash (see `hash_files`). Raises UserError where `target` exists, unless
     `force`: then the old folder is replaced, after the new one is complete.
     """
-    _remove_leftovers(target)
+    remove_leftovers(target)
     if target.exists() and not force:
         raise UserError(
             f"{target} exists already; it is never written over. Choose another folder, or pass --force."
         )
-    partial = _beside(target, "partial")
+    partial = beside(target, "partial")
     partial.mkdir(parents=True)
     try:
         folder = Folder(partial)
@@ -79,6 +78,49 @@ def build(
         shutil.rmtree(partial)
         raise UserError(f"{target} was made by somebody else in the meantime; it was not written over.")
     replace(partial, target)
+
+
+@contextmanager
+def build_in_parts(
+    target: Path,
+    *,
+    step: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    code: str,
+    force: bool = False,
+) -> Iterator[Folder]:
+    """As `build`, for a step that is made of parts: what a killed or failed one left is yielded again.
+
+    It is yielded as it was for the same step, configuration, inputs and `code` (a hash of the program), so
+    that the block can leave out the parts that are finished there; else it is removed first. Nothing is ever
+    mixed. UserError where another process is building the same folder.
+    """
+    remove_leftovers(target)
+    if target.exists() and not force:
+        raise UserError(f"{target} exists already; it is never written over. Pass --force to replace it.")
+    partial = target.with_name(f".{target.name}.unfinished")
+    mark = partial / ".made-from.json"
+    made_from = json.dumps(
+        {"step": step, "config": config, "inputs": dict(inputs), "code": code}, sort_keys=True
+    )
+    partial.mkdir(parents=True, exist_ok=True)
+    with lock(target.with_name(f".{target.name}.lock"), f"{target}: it is being made already"):
+        if not mark.exists() or mark.read_text("utf-8") != made_from:
+            shutil.rmtree(partial)
+            partial.mkdir()
+            write_text(mark, made_from)
+        folder = Folder(partial)
+        yield folder
+        mark.unlink()
+        write(partial, step=step, config=config, inputs=inputs, counts=folder.counts)
+        replace(partial, target)
+
+
+def hash_code(folder: Path) -> str:
+    """One hash of all Python and YAML files of a package."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml"))
+    return hashlib.sha256(repr([digest for _, digest in _hash_all(files)]).encode()).hexdigest()
 
 
 def write(
@@ -133,14 +175,13 @@ def up_to_date(
     Where it holds something else, UserError names the difference and gives `advice`. `inputs` of None are not
     compared.
     """
-    _remove_leftovers(target)
+    remove_leftovers(target)
     if not target.exists():
         return False
     manifest = read(target)
-    differences = [
-        *_differences("", manifest["config"], json.loads(json.dumps(config))),
-        *(_differences("input ", manifest["inputs"], dict(inputs)) if inputs is not None else ()),
-    ]
+    differences = _differences("", manifest["config"], json.loads(json.dumps(config)))
+    if inputs is not None:
+        differences += _changed_inputs(manifest["inputs"], inputs)
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:10])
         rest = f"\n  … and {len(differences) - 10} more" if len(differences) > 10 else ""
@@ -171,35 +212,6 @@ def hash_files(files: Iterable[Path]) -> dict[str, str]:
 def outputs_of(folder: Path) -> dict[str, str]:
     """A finished folder as another step's input: its files and their hashes, as its manifest states them."""
     return {(folder / name).as_posix(): digest for name, digest in read(folder)["outputs"].items()}
-
-
-def replace(partial: Path, target: Path) -> None:
-    """Give a complete folder its name; an older one of that name is removed only after the swap."""
-    old = _beside(target, "old")
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is whole or absent: beside, synced, renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def git_commit() -> str | None:
@@ -247,35 +259,17 @@ def _differences(prefix: str, old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{prefix}{key}: {_short(old)} there, {_short(new)} now"]
 
 
+def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Inputs whose content was not there, or is gone; where a file lies does not matter."""
+    before, now = set(old.values()), set(new.values())
+    gone = {path for path, digest in old.items() if digest not in now}
+    come = {path for path, digest in new.items() if digest not in before}
+    words = {
+        path: "changed" if path in gone & come else "gone" if path in gone else "new" for path in gone | come
+    }
+    return [f"input {path}: {word}" for path, word in sorted(words.items())]
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _beside(target: Path, kind: str) -> Path:
-    """A hidden name beside `target` that says which process it belongs to."""
-    return target.with_name(f".{target.name}.{kind}-{os.uname().nodename}-{os.getpid()}")
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove what killed processes of this host left beside `target`, and take a swap that was cut short
-    back."""
-    host = glob.escape(f".{target.name}.") + "*-" + glob.escape(os.uname().nodename)
-    for path in target.parent.glob(f"{host}-*") if target.parent.exists() else ():
-        pid = path.name.rpartition("-")[2]
-        if not pid.isdigit() or _alive(int(pid)):
-            continue
-        if path.name.startswith(f".{target.name}.old-") and not target.exists():
-            path.rename(target)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,11 +1,9 @@
 """What every stage does with its run folder: may this configuration go on there, where does it stand, what
 came out."""
 
-import fcntl
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from core import checkpoint
 from core.config import Config, load
@@ -14,30 +12,6 @@ from core.errors import UserError
 from core.log import Log, read_metrics
 
 T = TypeVar("T")
-
-
-def claim(run: Path) -> IO[str]:
-    """Keep other runs out of the folder for as long as the returned file is open; UserError where one is at
-    work there.
-
-    The main process calls it. A file system without locks is let through.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    lock = (run / ".lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        raise UserError(
-            f"{run}: another run is at work there ({lock.read().strip()})."
-            " Wait for it, end it, or choose another run_dir."
-        ) from None
-    except OSError:
-        return lock
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-    lock.flush()
-    return lock
 
 
 def check_resume(mode: Literal["auto", "never"], run: Path) -> None:

@@ -78,7 +78,7 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
         manifest.build(arguments.output, step="tokenizer", config=settings, inputs=inputs) as built,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        ingest(sources, Path(scratch), workers=1)
+        ingest(sources, Path(scratch), None)
         tokenizer = prepare_tokenizer(config, record_texts(read_records(Path(scratch))), built.path)
         built.counts["vocabulary"] = len(tokenizer)
     print(f"{len(tokenizer):,} tokens: {arguments.output}")

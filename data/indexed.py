@@ -15,6 +15,7 @@ Here every document is one sequence. Megatron-LM and GPT-NeoX read these files; 
 numbers uint16 otherwise, so it reads the int32 ones only.
 """
 
+import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,13 @@ class Writer:
         self._file.write(array.astype(CODES[self.code]).tobytes())
         self._lengths.append(len(array))
 
+    def append(self, documents: "Documents") -> None:
+        """Append all documents of another dataset of the same dtype, without looking at the ids."""
+        assert documents.dtype == np.dtype(CODES[self.code]), "both datasets must have the same dtype"
+        with with_ending(documents.name, ".bin").open("rb") as file:
+            shutil.copyfileobj(file, self._file, 16 << 20)
+        self._lengths += documents.lengths.tolist()
+
     def __enter__(self) -> Self:
         return self
 
@@ -81,6 +89,13 @@ class Writer:
             file.write(np.arange(len(lengths) + 1, dtype=np.int64).tobytes())
 
 
+def merge(parts: Sequence[Path], name: Path, vocabulary_size: int) -> None:
+    """Write the documents of several indexed datasets, in order, as one."""
+    with Writer(name, vocabulary_size) as writer:
+        for part in parts:
+            writer.append(Documents(part))
+
+
 class Documents:
     """The documents of an indexed dataset, memory-mapped: `documents[i]` is an array of ids."""
 
@@ -99,8 +114,8 @@ class Documents:
             raise UserError(f"{name}.idx is cut short. Pack the corpus again.")
         self.lengths = np.frombuffer(index, np.int32, sequences, HEADER.size)
         self._offsets = np.frombuffer(index, np.int64, sequences, HEADER.size + 4 * sequences)
-        self._dtype = np.dtype(CODES[code])
-        expected = int(self.lengths.sum(dtype=np.int64)) * self._dtype.itemsize
+        self.dtype = np.dtype(CODES[code])
+        expected = int(self.lengths.sum(dtype=np.int64)) * self.dtype.itemsize
         binary = with_ending(name, ".bin")
         found = binary.stat().st_size if binary.exists() else 0
         if found != expected:
@@ -118,8 +133,8 @@ class Documents:
     def slice(self, document: int, start: int, stop: int) -> npt.NDArray[np.integer]:
         """Ids `start` to `stop` of one document, without reading the rest."""
         assert 0 <= start <= stop <= self.lengths[document]
-        first = int(self._offsets[document]) + start * self._dtype.itemsize
-        return self._ids[first : first + (stop - start) * self._dtype.itemsize].view(self._dtype)
+        first = int(self._offsets[document]) + start * self.dtype.itemsize
+        return self._ids[first : first + (stop - start) * self.dtype.itemsize].view(self.dtype)
 
     @staticmethod
     def _read(path: Path) -> bytes:

@@ -10,31 +10,29 @@ gave records + rejected documents.
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
-from tqdm import tqdm
 
 from core.config import Config
 from core.errors import UserError
 from data import formats
+from data.engine import forget_shards, map_shards
 from data.record import SCHEMA, Record
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
 BATCH_RECORDS = 10_000
 
-Counts = Counter[tuple[str, ...]]
+Counts = list[list[Any]]
 """By ("documents", SOURCE), ("rejected", SOURCE, REASON) and ("records", SOURCE, OFFICE, LANGUAGE)."""
 
 
@@ -57,7 +55,7 @@ class Shard(NamedTuple):
 
 
 def ingest(
-    sources: Sequence[Source], folder: Path, workers: int, *, shard_bytes: int = SHARD_BYTES
+    sources: Sequence[Source], folder: Path, executor: Executor | None, *, shard_bytes: int = SHARD_BYTES
 ) -> dict[str, Any]:
     """Read all documents of `sources` into `folder` and return the counts.
 
@@ -65,29 +63,30 @@ def ingest(
     Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
     """
     shards = plan_shards(sources, shard_bytes)
-    folder.mkdir(parents=True, exist_ok=True)
-    counts: Counts = Counter()
-    total = sum(shard.size for shard in shards)
-    with tqdm(total=total, desc="ingest", unit="B", unit_scale=True, disable=None) as progress:
-        for shard, found in zip(shards, _map(shards, folder, workers), strict=True):
-            counts.update(found)
-            progress.update(shard.size)
+    counts: Counter[tuple[str, ...]] = Counter()
+    for found in map_shards(ingest_shard, shards, folder, executor, title="ingest"):
+        counts.update({tuple(key): number for *key, number in found})
     with (folder / "rejected.jsonl").open("wb") as merged:
-        for shard in shards:
-            part = _rejected_path(folder, shard.number)
+        for part in sorted(folder.glob("shard-*.rejected.jsonl")):
             with part.open("rb") as file:
                 shutil.copyfileobj(file, merged)
             part.unlink()
+    forget_shards(folder)
     return _summary(counts, sources)
 
 
 def read_records(folder: Path) -> Iterator[Record]:
     """All records of an ingested folder in order, streamed; UserError where there is no shard."""
+    for shard in shard_files(folder):
+        yield from read_shard(shard)
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The files of records of a step's folder, in order; UserError where there is none."""
     shards = sorted(folder.glob("shard-*.parquet"))
     if not shards:
         raise UserError(f"{folder} holds no shard-*.parquet. Run ingest into it first.")
-    for shard in shards:
-        yield from read_shard(shard)
+    return shards
 
 
 def read_shard(shard: Path) -> Iterator[Record]:
@@ -147,29 +146,14 @@ def _check_columns(source: Source) -> None:
             raise UserError(f"source {source.path}: {mapped}; the fields are {known}.")
 
 
-def _map(shards: list[Shard], folder: Path, workers: int) -> Iterator[Counts]:
-    if workers == 1 or len(shards) == 1:
-        yield from (_ingest_shard(shard, folder) for shard in shards)
-        return
-    # Spawned, because a fork copies the locks of the threads that Arrow and torch may hold.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
-        try:
-            yield from pool.map(_ingest_shard, shards, [folder] * len(shards))
-        except BrokenProcessPool:
-            raise UserError(
-                f"a worker died, often for lack of memory. Run again with fewer workers than {workers}."
-            ) from None
-
-
-def _ingest_shard(shard: Shard, folder: Path) -> Counts:
-    counts: Counts = Counter()
+def ingest_shard(shard: Shard, folder: Path) -> Counts:
+    """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
+    counts: Counter[tuple[str, ...]] = Counter()
     rows: list[Record] = []
     characters = 0
-    name = f"shard-{shard.number:05d}.parquet"
     with (
-        pq.ParquetWriter(folder / name, SCHEMA, compression="zstd") as writer,
-        _rejected_path(folder, shard.number).open("w", encoding="utf-8") as rejected,
+        pq.ParquetWriter(folder / "parquet", SCHEMA, compression="zstd") as writer,
+        (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected,
     ):
         for path, source in shard.files:
             for outcome in formats.read(path, source.columns):
@@ -188,14 +172,10 @@ def _ingest_shard(shard: Shard, folder: Path) -> Counts:
                     rows, characters = [], 0
         if rows:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-    return counts
+    return [[*key, number] for key, number in counts.items()]
 
 
-def _rejected_path(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:05d}.rejected.jsonl"
-
-
-def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
+def _summary(counts: Counter[tuple[str, ...]], sources: Sequence[Source]) -> dict[str, Any]:
     by_reason: Counter[str] = Counter()
     by_office: dict[str, Counter[str]] = {}
     by_source = {source.path: {"documents": 0, "rejected": 0, "records": 0} for source in sources}

@@ -9,7 +9,9 @@ texts of one invention, in every language, stand on the same side of the split. 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,9 @@ from pydantic import Field
 from core.config import Config
 from core.errors import UserError
 from data.clean import nested
-from data.indexed import Writer
+from data.engine import add_counts, map_shards, shard_name
+from data.indexed import Writer, merge
+from data.ingest import read_shard
 from data.record import Record, invention
 
 BATCH = 256
@@ -39,8 +43,35 @@ class PackConfig(Config):
     """Seed of the split."""
 
 
-def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: Path) -> dict[str, Any]:
-    """Write `train` and `validation` into `folder`; returns the counts for the manifest."""
+def pack(
+    config: PackConfig, tokenizer: Path, shards: Sequence[Path], folder: Path, executor: Executor | None
+) -> dict[str, Any]:
+    """Tokenise every shard of records and merge the results into `train` and `validation` in `folder`.
+
+    `tokenizer` is a folder that transformers opens. Returns the counts for the manifest.
+    """
+    from core.model import load_tokenizer
+
+    vocabulary = load_tokenizer(str(tokenizer)).get_vocab()
+    work = partial(pack_shard, config, tokenizer)
+    counts: dict[str, Any] = add_counts(map_shards(work, shards, folder, executor, title="tokenise"))
+    for split in SPLITS:
+        parts = [folder / f"{shard_name(number)}.{split}" for number in range(len(shards))]
+        merge(parts, folder / split, max(vocabulary.values()) + 1)
+        sizes = [folder / f"{part.name}.bytes.npy" for part in parts]
+        np.save(folder / f"{split}.bytes.npy", np.concatenate([np.load(file) for file in sizes]))
+    for file in folder.glob("shard-*"):
+        file.unlink()
+    if not counts["train"].get("documents"):
+        raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
+    return counts
+
+
+def pack_shard(config: PackConfig, tokenizer_folder: Path, shard: Path, folder: Path) -> dict[str, Any]:
+    """Write `train` and `validation` of one shard of records into `folder`; returns its counts."""
+    from core.model import load_tokenizer
+
+    tokenizer = load_tokenizer(str(tokenizer_folder))
     vocabulary_size = max(tokenizer.get_vocab().values()) + 1
     start = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
     end = [tokenizer.eos_token_id]
@@ -53,7 +84,7 @@ def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: 
         Writer(folder / "validation", vocabulary_size) as held_out,
     ):
         writers = {"train": train, "validation": held_out}
-        for batch in batches(records, BATCH):
+        for batch in batches(read_shard(shard), BATCH):
             texts = [layout(record, config.parts) for record in batch]
             # split_special_tokens: a `</s>` that stands in a patent is text, not the end of a document.
             options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
@@ -62,19 +93,15 @@ def pack(config: PackConfig, tokenizer: Any, records: Iterable[Record], folder: 
                 if not text:
                     empty += 1
                     continue
-                split = split_of(record, config)
+                split, size = split_of(record, config), len(text.encode())
                 key = (record["office"] or "unknown", record["language"] or "unknown")
                 writers[split].add(start + ids + end)
-                sizes[split].append(len(text.encode()))
-                counts[split].update(
-                    documents=1, tokens=len(ids) + 2, characters=len(text), bytes=sizes[split][-1]
-                )
+                sizes[split].append(size)
+                counts[split].update(documents=1, tokens=len(ids) + 2, characters=len(text), bytes=size)
                 by_language["documents"][key] += 1
                 by_language["tokens"][key] += len(ids) + 2
     for split in SPLITS:
         np.save(folder / f"{split}.bytes.npy", np.array(sizes[split], np.int64))
-    if not counts["train"]["documents"]:
-        raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
     return {
         **{split: dict(counts[split]) for split in SPLITS},
         **{k: nested(v) for k, v in by_language.items()},

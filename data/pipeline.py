@@ -8,20 +8,20 @@ step whose configuration and inputs are as they were is not done again; where th
 overwritten unless forced.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from core import manifest
+from core import manifest, report
 from core.config import Config
 from data.clean import CleanConfig, clean
-from data.ingest import Source, ingest, list_files, read_records
+from data.engine import EngineConfig, open_executor
+from data.ingest import Source, ingest, list_files, read_records, shard_files
 from data.pack import SPLITS, PackConfig, pack
-from data.record import Record
+from data.report import stages, write_report
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
@@ -49,8 +49,7 @@ class DataConfig(Config):
     clean: CleanConfig = CleanConfig()
     tokenizer: TokenizerConfig
     pack: PackConfig = PackConfig()
-    workers: int | None = Field(None, ge=1)
-    """Processes for reading; null for all cores. The result does not depend on it."""
+    engine: EngineConfig = EngineConfig()
 
 
 @dataclass(frozen=True)
@@ -87,49 +86,60 @@ ADVICE = (
 def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] = print) -> Corpus:
     """Do every step that is not done yet (all of them with `force`); `say` gets a line or a few a step."""
     root = Path(config.output_dir)
-    workers = config.workers or len(os.sched_getaffinity(0))
-    everything = _identity(config)
-
-    def step(
-        name: str, inputs: Mapping[str, str], make: Callable[[Path], dict[str, Any]], *keys: str
-    ) -> dict[str, str]:
-        """Do one step unless it is done; returns its outputs, the inputs of the next. `keys` are what it
-        depends on."""
-        folder = root / name
-        settings = {key: everything[key] for key in keys} if keys else everything
-        done = not force and manifest.up_to_date(folder, config=settings, inputs=inputs, advice=ADVICE)
-        if not done:
-            with manifest.build(folder, step=name, config=settings, inputs=inputs, force=force) as built:
-                built.counts = make(built.path)
-        counts = manifest.read(folder)["counts"]
-        say("\n".join([f"{name:<10}{'up to date' if done else 'done'}: {folder}", *describe(name, counts)]))
-        return manifest.outputs_of(folder)
-
     sources = [Source(path=source) if isinstance(source, str) else source for source in config.sources]
     if not sources:
-        made = config.synthetic
-        step("synthetic", {}, lambda folder: synthesize(folder, made.inventions, made.seed), "synthetic")
         sources = [Source(path=str(root / "synthetic" / "records.jsonl"))]
-    raw = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
-    ingested = step("ingest", raw, lambda folder: ingest(sources, folder, workers), "sources")
-    cleaned = step("clean", ingested, lambda folder: clean(config.clean, root / "ingest", folder), "clean")
+    with open_executor(config.engine) as executor:
+        steps = Steps(root, _identity(config), force, say)
+        if not config.sources:
+            made = config.synthetic
+            steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
+        raw = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
+        ingested = steps.do("ingest", raw, lambda to: ingest(sources, to, executor), "sources")
+        cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, root / "ingest", to), "clean")
 
-    def records() -> Iterator[Record]:
-        return read_records(root / "clean")
+        def make_tokenizer(to: Path) -> dict[str, Any]:
+            texts = record_texts(read_records(root / "clean"))
+            return {"vocabulary": len(prepare_tokenizer(config.tokenizer, texts, to))}
 
-    def make_tokenizer(folder: Path) -> dict[str, Any]:
-        return {"vocabulary": len(prepare_tokenizer(config.tokenizer, record_texts(records()), folder))}
-
-    seen = cleaned if config.tokenizer.path is None else {}
-    tokenizer = step("tokenizer", seen, make_tokenizer, "tokenizer")
-
-    def make_pack(folder: Path) -> dict[str, Any]:
-        from core.model import load_tokenizer
-
-        return pack(config.pack, load_tokenizer(str(root / "tokenizer")), records(), folder)
-
-    step("pack", cleaned | tokenizer, make_pack)
+        seen = cleaned if config.tokenizer.path is None else {}
+        tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer")
+        folder, shards = root / "tokenizer", shard_files(root / "clean")
+        steps.do("pack", cleaned | tokenizer, lambda to: pack(config.pack, folder, shards, to, executor))
+    say("\n" + report.text_table(*stages(steps.counts)))
+    say(f"\nreport    {write_report(root, steps.counts)}")
     return Corpus(root)
+
+
+@dataclass
+class Steps:
+    """The steps of one corpus, each done once."""
+
+    root: Path
+    settings: dict[str, Any]
+    """What decides the result."""
+    force: bool
+    say: Callable[[str], None]
+    counts: dict[str, Any] = field(default_factory=dict)
+    """The counts of every step, in their order."""
+
+    def do(
+        self, name: str, inputs: Mapping[str, str], make: Callable[[Path], dict[str, Any]], *keys: str
+    ) -> dict[str, str]:
+        """Do a step unless it is done; its outputs are the next one's inputs, `keys` its settings."""
+        folder = self.root / name
+        settings = {key: self.settings[key] for key in keys} if keys else self.settings
+        done = not self.force and manifest.up_to_date(folder, config=settings, inputs=inputs, advice=ADVICE)
+        if not done:
+            code = manifest.hash_code(Path(__file__).parent)
+            with manifest.build_in_parts(
+                folder, step=name, config=settings, inputs=inputs, code=code, force=self.force
+            ) as built:
+                built.counts = make(built.path)
+        self.counts[name] = manifest.read(folder)["counts"]
+        lines = describe(name, self.counts[name])
+        self.say("\n".join([f"{name:<10}{'up to date' if done else 'done'}: {folder}", *lines]))
+        return manifest.outputs_of(folder)
 
 
 def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
@@ -149,10 +159,6 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
         case "pack":
             lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
-            for office, languages in counts["documents"].items():
-                for language, n in languages.items():
-                    tokens = counts["tokens"][office][language]
-                    lines.append(f"{office} {language}: {n:,} documents, {tokens:,} tokens")
         case _:
             lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
     return [f"          {line}" for line in lines]
@@ -166,4 +172,4 @@ def _amount(counts: Mapping[str, int]) -> str:
 def _identity(config: DataConfig) -> dict[str, Any]:
     """The part of the configuration that decides the result."""
     unused = {"synthetic"} if config.sources else set()
-    return config.model_dump(mode="json", exclude={"output_dir", "workers"} | unused)
+    return config.model_dump(mode="json", exclude={"output_dir", "engine"} | unused)

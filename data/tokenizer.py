@@ -4,6 +4,7 @@ Whatever it comes from, it ends as a folder that `AutoTokenizer.from_pretrained`
 training and serving use the same one.
 """
 
+import io
 import json
 import re
 import shutil
@@ -72,10 +73,11 @@ def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Pat
                 left -= len(line)
                 yield line[:4000]
 
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=lines(),
-            model_prefix=str(file.with_suffix("")),
+            model_writer=model,  # with a file name, SentencePiece writes that name into the model
             vocab_size=config.vocabulary_size,
             model_type="bpe",
             byte_fallback=True,
@@ -90,7 +92,7 @@ def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Pat
         )
     except (RuntimeError, OSError) as error:
         raise UserError(_explain_training(str(error), config.vocabulary_size)) from None
-    file.with_suffix(".vocab").unlink()
+    file.write_bytes(model.getvalue())
 
 
 def _explain_training(error: str, size: int | None) -> str:

@@ -10,12 +10,13 @@ metrics.jsonl, log.txt and loss.png.
 """
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from core import manifest
+from core import disk, manifest
 from core.config import Config, add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
 from core.schema import (
@@ -107,14 +108,11 @@ def prepare(config: PretrainConfig, *, force: bool) -> None:
 
 
 def train(config: PretrainConfig) -> int:
-    """Load, build, fit, save."""
-    import torch
-
-    from core import checkpoint, deepspeed, distributed
-    from core.log import Log, quiet_libraries
-    from core.loop import fit
-    from core.model import check_vocabulary, load_model, load_tokenizer, make_optimizer, weight_files
-    from core.run import check_resume, check_unchanged, claim, resume, summary
+    """Check what can be checked, join the other processes, and train while no other run is in the folder."""
+    from core import distributed
+    from core.log import quiet_libraries
+    from core.model import check_vocabulary, load_tokenizer
+    from core.run import check_resume, check_unchanged
 
     quiet_libraries()
     run = Path(config.run_dir)
@@ -123,63 +121,59 @@ def train(config: PretrainConfig) -> int:
     changed = check_unchanged(config, run, FIXED)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     check_vocabulary(base_path(config), tokenizer)
-    precision = config.training.precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
-    chosen = deepspeed.settings(
-        config.deepspeed,
-        micro_batch_size=config.training.micro_batch_size,
-        precision=precision,
-        max_gradient_norm=config.training.max_gradient_norm,
-    )
     world = distributed.setup(config.training.timeout_minutes)
     config.training.accumulation(world.size)
+    problem = f"{run}: another run is at work there"
+    with disk.lock(run / ".lock", problem) if world.is_main else nullcontext():
+        finished = _fit(config, corpus, tokenizer, world, changed)
+    distributed.teardown()
+    return 0 if finished else 143
+
+
+def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, changed: list[str]) -> bool:
+    """Load, build, fit, save; False where a signal ended it early."""
+
+    from core import checkpoint, deepspeed
+    from core.log import Log
+    from core.loop import fit
+    from core.model import load_model, make_optimizer, weight_files
+    from core.run import resume, summary
+
+    run, base = Path(config.run_dir), base_path(config)
     resolved = config.model_dump(mode="json")
-    lock = claim(run) if world.is_main else None
+    chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
-        manifest.write_text(run / "config.yaml", dump(config))
+        disk.write_text(run / "config.yaml", dump(config))
     data, validation = load_data(config, corpus, tokenizer, log)
 
     partitioned = deepspeed.keep_partitioned(chosen)
-    model = load_model(
-        base_path(config), config.model, torch.bfloat16 if precision == "bf16" else torch.float32
-    )
+    model = load_model(base, config.model, dtype)
     engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
     progress = resume(run, engine, world, log, changed)
     before = progress.step
 
     def save(now: checkpoint.Progress) -> None:
-        keep = config.training.keep_checkpoints
-        folder = checkpoint.save(
-            engine, tokenizer, run / "checkpoints", now, world, config=resolved, keep=keep
-        )
-        log.line(f"saved {folder}")
+        root, keep = run / "checkpoints", config.training.keep_checkpoints
+        log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
 
     finished = fit(
         engine, data, validation, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
         world=world, log=log, save=save,
     )  # fmt: skip
-    if finished and (progress.step > before or not (run / "model").exists()):
-        inputs = (
-            manifest.outputs_of(corpus.folder / "pack") | weight_files(base_path(config))
-            if world.is_main
-            else {}
-        )
+    if not finished:
+        log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
+        return False
+    if progress.step > before or not (run / "model").exists():
+        packed = manifest.outputs_of(corpus.folder / "pack")
+        inputs = packed | weight_files(base) if world.is_main else {}
         checkpoint.publish(engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs)
-    elif finished:
+    else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
-    log.close(
-        summary(run)
-        if finished
-        else f"stopped by a signal; the same command goes on from step {progress.step}."
-    )
-    distributed.teardown()
-    if lock is not None:
-        lock.close()
-    return 0 if finished else 143
+    log.close(summary(run))
+    return True
 
 
 def base_path(config: PretrainConfig) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
+from data.engine import EngineConfig, open_executor
 from data.ingest import Source, ingest, list_files, read_records
 
 
@@ -26,7 +27,7 @@ def corpus(folder: Path) -> Path:
 
 def test_every_document_is_counted_once(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in")
-    counts = ingest([Source(path=str(source))], tmp_path / "out", workers=1)
+    counts = ingest([Source(path=str(source))], tmp_path / "out", None)
     assert counts == {
         "documents": 7,
         "rejected": {"total": 2, "by_reason": {"bad-json": 1, "empty-row": 1}},
@@ -52,7 +53,10 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     for number in range(6):
         (source / f"text{number}.txt").write_text(f"text {number} " * 40)
     sources = [Source(path=str(source)), Source(path=str(source / "a.jsonl"), columns={"title": "abstract"})]
-    counts = [ingest(sources, tmp_path / f"out{workers}", workers, shard_bytes=1000) for workers in (1, 2)]
+    counts = []
+    for workers in (1, 2):
+        with open_executor(EngineConfig(workers=workers)) as executor:
+            counts.append(ingest(sources, tmp_path / f"out{workers}", executor, shard_bytes=1000))
     assert counts[0] == counts[1]
     names = sorted(path.name for path in (tmp_path / "out1").iterdir())
     assert len(names) > 3
@@ -64,13 +68,13 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
 def test_columns_belong_to_their_source(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("编号,摘要\nCN1A,一种泵。\n")
     source = Source(path=str(tmp_path / "a.csv"), columns={"编号": "id", "摘要": "abstract"})
-    assert ingest([source], tmp_path / "out", workers=1)["records"] == 1
+    assert ingest([source], tmp_path / "out", None)["records"] == 1
     assert next(read_records(tmp_path / "out"))["abstract"] == "一种泵。"
 
 
 def test_a_corpus_of_rejected_documents_has_no_records(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<nothing/>")
-    counts = ingest([Source(path=str(tmp_path / "a.xml"))], tmp_path / "out", workers=1)
+    counts = ingest([Source(path=str(tmp_path / "a.xml"))], tmp_path / "out", None)
     assert (counts["documents"], counts["records"], counts["by_office_language"]) == (1, 0, {})
     assert list(read_records(tmp_path / "out")) == []
 
@@ -90,7 +94,7 @@ def test_a_source_that_cannot_be_used_is_named(
     (tmp_path / "empty" / ".hidden").mkdir(parents=True)
     corpus(tmp_path / "full")
     with pytest.raises(UserError, match=message):
-        ingest([source], tmp_path / "out", workers=1)
+        ingest([source], tmp_path / "out", None)
     with pytest.raises(UserError, match="holds no shard"):
         next(read_records(tmp_path / "full"))
 

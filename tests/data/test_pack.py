@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
+from transformers import AutoTokenizer
 
 from core.errors import UserError
+from data.engine import EngineConfig, open_executor
 from data.indexed import Documents
 from data.pack import PackConfig, Part, batches, layout, pack, split_of
-from data.record import Record
+from data.record import SCHEMA, Record
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
 
@@ -55,16 +59,29 @@ CONFIG = PackConfig(validation_share=0.2)
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tokenizer that was trained on the records."""
-    config = TokenizerConfig(vocabulary_size=400)
-    return prepare_tokenizer(config, record_texts(iter(RECORDS)), tmp_path_factory.mktemp("tokenizer"))
+    """A tokenizer that was trained on the records; its folder is `name_or_path`."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    prepare_tokenizer(TokenizerConfig(vocabulary_size=400), record_texts(iter(RECORDS)), folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def packed_from(
+    config: PackConfig, tokenizer: Any, shards: list[list[Record]], folder: Path, workers: int = 1
+) -> dict[str, Any]:
+    """Write the records as shards beside `folder`, and pack them into it."""
+    files = []
+    for number, records in enumerate(shards):
+        files.append(folder.parent / f"{folder.name}-{number}.parquet")
+        pq.write_table(pa.Table.from_pylist(records, SCHEMA), files[-1])
+    with open_executor(EngineConfig(workers=workers)) as executor:
+        return pack(config, Path(tokenizer.name_or_path), files, folder, executor)
 
 
 @pytest.fixture(scope="session")
 def packed(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The packed records, and the counts."""
-    folder = tmp_path_factory.mktemp("pack")
-    return folder, pack(CONFIG, tokenizer, iter(RECORDS), folder)
+    folder = tmp_path_factory.mktemp("pack") / "pack"
+    return folder, packed_from(CONFIG, tokenizer, [RECORDS], folder)
 
 
 def side(name: str) -> list[Record]:
@@ -111,16 +128,20 @@ def test_counts_add_up(packed: tuple[Path, dict[str, Any]]) -> None:
     assert total == counts["train"]["tokens"] + counts["validation"]["tokens"]
 
 
-def test_packing_again_gives_the_same_bytes(
-    packed: tuple[Path, dict[str, Any]], tokenizer: Any, tmp_path: Path
+@pytest.mark.parametrize(("shards", "workers"), [(1, 1), (3, 1), (3, 2)])
+def test_any_number_of_shards_and_workers_gives_the_same_bytes(
+    packed: tuple[Path, dict[str, Any]], tokenizer: Any, tmp_path: Path, shards: int, workers: int
 ) -> None:
-    pack(CONFIG, tokenizer, iter(RECORDS), tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
+    size = len(RECORDS) // shards
+    parts = [RECORDS[i * size : (i + 1) * size if i < shards - 1 else None] for i in range(shards)]
+    counts = packed_from(CONFIG, tokenizer, parts, tmp_path / "out", workers)
+    assert counts == packed[1]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == sorted(
         f"{name}.{end}" for name in ("train", "validation") for end in ("bin", "bytes.npy", "idx")
     )
     for name in names:
-        assert (tmp_path / name).read_bytes() == (packed[0] / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (packed[0] / name).read_bytes()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -172,22 +193,21 @@ def test_a_document_is_laid_out_part_by_part(fields: dict[str, Any], parts: list
 def test_without_a_beginning_token_a_document_begins_with_the_end_token(
     tokenizer: Any, tmp_path: Path
 ) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer.save_pretrained(tmp_path)
-    other = AutoTokenizer.from_pretrained(tmp_path)
+    other = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
     other.bos_token = None
-    pack(PackConfig(validation_share=0), other, iter(RECORDS[:2]), tmp_path)
-    ids = Documents(tmp_path / "train")[0]
+    other.save_pretrained(tmp_path / "other")
+    other.name_or_path = str(tmp_path / "other")
+    packed_from(PackConfig(validation_share=0), other, [RECORDS[:2]], tmp_path / "out")
+    ids = Documents(tmp_path / "out" / "train")[0]
     assert ids[0] == ids[-1] == tokenizer.eos_token_id
-    assert len(Documents(tmp_path / "validation")) == 0
+    assert len(Documents(tmp_path / "out" / "validation")) == 0
 
 
 def test_a_corpus_without_a_document_to_train_on_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no document is left to train on"):
-        pack(CONFIG, tokenizer, iter(()), tmp_path)
+        packed_from(CONFIG, tokenizer, [[]], tmp_path / "nothing")
     with pytest.raises(UserError, match="no document is left to train on"):
-        pack(CONFIG, tokenizer, iter(side("validation")), tmp_path)
+        packed_from(CONFIG, tokenizer, [side("validation")], tmp_path / "held-out")
 
 
 @pytest.mark.parametrize(
@@ -208,14 +228,15 @@ def test_batches_hold_every_record_once(number: int) -> None:
 def test_the_name_of_a_special_token_inside_a_patent_is_text(tmp_path: Path, tokenizer: Any) -> None:
     """An end token in the middle of a document would teach the model to stop there."""
     tagged = record(1, description="The tag </s> closes, <s> opens. " * 5)
-    pack(PackConfig(validation_share=0), tokenizer, [tagged], tmp_path)
-    ids = Documents(tmp_path / "train")[0].tolist()
+    packed_from(PackConfig(validation_share=0), tokenizer, [[tagged]], tmp_path / "out")
+    ids = Documents(tmp_path / "out" / "train")[0].tolist()
     assert ids.count(tokenizer.eos_token_id) == ids.count(tokenizer.bos_token_id) == 1
     assert "</s> closes" in tokenizer.decode(ids[1:-1])
 
 
 def test_a_record_with_none_of_the_parts_is_dropped_and_counted(tmp_path: Path, tokenizer: Any) -> None:
     records = [record(1), record(2, description=None)]
-    counts = pack(PackConfig(parts=("description",), validation_share=0), tokenizer, records, tmp_path)
+    config = PackConfig(parts=("description",), validation_share=0)
+    counts = packed_from(config, tokenizer, [records], tmp_path / "out")
     assert counts["train"]["documents"] == 1
     assert counts["dropped"] == {"empty": 1}

@@ -1,0 +1,149 @@
+"""Map a pure function over shards, on processes of this machine or on a dask cluster, so that a kill loses
+one shard.
+
+    work(shard, scratch folder) ──▶ files and counts ──▶ SHARD.NAME for each file NAME, SHARD.json last
+
+A shard is finished when its `shard-00000.json` stands, with its counts; a rerun does only the shards that
+lack it. The function sees one shard and nothing else, so the result does not depend on how many workers there
+are, which one does a shard, or how often the run was killed.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field
+
+from core import disk
+from core.config import Config
+from core.errors import UserError
+
+Shard = TypeVar("Shard")
+Work = Callable[[Shard, Path], Any]
+"""Takes a shard and an empty folder to write into; returns its counts, as JSON can hold them."""
+
+
+class EngineConfig(Config):
+    """What does the work. The result does not depend on it."""
+
+    workers: int | None = Field(None, ge=1)
+    """Processes on this machine; null for one a core."""
+    scheduler: str | None = None
+    """Address of a dask scheduler, as `tcp://host:8786`, instead: its workers do the shards. They and this
+    process start from the repository's root and see the same folders."""
+
+
+@contextmanager
+def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
+    """What shards are handed to; None where one worker does them in this process."""
+    if config.scheduler is not None:
+        with _dask_executor(config.scheduler) as cluster:
+            yield cluster
+        return
+    workers = config.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        yield None
+        return
+    # Spawned, because a fork copies the locks of the threads that Arrow and torch may hold.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+        yield pool
+
+
+def map_shards(
+    work: Work[Shard], shards: Sequence[Shard], folder: Path, executor: Executor | None, *, title: str
+) -> list[Any]:
+    """Do the shards that are not done yet; the counts of all, in their order.
+
+    `work` must be importable by its name (a module's function, or `functools.partial` of one).
+    """
+    from tqdm import tqdm
+
+    missing = [number for number in range(len(shards)) if not _done(folder, number).exists()]
+    with tqdm(
+        total=len(shards), initial=len(shards) - len(missing), desc=title, unit="shard", disable=None
+    ) as bar:
+        if executor is None or len(missing) < 2:
+            for number in missing:
+                _do(work, shards[number], folder, number)
+                bar.update()
+        else:
+            futures = [executor.submit(_do, work, shards[number], folder, number) for number in missing]
+            for future in as_completed(futures):
+                _raise_failure(future, futures)
+                bar.update()
+    return [json.loads(_done(folder, number).read_text("utf-8")) for number in range(len(shards))]
+
+
+def add_counts(counts: Sequence[Any]) -> Any:
+    """The sum of nested counts: numbers are added, keys united, in the order in which they first come."""
+    if not isinstance(counts[0], dict):
+        return sum(counts)
+    keys = dict.fromkeys(key for item in counts for key in item)
+    return {key: add_counts([item[key] for item in counts if key in item]) for key in keys}
+
+
+def forget_shards(folder: Path) -> None:
+    """Remove the marks of finished shards, once the step is whole."""
+    for mark in folder.glob("shard-*.json"):
+        mark.unlink()
+
+
+def shard_name(number: int) -> str:
+    """The stem of a shard's files."""
+    return f"shard-{number:05d}"
+
+
+def _one_thread() -> None:
+    """In a worker process: the tokenizers library must not start a thread a core as well."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _do(work: Work[Shard], shard: Shard, folder: Path, number: int) -> None:
+    scratch = folder / f".{shard_name(number)}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    counts = work(shard, scratch)
+    for path in sorted(scratch.iterdir()):
+        path.replace(folder / f"{shard_name(number)}.{path.name}")
+    scratch.rmdir()
+    disk.write_text(_done(folder, number), json.dumps(counts, ensure_ascii=False) + "\n")
+
+
+def _done(folder: Path, number: int) -> Path:
+    return folder / f"{shard_name(number)}.json"
+
+
+def _raise_failure(future: "Future[None]", others: "Sequence[Future[None]]") -> None:
+    try:
+        future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, most often for lack of memory. The finished shards are kept: run the same"
+            " command again, with fewer workers if it happens again."
+        ) from None
+    except BaseException:
+        for other in others:
+            other.cancel()
+        raise
+
+
+@contextmanager
+def _dask_executor(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UserError("engine.scheduler needs the package distributed (pip install distributed).") from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UserError(f"engine.scheduler={address}: no scheduler answers there ({error}).") from None
+    with client:
+        yield client.get_executor(retries=3)

@@ -1,0 +1,129 @@
+"""A corpus for people: what came in, what left at which step and why, how long documents are, and twenty to
+look at.
+
+    CORPUS/*/manifest.json, pack/*.idx, a sample of records ──▶ CORPUS/report.html
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import disk, manifest, report
+from data.indexed import Documents
+from data.ingest import read_shard
+from data.pack import SPLITS, Part, layout
+from data.record import Record
+
+SAMPLE = 20
+PARTS: tuple[Part, ...] = ("title", "abstract", "claims", "description")
+
+
+def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
+    """Write `report.html` for the corpus in `root`; `steps` are the counts of its steps, in their order."""
+    header, rows = stages(steps)
+    pairs = [report.pair(*shown) for shown in sample(root, seed)]
+    sections = [
+        report.section("Documents and tokens", report.table(header, rows)),
+        report.section("What was removed", _removed(removals(steps))),
+        report.section(
+            "Length of documents", report.paragraph("tokens a document"), report.bars(lengths(root))
+        ),
+        report.section(f"{len(pairs)} records before and after cleaning", *pairs),
+        report.section(
+            "Where it comes from", report.table(("step", "command", "commit", "made"), _origins(root, steps))
+        ),
+    ]
+    file = root / "report.html"
+    disk.write_text(file, report.page(f"Corpus {root.name}", sections))
+    return file
+
+
+def stages(steps: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
+    """A row for each office and language: records after each step that counts them, then documents and
+    tokens."""
+    columns: dict[str, Mapping[str, Mapping[str, int]]] = {
+        name: counts["by_office_language"] for name, counts in steps.items() if "by_office_language" in counts
+    }
+    columns |= {name: steps["pack"][name] for name in ("documents", "tokens")}
+    keys = sorted(
+        {
+            (office, language)
+            for counts in columns.values()
+            for office in counts
+            for language in counts[office]
+        }
+    )
+    rows: list[list[object]] = [
+        [office, language, *(counts.get(office, {}).get(language, 0) for counts in columns.values())]
+        for office, language in keys
+    ]
+    totals = [
+        sum(n for languages in counts.values() for n in languages.values()) for counts in columns.values()
+    ]
+    return ["office", "language", *columns], [*rows, ["all", "", *totals]]
+
+
+def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """What every step left out, by rule."""
+    rows = []
+    for name, counts in steps.items():
+        left_out = {**counts.get("rejected", {}).get("by_reason", {}), **counts.get("dropped", {})}
+        rows += [(name, rule, n) for rule, n in left_out.items()]
+    return rows
+
+
+def _removed(rows: list[tuple[str, str, int]]) -> str:
+    return report.table(("step", "rule", "number"), rows) if rows else report.paragraph("Nothing.")
+
+
+def lengths(root: Path) -> dict[str, int]:
+    """How many documents have a length between two powers of two, in tokens."""
+    found = np.concatenate([Documents(root / "pack" / split).lengths for split in SPLITS])
+    exponents = np.ceil(np.log2(np.maximum(found, 1))).astype(int)
+    counts = np.bincount(exponents)
+    return (
+        {f"up to {2**i:,}": int(counts[i]) for i in range(int(exponents.min()), len(counts))}
+        if len(found)
+        else {}
+    )
+
+
+def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
+    """Some records, drawn by `seed` from at most four shards: a line about each, its text before and after
+    cleaning."""
+    draw = random.Random(seed)
+    shards = sorted(path.name for path in (root / "clean").glob("shard-*.parquet"))
+    chosen = draw.sample(shards, min(4, len(shards)))
+    for number, shard in enumerate(sorted(chosen)):
+        share = SAMPLE // len(chosen) + (number < SAMPLE % len(chosen))
+        kept = _reservoir(read_shard(root / "clean" / shard), share, draw)
+        before = {_key(record): record for record in _matching(root / "ingest" / shard, set(map(_key, kept)))}
+        for record in kept:
+            about = f"{record['id']} · {record['language'] or 'unknown'} · {record['title'] or 'no title'}"
+            yield about, layout(before[_key(record)], PARTS), layout(record, PARTS)
+
+
+def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> list[Record]:
+    kept: list[Record] = []
+    for number, record in enumerate(records):
+        if number < size:
+            kept.append(record)
+        elif (place := draw.randrange(number + 1)) < size:
+            kept[place] = record
+    return kept
+
+
+def _key(record: Record) -> tuple[str, str, str | None]:
+    return record["source"], record["id"], record["language"]
+
+
+def _matching(shard: Path, keys: set[tuple[str, str, str | None]]) -> Iterator[Record]:
+    return (record for record in read_shard(shard) if _key(record) in keys)
+
+
+def _origins(root: Path, steps: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    made = {name: manifest.read(root / name) for name in steps}
+    return [(name, m["command"], m["git_commit"] or "", m["created"]) for name, m in made.items()]

@@ -1,0 +1,122 @@
+"""The whole pipeline: nothing is lost on the way, a second run does nothing, a kill costs little, and people
+can look."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import manifest
+from tests.conftest import ROOT, run
+
+SETTINGS = ["synthetic.inventions=60", "tokenizer.vocabulary_size=1400", "pack.validation_share=0.1"]
+STEPS = ("synthetic", "ingest", "clean", "tokenizer", "pack")
+
+
+def files(corpus: Path) -> dict[str, bytes]:
+    """Every file that holds data: manifests have times, the report has the manifests."""
+    return {
+        str(path.relative_to(corpus)): path.read_bytes()
+        for step in STEPS
+        for path in (corpus / step).rglob("*")
+        if path.is_file() and path.name != manifest.NAME
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus, made in one go."""
+    folder = tmp_path_factory.mktemp("pipeline") / "corpus"
+    done = run("data", "run", f"output_dir={folder}", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_record_is_packed_or_counted_as_dropped(corpus: Path) -> None:
+    counts = {step: manifest.read(corpus / step)["counts"] for step in STEPS}
+    ingested, cleaned, packed = counts["ingest"], counts["clean"], counts["pack"]
+    assert ingested["documents"] == counts["synthetic"]["records"] == 120
+    assert ingested["records"] == cleaned["records_in"]
+    assert cleaned["records_in"] == cleaned["records_out"] + sum(cleaned["dropped"].values())
+    documents = sum(packed[split]["documents"] for split in ("train", "validation"))
+    assert cleaned["records_out"] == documents + sum(packed["dropped"].values())
+
+
+def test_every_step_can_be_followed_back_to_its_inputs(corpus: Path) -> None:
+    for step in STEPS:
+        manifest.verify(corpus / step)
+    packed = manifest.read(corpus / "pack")
+    known = {digest for step in STEPS[:-1] for digest in manifest.read(corpus / step)["outputs"].values()}
+    assert set(packed["inputs"].values()) <= known
+
+
+def test_a_second_run_does_nothing_and_says_so(corpus: Path) -> None:
+    times = {path: path.stat().st_mtime_ns for step in STEPS for path in (corpus / step).rglob("*")}
+    done = run("data", "run", f"output_dir={corpus}", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("up to date") == len(STEPS)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_an_altered_raw_file_is_noticed(corpus: Path, tmp_path: Path) -> None:
+    source = tmp_path / "raw.jsonl"
+    records = (corpus / "synthetic" / "records.jsonl").read_text("utf-8")
+    source.write_text(records, "utf-8")
+    command = ["data", "run", f"output_dir={tmp_path / 'corpus'}", f"sources=[{source}]", *SETTINGS[1:]]
+    assert run(*command).returncode == 0
+    source.write_text(records.replace("一种", "一個", 1), "utf-8")
+    done = run(*command)
+    assert done.returncode == 2
+    assert "input" in done.stderr
+    assert "raw.jsonl: changed" in done.stderr
+
+
+def test_the_report_shows_counts_and_records(corpus: Path) -> None:
+    page = (corpus / "report.html").read_text("utf-8")
+    tokens = manifest.read(corpus / "pack")["counts"]["tokens"]["CN"]["zh"]
+    assert f"{tokens:,}" in page
+    assert page.count("<details>") == 20
+    assert "python" in page, "the commands that made it"
+
+
+def test_show_prints_every_step(corpus: Path) -> None:
+    done = run("data", "show", corpus)
+    assert done.returncode == 0, done.stderr
+    for step in STEPS:
+        assert f"{step:<10}" in done.stdout
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_the_corpus_is_that_of_one_run(corpus: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    folder = tmp_path / "corpus"
+    command = [sys.executable, "-m", "data", "run", f"output_dir={folder}", *SETTINGS, "engine.workers=2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    killed = 0
+    while killed < 10:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(draw.uniform(0.3, 2.5))
+        killed += process.poll() is None
+        process.kill()
+        if process.wait() == 0:  # it came to its end: that must be the same, and it begins anew
+            assert files(folder) == files(corpus)
+            shutil.rmtree(folder)
+    done = run(*command[2:])
+    assert done.returncode == 0, done.stderr
+    assert files(folder) == files(corpus)
+    assert not [path for path in folder.iterdir() if path.name.endswith((".unfinished", ".partial"))]
+
+
+def test_the_corpus_is_the_same_with_any_number_of_workers(corpus: Path, tmp_path: Path) -> None:
+    done = run("data", "run", f"output_dir={tmp_path / 'corpus'}", *SETTINGS, "engine.workers=1")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "corpus") == files(corpus)
+    assert json.loads((corpus / "pack" / manifest.NAME).read_text())["step"] == "pack"
