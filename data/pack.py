@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -26,8 +26,10 @@ from data.engine import add_counts, map_shards, shard_name
 from data.indexed import Writer, merge
 from data.ingest import read_shard
 from data.record import Record, invention
+from data.tokenizer import Encoder, choose_encoder, open_encoder
 
 BATCH = 256
+SAMPLE = 400
 SPLITS = ("train", "validation")
 Part = Literal["title", "abstract", "claims", "description"]
 
@@ -52,54 +54,66 @@ def pack(
     """
     from core.model import load_tokenizer
 
-    vocabulary = load_tokenizer(str(tokenizer)).get_vocab()
-    work = partial(pack_shard, config, tokenizer)
+    loaded = load_tokenizer(str(tokenizer))
+    start = loaded.bos_token_id if loaded.bos_token_id is not None else loaded.eos_token_id
+    ids = Ids(start, loaded.eos_token_id, max(loaded.get_vocab().values()) + 1)
+    encoder = choose_encoder(tokenizer, [layout(record, config.parts) for record in sample(shards)])
+    work = partial(pack_shard, config, tokenizer, encoder, ids)
     counts: dict[str, Any] = add_counts(map_shards(work, shards, folder, executor, title="tokenise"))
     for split in SPLITS:
         parts = [folder / f"{shard_name(number)}.{split}" for number in range(len(shards))]
-        merge(parts, folder / split, max(vocabulary.values()) + 1)
+        merge(parts, folder / split, ids.vocabulary_size)
         sizes = [folder / f"{part.name}.bytes.npy" for part in parts]
         np.save(folder / f"{split}.bytes.npy", np.concatenate([np.load(file) for file in sizes]))
     for file in folder.glob("shard-*"):
         file.unlink()
     if not counts["train"].get("documents"):
         raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
-    return counts
+    return counts | {"encoder": encoder}
 
 
-def pack_shard(config: PackConfig, tokenizer_folder: Path, shard: Path, folder: Path) -> dict[str, Any]:
+def sample(shards: Sequence[Path]) -> Iterator[Record]:
+    """The first records of shards spread over the corpus, `SAMPLE` at most."""
+    chosen = shards[:: max(1, len(shards) // 20)]
+    for shard in chosen:
+        yield from islice(read_shard(shard), max(1, SAMPLE // len(chosen)))
+
+
+class Ids(NamedTuple):
+    """What a document begins and ends with, and the size of the vocabulary, which decides the dtype."""
+
+    start: int
+    end: int
+    vocabulary_size: int
+
+
+def pack_shard(
+    config: PackConfig, tokenizer: Path, encoder: Encoder, ids: Ids, shard: Path, folder: Path
+) -> dict[str, Any]:
     """Write `train` and `validation` of one shard of records into `folder`; returns its counts."""
-    from core.model import load_tokenizer
-
-    tokenizer = load_tokenizer(str(tokenizer_folder))
-    vocabulary_size = max(tokenizer.get_vocab().values()) + 1
-    start = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
-    end = [tokenizer.eos_token_id]
+    encode = open_encoder(tokenizer, encoder)
     counts = {split: Counter[str]() for split in SPLITS}
     by_language: dict[str, Counter[tuple[str, str]]] = {"documents": Counter(), "tokens": Counter()}
     empty = 0
     sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
     with (
-        Writer(folder / "train", vocabulary_size) as train,
-        Writer(folder / "validation", vocabulary_size) as held_out,
+        Writer(folder / "train", ids.vocabulary_size) as train,
+        Writer(folder / "validation", ids.vocabulary_size) as held_out,
     ):
         writers = {"train": train, "validation": held_out}
         for batch in batches(read_shard(shard), BATCH):
             texts = [layout(record, config.parts) for record in batch]
-            # split_special_tokens: a `</s>` that stands in a patent is text, not the end of a document.
-            options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-            encoded = tokenizer(texts, return_attention_mask=False, **options)["input_ids"]
-            for record, text, ids in zip(batch, texts, encoded, strict=True):
+            for record, text, tokens in zip(batch, texts, encode(texts), strict=True):
                 if not text:
                     empty += 1
                     continue
                 split, size = split_of(record, config), len(text.encode())
                 key = (record["office"] or "unknown", record["language"] or "unknown")
-                writers[split].add(start + ids + end)
+                writers[split].add([ids.start, *tokens, ids.end])
                 sizes[split].append(size)
-                counts[split].update(documents=1, tokens=len(ids) + 2, characters=len(text), bytes=size)
+                counts[split].update(documents=1, tokens=len(tokens) + 2, characters=len(text), bytes=size)
                 by_language["documents"][key] += 1
-                by_language["tokens"][key] += len(ids) + 2
+                by_language["tokens"][key] += len(tokens) + 2
     for split in SPLITS:
         np.save(folder / f"{split}.bytes.npy", np.array(sizes[split], np.int64))
     return {

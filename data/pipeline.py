@@ -158,6 +158,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":
             lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
+            lines.append(f"tokenised by {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case _:
             lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]

@@ -6,11 +6,12 @@ training and serving use the same one.
 
 import io
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +20,7 @@ from core.errors import UserError
 from data.record import Record
 
 PARTS = ("title", "abstract", "description")
+Encoder = Literal["tokenizers", "sentencepiece"]
 
 
 class TokenizerConfig(Config):
@@ -55,8 +57,38 @@ def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Pat
         tokenizer = load_tokenizer(str(folder))
     else:
         tokenizer = load_tokenizer(config.path)
+        if (Path(config.path) / "tokenizer.model").is_file():
+            shutil.copyfile(Path(config.path) / "tokenizer.model", folder / "tokenizer.model")
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def choose_encoder(folder: Path, sample: Sequence[str]) -> Encoder:
+    """SentencePiece where its model stands in the folder and gives the tokenizer's ids for the whole sample.
+
+    It is several times as fast, above all on Chinese. It differs where pieces have equal scores, as in
+    vocabularies that were merged by hand, so it has to be tried.
+    """
+    texts = list(sample)
+    if not texts or not (folder / "tokenizer.model").is_file():
+        return "tokenizers"
+    same = open_encoder(folder, "sentencepiece")(texts) == open_encoder(folder, "tokenizers")(texts)
+    return "sentencepiece" if same else "tokenizers"
+
+
+def open_encoder(folder: Path, encoder: Encoder) -> Callable[[list[str]], list[list[int]]]:
+    """A function from texts to ids, without special tokens; names of such in a text are text."""
+    if encoder == "sentencepiece":
+        import sentencepiece
+
+        model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        threads = 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else len(os.sched_getaffinity(0))
+        return lambda texts: [list(ids) for ids in model.encode(texts, num_threads=threads)]
+    from core.model import load_tokenizer
+
+    tokenizer = load_tokenizer(str(folder))
+    options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
+    return lambda texts: list(tokenizer(texts, verbose=False, **options)["input_ids"])
 
 
 def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Path) -> None:

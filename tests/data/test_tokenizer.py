@@ -1,6 +1,7 @@
 """The corpus's tokenizer: the ids of SentencePiece itself, text comes back from them, mistakes are named."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from pydantic import ValidationError
 
 from core.errors import UserError
 from data.record import Record
-from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+from data.tokenizer import (
+    TokenizerConfig,
+    choose_encoder,
+    open_encoder,
+    prepare_tokenizer,
+    record_texts,
+)
 
 SENTENCES = [
     text.format(i)
@@ -195,3 +202,18 @@ def test_the_training_sees_every_text_of_a_record() -> None:
     records: Any = [fields, {**fields, "title": None, "abstract": "A", "claims": None}]
     texts: list[Record] = records
     assert list(record_texts(iter(texts))) == ["T", "D", "1", "2", "A", "D"]
+
+
+def test_sentencepiece_encodes_where_it_gives_the_same_ids_and_only_there(tmp_path: Path) -> None:
+    """A model that does not belong to the tokenizer beside it must not be trusted for being quick."""
+    texts = ["一种水泵，包括壳体。", "A pump with 12 blades.", "</s> 🙂\n\tend"]
+    for name, size in (("one", 450), ("other", 470)):
+        (tmp_path / name).mkdir()
+        prepare_tokenizer(TokenizerConfig(vocabulary_size=size), iter(SENTENCES), tmp_path / name)
+    assert choose_encoder(tmp_path / "one", texts) == "sentencepiece"
+    encoded = [open_encoder(tmp_path / "one", kind)(texts) for kind in ("sentencepiece", "tokenizers")]
+    assert encoded[0] == encoded[1]
+    shutil.copy(tmp_path / "other" / "tokenizer.model", tmp_path / "one" / "tokenizer.model")
+    assert choose_encoder(tmp_path / "one", texts) == "tokenizers"
+    (tmp_path / "one" / "tokenizer.model").unlink()
+    assert choose_encoder(tmp_path / "one", texts) == "tokenizers"
