@@ -19,6 +19,7 @@ TINY = [
     "data.synthetic.inventions=40",
     "data.tokenizer.vocabulary_size=1400",
     "data.pack.validation_share=0.1",
+    "data.pack.parts=[title, abstract]",  # some longer than a block, some so short that they share one
     "sequence_length=128",
     "validation_tokens=2000",
     "training.global_batch_size=4",
