@@ -67,13 +67,15 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from core.config import load
-    from data.ingest import Source, ingest, list_files, read_records
+    from data.ingest import ingest, read_records
+    from data.pipeline import input_hashes
+    from data.source import Source
     from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]
     settings = {"tokenizer": config.model_dump(mode="json")}
-    inputs = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
+    inputs = input_hashes(sources)
     with (
         manifest.build(arguments.output, step="tokenizer", config=settings, inputs=inputs) as built,
         tempfile.TemporaryDirectory() as scratch,

@@ -5,7 +5,7 @@ whatever the number of workers, so that the result does not depend on it. A work
 document by document and writes records as they come; memory holds one batch. The folder then holds
 `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
 "reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
-gave records + rejected documents.
+gave records + rejected documents; records that the selection does not take are counted by its rules.
 """
 
 import dataclasses
@@ -22,54 +22,54 @@ from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 from tqdm import tqdm
 
-from core.config import Config
 from core.errors import UserError
 from data import formats
 from data.record import SCHEMA, Record
+from data.select import SelectConfig, rule_that_drops
+from data.source import Source, check_sources
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
 BATCH_RECORDS = 10_000
 
 Counts = Counter[tuple[str, ...]]
-"""By ("documents", SOURCE), ("rejected", SOURCE, REASON) and ("records", SOURCE, OFFICE, LANGUAGE)."""
-
-
-class Source(Config):
-    """Where documents come from."""
-
-    path: str
-    """A file, or a folder of files (with its subfolders; hidden files are left out)."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """For tables: the record's field that a column holds, by the column's name, as `{"摘要": "abstract"}`."""
+"""By ("documents", SOURCE), ("rejected", SOURCE, REASON), ("dropped", SOURCE, RULE) and ("records", SOURCE,
+OFFICE, LANGUAGE)."""
 
 
 class Shard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
-    files: list[tuple[Path, Source]]
+    files: list[tuple[Path | None, Source]]
+    """None for a data set of the hub, which has no file."""
     size: int
     """Bytes of input."""
 
 
 def ingest(
-    sources: Sequence[Source], folder: Path, workers: int, *, shard_bytes: int = SHARD_BYTES
+    sources: Sequence[Source],
+    folder: Path,
+    workers: int,
+    *,
+    select: SelectConfig | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, Any]:
-    """Read all documents of `sources` into `folder` and return the counts.
+    """Read all documents of `sources`, write those that `select` takes into `folder`, return the counts.
 
-    Counts: `documents`, `rejected` (`total`, `by_reason`), `records`, `by_office_language`, `by_source`.
-    Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
+    Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
+    `records`, `by_office_language`, `sources` (terms and counts of each). Raises UserError where a source is
+    missing or empty or a column is mapped to a field that does not exist.
     """
+    check_sources(sources)
     shards = plan_shards(sources, shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counts = Counter()
     total = sum(shard.size for shard in shards)
     with tqdm(total=total, desc="ingest", unit="B", unit_scale=True, disable=None) as progress:
-        for shard, found in zip(shards, _map(shards, folder, workers), strict=True):
+        for shard, found in zip(shards, _map(shards, folder, workers, select or SelectConfig()), strict=True):
             counts.update(found)
             progress.update(shard.size)
     with (folder / "rejected.jsonl").open("wb") as merged:
@@ -100,10 +100,12 @@ def read_shard(shard: Path) -> Iterator[Record]:
 def plan_shards(sources: Sequence[Source], shard_bytes: int) -> list[Shard]:
     """Group the sources' files, in order, into shards of `shard_bytes`; a larger file is one by itself."""
     shards: list[Shard] = []
-    files: list[tuple[Path, Source]] = []
+    files: list[tuple[Path | None, Source]] = []
     size = 0
     for source in sources:
-        _check_columns(source)
+        if source.path is None:
+            files.append((None, source))
+            continue
         for path in list_files(Path(source.path)):
             length = path.stat().st_size
             if files and size + length > shard_bytes:
@@ -139,30 +141,22 @@ def _stop(error: OSError) -> None:
     raise error  # a folder that cannot be opened must not be left out in silence
 
 
-def _check_columns(source: Source) -> None:
-    known = ", ".join(SCHEMA.names)
-    for column, field in source.columns.items():
-        if field not in SCHEMA.names:
-            mapped = f"column {column!r} is mapped to {field!r}"
-            raise UserError(f"source {source.path}: {mapped}; the fields are {known}.")
-
-
-def _map(shards: list[Shard], folder: Path, workers: int) -> Iterator[Counts]:
+def _map(shards: list[Shard], folder: Path, workers: int, select: SelectConfig) -> Iterator[Counts]:
     if workers == 1 or len(shards) == 1:
-        yield from (_ingest_shard(shard, folder) for shard in shards)
+        yield from (_ingest_shard(shard, folder, select) for shard in shards)
         return
     # Spawned, because a fork copies the locks of the threads that Arrow and torch may hold.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
         try:
-            yield from pool.map(_ingest_shard, shards, [folder] * len(shards))
+            yield from pool.map(_ingest_shard, shards, [folder] * len(shards), [select] * len(shards))
         except BrokenProcessPool:
             raise UserError(
                 f"a worker died, often for lack of memory. Run again with fewer workers than {workers}."
             ) from None
 
 
-def _ingest_shard(shard: Shard, folder: Path) -> Counts:
+def _ingest_shard(shard: Shard, folder: Path, select: SelectConfig) -> Counts:
     counts: Counts = Counter()
     rows: list[Record] = []
     characters = 0
@@ -172,15 +166,18 @@ def _ingest_shard(shard: Shard, folder: Path) -> Counts:
         _rejected_path(folder, shard.number).open("w", encoding="utf-8") as rejected,
     ):
         for path, source in shard.files:
-            for outcome in formats.read(path, source.columns):
-                counts["documents", source.path] += 1
+            for outcome in _read(path, source):
+                counts["documents", source.name] += 1
                 if isinstance(outcome, formats.Rejected):
-                    counts["rejected", source.path, outcome.reason] += 1
+                    counts["rejected", source.name, outcome.reason] += 1
                     rejected.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
                     continue
                 for record in outcome:
+                    if rule := rule_that_drops(select, record):
+                        counts["dropped", source.name, rule] += 1
+                        continue
                     office, language = record["office"] or "unknown", record["language"] or "unknown"
-                    counts["records", source.path, office, language] += 1
+                    counts["records", source.name, office, language] += 1
                     rows.append(record)
                     characters += len(record["description"] or "") + sum(map(len, record["claims"] or ()))
                 if characters > BATCH_CHARACTERS or len(rows) >= BATCH_RECORDS:
@@ -191,24 +188,47 @@ def _ingest_shard(shard: Shard, folder: Path) -> Counts:
     return counts
 
 
+def _read(path: Path | None, source: Source) -> Iterator[list[Record] | formats.Rejected]:
+    if path is not None:
+        return formats.read(path, source.options())
+    from data.formats.sheets import read_dataset
+
+    assert source.dataset is not None
+    return read_dataset(source.dataset, source.revision, source.split, source.options())
+
+
 def _rejected_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.rejected.jsonl"
 
 
 def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
     by_reason: Counter[str] = Counter()
+    by_rule: Counter[str] = Counter()
     by_office: dict[str, Counter[str]] = {}
-    by_source = {source.path: {"documents": 0, "rejected": 0, "records": 0} for source in sources}
+    by_source: dict[str, Counter[str]] = {source.name: Counter() for source in sources}
     for (what, source, *rest), number in sorted(counts.items()):
         by_source[source][what] += number
         if what == "rejected":
             by_reason[rest[0]] += number
+        elif what == "dropped":
+            by_rule[rest[0]] += number
         elif what == "records":
             by_office.setdefault(rest[0], Counter())[rest[1]] += number
     return {
         "documents": sum(found["documents"] for found in by_source.values()),
         "rejected": {"total": by_reason.total(), "by_reason": dict(by_reason)},
+        "dropped": dict(by_rule),
         "records": sum(found["records"] for found in by_source.values()),
         "by_office_language": {office: dict(languages) for office, languages in by_office.items()},
-        "by_source": by_source,
+        "sources": {
+            source.name: {
+                "licence": source.licence,
+                "use": source.use,
+                **{
+                    what: by_source[source.name][what]
+                    for what in ("documents", "rejected", "dropped", "records")
+                },
+            }
+            for source in sources
+        },
     }

@@ -9,19 +9,21 @@ overwritten unless forced.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from core import manifest
 from core.config import Config
 from data.clean import CleanConfig, clean
-from data.ingest import Source, ingest, list_files, read_records
+from data.ingest import ingest, list_files, read_records
 from data.pack import SPLITS, PackConfig, pack
 from data.record import Record
+from data.select import SelectConfig
+from data.source import Source, check_sources
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
@@ -45,6 +47,9 @@ class DataConfig(Config):
     sources: tuple[str | Source, ...] = ()
     """Files and folders with patents, each a path or a section with `path` and more; empty for synthetic
     ones."""
+    select: SelectConfig = SelectConfig()
+    require_use: Literal["commercial", "non-commercial", "research"] | None = None
+    """What every source must permit: one whose `use` forbids it, or is unknown, is refused before reading."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
     tokenizer: TokenizerConfig
@@ -109,9 +114,14 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
     if not sources:
         made = config.synthetic
         step("synthetic", {}, lambda folder: synthesize(folder, made.inventions, made.seed), "synthetic")
-        sources = [Source(path=str(root / "synthetic" / "records.jsonl"))]
-    raw = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
-    ingested = step("ingest", raw, lambda folder: ingest(sources, folder, workers), "sources")
+        made_up = str(root / "synthetic" / "records.jsonl")
+        sources = [Source(path=made_up, licence="made by this program", use="any")]
+    check_sources(sources, config.require_use)
+
+    def make_records(folder: Path) -> dict[str, Any]:
+        return ingest(sources, folder, workers, select=config.select)
+
+    ingested = step("ingest", input_hashes(sources), make_records, "sources", "select")
     cleaned = step("clean", ingested, lambda folder: clean(config.clean, root / "ingest", folder), "clean")
 
     def records() -> Iterator[Record]:
@@ -132,6 +142,18 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
     return Corpus(root)
 
 
+def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
+    """The inputs of reading: every file's hash, and a data set's revision, which the hub does not change."""
+    places = [Path(source.path or source.dataset or "") for source in sources]
+    files = [file for place, source in zip(places, sources, strict=True) for file in _files(place, source)]
+    revisions = {source.name: f"revision:{source.revision}" for source in sources if source.revision}
+    return manifest.hash_files(files) | revisions
+
+
+def _files(place: Path, source: Source) -> list[Path]:
+    return [] if source.dataset and not place.is_dir() else list_files(place)
+
+
 def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
     """A step's counts in a few lines for people: what came in, what left and why, what is there."""
     lines: list[str] = []
@@ -141,6 +163,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
             if counts["rejected"]["total"]:
                 lines.append("rejected.jsonl names each rejected document with its reason")
+            lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
@@ -166,4 +189,4 @@ def _amount(counts: Mapping[str, int]) -> str:
 def _identity(config: DataConfig) -> dict[str, Any]:
     """The part of the configuration that decides the result."""
     unused = {"synthetic"} if config.sources else set()
-    return config.model_dump(mode="json", exclude={"output_dir", "workers"} | unused)
+    return config.model_dump(mode="json", exclude={"output_dir", "workers", "require_use"} | unused)
