@@ -30,6 +30,10 @@ def _date(value: str) -> str:
     return value
 
 
+Date = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_date)]
+"""A date, a month or a year; YAML reads `2015` as a number."""
+
+
 class SelectConfig(Config):
     """What the corpus takes; a list that is empty takes all. A record that does not say what a rule asks is
     dropped and counted as `…-unknown`."""
@@ -40,9 +44,9 @@ class SelectConfig(Config):
     """Kind codes or their letters (`B`, `A1`), or published, granted, invention, utility-model, design."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes, as `[en, zh]`."""
-    date_from: Annotated[str, AfterValidator(_date)] | None = Field(None, coerce_numbers_to_str=True)
+    date_from: Date | None = None
     """The first publication date taken, as `2015`, `2015-01` or `2015-01-06`."""
-    date_to: Annotated[str, AfterValidator(_date)] | None = Field(None, coerce_numbers_to_str=True)
+    date_to: Date | None = None
     """The last publication date taken; a year or month with all its days."""
     ipc_prefixes: tuple[str, ...] = Field(())
     """Beginnings of IPC symbols, as `[G06F, "H04L 9"]`; one symbol of a record that has it is enough."""

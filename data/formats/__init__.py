@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from data.formats.columns import Options
     from data.formats.xml import Document
 
-FOREIGN = {
+STARTS = {
+    rb"PAR1": "Parquet",
+    rb"PK\x03\x04": "XLSX",
+    rb"<": "XML",
+    rb"[\[{]": "JSON",
     rb"%PDF": "a PDF file",
     rb"PATN\s|HHHHHT": "USPTO full text of 1976 to 2001 (APS, green book)",
     rb".{0,2000}\*\*\* BRS DOCUMENT BOUNDARY": "a BRS export of the USPTO",
     rb"\xd0\xcf\x11\xe0": "an Office file of before 2007; save it as XLSX or CSV",
     rb".{0,64}\x00": "a binary file",
 }
-"""First bytes of what is recognised and not read, each with what a person should know about it."""
+"""First bytes of formats; of those that are not read, with what a person should know about them."""
 
 
 @dataclass(frozen=True)
@@ -56,40 +60,63 @@ def read(path: Path, options: "Options | None" = None) -> Iterator[list[Record] 
         for content in archives.members(opened):
             if isinstance(content, Rejected):
                 yield content
-                continue
-            try:
-                yield from _read_content(content, options or Options())
-            except Unreadable as error:  # what came before it was read
-                yield Rejected(content.name, error.reason, error.detail)
-            except Exception as error:  # whatever a file holds, a run over thousands of them goes on
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise  # it is the disk's, not the file's
-                yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
+            else:
+                yield from read_content(content, options or Options())
 
 
-def _read_content(content: Content, options: "Options") -> Iterator[list[Record] | Rejected]:
-    from data.formats import sheets, tables, texts
+def read_content(content: Content, options: "Options") -> Iterator[list[Record] | Rejected]:
+    """The documents of one file that is no archive; what ends it early is the last one, as a rejection."""
+    try:
+        content = as_utf8(content)
+        yield from _read(content, format_of(content, options), options)
+    except Unreadable as error:  # what came before it was read
+        yield Rejected(content.name, error.reason, error.detail)
+    except Exception as error:  # whatever a file holds, a run over thousands of them goes on
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it is the disk's, not the file's
+        yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 
-    content = as_utf8(content)
+
+def format_of(content: Content, options: "Options") -> str:
+    """What a file is: `XML`, `JSON`, `CSV`, `XLSX`, `Parquet`, `text`, `nothing`, or, where it is not read,
+    what a person should know about it."""
+    from data.formats import tables
+
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
-        yield Rejected(content.name, "empty-file", "the file is empty, or begins with white space only")
-    elif text.startswith(b"PAR1"):
-        yield from sheets.read_parquet(content, options)
-    elif text.startswith(b"PK\x03\x04"):
-        yield from sheets.read_xlsx(content, options)
-    elif name := next((name for start, name in FOREIGN.items() if re.match(start, text, re.DOTALL)), None):
-        yield Rejected(content.name, "unknown-format", name)
-    elif text.startswith(b"<"):
-        yield from _read_xml(content)
-    elif text.startswith((b"{", b"[")) or content.suffix in (".jsonl", ".ndjson"):
-        yield from tables.read_objects(content, tables.json_rows(content, options), options)
-    elif content.suffix in (".txt", ".text", ".md"):
-        yield from texts.read_text(content, options)
-    elif content.suffix in (".csv", ".tsv") or tables.is_csv(text, options):
-        yield from tables.read_csv(content, options)
-    else:
-        yield Rejected(content.name, "unknown-format", f"begins with {bytes(text[:40])!r}")
+        return "nothing"
+    known = next((name for start, name in STARTS.items() if re.match(start, text, re.DOTALL)), None)
+    if known is not None:
+        return known
+    if content.suffix in (".jsonl", ".ndjson"):
+        return "JSON"
+    if content.suffix in (".txt", ".text", ".md"):
+        return "text"
+    if content.suffix in (".csv", ".tsv") or tables.is_csv(text, options):
+        return "CSV"
+    return f"begins with {bytes(text[:40])!r}"
+
+
+def _read(content: Content, name: str, options: "Options") -> Iterator[list[Record] | Rejected]:
+    from data.formats import sheets, tables, texts
+
+    match name:
+        case "XML":
+            yield from _read_xml(content)
+        case "JSON":
+            yield from tables.read_objects(content, tables.json_rows(content, options), options)
+        case "CSV":
+            yield from tables.read_csv(content, options)
+        case "XLSX":
+            yield from sheets.read_xlsx(content, options)
+        case "Parquet":
+            yield from sheets.read_parquet(content, options)
+        case "text":
+            yield from texts.read_text(content, options)
+        case "nothing":
+            yield Rejected(content.name, "empty-file", "it is empty, or begins with white space only")
+        case _:
+            yield Rejected(content.name, "unknown-format", name)
 
 
 def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
