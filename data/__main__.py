@@ -1,5 +1,6 @@
 """Make a corpus out of raw patents.
 
+    python -m data inspect /data/patents > mine.yaml       what is there, and a configuration to start from
     python -m data run --config configs/data/tiny.yaml     every step, from raw files to the packed corpus
     python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
     python -m data run --keys                              every key of the configuration
@@ -28,6 +29,13 @@ def main() -> None:
     add_arguments(command, default="configs/data/tiny.yaml")
     command.add_argument("--force", action="store_true", help="do every step again, over what is there")
     command.set_defaults(call=run)
+
+    command = commands.add_parser("inspect", help="what a folder holds, and a configuration to start from")
+    command.add_argument("folder", type=Path, metavar="FILE_OR_FOLDER")
+    command.add_argument(
+        "--documents", type=int, default=1000, metavar="N", help="read the first N documents of each file"
+    )
+    command.set_defaults(call=inspect)
 
     command = commands.add_parser("tokenizer", help="train a SentencePiece tokenizer on raw patents")
     command.add_argument("sources", nargs="+", metavar="FILE_OR_FOLDER")
@@ -62,18 +70,29 @@ def run(arguments: argparse.Namespace) -> None:
         pipeline.run(config, force=arguments.force)
 
 
+def inspect(arguments: argparse.Namespace) -> None:
+    """A report on raw files."""
+    from data.inspect import inspect as report
+
+    if arguments.documents < 1:
+        raise UserError(f"--documents {arguments.documents}: must be 1 or more.")
+    print(report(arguments.folder, arguments.documents), end="")
+
+
 def train_tokenizer(arguments: argparse.Namespace) -> None:
     """A tokenizer folder from raw patents, without the rest of the pipeline."""
     import tempfile
 
     from core.config import load
-    from data.ingest import Source, ingest, list_files, read_records
+    from data.ingest import ingest, read_records
+    from data.pipeline import input_hashes
+    from data.source import Source
     from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]
     settings = {"tokenizer": config.model_dump(mode="json")}
-    inputs = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
+    inputs = input_hashes(sources)
     with (
         manifest.build(arguments.output, step="tokenizer", config=settings, inputs=inputs) as built,
         tempfile.TemporaryDirectory() as scratch,

@@ -5,7 +5,7 @@ whatever the number of workers, so that the result does not depend on it. A work
 document by document and writes records as they come; memory holds one batch. The folder then holds
 `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
 "reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
-gave records + rejected documents.
+gave records + rejected documents; records that the selection does not take are counted by its rules.
 """
 
 import dataclasses
@@ -15,56 +15,58 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from core.config import Config
 from core.errors import UserError
 from data import formats
 from data.engine import forget_shards, map_shards
 from data.record import SCHEMA, Record
+from data.select import SelectConfig, rule_that_drops
+from data.source import Source, check_sources
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
 BATCH_RECORDS = 10_000
 
 Counts = list[list[Any]]
-"""By ("documents", SOURCE), ("rejected", SOURCE, REASON) and ("records", SOURCE, OFFICE, LANGUAGE)."""
-
-
-class Source(Config):
-    """Where documents come from."""
-
-    path: str
-    """A file, or a folder of files (with its subfolders; hidden files are left out)."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """For tables: the record's field that a column holds, by the column's name, as `{"摘要": "abstract"}`."""
+"""By ("documents", SOURCE), ("rejected", SOURCE, REASON), ("dropped", SOURCE, RULE) and ("records", SOURCE,
+OFFICE, LANGUAGE), the number last."""
 
 
 class Shard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
-    files: list[tuple[Path, Source]]
+    files: list[tuple[Path | None, Source]]
+    """None for a data set of the hub, which has no file."""
     size: int
     """Bytes of input."""
 
 
 def ingest(
-    sources: Sequence[Source], folder: Path, executor: Executor | None, *, shard_bytes: int = SHARD_BYTES
+    sources: Sequence[Source],
+    folder: Path,
+    executor: Executor | None,
+    *,
+    select: SelectConfig | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, Any]:
-    """Read all documents of `sources` into `folder` and return the counts.
+    """Read all documents of `sources`, write those that `select` takes into `folder`, return the counts.
 
-    Counts: `documents`, `rejected` (`total`, `by_reason`), `records`, `by_office_language`, `by_source`.
-    Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
+    Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
+    `records`, `by_office_language`, `sources` (terms and counts of each). Raises UserError where a source is
+    missing or empty or a column is mapped to a field that does not exist.
     """
+    check_sources(sources)
     shards = plan_shards(sources, shard_bytes)
     counts: Counter[tuple[str, ...]] = Counter()
-    for found in map_shards(ingest_shard, shards, folder, executor, title="ingest"):
+    work = partial(ingest_shard, select or SelectConfig())
+    for found in map_shards(work, shards, folder, executor, title="ingest"):
         counts.update({tuple(key): number for *key, number in found})
     with (folder / "rejected.jsonl").open("wb") as merged:
         for part in sorted(folder.glob("shard-*.rejected.jsonl")):
@@ -99,10 +101,12 @@ def read_shard(shard: Path) -> Iterator[Record]:
 def plan_shards(sources: Sequence[Source], shard_bytes: int) -> list[Shard]:
     """Group the sources' files, in order, into shards of `shard_bytes`; a larger file is one by itself."""
     shards: list[Shard] = []
-    files: list[tuple[Path, Source]] = []
+    files: list[tuple[Path | None, Source]] = []
     size = 0
     for source in sources:
-        _check_columns(source)
+        if source.path is None:
+            files.append((None, source))
+            continue
         for path in list_files(Path(source.path)):
             length = path.stat().st_size
             if files and size + length > shard_bytes:
@@ -138,15 +142,7 @@ def _stop(error: OSError) -> None:
     raise error  # a folder that cannot be opened must not be left out in silence
 
 
-def _check_columns(source: Source) -> None:
-    known = ", ".join(SCHEMA.names)
-    for column, field in source.columns.items():
-        if field not in SCHEMA.names:
-            mapped = f"column {column!r} is mapped to {field!r}"
-            raise UserError(f"source {source.path}: {mapped}; the fields are {known}.")
-
-
-def ingest_shard(shard: Shard, folder: Path) -> Counts:
+def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Counts:
     """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
     counts: Counter[tuple[str, ...]] = Counter()
     rows: list[Record] = []
@@ -156,15 +152,18 @@ def ingest_shard(shard: Shard, folder: Path) -> Counts:
         (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected,
     ):
         for path, source in shard.files:
-            for outcome in formats.read(path, source.columns):
-                counts["documents", source.path] += 1
+            for outcome in _read(path, source):
+                counts["documents", source.name] += 1
                 if isinstance(outcome, formats.Rejected):
-                    counts["rejected", source.path, outcome.reason] += 1
+                    counts["rejected", source.name, outcome.reason] += 1
                     rejected.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
                     continue
                 for record in outcome:
+                    if rule := rule_that_drops(select, record):
+                        counts["dropped", source.name, rule] += 1
+                        continue
                     office, language = record["office"] or "unknown", record["language"] or "unknown"
-                    counts["records", source.path, office, language] += 1
+                    counts["records", source.name, office, language] += 1
                     rows.append(record)
                     characters += len(record["description"] or "") + sum(map(len, record["claims"] or ()))
                 if characters > BATCH_CHARACTERS or len(rows) >= BATCH_RECORDS:
@@ -175,20 +174,43 @@ def ingest_shard(shard: Shard, folder: Path) -> Counts:
     return [[*key, number] for key, number in counts.items()]
 
 
+def _read(path: Path | None, source: Source) -> Iterator[list[Record] | formats.Rejected]:
+    if path is not None:
+        return formats.read(path, source.options())
+    from data.formats.sheets import read_dataset
+
+    assert source.dataset is not None
+    return read_dataset(source.dataset, source.revision, source.split, source.options())
+
+
 def _summary(counts: Counter[tuple[str, ...]], sources: Sequence[Source]) -> dict[str, Any]:
     by_reason: Counter[str] = Counter()
+    by_rule: Counter[str] = Counter()
     by_office: dict[str, Counter[str]] = {}
-    by_source = {source.path: {"documents": 0, "rejected": 0, "records": 0} for source in sources}
+    by_source: dict[str, Counter[str]] = {source.name: Counter() for source in sources}
     for (what, source, *rest), number in sorted(counts.items()):
         by_source[source][what] += number
         if what == "rejected":
             by_reason[rest[0]] += number
+        elif what == "dropped":
+            by_rule[rest[0]] += number
         elif what == "records":
             by_office.setdefault(rest[0], Counter())[rest[1]] += number
     return {
         "documents": sum(found["documents"] for found in by_source.values()),
         "rejected": {"total": by_reason.total(), "by_reason": dict(by_reason)},
+        "dropped": dict(by_rule),
         "records": sum(found["records"] for found in by_source.values()),
         "by_office_language": {office: dict(languages) for office, languages in by_office.items()},
-        "by_source": by_source,
+        "sources": {
+            source.name: {
+                "licence": source.licence,
+                "use": source.use,
+                **{
+                    what: by_source[source.name][what]
+                    for what in ("documents", "rejected", "dropped", "records")
+                },
+            }
+            for source in sources
+        },
     }

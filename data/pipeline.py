@@ -8,10 +8,10 @@ step whose configuration and inputs are as they were is not done again; where th
 overwritten unless forced.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,9 +19,11 @@ from core import manifest, report
 from core.config import Config
 from data.clean import CleanConfig, clean
 from data.engine import EngineConfig, open_executor
-from data.ingest import Source, ingest, list_files, read_records, shard_files
+from data.ingest import ingest, list_files, read_records, shard_files
 from data.pack import SPLITS, PackConfig, pack
 from data.report import stages, write_report
+from data.select import SelectConfig
+from data.source import Source, check_sources
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
@@ -45,6 +47,9 @@ class DataConfig(Config):
     sources: tuple[str | Source, ...] = ()
     """Files and folders with patents, each a path or a section with `path` and more; empty for synthetic
     ones."""
+    select: SelectConfig = SelectConfig()
+    require_use: Literal["commercial", "non-commercial", "research"] | None = None
+    """What every source must permit: one whose `use` forbids it, or is unknown, is refused before reading."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
     tokenizer: TokenizerConfig
@@ -88,14 +93,19 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
     root = Path(config.output_dir)
     sources = [Source(path=source) if isinstance(source, str) else source for source in config.sources]
     if not sources:
-        sources = [Source(path=str(root / "synthetic" / "records.jsonl"))]
+        made_up = str(root / "synthetic" / "records.jsonl")
+        sources = [Source(path=made_up, licence="made by this program", use="any")]
+    check_sources(sources, config.require_use)
     with open_executor(config.engine) as executor:
         steps = Steps(root, _identity(config), force, say)
         if not config.sources:
             made = config.synthetic
             steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
-        raw = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
-        ingested = steps.do("ingest", raw, lambda to: ingest(sources, to, executor), "sources")
+
+        def make_records(to: Path) -> dict[str, Any]:
+            return ingest(sources, to, executor, select=config.select)
+
+        ingested = steps.do("ingest", input_hashes(sources), make_records, "sources", "select")
         cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, root / "ingest", to), "clean")
 
         def make_tokenizer(to: Path) -> dict[str, Any]:
@@ -142,6 +152,18 @@ class Steps:
         return manifest.outputs_of(folder)
 
 
+def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
+    """The inputs of reading: every file's hash, and a data set's revision, which the hub does not change."""
+    places = [Path(source.path or source.dataset or "") for source in sources]
+    files = [file for place, source in zip(places, sources, strict=True) for file in _files(place, source)]
+    revisions = {source.name: f"revision:{source.revision}" for source in sources if source.revision}
+    return manifest.hash_files(files) | revisions
+
+
+def _files(place: Path, source: Source) -> list[Path]:
+    return [] if source.dataset and not place.is_dir() else list_files(place)
+
+
 def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
     """A step's counts in a few lines for people: what came in, what left and why, what is there."""
     lines: list[str] = []
@@ -151,6 +173,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
             if counts["rejected"]["total"]:
                 lines.append("rejected.jsonl names each rejected document with its reason")
+            lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
@@ -173,4 +196,4 @@ def _amount(counts: Mapping[str, int]) -> str:
 def _identity(config: DataConfig) -> dict[str, Any]:
     """The part of the configuration that decides the result."""
     unused = {"synthetic"} if config.sources else set()
-    return config.model_dump(mode="json", exclude={"output_dir", "engine"} | unused)
+    return config.model_dump(mode="json", exclude={"output_dir", "engine", "require_use"} | unused)

@@ -1,193 +1,191 @@
-"""Tables and plain text: JSON lines, CSV (also with tabs or semicolons), one text a file. All are UTF-8.
+"""Tables as text: JSON lines, JSON documents, CSV (also with tabs or semicolons). All are UTF-8.
 
-A row is a document. A column named as one of the record's fields is that field; `columns` maps other names to
-fields and comes first; a column named `text` is the description where no other is. A cell of white space only
-is a missing value. `claims` and `ipc` are lists in JSON; in a CSV cell they are written as a JSON list (IPC
-symbols also with `|` or `;` between them), and a plain text is a list of one. A row without an id is named
-after its file and line.
+A row is a document; `columns` says which of its columns are which fields, `cells` what a cell means. A row
+without an id is named after its file and line. A JSON document is a row, a list of rows, or an object with
+one list of objects, as a search service answers.
 """
 
 import csv
 import itertools
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from data.formats import Rejected
+from data.formats.cells import records
+from data.formats.columns import Fields, Options, is_known, map_columns
+from data.formats.content import LINE_BYTES, Content, Line, Unreadable, encoding, lines
 from data.record import Record
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-FIELDS = tuple(Record.__annotations__)
-LISTS = ("claims", "ipc")
-TEXTS = ("title", "abstract", "claims", "description")
 CELL_CHARACTERS = 1 << 26
 """The longest cell that is taken: a forgotten quotation mark must not pull the rest of the file into one."""
 
+SAMPLE_ROWS = 50
+"""How many rows are looked at where no column's name says that it holds text."""
 
-def read_jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[list[Record] | Rejected]:
-    """Yield once for each line; an empty line is rejected as `empty-row`, so that nothing goes uncounted."""
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield _read_line(line, path, number, offset, columns)
-            offset += len(line)
+TOO_LONG = f"longer than {LINE_BYTES >> 20} MiB"
+
+Row = tuple[str | int, Mapping[str, Any] | Rejected]
+"""A row's place in its file (line, or sheet and row), and its cells by column."""
 
 
-def _read_line(
-    line: bytes, path: Path, number: int, offset: int, columns: Mapping[str, str]
-) -> list[Record] | Rejected:
-    source = f"{path}#{number}"
-    if number == 1:
-        line = line.removeprefix(b"\xef\xbb\xbf")
-    if not line.strip():
-        return Rejected(source, "empty-row", f"line {number} is empty")
+def read_objects(
+    content: Content, rows: Iterator[Row], options: Options
+) -> Iterator[list[Record] | Rejected]:
+    """Rows that each bring their own columns, as JSON lines do."""
+    rows, sample = _sample(rows)
+    known: dict[tuple[str, ...], Fields | Rejected] = {}
+    for place, row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        names = tuple(row)
+        source = f"{content.name}#{place}" if place else content.name
+        if names not in known and len(known) < 10_000:
+            alike = [item for item in sample if names == tuple(item)]
+            known[names] = _noted(names, map_columns(names, options, source, alike), options)
+        fields = known.get(names) or map_columns(names, options, source)
+        if isinstance(fields, Rejected):
+            yield Rejected(source, fields.reason, fields.detail)
+        else:
+            yield records(row, fields, options, source, _name(content, place))
+
+
+def read_table(
+    content: Content, header: Sequence[str], rows: Iterator[Row], options: Options
+) -> Iterator[list[Record] | Rejected]:
+    """Rows under one header; where it cannot be used, the whole table is one rejected document."""
+    rows, sample = _sample(rows)
+    fields = _noted(header, map_columns(header, options, content.name, sample), options)
+    if isinstance(fields, Rejected):
+        yield fields
+        return
+    for place, row in rows:
+        if isinstance(row, Rejected):
+            yield row
+        else:
+            yield records(row, fields, options, f"{content.name}#{place}", _name(content, place))
+
+
+def json_rows(content: Content, options: Options) -> Iterator[Row]:
+    """A file of JSON: one object a line, or one document over several lines (up to LINE_BYTES).
+
+    An empty line is rejected as `empty-row`, so that nothing goes uncounted.
+    """
+    head = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
+    first, _, second = head.partition(b"\n")
+    if not first.strip(b"[{ \t\r") or (
+        second and not second.lstrip().startswith(b"{") and not _is_json(first)
+    ):
+        data = content.file.read(LINE_BYTES + 1)
+        whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
+        yield from _parse(whole, content.name, options)
+        return
+    for line in lines(content.file):
+        yield from _parse(line, content.name, options)
+
+
+def _is_json(line: bytes) -> bool:
     try:
-        row = json.loads(line.decode("utf-8"))
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse(line: Line, name: str, options: Options) -> Iterator[Row]:
+    """The rows of one line (number 0: of a whole file)."""
+    source = f"{name}#{line.number}" if line.number else name
+    where = f"line {line.number}" if line.number else "the document"
+    if line.data is None:
+        yield "", Rejected(source, "too-long", f"{where} is {TOO_LONG}; write one object a line")
+        return
+    data = line.data.removeprefix(b"\xef\xbb\xbf") if not line.offset else line.data
+    if not data.strip():
+        yield "", Rejected(source, "empty-row", f"{where} is empty")
+        return
+    try:
+        value = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Rejected(source, "bad-encoding", f"byte {offset + error.start} of the file is not UTF-8")
+        place = line.offset + len(line.data) - len(data) + error.start
+        yield "", Rejected(source, "bad-encoding", f"byte {place} of the file is not UTF-8")
+        return
     except (ValueError, RecursionError) as error:
-        return Rejected(source, "bad-json", f"line {number}: {error}")
-    if not isinstance(row, dict):
-        return Rejected(source, "bad-json", f"line {number}: not an object but {type(row).__name__}")
-    fields = _fields(list(row), columns, source)
-    return fields if isinstance(fields, Rejected) else _record(row, fields, path, number)
+        yield "", Rejected(source, "bad-json", f"{where}: {error}")
+        return
+    rows = _rows_of(value, options)
+    if rows is None:
+        yield "", Rejected(source, "bad-json", f"{where}: not an object but {type(value).__name__}")
+    elif rows == [value]:
+        yield line.number or "", value
+    else:
+        prefix = f"{line.number}." if line.number else ""
+        yield from ((f"{prefix}{number}", row) for number, row in enumerate(rows, start=1))
 
 
-def is_csv(head: bytes, columns: Mapping[str, str]) -> bool:
-    """Whether a file's first line names a field of the record."""
-    header = head.partition(b"\n")[0].decode("utf-8", "replace").strip()
-    cells = {cell.strip('"') for cell in header.split(_delimiter(header))}
-    return not cells.isdisjoint({*FIELDS, *columns, "text"})
+def _rows_of(value: Any, options: Options) -> list[dict[str, Any]] | None:
+    if isinstance(value, dict):
+        lists = [rows for item in value.values() if (rows := _objects(item))]
+        return lists[0] if len(lists) == 1 and not is_known(value, options) else [value]
+    return _objects(value)
 
 
-def read_csv(path: Path, columns: Mapping[str, str]) -> Iterator[list[Record] | Rejected]:
+def _objects(value: Any) -> list[dict[str, Any]] | None:
+    """A list of objects, and nothing else."""
+    return value if isinstance(value, list) and value and all(isinstance(v, dict) for v in value) else None
+
+
+def is_csv(head: bytes, options: Options) -> bool:
+    """Whether a file's first line names a column that is known."""
+    header = head.partition(b"\n")[0].decode(encoding(head), "replace").strip()
+    return is_known((cell.strip(' "') for cell in header.split(_delimiter(header))), options)
+
+
+def read_csv(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
     """Yield once for each row under the header; a row of empty cells is rejected as `empty-row`.
 
     Where the header cannot be used, the whole file is one rejected document.
     """
     csv.field_size_limit(CELL_CHARACTERS)
-    wrong_bytes: list[int] = []
-    with path.open("rb") as file:
-        lines = _decode(file, wrong_bytes)
-        first = next(lines).removeprefix("\ufeff")
-        rows = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first), strict=True)
-        header = next(_rows(rows))[1]
-        if isinstance(header, csv.Error):
-            yield Rejected(str(path), "bad-csv", f"header: {header}")
-            return
-        if wrong_bytes:
-            yield Rejected(str(path), "bad-encoding", f"byte {wrong_bytes[0]}, in the header, is not UTF-8")
-            return
-        fields = _fields(header, columns, str(path))
-        if isinstance(fields, Rejected):
-            yield fields
-            return
-        for number, cells in _rows(rows):
-            source = f"{path}#{number}"
-            if wrong_bytes:
-                yield Rejected(source, "bad-encoding", f"byte {wrong_bytes[0]} of the file is not UTF-8")
-                wrong_bytes.clear()
-            elif isinstance(cells, csv.Error):
-                yield Rejected(source, "bad-csv", f"row at line {number}: {cells}")
-            elif not any(map(str.strip, cells)):
-                yield Rejected(source, "empty-row", f"all cells of the row at line {number} are empty")
-            elif len(cells) != len(header):
-                counts = f"{len(cells)} cells under {len(header)} columns"
-                yield Rejected(source, "bad-csv", f"row at line {number}: {counts}")
-            else:
-                yield _record(dict(zip(header, cells, strict=True)), fields, path, number)
+    wrong: list[Rejected] = []
+    decoded = _decode(content, wrong)
+    first = next(decoded).removeprefix("\ufeff")
+    reader = csv.reader(itertools.chain([first], decoded), delimiter=_delimiter(first), strict=True)
+    header = next(_cells(reader))[1]
+    if wrong:
+        yield Rejected(content.name, wrong[0].reason, f"{wrong[0].detail}, in the header")
+    elif isinstance(header, csv.Error):
+        yield Rejected(content.name, "bad-csv", f"header: {header}")
+    else:
+        yield from read_table(content, header, _csv_rows(reader, header, content.name, wrong), options)
 
 
-def read_text(path: Path) -> Iterator[list[Record] | Rejected]:
-    """One document a file: the description, named after the file."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield Rejected(str(path), "bad-encoding", f"byte {error.start} of the file is not UTF-8")
-        return
-    yield [_fill({"id": path.stem, "description": text.replace("\r\n", "\n").strip(), "source": str(path)})]
+def _csv_rows(reader: "Reader", header: list[str], name: str, wrong: list[Rejected]) -> Iterator[Row]:
+    for number, cells in _cells(reader):
+        source = f"{name}#{number}"
+        if wrong:
+            yield number, Rejected(source, wrong[0].reason, wrong[0].detail)
+            wrong.clear()
+        elif isinstance(cells, csv.Error):
+            yield number, Rejected(source, "bad-csv", f"row at line {number}: {cells}")
+        elif not any(map(str.strip, cells)):
+            yield number, Rejected(source, "empty-row", f"all cells of the row at line {number} are empty")
+        elif len(cells) != len(header):
+            counts = f"{len(cells)} cells under {len(header)} columns"
+            yield number, Rejected(source, "bad-csv", f"row at line {number}: {counts}")
+        else:
+            yield number, dict(zip(header, cells, strict=True))
 
 
-def _fields(names: Sequence[str], columns: Mapping[str, str], source: str) -> dict[str, str] | Rejected:
-    """Which column holds which field, or why the columns cannot be used."""
-    pairs = [(columns[name], name) for name in names if name in columns]
-    mapped = {field for field, _ in pairs}
-    pairs += [(name, name) for name in names if name in FIELDS and name not in columns and name not in mapped]
-    if "description" not in dict(pairs):
-        pairs += [("description", name) for name in names if name == "text" and name not in columns]
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        found = [field for field, _ in pairs]
-        twice = ", ".join(field for field in fields if found.count(field) > 1)
-        return Rejected(source, "duplicate-column", f"several columns give {twice}: {_shown(names)}")
-    if not fields.keys() & set(TEXTS):
-        known = f"none is {', '.join(TEXTS)} or text; say under `columns` which one is"
-        return Rejected(source, "unknown-columns", f"{known}: {_shown(names)}")
-    return fields
-
-
-def _record(
-    row: Mapping[str, Any], fields: Mapping[str, str], path: Path, number: int
-) -> list[Record] | Rejected:
-    values: dict[str, Any] = {}
-    source = f"{path}#{number}"
-    for field, column in fields.items():
-        try:
-            values[field] = _value(field, row[column])
-        except UnicodeEncodeError:
-            return Rejected(source, "bad-encoding", f"column {column!r}: half of a surrogate pair (\\ud800…)")
-        except ValueError as error:
-            return Rejected(source, "bad-value", f"column {column!r}: {error}")
-    if not any(values.get(field) for field in TEXTS):
-        return Rejected(source, "missing-text", "no title, abstract, claim or description")
-    values["id"] = values.get("id") or f"{path.stem}-{number:06d}"
-    values["source"] = values.get("source") or source
-    return [_fill(values)]
-
-
-def _value(field: str, value: Any) -> str | list[str] | None:
-    """A cell as the field's type; ValueError where it is of another one."""
-    if field in LISTS and isinstance(value, str):
-        value = _listed(field, value)
-    if field in LISTS and value is not None:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"a list of texts is expected, not {_shown([value])}")
-        return [_encodable(item) for item in value if item.strip()] or None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # a publication number without letters
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"a text is expected, not {_shown([value])}")
-    return _encodable(value) if value and value.strip() else None
-
-
-def _listed(field: str, cell: str) -> Any:
-    if cell.lstrip().startswith("["):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            pass  # a text that begins with a bracket
-    return re.split(r"\s*[|;]\s*", cell) if field == "ipc" else [cell]
-
-
-def _encodable(text: str) -> str:
-    text.encode("utf-8")  # JSON can write half of a surrogate pair, which no file may hold
-    return text
-
-
-def _fill(values: Mapping[str, Any]) -> Record:
-    return cast(Record, {field: values.get(field) for field in FIELDS})
-
-
-def _rows(rows: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _cells(reader: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Each row, or what is wrong with it, and the line it begins at."""
     while True:
-        number = rows.line_num + 1
+        number = reader.line_num + 1
         try:
-            cells = next(rows)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
@@ -196,22 +194,47 @@ def _rows(rows: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
             yield number, cells
 
 
-def _decode(lines: Iterable[bytes], wrong_bytes: list[int]) -> Iterator[str]:
-    """Decode line by line; the offset of the first wrong byte of a line goes to `wrong_bytes`."""
-    offset = 0
-    for line in lines:
+def _decode(content: Content, wrong: list[Rejected]) -> Iterator[str]:
+    """Decode line by line; what cannot be read in a line goes to `wrong`."""
+    name = encoding(content.head())
+    for line in lines(content.file):
+        if line.data is None:
+            wrong.append(Rejected("", "too-long", f"line {line.number} is {TOO_LONG}"))
+            yield "\n"
+            continue
         try:
-            yield line.decode("utf-8")
+            yield line.data.decode(name)
         except UnicodeDecodeError as error:
-            wrong_bytes.append(offset + error.start)
-            yield line.decode("utf-8", "replace")
-        offset += len(line)
+            place = line.offset + error.start
+            wrong.append(Rejected("", "bad-encoding", f"byte {place} of the file is not {name.upper()}"))
+            yield line.data.decode(name, "replace")
 
 
 def _delimiter(header: str) -> str:
     return max(",\t;", key=header.count)
 
 
-def _shown(values: Sequence[Any]) -> str:
-    shown = ", ".join(map(repr, values))
-    return shown if len(shown) <= 200 else f"{shown[:199]}…"
+def _noted(names: Sequence[str], fields: Fields | Rejected, options: Options) -> Fields | Rejected:
+    found = {} if isinstance(fields, Rejected) else {name: f for f, taken in fields.items() for name in taken}
+    options.notes.update({name: found.get(name) for name in names})
+    return fields
+
+
+def _sample(rows: Iterator[Row]) -> tuple[Iterator[Row], list[Mapping[str, Any]]]:
+    """The rows as they were, and the cells of some of the first."""
+    first: list[Row] = []
+    try:
+        first.extend(itertools.islice(rows, SAMPLE_ROWS))
+    except Unreadable as error:  # a file that is cut short in its first rows: it ends behind them
+        rows = _ending(error)
+    return itertools.chain(first, rows), [row for _, row in first if not isinstance(row, Rejected)]
+
+
+def _ending(error: Unreadable) -> Iterator[Row]:
+    yield from ()
+    raise error
+
+
+def _name(content: Content, place: str | int) -> str:
+    """The id of a row that has none of its own."""
+    return "-".join(filter(None, (content.stem, f"{place:06d}" if isinstance(place, int) else place)))

@@ -10,15 +10,23 @@ amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
 """
 
 import html
-import mmap
+import io
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from lxml import etree
 
 from data.formats import Rejected
+from data.formats.content import CHUNK_BYTES
+
+DOCUMENT_BYTES = 256 << 20
+"""The longest document that is read: libxml2 takes about ten times its size in memory."""
+
+START = re.compile(rb"<\?xml\s")  # <?xml-stylesheet …?> belongs to its document
+
+MISLABELLED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']utf-?16", re.IGNORECASE)
+"""A declaration of UTF-16 that can be read as ASCII is wrong, or was right before `content.as_utf8`."""
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
 CELL = "\ufdd0"  # a noncharacter, which Unicode leaves to private use: the border of two table cells
@@ -63,25 +71,41 @@ class Document(NamedTuple):
     data: bytes
 
 
-def split(path: Path) -> Iterator[Document]:
-    """Yield a file's documents, each from one XML declaration to the next; memory holds one at a time."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = _next_declaration(content, 0)
-        if content[:start].strip(b"\xef\xbb\xbf \t\r\n"):
-            start = 0  # the first document has no declaration
-        end = _next_declaration(content, start + 1)
-        alone = end == len(content)
-        while start < len(content):
-            yield Document(f"{path}" if alone else f"{path}#{start}", start, content[start:end])
-            start, end = end, _next_declaration(content, end + 1)
+def split(name: str, file: io.BufferedReader) -> Iterator[Document | Rejected]:
+    """Yield a file's documents, each from one XML declaration to the next; memory holds one at a time.
+
+    A document longer than DOCUMENT_BYTES is passed over and rejected.
+    """
+    buffer = bytearray()
+    offset = 0  # of the buffer's first byte in the file
+    searched = 1  # the buffer's own declaration is not the next one
+    passed = 0  # bytes of a document that is too long
+    several = False
+    while chunk := file.read1(CHUNK_BYTES):
+        buffer += chunk
+        while found := START.search(buffer, searched):
+            end = found.start()
+            if passed or offset or buffer[:end].strip(b"\xef\xbb\xbf \t\r\n"):
+                yield _document(f"{name}#{offset - passed}", offset - passed, bytes(buffer[:end]), passed)
+                several = True
+            del buffer[:end]
+            offset, searched, passed = offset + end, 1, 0
+        searched = max(1, len(buffer) - 5)
+        if len(buffer) > DOCUMENT_BYTES:
+            offset, passed = offset + searched, passed + searched
+            del buffer[:searched]
+            searched = 0
+    if buffer:
+        start = offset - passed
+        yield _document(f"{name}#{start}" if several else name, start, bytes(buffer), passed)
 
 
-def _next_declaration(content: mmap.mmap, start: int) -> int:
-    found = content.find(b"<?xml", start)
-    # <?xml-stylesheet …?> belongs to its document.
-    while found >= 0 and not content[found + 5 : found + 6].isspace():
-        found = content.find(b"<?xml", found + 5)
-    return found if found >= 0 else len(content)
+def _document(source: str, offset: int, data: bytes, passed: int) -> Document | Rejected:
+    if passed:
+        return Rejected(source, "too-long", f"a document of {passed + len(data):,} bytes")
+    if MISLABELLED.match(data):
+        data = b'<?xml version="1.0"' + data[data.index(b"?>") :]
+    return Document(source, offset, data)
 
 
 def root_name(data: bytes) -> str | None:
@@ -102,7 +126,7 @@ def parse(document: Document) -> etree._Element | Rejected:
         if character == entity.text:
             return _unknown_entity(document, character)
         _replace(entity, character)
-    _write_layout(root)
+    write_layout(root)
     return root
 
 
@@ -175,7 +199,8 @@ def _replace(node: etree._Element, characters: str) -> None:
     parent.remove(node)
 
 
-def _write_layout(root: etree._Element) -> None:
+def write_layout(root: etree._Element) -> None:
+    """Write line breaks, indices, placeholders and table rows into a tree's text."""
     # Children before their parents, so that an index in a table cell is written before the cell is.
     for element in reversed(list(root.iter(*TOUCHED))):
         name = str(element.tag).rpartition("}")[2]

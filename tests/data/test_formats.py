@@ -1,40 +1,11 @@
 """What a reader gives for each kind of file; every document comes out as records or as one rejection."""
 
-import csv
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data.formats import Rejected, read
-from data.record import Record
-
-GRANT = """<?xml version="1.0" encoding="UTF-8"?>
-<!DOCTYPE us-patent-grant SYSTEM "us-patent-grant-v45-2014-04-03.dtd" [ ]>
-<us-patent-grant lang="EN" country="US"><us-bibliographic-data-grant>
-<publication-reference><document-id><country>US</country><doc-number>0{number}</doc-number><kind>B2</kind>
-<date>20150106</date></document-id></publication-reference>
-<application-reference><document-id><country>US</country><doc-number>13648029</doc-number></document-id>
-</application-reference>
-<classifications-ipcr>
-<classification-ipcr><section>H</section><class>04</class><subclass>L</subclass><main-group>9</main-group>
-<subgroup>32</subgroup><symbol-position>L</symbol-position></classification-ipcr>
-<classification-ipcr><section>G</section><class>06</class><subclass>F</subclass><main-group>15</main-group>
-<subgroup>16</subgroup><symbol-position>F</symbol-position></classification-ipcr>
-</classifications-ipcr>
-<invention-title id="t">Pump for H<sub>2</sub>O</invention-title></us-bibliographic-data-grant>
-<abstract><p>A pump
-   that pumps.</p></abstract>
-<description>{description}</description>
-<claims><claim num="00001"><claim-text>1. A pump, comprising: <claim-text>a rotor; and</claim-text>
-<claim-text>a seal.</claim-text></claim-text></claim>
-<claim num="00002"><claim-text><b>2</b>. The pump of <claim-ref>claim 1</claim-ref>.</claim-text></claim>
-</claims>
-</us-patent-grant>
-"""
+from tests.data.reading import grant, reasons, records, rejected, write
 
 EUROPEAN = """<?xml version="1.0" encoding="UTF-8"?>
 <patent-document lang="DE" country="EP" doc-number="1116605" kind="B1" date="20050622" family-id="77">
@@ -53,37 +24,6 @@ EUROPEAN = """<?xml version="1.0" encoding="UTF-8"?>
 <claims lang="DE"><claim num="xx"><claim-text>Reifen.</claim-text></claim></claims>
 <claims lang="EN"><claim num="0001"><claim-text>A tire.</claim-text></claim></claims>
 </patent-document>"""
-
-
-def grant(number: str = "8930553", description: str = "<p>It pumps.</p>") -> str:
-    return GRANT.format(number=number, description=description)
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def records(path: Path, **options: Any) -> list[Record]:
-    """All records of a file that has no rejected document."""
-    outcomes = list(read(path, **options))
-    assert not [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
-    return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
-
-
-def reasons(path: Path, **options: Any) -> list[str]:
-    """What became of each document: its first id, or why it was rejected."""
-    return [
-        outcome.reason if isinstance(outcome, Rejected) else outcome[0]["id"]
-        for outcome in read(path, **options)
-    ]
-
-
-def rejected(path: Path) -> Rejected:
-    (outcome,) = read(path)
-    assert isinstance(outcome, Rejected)
-    return outcome
 
 
 def test_a_us_grant_gives_every_field(tmp_path: Path) -> None:
@@ -243,36 +183,14 @@ def test_wrong_bytes_are_named_by_their_offset(tmp_path: Path) -> None:
     latin = grant(description="<p>café</p>").replace("UTF-8", "ISO-8859-1").encode("latin-1")
     assert records(write(tmp_path, "b.xml", latin))[0]["description"] == "café"
 
-    lines = [b'\xef\xbb\xbf{"text": "one"}\n', b'{"text": "caf\xe9"}\n', b'{"text": "three"}\n']
-    outcome = list(read(write(tmp_path, "c.jsonl", b"".join(lines))))[1]
-    assert isinstance(outcome, Rejected)
-    assert (outcome.reason, outcome.source) == ("bad-encoding", f"{tmp_path / 'c.jsonl'}#2")
-    assert f"byte {len(lines[0]) + lines[1].index(0xE9)} of the file" in outcome.detail
-
-    table = b"\xef\xbb\xbfid,text\na,one\nb,caf\xe9\nc,three\n"
-    outcomes = list(read(write(tmp_path, "d.csv", table)))
-    assert [isinstance(outcome, Rejected) for outcome in outcomes] == [False, True, False]
-    assert isinstance(outcomes[1], Rejected)
-    assert f"byte {table.index(0xE9)} of the file" in outcomes[1].detail
-
-    assert "byte 3 of" in rejected(write(tmp_path, "e.txt", b"caf\xe9")).detail
-    assert rejected(write(tmp_path, "f.csv", "id,text\na,b".encode("utf-16"))).reason == "bad-encoding"
-    assert (
-        rejected(write(tmp_path, "g.csv", "编号,摘要,title\na,b,c\n".encode("gbk"))).reason == "bad-encoding"
-    )
-
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("empty.xml", b"", "empty-file"),
         ("blank.csv", b" \n\n", "empty-file"),
-        ("archive.xml", b"PK\x03\x04rest", "unknown-format"),
-        ("packed.jsonl", b"\x1f\x8brest", "unknown-format"),
         ("binary.txt", b"some\x00thing", "unknown-format"),
         ("aps.txt", b"PATN\nWKU  039327094\n", "unknown-format"),
-        ("array.json", b'[{"title": "a"}]', "unknown-format"),
-        ("pretty.json", b'{\n "title": "a"\n}', "unknown-format"),
         ("noise.dat", b"nothing that is known", "unknown-format"),
         ("page.txt", b"<!DOCTYPE html>\n<html><p>x</p></html>", "unknown-format"),
         ("comment.xml", b"<!-- never closed", "malformed-xml"),
@@ -291,112 +209,3 @@ def test_files_are_known_by_their_content(tmp_path: Path) -> None:
     assert reasons(write(tmp_path, "b.txt", '{"id": "x", "text": "y"}\n')) == ["x"]
     assert reasons(write(tmp_path, "c.data", "id;abstract\nx;y\n")) == ["x"]
     assert reasons(write(tmp_path, "d.txt", "id, abstract and more prose.\n")) == ["d"]
-
-
-def test_json_lines_go_on_after_a_bad_line(tmp_path: Path) -> None:
-    lines = [
-        '{"id": 17, "title": "a", "claims": ["b"], "ipc": "G06F 15/16|H04L 9/32", "other": 1}',
-        '{"id": "x", "title": "cut off',
-        "",
-        '["not", "an object"]',
-        '{"abstract": "no id"}',
-        '{"abstract": " "}',
-        '{"abstract": {"en": "nested"}}',
-        '{"claims": [1, 2]}',
-        '{"title": "\\ud83d"}',
-        "[" * 100_000,
-        '{"name": "no text here"}',
-        '{"title": "last"}',
-    ]
-    path = write(tmp_path, "corpus.jsonl", "\n".join(lines))
-    assert reasons(path) == [
-        "17", "bad-json", "empty-row", "bad-json", "corpus-000005", "missing-text", "bad-value", "bad-value",
-        "bad-encoding", "bad-json", "unknown-columns", "corpus-000012",
-    ]  # fmt: skip
-    first, second, *_ = read(path)
-    assert isinstance(first, list)
-    assert first[0]["ipc"] == ["G06F 15/16", "H04L 9/32"]
-    assert first[0]["source"] == f"{path}#1"
-    assert isinstance(second, Rejected)
-    assert "line 2" in second.detail
-
-
-def test_columns_map_a_users_names_to_fields(tmp_path: Path) -> None:
-    columns = {"公开号": "id", "摘要": "abstract", "名称": "title"}
-    path = write(
-        tmp_path, "a.csv", "\ufeff公开号,名称,摘要,title\r\nCN1A,泵,一种泵。,ignored\r\n,,,\r\nCN2A,阀,,\r\n"
-    )
-    outcomes = list(read(path, columns))
-    assert reasons(path, columns=columns) == ["CN1A", "empty-row", "CN2A"]
-    assert isinstance(outcomes[0], list)
-    assert (outcomes[0][0]["title"], outcomes[0][0]["abstract"]) == ("泵", "一种泵。")
-    line = '{"公开号": "CN1A", "摘要": "一种泵。", "名称": "泵"}\n'
-    (record,) = records(write(tmp_path, "a.jsonl", line), columns=columns)
-    assert (record["id"], record["title"], record["abstract"]) == ("CN1A", "泵", "一种泵。")
-    both = write(tmp_path, "b.jsonl", '{"a": "1", "b": "2"}\n')
-    assert reasons(both, columns={"a": "title", "b": "title"}) == ["duplicate-column"]
-
-
-def test_csv_goes_on_after_a_bad_row(tmp_path: Path) -> None:
-    rows = [
-        "id,title,claims",
-        'a,"one\ntwo","[""x"", ""y""]"',
-        "b,short",
-        'c,"quote"d,',
-        "d,fine,",
-        'e,"cut off',
-    ]
-    path = write(tmp_path, "a.csv", "\n".join(rows))
-    assert reasons(path) == ["a", "bad-csv", "bad-csv", "d", "bad-csv"]
-    first, second, *_ = read(path)
-    assert isinstance(first, list)
-    assert (first[0]["title"], first[0]["claims"], first[0]["source"]) == (
-        "one\ntwo",
-        ["x", "y"],
-        f"{path}#2",
-    )
-    assert isinstance(second, Rejected)
-    assert second.source == f"{path}#4"
-
-
-def test_long_cells_and_texts_are_whole(tmp_path: Path) -> None:
-    long = "word " * 100_000 + "end"
-    assert records(write(tmp_path, "a.csv", f"title,text\nx,{long}\n"))[0]["description"] == long
-    assert records(write(tmp_path, "b.txt", f"\ufeff{long}\r\nmore\n"))[0] == {
-        **dict.fromkeys(Record.__annotations__),
-        "id": "b",
-        "description": f"{long}\nmore",
-        "source": str(tmp_path / "b.txt"),
-    }
-
-
-words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
-optional = st.none() | words
-lists = st.none() | st.lists(words, min_size=1, max_size=3)
-any_record = st.fixed_dictionaries(
-    {name: lists if name in ("claims", "ipc") else optional for name in Record.__annotations__}
-    | {"id": words, "source": words}
-).filter(lambda record: any(record[name] for name in ("title", "abstract", "claims", "description")))
-
-
-@given(st.lists(any_record, min_size=1, max_size=5))
-def test_our_own_json_lines_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
-) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    assert records(write(tmp_path_factory.getbasetemp(), "own.jsonl", text)) == rows
-
-
-@given(st.lists(any_record, min_size=1, max_size=5))
-def test_our_own_csv_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "own.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(Record.__annotations__))
-        writer.writeheader()
-        writer.writerows(
-            {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
-            for row in rows
-        )
-    assert records(path) == rows

@@ -7,7 +7,8 @@ import pytest
 
 from core.errors import UserError
 from data.engine import EngineConfig, open_executor
-from data.ingest import Source, ingest, list_files, read_records
+from data.ingest import ingest, list_files, read_records
+from data.source import Source
 
 
 def corpus(folder: Path) -> Path:
@@ -31,9 +32,19 @@ def test_every_document_is_counted_once(tmp_path: Path) -> None:
     assert counts == {
         "documents": 7,
         "rejected": {"total": 2, "by_reason": {"bad-json": 1, "empty-row": 1}},
+        "dropped": {},
         "records": 5,
         "by_office_language": {"EP": {"de": 1, "en": 2, "unknown": 1}, "unknown": {"unknown": 1}},
-        "by_source": {str(source): {"documents": 7, "rejected": 2, "records": 5}},
+        "sources": {
+            str(source): {
+                "licence": "unknown",
+                "use": "unknown",
+                "documents": 7,
+                "rejected": 2,
+                "dropped": 0,
+                "records": 5,
+            }
+        },
     }
     found = list(read_records(tmp_path / "out"))
     assert [record["id"] for record in found] == ["EP-0-A1", "EP-1-A1", "EP-2-A1", "EP-3-A1", "x"]

@@ -2,12 +2,17 @@
 
 import csv
 import re
+import tarfile
+import zipfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
 from data.formats import Rejected, read
+from data.formats.columns import Options
+from data.formats.content import encoding
 from data.record import Record
 
 pytestmark = pytest.mark.real
@@ -68,7 +73,6 @@ def test_other_eras_are_rejected_by_name(real: Path) -> None:
         "greenbook": "green book",
         "pap": "root element patent-application-publication",
         "sgml": "root element PATDOC",
-        "xml4ip": "ZIP archive",
     }
     for folder, detail in details.items():
         files = sorted((real / "patents" / "uspto" / folder).iterdir())
@@ -90,7 +94,7 @@ def test_no_row_of_a_table_vanishes(real: Path) -> None:
         }
         with path.open(encoding="utf-8-sig", newline="") as file:
             _, *rows = csv.reader(file)
-        outcomes = list(read(path, columns))
+        outcomes = list(read(path, Options(columns)))
         assert len(outcomes) == len(rows), path
         for row, outcome in zip(rows, outcomes, strict=True):
             if any(row):
@@ -99,3 +103,55 @@ def test_no_row_of_a_table_vanishes(real: Path) -> None:
             else:
                 assert isinstance(outcome, Rejected), path
                 assert outcome.reason == "empty-row", path
+
+
+def test_the_members_of_a_zip_are_seen(real: Path) -> None:
+    (path,) = (real / "patents" / "uspto" / "xml4ip").iterdir()
+    with zipfile.ZipFile(path) as archive:
+        files = [info.filename for info in archive.infolist() if not info.is_dir()]
+    outcomes = list(read(path))
+    assert len(outcomes) == len(files) == 13
+    for name, outcome in zip(files, outcomes, strict=True):
+        source = outcome.source if isinstance(outcome, Rejected) else outcome[0]["source"]
+        assert source == f"{path}/{name}"
+
+
+@pytest.mark.parametrize("office", ["epo", "uspto/xml2014"])
+def test_an_archive_of_archives_gives_what_its_files_give(real: Path, tmp_path: Path, office: str) -> None:
+    files = sorted((real / "patents" / office).iterdir())[:10]
+    plain = [record for path in files for record in records(path)]
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            archive.write(path, path.name)
+    with tarfile.open(tmp_path / "outer.tar.gz", "w:gz") as outer:
+        outer.add(tmp_path / "inner.zip", "deep/inner.zip")
+    packed = [record for found in read(tmp_path / "outer.tar.gz") for record in found]  # type: ignore[union-attr]
+    assert [{**record, "source": None} for record in packed] == [
+        {**record, "source": None} for record in plain
+    ]
+    assert packed[0]["source"] == f"{tmp_path}/outer.tar.gz/deep/inner.zip/{files[0].name}"
+
+
+def test_a_csv_with_a_mark_and_blank_rows_maps_its_columns_by_itself(real: Path) -> None:
+    path = real / "patents" / "cn" / "zh_patent_titles" / "oof_predictions.csv"
+    for outcome in islice(read(path), 1000):
+        assert isinstance(outcome, list), outcome
+        (record,) = outcome
+        assert re.fullmatch(r"CN-\d+-[ABCUY]", record["id"]), record["id"]
+        assert (record["office"], record["language"]) == ("CN", "zh")
+        assert record["title"]
+
+
+def test_chinese_and_korean_texts_are_told_apart_in_encodings_that_are_not_declared(real: Path) -> None:
+    path = real / "patents" / "cn" / "zh_patent_titles" / "oof_predictions.csv"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        titles = [row["patent_title"] for row in csv.DictReader(file)][:2000]
+    chunks = ["\n".join(titles[start : start + 5]) for start in range(0, len(titles), 5)]
+    found = [encoding(chunk.encode("gb18030")) for chunk in chunks]
+    assert found.count("gb18030") >= 0.97 * len(found)
+    korean = "".join(
+        path.read_text("utf-8") for path in sorted((real / "instructions").rglob("*kullm*")) if path.is_file()
+    )
+    words = korean.encode("euc-kr", "ignore")
+    assert len(words) > 1000
+    assert {encoding(words[start : start + 400]) for start in range(0, 40_000, 400)} == {"utf-8"}

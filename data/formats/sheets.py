@@ -1,0 +1,92 @@
+"""Tables that are no text: XLSX, Parquet, and data sets of the Hugging Face hub. Rows are streamed.
+
+An XLSX file may have titles above its header: the header is the first row that names a column that is known.
+Its rows are named `FILE#SHEET!ROW`, a Parquet file's `FILE#ROW`, a data set's `NAME@REVISION/SPLIT#ROW`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from data.formats import Rejected
+from data.formats.columns import Options, is_known
+from data.formats.content import Content, seekable, stream
+from data.formats.tables import Row, read_objects, read_table
+from data.record import Record
+
+HEADER_ROWS = 10
+"""How far down a sheet its header is looked for."""
+
+
+def read_xlsx(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
+    """Yield once for each row under the header of each sheet; a sheet without a known header once."""
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(seekable(content), read_only=True, data_only=True)
+    except Exception as error:  # openpyxl names no errors of its own: a part may lack, or be wrong XML
+        yield Rejected(content.name, "unknown-format", f"an Office file that is no XLSX table ({error})")
+        return
+    for sheet in book.worksheets:
+        sheet.reset_dimensions()  # many exports declare a size that they do not have
+        rows = _sheet_rows(sheet)
+        header: list[str] = []
+        for place, cells in rows:
+            header = ["" if cell is None else str(cell).strip() for cell in cells]
+            if is_known(header, options) or place >= HEADER_ROWS:
+                break
+        if any(header):
+            yield from read_table(content, header, _rows_under(header, rows, sheet.title), options)
+    book.close()
+
+
+def _sheet_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+        if any(cell is not None for cell in cells):
+            yield number, cells
+
+
+def _rows_under(header: list[str], rows: Iterator[tuple[int, tuple[Any, ...]]], sheet: str) -> Iterator[Row]:
+    for number, cells in rows:
+        yield (
+            f"{sheet}!{number}",
+            {column: cell for column, cell in zip(header, cells, strict=False) if column},
+        )
+
+
+def read_parquet(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
+    """Yield once for each row of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(seekable(content))
+    rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
+    yield from read_table(content, file.schema_arrow.names, enumerate(rows, start=1), options)
+
+
+def read_dataset(
+    dataset: str, revision: str | None, split: str | None, options: Options
+) -> Iterator[list[Record] | Rejected]:
+    """Yield once for each row of a data set of the hub, or of a local folder that `datasets` can load.
+
+    It is streamed; offline (HF_HUB_OFFLINE=1) it is read from the cache. Raises UserError where it is not
+    there.
+    """
+    for name, rows in _load(dataset, revision, split).items():
+        place = f"{dataset}@{revision}/{name}" if revision else f"{dataset}/{name}"
+        content = stream(place, iter(()))
+        yield from read_objects(content, enumerate(rows, start=1), options)
+
+
+def _load(dataset: str, revision: str | None, split: str | None) -> dict[str, Any]:
+    import datasets
+
+    streaming = not datasets.config.HF_HUB_OFFLINE or Path(dataset).is_dir()
+    try:
+        found = datasets.load_dataset(dataset, revision=revision, split=split, streaming=streaming)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        where = "in the cache (the hub is offline)" if not streaming else "there"
+        raise UserError(
+            f"data set {dataset}, revision {revision}, split {split or 'all'}: not {where}: {error}"
+        ) from None
+    return dict(found) if split is None else {split: found}
