@@ -270,7 +270,7 @@ def test_wrong_bytes_are_named_by_their_offset(tmp_path: Path) -> None:
         ("archive.xml", b"PK\x03\x04rest", "unknown-format"),
         ("packed.jsonl", b"\x1f\x8brest", "unknown-format"),
         ("binary.txt", b"some\x00thing", "unknown-format"),
-        ("aps.txt", b"PATN\nWKU  039327094\n", "unknown-format"),
+        ("aps.txt", b"PATN\nWKU  039327094\n", "missing-text"),
         ("array.json", b'[{"title": "a"}]', "unknown-format"),
         ("pretty.json", b'{\n "title": "a"\n}', "unknown-format"),
         ("noise.dat", b"nothing that is known", "unknown-format"),
