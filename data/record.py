@@ -56,6 +56,47 @@ SCHEMA = pa.schema(
 """The same as an Arrow schema: what a Parquet file of records holds."""
 
 
+def assemble(
+    *,
+    source: str,
+    office: str | None,
+    number: str | None,
+    kind: str | None = None,
+    date: str | None = None,
+    applied: str | None = None,
+    applied_at: str | None = None,
+    family_id: str | None = None,
+    language: str | None = None,
+    title: str | None = None,
+    abstract: str | None = None,
+    claims: list[str] | None = None,
+    description: str | None = None,
+    ipc: list[str] | None = None,
+) -> list[Record]:
+    """One publication's record, or none where it holds no text; its id is empty where the number is missing.
+
+    `applied` is the application's number, at the same office where `applied_at` names no other.
+    """
+    if not (title or abstract or claims or description):
+        return []
+    record = Record(
+        id="-".join(filter(None, (office, number, kind))) if number else "",
+        office=office,
+        kind=kind,
+        language=language.lower() if language else None,
+        date=date,
+        application_id="-".join(filter(None, (applied_at or office, applied))) if applied else None,
+        family_id=family_id,
+        title=title,
+        abstract=abstract,
+        claims=claims,
+        description=description,
+        ipc=ipc,
+        source=source,
+    )
+    return [record]
+
+
 def invention(record: Record) -> str:
     """The key under which all texts of one invention stand together: its family, else its application, else
     itself."""

@@ -2,23 +2,28 @@
 
 `read` recognises a file by what it holds (first bytes, root element, column names), never by its name; the
 extension decides only among plain text, CSV and JSON lines that look alike. `archives` opens what is packed.
-Then the module of its family reads it: `xml` splits and parses, `uspto` and `epo` know their offices'
-vocabularies, `tables` takes JSON and CSV, `sheets` XLSX and Parquet, `texts` plain text. A document that
-cannot be read becomes a `Rejected` that says why, and the next one is read.
+Then the module of its family reads it: `bulk` cuts it into documents and `xml` parses them for the modules
+that know an office's vocabulary (`cn`, `epo`, `jp`, `kipo`, `uspto`, `uspto_…`), `aps` and `brs` read the
+USPTO's text files, `ops` JSON answers of the EPO, `tables` JSON and CSV, `sheets` XLSX and Parquet, `texts`
+plain text. A document that cannot be read becomes a `Rejected` that says why, and the next one is read.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from data.formats.content import Content, Unreadable, as_utf8, open_file
 from data.record import Record
 
 if TYPE_CHECKING:
+    from lxml import etree
+
     from data.formats.columns import Options
-    from data.formats.xml import Document
+    from data.formats.xml import Document, Names
 
 STARTS = {
     rb"PAR1": "Parquet",
@@ -26,8 +31,6 @@ STARTS = {
     rb"<": "XML",
     rb"[\[{]": "JSON",
     rb"%PDF": "a PDF file",
-    rb"PATN\s|HHHHHT": "USPTO full text of 1976 to 2001 (APS, green book)",
-    rb".{0,2000}\*\*\* BRS DOCUMENT BOUNDARY": "a BRS export of the USPTO",
     rb"\xd0\xcf\x11\xe0": "an Office file of before 2007; save it as XLSX or CSV",
     rb".{0,64}\x00": "a binary file",
 }
@@ -80,11 +83,14 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
 def format_of(content: Content, options: "Options") -> str:
     """What a file is: `XML`, `JSON`, `CSV`, `XLSX`, `Parquet`, `text`, `nothing`, or, where it is not read,
     what a person should know about it."""
-    from data.formats import tables
+    from data.formats import aps, brs, ops, tables
 
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "nothing"
+    for name, beginning in (("APS", aps.BEGINNING), ("BRS", brs.BEGINNING), ("OPS", ops.BEGINNING)):
+        if beginning.match(text):
+            return name
     known = next((name for start, name in STARTS.items() if re.match(start, text, re.DOTALL)), None)
     if known is not None:
         return known
@@ -98,9 +104,18 @@ def format_of(content: Content, options: "Options") -> str:
 
 
 def _read(content: Content, name: str, options: "Options") -> Iterator[list[Record] | Rejected]:
-    from data.formats import sheets, tables, texts
+    from data.formats import aps, brs, ops, sheets, tables, texts
 
     match name:
+        case "APS":
+            for document in aps.split(content, aps.MARK):
+                yield _outcome(partial(aps.read, document), document.source)
+        case "BRS":
+            for document in aps.split(content, brs.MARK):
+                yield _outcome(partial(brs.read, document), document.source)
+        case "OPS":
+            for publication in ops.publications(content):
+                yield _outcome(publication, content.name)
         case "XML":
             yield from _read_xml(content)
         case "JSON":
@@ -119,38 +134,102 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
             yield Rejected(content.name, "unknown-format", name)
 
 
-def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
-    from data.formats import xml
+Publication = Callable[[], list[Record] | Rejected]
+"""A publication that was found and is still to be read."""
 
-    for document in xml.split(content.name, content.file):
+
+class Vocabulary(NamedTuple):
+    """How documents of one root element are read."""
+
+    read: "Callable[[etree._Element, str], list[Record]]"
+    """Takes an element and the source, gives its records."""
+    names: "Names" = MappingProxyType({})
+    """The vocabulary's own names for what `xml` writes as layout."""
+    items: tuple[str, ...] = ()
+    """The elements to read where the root holds several publications; empty where it is one."""
+    prepare: "Callable[[Document], Document] | None" = None
+    """What is done to the document before it is parsed."""
+
+
+def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
+    from data.formats import bulk
+
+    for document in bulk.split(content.name, content.file):
         if isinstance(document, Rejected):
             yield document
             continue
+        source = document.source
         try:
-            outcome = _read_document(document)
-        except Exception as error:  # whatever a document holds, a run over millions of them goes on
-            outcome = Rejected(document.source, "reader-error", f"{type(error).__name__}: {error}")
-        yield outcome
+            publications = _publications(document)
+        except Exception as error:
+            publications = Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
+        if isinstance(publications, Rejected):
+            yield publications
+        else:
+            for publication in publications:
+                yield _outcome(publication, source)
 
 
-def _read_document(document: "Document") -> list[Record] | Rejected:
-    from data.formats import epo, uspto, xml
+def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
+    """What came of a publication: records that have what every record has, or why there are none."""
+    try:
+        records = publication()
+    except Exception as error:  # whatever a document holds, a run over millions of them goes on
+        return Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
+    if isinstance(records, Rejected):
+        return records
+    if not records:
+        return Rejected(source, "missing-text", "no title, abstract, claim or description")
+    if records[0]["id"] == "":
+        return Rejected(source, "missing-id", "no publication number")
+    return records
 
-    match xml.root_name(document.data):
-        case "us-patent-grant" | "us-patent-application":
-            read_tree = uspto.read
-        case "patent-document" | "fulltext-document":
-            read_tree = epo.read
-        case None:
-            return Rejected(document.source, "malformed-xml", "no root element")
-        case root:
-            return Rejected(document.source, "unknown-format", f"root element {root}")
-    tree = xml.parse(document)
+
+def _publications(document: "Document") -> list[Publication] | Rejected:
+    """The publications of an XML document, one or, in the answer of a service, several, not yet read."""
+    from data.formats import xml
+
+    root = xml.root_name(document.data)
+    if root is None:
+        return Rejected(document.source, "malformed-xml", "no root element")
+    vocabulary = _vocabulary(root)
+    if vocabulary is None:
+        return Rejected(document.source, "unknown-format", f"root element {root}")
+    prepared = vocabulary.prepare(document) if vocabulary.prepare else document
+    tree = xml.parse(prepared, vocabulary.names)
     if isinstance(tree, Rejected):
         return tree
-    records = read_tree(tree, document.source)
-    if not records:
-        return Rejected(document.source, "missing-text", "no title, abstract, claim or description")
-    if records[0]["id"] == "":
-        return Rejected(document.source, "missing-id", "no publication number")
-    return records
+    items = list(tree.iter(*vocabulary.items)) if vocabulary.items else [tree]
+    if not items:
+        return Rejected(document.source, "missing-text", f"an answer without {' or '.join(vocabulary.items)}")
+    return [partial(vocabulary.read, item, document.source) for item in items]
+
+
+def _vocabulary(root: str) -> Vocabulary | None:
+    from data.formats import cn, epo, jp, kipo, uspto, uspto_pap, uspto_st32, uspto_st96
+
+    match root:
+        case "us-patent-grant" | "us-patent-application":
+            return Vocabulary(uspto.read)
+        case "patent-application-publication":
+            return Vocabulary(uspto_pap.read, uspto_pap.NAMES)
+        case "PATDOC":
+            return Vocabulary(uspto_st32.read, uspto_st32.NAMES, prepare=uspto_st32.as_xml)
+        case "ClaimsDocument" | "SpecificationDocument":
+            return Vocabulary(uspto_st96.read, uspto_st96.NAMES)
+        case "cn-patent-document":
+            return Vocabulary(cn.read_old, cn.OLD_NAMES, prepare=cn.with_marked_lines)
+        case "PatentDocumentAndRelated":
+            return Vocabulary(cn.read_new, cn.NEW_NAMES)
+        case "jp-official-gazette":
+            return Vocabulary(jp.read, jp.NAMES)
+        case "patent-document" | "wo-published-application":
+            return Vocabulary(epo.read)
+        case "ep-patent-document":
+            return Vocabulary(epo.read_weekly)
+        case "world-patent-data" | "exchange-documents" | "fulltext-documents" | "fulltext-document":
+            return Vocabulary(epo.read, items=epo.ITEMS)
+        case "response":
+            return Vocabulary(kipo.read, items=(kipo.ITEM,))
+        case _:
+            return None

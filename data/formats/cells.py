@@ -131,7 +131,7 @@ def strip_markup(text: str) -> str:
             element.drop_tree()
         else:  # names that the layout of patents knows
             element.tag = "row" if element.tag == "tr" else "p"
-    xml.write_layout(root)
+    xml.write_layout(root, {})
     return xml.text(root) or ""
 
 

@@ -1,35 +1,27 @@
-"""What the readers of XML share: splitting, parsing, text, and the notations that all offices use.
+"""What the readers of XML share: parsing, text, and the notations that all offices use.
 
-`split` cuts a weekly bulk file, many documents one after the other, without holding it in memory. `parse`
-turns one document into a tree and writes the layout into it as plain text: line breaks, indices,
+`parse` turns one document into a tree and writes the layout into it as plain text: line breaks, indices,
 placeholders, table rows. Only the few elements that need it are touched, so that `text` can take a whole
 section in one step of C code.
+
+An office that calls a paragraph `PARA` or `Paragraphs` says so in its table of names; the layout is written
+for all of them by the names of WIPO ST.36.
 
 Nothing is ever fetched: no DTD, no external entity, no network, and libxml2's limits on depth, size and
 amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
 """
 
-import html
-import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lxml import etree
 
-from data.formats import Rejected
-from data.formats.content import CHUNK_BYTES
-
-DOCUMENT_BYTES = 256 << 20
-"""The longest document that is read: libxml2 takes about ten times its size in memory."""
-
-START = re.compile(rb"<\?xml\s")  # <?xml-stylesheet …?> belongs to its document
-
-MISLABELLED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']utf-?16", re.IGNORECASE)
-"""A declaration of UTF-16 that can be read as ASCII is wrong, or was right before `content.as_utf8`."""
+from data.formats import Rejected, entities
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
 CELL = "\ufdd0"  # a noncharacter, which Unicode leaves to private use: the border of two table cells
+WRAP = "\ufdd1"  # another one: where a printed line ended, which is no line break of the text
 
 AROUND = {
     **dict.fromkeys(
@@ -53,7 +45,16 @@ PLACEHOLDERS = {"maths": "[formula]", "math": "[formula]", "chemistry": "[chemis
 SUBSCRIPTS = dict(zip("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎", strict=True))
 SUPERSCRIPTS = dict(zip("0123456789+-−–=()®™°", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾®™°", strict=True))
 
-TOUCHED = tuple(f"{{*}}{name}" for name in (*AROUND, *PLACEHOLDERS, "sub", "sup", "row"))
+WRAPPED_WORDS = re.compile(f"{WRAP}(?<=[A-Za-z,;:.]{WRAP})(?=[A-Za-z])")
+
+TOUCHED = (*AROUND, *PLACEHOLDERS, "sub", "sup", "row")
+
+Names = Mapping[str, str | None]
+"""An office's own element names to those of ST.36, or to `inline` for what must not break the line; what is
+named None is left out of the text."""
+
+PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
+CLAIM_NUMBER = re.compile(r"\d+(?:\s*[-–]\s*\d+)?\s*[.)、．]\s*(?!\d)")
 
 # Declaration, comments, DOCTYPE with its internal subset, then the root's name; possessive: linear in time.
 PROLOGUE = re.compile(
@@ -71,63 +72,35 @@ class Document(NamedTuple):
     data: bytes
 
 
-def split(name: str, file: io.BufferedReader) -> Iterator[Document | Rejected]:
-    """Yield a file's documents, each from one XML declaration to the next; memory holds one at a time.
-
-    A document longer than DOCUMENT_BYTES is passed over and rejected.
-    """
-    buffer = bytearray()
-    offset = 0  # of the buffer's first byte in the file
-    searched = 1  # the buffer's own declaration is not the next one
-    passed = 0  # bytes of a document that is too long
-    several = False
-    while chunk := file.read1(CHUNK_BYTES):
-        buffer += chunk
-        while found := START.search(buffer, searched):
-            end = found.start()
-            if passed or offset or buffer[:end].strip(b"\xef\xbb\xbf \t\r\n"):
-                yield _document(f"{name}#{offset - passed}", offset - passed, bytes(buffer[:end]), passed)
-                several = True
-            del buffer[:end]
-            offset, searched, passed = offset + end, 1, 0
-        searched = max(1, len(buffer) - 5)
-        if len(buffer) > DOCUMENT_BYTES:
-            offset, passed = offset + searched, passed + searched
-            del buffer[:searched]
-            searched = 0
-    if buffer:
-        start = offset - passed
-        yield _document(f"{name}#{start}" if several else name, start, bytes(buffer), passed)
-
-
-def _document(source: str, offset: int, data: bytes, passed: int) -> Document | Rejected:
-    if passed:
-        return Rejected(source, "too-long", f"a document of {passed + len(data):,} bytes")
-    if MISLABELLED.match(data):
-        data = b'<?xml version="1.0"' + data[data.index(b"?>") :]
-    return Document(source, offset, data)
-
-
 def root_name(data: bytes) -> str | None:
     """The root element's name without its prefix, found without parsing; None where there is none."""
     found = PROLOGUE.match(data)
     return found[1].rpartition(b":")[2].decode("utf-8", "replace") if found else None
 
 
-def parse(document: Document) -> etree._Element | Rejected:
+def parse(document: Document, names: Names) -> etree._Element | Rejected:
     """The document's tree with its layout written out as text, or why it cannot be had."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        root = etree.fromstring(document.data, parser)
+        root = etree.fromstring(_with_doctype(document.data), parser)
     except etree.XMLSyntaxError as error:
         return _syntax_error(document, error)
     for entity in root.iter(etree.Entity):
-        character = html.unescape(entity.text or "")
-        if character == entity.text:
-            return _unknown_entity(document, character)
-        _replace(entity, character)
-    write_layout(root)
+        character = entities.character(entity.text or "")
+        if character is None:
+            return _unknown_entity(document, entity.text or "")
+        replace(entity, character)
+    write_layout(root, names)
     return root
+
+
+def _with_doctype(data: bytes) -> bytes:
+    """Give a document without DOCTYPE an empty one: without it, an entity is a syntax error for libxml2."""
+    found = PROLOGUE.match(data)
+    if found is None or b"<!DOCTYPE" in found[0] or not re.search(rb"&(?!amp;|lt;|gt;|quot;|apos;|#)", data):
+        return data
+    start = found.start(1) - 1
+    return data[:start] + b'<!DOCTYPE x SYSTEM "x">' + data[start:]
 
 
 def text(element: etree._Element | None) -> str | None:
@@ -135,14 +108,36 @@ def text(element: etree._Element | None) -> str | None:
     if element is None:
         return None
     flat = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
-    lines = (" ".join(line.split()) for line in flat.split(BREAK))
-    return "\n".join(line for line in lines if line).replace(CELL, "\t") or None
+    lines = [" ".join(line.split()) for line in flat.split(BREAK)]
+    if WRAP in flat:
+        lines = [_unwrap(line) if WRAP in line else line for line in lines]
+    return "\n".join(filter(None, lines)).replace(CELL, "\t") or None
+
+
+def _unwrap(line: str) -> str:
+    """Join the printed lines: with a space between two Latin words, without one in Chinese."""
+    return WRAPPED_WORDS.sub(" ", line.replace(f" {WRAP}", WRAP)).replace(WRAP, "").strip()
+
+
+def child(element: etree._Element | None, path: str) -> str | None:
+    """The text at a path below an element, stripped; None where there is none."""
+    found = None if element is None else element.findtext(path)
+    return (found or "").strip() or None
+
+
+def without_paragraph_numbers(content: str | None) -> str | None:
+    """The text without the numbers, as `[0012]`, that some offices print before each paragraph."""
+    return PARAGRAPH_NUMBER.sub("", content) or None if content else None
 
 
 def claims(elements: Iterable[etree._Element]) -> list[str] | None:
     """The claims' texts without the number that many offices print before them, or None."""
-    numbered = (text(element) or "" for element in elements)
-    found = [re.sub(r"^\d+(?:\s*[-–]\s*\d+)?\s*[.)]\s*(?!\d)", "", claim) for claim in numbered]
+    return without_claim_numbers(text(element) or "" for element in elements)
+
+
+def without_claim_numbers(numbered: Iterable[str]) -> list[str] | None:
+    """The same of texts; empty ones are left out."""
+    found = (claim[number.end() :] if (number := CLAIM_NUMBER.match(claim)) else claim for claim in numbered)
     return [claim for claim in found if claim] or None
 
 
@@ -166,6 +161,17 @@ def ipc_symbols(entries: Iterable[str]) -> list[str] | None:
     return sorted(symbols, key=lambda symbol: not symbols[symbol]) or None
 
 
+def ipcr(entry: etree._Element) -> str:
+    """A `classification-ipcr`, written as one text or element by element, as WIPO ST.8 writes it."""
+    if entry.find("{*}main-group") is None:
+        return "".join(map(str, entry.itertext()))
+    section, main_class, subclass, group, subgroup, position = (
+        child(entry, f"{{*}}{name}") or ""
+        for name in ("section", "class", "subclass", "main-group", "subgroup", "symbol-position")
+    )
+    return f"{section}{main_class}{subclass} {group}/{subgroup} 00000000{position}"
+
+
 def _syntax_error(document: Document, error: etree.XMLSyntaxError) -> Rejected:
     declared = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", document.data)
     encoding = declared[1].decode() if declared else "utf-8"
@@ -186,7 +192,7 @@ def _unknown_entity(document: Document, reference: str) -> Rejected:
     return Rejected(document.source, "unknown-entity", f"{reference} is not a known character")
 
 
-def _replace(node: etree._Element, characters: str) -> None:
+def replace(node: etree._Element, characters: str) -> None:
     """Put characters in a node's place; what follows it stays."""
     characters += node.tail or ""
     before, parent = node.getprevious(), node.getparent()
@@ -199,34 +205,42 @@ def _replace(node: etree._Element, characters: str) -> None:
     parent.remove(node)
 
 
-def write_layout(root: etree._Element) -> None:
-    """Write line breaks, indices, placeholders and table rows into a tree's text."""
+def write_layout(root: etree._Element, names: Names) -> None:
+    """Write line breaks, indices, placeholders and table rows into the tree's text."""
+    touched = [f"{{*}}{name}" for name in (*TOUCHED, *names)]
     # Children before their parents, so that an index in a table cell is written before the cell is.
-    for element in reversed(list(root.iter(*TOUCHED))):
-        name = str(element.tag).rpartition("}")[2]
-        if name in AROUND:
+    for element in reversed(list(root.iter(*touched))):
+        local = str(element.tag).rpartition("}")[2]
+        name = names.get(local, local)
+        if name is None:
+            replace(element, " ")
+        elif name in AROUND:
             before, after = AROUND[name]
             element.text = before + (element.text or "")
             if after:
                 element.tail = after + (element.tail or "")
         elif name in PLACEHOLDERS:
             _set(element, PLACEHOLDERS[name])
+        elif name == "inline":
+            _set(element, _flat(element).replace(BREAK, ""))
         elif name == "row":
             cells = [" ".join(_flat(cell).split()) for cell in element.iterchildren("*")]
             _set(element, BREAK + CELL.join(cells).rstrip(CELL) + BREAK)
         else:
-            _write_index(element, *(("_", SUBSCRIPTS) if name == "sub" else ("^", SUPERSCRIPTS)))
+            _set(element, index(_flat(element), up=name == "sup"))
 
 
-def _write_index(element: etree._Element, sign: str, characters: dict[str, str]) -> None:
-    content = _flat(element)
-    index = content.strip()
-    if index:
-        if all(character in characters for character in index):
-            written = "".join(characters[character] for character in index)
-        else:
-            written = sign + (index if len(index) == 1 else f"{{{index}}}")
-        _set(element, written + content[len(content.rstrip()) :])
+def index(content: str, *, up: bool) -> str:
+    """A sub- or superscript in plain text: `₂`, else `_i` or `_{max}`; white space behind it stays there."""
+    sign, characters = ("^", SUPERSCRIPTS) if up else ("_", SUBSCRIPTS)
+    bare = content.strip()
+    if not bare:
+        return content
+    if all(character in characters for character in bare):
+        written = "".join(characters[character] for character in bare)
+    else:
+        written = sign + (bare if len(bare) == 1 else f"{{{bare}}}")
+    return written + content[len(content.rstrip()) :]
 
 
 def _flat(element: etree._Element) -> str:

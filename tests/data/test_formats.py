@@ -190,7 +190,7 @@ def test_wrong_bytes_are_named_by_their_offset(tmp_path: Path) -> None:
         ("empty.xml", b"", "empty-file"),
         ("blank.csv", b" \n\n", "empty-file"),
         ("binary.txt", b"some\x00thing", "unknown-format"),
-        ("aps.txt", b"PATN\nWKU  039327094\n", "unknown-format"),
+        ("aps.txt", b"PATN\nWKU  039327094\n", "missing-text"),
         ("noise.dat", b"nothing that is known", "unknown-format"),
         ("page.txt", b"<!DOCTYPE html>\n<html><p>x</p></html>", "unknown-format"),
         ("comment.xml", b"<!-- never closed", "malformed-xml"),

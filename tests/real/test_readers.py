@@ -67,23 +67,6 @@ def test_publications_as_a_person_reads_them(real: Path, line: str) -> None:
     assert (record["claims"] or ["None"])[0].startswith(first)
 
 
-def test_other_eras_are_rejected_by_name(real: Path) -> None:
-    details = {
-        "css_brs": "BRS export",
-        "greenbook": "green book",
-        "pap": "root element patent-application-publication",
-        "sgml": "root element PATDOC",
-    }
-    for folder, detail in details.items():
-        files = sorted((real / "patents" / "uspto" / folder).iterdir())
-        assert files
-        for path in files:
-            (outcome,) = read(path)
-            assert isinstance(outcome, Rejected), path
-            assert outcome.reason == "unknown-format", path
-            assert detail in outcome.detail, path
-
-
 def test_no_row_of_a_table_vanishes(real: Path) -> None:
     for path in sorted((real / "patents" / "cn").rglob("*.csv")):
         columns = {

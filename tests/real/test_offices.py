@@ -1,0 +1,231 @@
+"""Real publications of every office and era: as a person reads them, all claims, and all of the body text."""
+
+import re
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from data.formats import Rejected, entities, read, xml
+from data.record import Record
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="session")
+def filed(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the documents that lie in the USPTO's ZIP of filed documents."""
+    folder = tmp_path_factory.mktemp("filed")
+    with zipfile.ZipFile(real / "patents/uspto/xml4ip/sample_XML4IP.ZIP") as archive:
+        for name in archive.namelist():
+            if name.lower().endswith(".xml"):
+                (folder / Path(name).name).write_bytes(archive.read(name))
+    return folder
+
+
+def xml_files(real: Path, filed: Path) -> list[Path]:
+    return [*sorted((real / "patents").rglob("*.xml")), *sorted(filed.iterdir())]
+
+
+def records(path: Path) -> list[Record]:
+    """All records of a file; what is rejected has no text."""
+    outcomes = list(read(path))
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+    assert all(outcome.reason == "missing-text" for outcome in rejected), rejected
+    return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
+
+
+def tree(path: Path) -> etree._Element:
+    """The file as XML has it, with its named characters written out."""
+    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True)
+    root = etree.parse(str(path), parser).getroot()
+    for entity in root.iter(etree.Entity):
+        xml.replace(entity, entities.character(entity.text or "") or "")
+    return root
+
+
+AS_READ_BY_A_PERSON = """
+cn/xml/cn_old1.xml|CN-104223352-A|zh|3|A24B 15/18|一种甘草发酵所得烟用香料及其应用|一种甘草发酵所得烟用香料，
+cn/xml/cn_old2.xml|CN-104245143-A|zh|43|B03B 5/04|用于对包含于人造草坪的填充材料|一种用于对包含于人造草坪的填
+cn/xml/cn_new1.xml|CN-113781974-A|zh|17|G09G 3/36|显示设备|显示设备，包括：⏎显示面板，所述显示面板包括：⏎多个
+cn/xml/cn_new2.xml|CN-113783949-A|zh|10|H04L 29/08|一种基于合约管理的跨链去中心化方法|一种基于合约管理的跨链去
+jp/jp_example1.xml|JP-2021044377-A|ja|6|H01L 21/301|ウェーハの加工方法|複数のデバイスが、分割予定ラインによっ
+uspto/sgml/US06336130.xml|US-6336130-B1|en|22|G06F 15/16|Arrangement for improving av|An arrangement in a netw
+uspto/sgml/US06337117.xml|US-6337117-B1|en|39|B32B 3/02|Optical memory device|An optical memory device compris
+uspto/sgml/USD435854S1.xml|US-D435854-S|en|1|None|Disc cartridge|The ornamental design for a disc cartridge, a
+uspto/pap/US20010000044A1.xml|US-20010000044-A1|en|21|G06F 17/60|Systems and Methods For Trans|A method of doi
+uspto/pap/US20010000943A1.xml|US-20010000943-A1|en|13|H01J 1/62|Organic electroluminescence d|An organic elect
+uspto/pap/US20010009014A1.xml|US-20010009014-A1|en|55|G06F 15/16|Facilitating real-time, multi|A method for fa
+uspto/greenbook/US03932709.greenbook|US-3932709-A|en|17|H04M 11/00|Electronic business telephone|An electronic
+uspto/greenbook/US03937375.greenbook|US-3937375-A|en|3|B60R 9/00|Bumper support for a boat l|In a bumper suppo
+uspto/greenbook/US04347903.greenbook|US-4347903-A|en|3|G01G 19/04|Electronic reading balance|A weighing balanc
+uspto/css_brs/css_brs_sample.txt|US-9204581-B2|en|20|H05K 9/00|Method for performing chip level|A method for p
+uspto/css_brs/css_brs_sample.txt|US-9204583-B2|en|18|H01B 11/00|Cylindrical electromagnetic band|A cylindrical
+filed/12993548.2013-05-30.HHC6R88MPXXIFW3.CLM.xml|US-12993548-CLM-20130530-CLM|en|17|None|None|An adhesive tap
+filed/14522151.2014-10-23.I1MKPKCGPXXIFW3.CLM.xml|US-14522151-CLM-20141023-I1MKPKCGPXXIFW3|en|9|None|None|A me
+epo_ops/test_full_cycle_example.xml|EP-1000000-A1|en|0|B28B 1/29|Apparatus for manufacturing green bricks|None
+epo_ops/test_claims_example.xml|EP-1000000-A1|en|11|None|None|Apparatus for manufacturing green bricks from cl
+epo_ops/test_claims_example_2.xml|WO-2009085664-A2|en|20|None|None|A computer-implemented method comprising: m
+epo_ops/test_claims_example_2.json|WO-2009085664-A2|None|20|None|None|A computer-implemented method comprising
+epo_ops/test_biblio_example_3.xml|AU-2013290010-A1|en|0|C10L 1/00|Novel fuel composition|None
+epo_ops/fixtures_ep1000000_biblio_result.json|EP-1000000-A1|None|0|B28B 1/29|Apparatus for|None
+"""
+"""File, id, language, number of claims, first IPC symbol, start of the title, start of the first claim."""
+
+
+@pytest.mark.parametrize("line", AS_READ_BY_A_PERSON.strip().splitlines())
+def test_publications_as_a_person_reads_them(real: Path, filed: Path, line: str) -> None:
+    file, name, language, claims, ipc, title, first = line.split("|")
+    path = filed / Path(file).name if file.startswith("filed/") else real / "patents" / file
+    record = next(record for record in records(path) if record["id"] == name)
+    assert str(record["language"]) == language
+    assert len(record["claims"] or []) == int(claims)
+    assert (record["ipc"] or ["None"])[0] == ipc
+    assert (record["title"] or "None").startswith(title)
+    assert (record["claims"] or ["None"])[0].startswith(first.replace("⏎", "\n"))
+
+
+CLAIMS = {
+    "us-patent-grant": "//claims/claim",
+    "us-patent-application": "//claims/claim",
+    "patent-application-publication": "//subdoc-claims/claim",
+    "PATDOC": "//SDOCL/CL/CLM",
+    "cn-patent-document": "//claims/claim[@num]",
+    "PatentDocumentAndRelated": "//*[local-name()='Claim'][@num]",
+    "jp-official-gazette": "/*/claims/claim",
+    "patent-document": "//claims/claim",
+    "fulltext-document": "//*[local-name()='claim']",
+    "world-patent-data": "//*[local-name()='claim-text']",
+    "SpecificationDocument": "//*[local-name()='Claim']",
+    "ClaimsDocument": "//*[local-name()='Claim'][*[local-name()='ClaimNumber'][text()]]"
+    "[.//text()[normalize-space()][ancestor::*[local-name()='ClaimText']]"
+    "[not(ancestor::*[local-name()='BoundaryData' or local-name()='ClaimLabelText'])]]",
+}
+"""Where claims stand, by root element."""
+
+
+def test_every_file_is_read_with_the_claims_that_an_independent_count_finds(real: Path, filed: Path) -> None:
+    for path in xml_files(real, filed):
+        if path.name == "test_claims_example_2.xml":  # its claims are lines of one text; see the table above
+            continue
+        root = tree(path)
+        claims = [record["claims"] or [] for record in records(path)]
+        expected = root.xpath(f"count({CLAIMS[etree.QName(root).localname]})")
+        assert sum(map(len, claims)) == expected, path
+
+
+def test_no_layout_is_left_in_a_text(real: Path, filed: Path) -> None:
+    green_books = (real / "patents/uspto/greenbook").iterdir()
+    for path in [*xml_files(real, filed), *green_books, *(real / "patents/uspto/css_brs").iterdir()]:
+        for record in records(path):
+            assert record["id"], path
+            for text in (record["title"] or "", *parts(record)):
+                assert not re.search("  |\n\n|^\\s|\\s$|[\u2028\ufdd0\ufdd1]", text), path
+
+
+def test_text_files_have_the_number_of_claims_that_they_state(real: Path) -> None:
+    files = [*(real / "patents/uspto/greenbook").iterdir(), *(real / "patents/uspto/css_brs").iterdir()]
+    for path in files:
+        stated = re.findall(r"^NCL +(\d+)$", path.read_text("utf-8"), re.MULTILINE)
+        assert [len(record["claims"] or []) for record in records(path)] == list(map(int, stated)), path
+
+
+BODY = [
+    *(
+        "abstract",
+        "Abstract",
+        "subdoc-abstract",
+        "SDOAB",
+        "claims",
+        "Claims",
+        "subdoc-claims",
+        "SDOCL",
+        "ClaimSet",
+    ),
+    *("description", "Description", "subdoc-description", "SDODE", "Specification"),
+]
+"""The elements that hold the text, in all vocabularies."""
+
+DROPPED = {
+    "formulas and structures become placeholders": "maths math MATH-US Maths chemistry CHEM-US",
+    "images become placeholders": "img EMI Image",
+    "the number of a paragraph": "number",
+    "the title once more, at the head of the description": "invention-title InventionTitle",
+    "the deposit of biological material": "bio-deposit",
+    "what the page printed around the text": "BoundaryData",
+    "a claim's number and label": "ClaimNumber ClaimLabelText",
+    "a claim's kind and status": "ClaimTypeCategory ClaimStatusCategory",
+}
+"""The elements that are left out, by rule."""
+REMARK = (
+    "//*[local-name()='ClaimsDocument']//*[local-name()='Claim'][not(*[local-name()='ClaimNumber'][text()])]"
+)
+"""What a machine that read filed claims took for a claim: left out as well."""
+ELSEWHERE = "ancestor::*[local-name()='written-amendment-group'] | self::abstract[@source]"
+"""Body that is not taken: amendments printed behind a gazette; an office's abridgement of an abstract."""
+TEXT_FIELD = re.compile(
+    r"^(?:PAL|PAR|PAC|PA\d|TBL|ABPR|CRTX|BSTX|DRTX|DETX|CLPR) (.*(?:\n(?: .*)?$)*)", re.MULTILINE
+)
+GRAM = 8
+
+
+def test_the_body_text_is_in_the_records_or_dropped_by_a_rule(real: Path, filed: Path) -> None:
+    names = [f"{{*}}{name}" for rule in DROPPED.values() for name in rule.split()]
+    with_text = 0
+    for path in xml_files(real, filed):
+        root = tree(path)
+        for element in [*root.iter(*names), *nodes(root, REMARK)]:
+            if element.getparent() is not None:
+                xml.replace(element, "")
+        bodies = [body for name in BODY for body in root.iter(f"{{*}}{name}") if not nodes(body, ELSEWHERE)]
+        texts = [bare("".join(map(str, body.itertext()))) for body in bodies]
+        assert share(texts, path) >= 0.97, path
+        with_text += any(texts)
+    assert with_text > 110
+
+
+def test_the_text_of_text_files_is_in_the_records(real: Path) -> None:
+    for path in [*(real / "patents/uspto/greenbook").iterdir(), *(real / "patents/uspto/css_brs").iterdir()]:
+        signs = re.compile(r"\.su[bp]\.")
+        texts = [bare(signs.sub("", text)) for text in TEXT_FIELD.findall(path.read_text("utf-8"))]
+        assert sum(map(len, texts)) > 4000
+        assert share(texts, path) >= 0.97, path
+
+
+def nodes(element: etree._Element, path: str) -> list[etree._Element]:
+    found = element.xpath(path)
+    assert isinstance(found, list)
+    return [node for node in found if isinstance(node, etree._Element)]
+
+
+def share(texts: list[str], path: Path) -> float:
+    """How much of the texts stands in the file's records, by characters in grams that are there."""
+    known = grams("".join(part for record in records(path) for part in parts(record)))
+    total = sum(map(len, texts))
+    return sum(covered(text, known) for text in texts) / total if total else 1.0
+
+
+def parts(record: Record) -> list[str]:
+    return [record["abstract"] or "", *(record["claims"] or ()), record["description"] or ""]
+
+
+def bare(text: str) -> str:
+    """Without white space, placeholders and the marks of indices; an index is a plain character."""
+    text = re.sub(r"\[(formula|chemistry|image)\]", "", text)
+    return re.sub(r"[\s_^{}]", "", unicodedata.normalize("NFKC", text))
+
+
+def grams(text: str) -> set[str]:
+    text = bare(text)
+    return {text[at : at + GRAM] for at in range(len(text))}
+
+
+def covered(text: str, known: set[str]) -> int:
+    """How many characters of a text stand in one of its grams that is known."""
+    seen = bytearray(len(text))
+    for at in range(max(1, len(text) - GRAM + 1)):
+        if text[at : at + GRAM] in known:
+            seen[at : at + GRAM] = b"\x01" * len(text[at : at + GRAM])
+    return sum(seen)
