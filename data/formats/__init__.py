@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.formats.content import Content, Unreadable, as_utf8, open_file
+from data.formats.content import Content, Unreadable, as_utf8, is_of_the_disk, open_file
 from data.record import Record
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
     except Unreadable as error:  # what came before it was read
         yield Rejected(content.name, error.reason, error.detail)
     except Exception as error:  # whatever a file holds, a run over thousands of them goes on
-        if isinstance(error, OSError) and error.errno is not None:
+        if is_of_the_disk(error):
             raise  # it is the disk's, not the file's
         yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 

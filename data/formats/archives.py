@@ -17,14 +17,13 @@ import lzma
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from data.formats import Rejected
-from data.formats.content import CHUNK_BYTES, Content, Unreadable, position, seekable, stream
+from data.formats.content import CHUNK_BYTES, Content, Unreadable, is_of_the_disk, position, seekable, stream
 
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""
@@ -97,7 +96,7 @@ def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
 
 def _tar_members(content: Content, limits: Limits, depth: int) -> Iterator[Content | Rejected]:
     with _named_errors():
-        archive = tarfile.open(fileobj=content.file, mode="r|")  # noqa: SIM115  # the file is its caller's
+        archive = tarfile.open(fileobj=content.file, mode="r|", tarinfo=_Header)  # noqa: SIM115  # the file is its caller's
     while True:
         with _named_errors():
             info = archive.next()
@@ -114,6 +113,22 @@ def _tar_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
             plain = _guarded(partial(archive.extractfile, info), partial(getattr, info, "size"), limits)
             yield from members(stream(name, plain), limits, depth + 1)
         cast(Any, archive).members.clear()  # or it keeps every header it has seen
+
+
+class _Header(tarfile.TarInfo):
+    """A header of TAR; tarfile itself takes one that is broken for the archive's end, without a word."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As TarInfo's; only the block of zeros that marks the end may be no header."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            if len(buf) < tarfile.BLOCKSIZE:
+                raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
+            raise Unreadable("damaged-archive", f"a member's header is broken: {error}") from None
 
 
 def _decompress(kind: str, file: io.BufferedReader) -> IO[bytes]:
@@ -161,12 +176,12 @@ def _named_errors() -> Iterator[None]:
     """What the libraries raise for a broken archive, as Unreadable. What the disk raises stays itself."""
     try:
         yield
+    except Unreadable:
+        raise  # of the layer below
     except (EOFError, tarfile.ReadError) as error:
         raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
-    except (zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise Unreadable("damaged-archive", f"{type(error).__name__}: {error}") from None
-    except OSError as error:
-        if error.errno is not None:
+    except Exception as error:  # zlib, lzma, zipfile, struct …: the libraries agree on no class
+        if is_of_the_disk(error):
             raise
         reason = "truncated-archive" if "Truncated" in str(error) else "damaged-archive"
         raise Unreadable(reason, f"{type(error).__name__}: {error}") from None

@@ -7,6 +7,7 @@ it stays. UTF-16 is read as UTF-8; Chinese text in GB18030 that says so nowhere 
 """
 
 import codecs
+import errno
 import io
 import re
 import shutil
@@ -42,6 +43,14 @@ class Unreadable(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error is the disk's or the system's, not one of the file's content.
+
+    EINVAL is the content's: a broken archive makes its reader seek to before the start.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 @dataclass

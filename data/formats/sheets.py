@@ -28,6 +28,7 @@ def read_xlsx(content: Content, options: Options) -> Iterator[list[Record] | Rej
     except Exception as error:  # openpyxl names no errors of its own: a part may lack, or be wrong XML
         yield Rejected(content.name, "unknown-format", f"an Office file that is no XLSX table ({error})")
         return
+    empty = True
     for sheet in book.worksheets:
         sheet.reset_dimensions()  # many exports declare a size that they do not have
         rows = _sheet_rows(sheet)
@@ -37,8 +38,11 @@ def read_xlsx(content: Content, options: Options) -> Iterator[list[Record] | Rej
             if is_known(header, options) or place >= HEADER_ROWS:
                 break
         if any(header):
+            empty = False
             yield from read_table(content, header, _rows_under(header, rows, sheet.title), options)
     book.close()
+    if empty:
+        yield Rejected(content.name, "empty-file", "no sheet holds anything")
 
 
 def _sheet_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CELL_CHARACTERS = 1 << 26
 """The longest cell that is taken: a forgotten quotation mark must not pull the rest of the file into one."""
 
-SAMPLE_ROWS = 50
+SAMPLE_ROWS = 20
 """How many rows are looked at where no column's name says that it holds text."""
 
 TOO_LONG = f"longer than {LINE_BYTES >> 20} MiB"
@@ -63,11 +63,15 @@ def read_table(
     if isinstance(fields, Rejected):
         yield fields
         return
+    empty = True
     for place, row in rows:
+        empty = False
         if isinstance(row, Rejected):
             yield row
         else:
             yield records(row, fields, options, f"{content.name}#{place}", _name(content, place))
+    if empty:
+        yield Rejected(content.name, "empty-file", "a header without a row")
 
 
 def json_rows(content: Content, options: Options) -> Iterator[Row]:

@@ -11,6 +11,9 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -201,3 +204,24 @@ def test_chinese_in_gb18030_is_recognised_and_nothing_else_is_taken_for_it(tmp_p
     outcomes = list(read(write(tmp_path, "c.csv", broken)))
     assert [isinstance(outcome, Rejected) for outcome in outcomes[-3:]] == [False, True, False]
     assert f"byte {len(table) + 7} of the file is not GB18030" in str(outcomes[-2])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_damage_to_a_file_ends_a_run(tmp_path: Path, seed: int) -> None:
+    xlsx, parquet = tmp_path / "a.xlsx", tmp_path / "a.parquet"
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in (["id", "text"], *([f"{number}", "some text"] for number in range(50))):
+        book.active.append(row)
+    book.save(xlsx)
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["one", "two"]}), parquet)
+    whole = [xlsx.read_bytes(), parquet.read_bytes(), gzip.compress(LINES), zstandard.compress(LINES), LINES]
+    whole += [zipped([("a.jsonl", LINES), ("b.xlsx", whole[0])]), tarred([("a", LINES), ("b", LINES)])]
+    chance = random.Random(seed)
+    for number, data in enumerate(whole):
+        for _ in range(20):
+            broken = bytearray(data)
+            for _ in range(chance.choice((1, 3, 30))):
+                broken[chance.randrange(len(broken))] = chance.randrange(256)
+            cut = bytes(broken[: chance.choice((len(broken), chance.randrange(len(broken))))])
+            assert list(read(write(tmp_path, f"broken{number}", cut))), "at least one outcome"

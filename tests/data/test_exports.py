@@ -184,3 +184,7 @@ def test_parquet_with_the_same_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "b.parquet")
     assert reasons(tmp_path / "b.parquet") == ["unknown-columns"]
     assert reasons(write(tmp_path, "c.parquet", b"PAR1" + b"rubbish" * 9)) == ["reader-error"]
+
+
+def test_a_workbook_without_a_row_is_refused(tmp_path: Path) -> None:
+    assert rejected(sheet(tmp_path / "a.xlsx")).reason == "empty-file"
