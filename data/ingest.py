@@ -10,13 +10,10 @@ gave records + rejected documents.
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +26,7 @@ from core.config import Config
 from core.errors import UserError
 from data import formats
 from data.record import SCHEMA, Record
+from data.workers import map_in_order
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
@@ -68,8 +66,9 @@ def ingest(
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counts = Counter()
     total = sum(shard.size for shard in shards)
+    results = map_in_order(workers, _ingest_shard, shards, [folder] * len(shards))
     with tqdm(total=total, desc="ingest", unit="B", unit_scale=True, disable=None) as progress:
-        for shard, found in zip(shards, _map(shards, folder, workers), strict=True):
+        for shard, found in zip(shards, results, strict=True):
             counts.update(found)
             progress.update(shard.size)
     with (folder / "rejected.jsonl").open("wb") as merged:
@@ -145,21 +144,6 @@ def _check_columns(source: Source) -> None:
         if field not in SCHEMA.names:
             mapped = f"column {column!r} is mapped to {field!r}"
             raise UserError(f"source {source.path}: {mapped}; the fields are {known}.")
-
-
-def _map(shards: list[Shard], folder: Path, workers: int) -> Iterator[Counts]:
-    if workers == 1 or len(shards) == 1:
-        yield from (_ingest_shard(shard, folder) for shard in shards)
-        return
-    # Spawned, because a fork copies the locks of the threads that Arrow and torch may hold.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
-        try:
-            yield from pool.map(_ingest_shard, shards, [folder] * len(shards))
-        except BrokenProcessPool:
-            raise UserError(
-                f"a worker died, often for lack of memory. Run again with fewer workers than {workers}."
-            ) from None
 
 
 def _ingest_shard(shard: Shard, folder: Path) -> Counts:
