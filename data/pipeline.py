@@ -112,7 +112,9 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         sources = [Source(path=str(root / "synthetic" / "records.jsonl"))]
     raw = manifest.hash_files(file for source in sources for file in list_files(Path(source.path)))
     ingested = step("ingest", raw, lambda folder: ingest(sources, folder, workers), "sources")
-    cleaned = step("clean", ingested, lambda folder: clean(config.clean, root / "ingest", folder), "clean")
+    cleaned = step(
+        "clean", ingested, lambda folder: clean(config.clean, root / "ingest", folder, workers), "clean"
+    )
 
     def records() -> Iterator[Record]:
         return read_records(root / "clean")
@@ -144,6 +146,8 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for rule, n in counts.get("changed", {}).items():
+                lines.append(f"{rule}: {n['characters']:,} characters removed in {n['records']:,} records")
         case "tokenizer":
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":
