@@ -5,6 +5,7 @@
     python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
     python -m data run --keys                              every key of the configuration
     python -m data show corpora/tiny                       what a finished corpus holds, step by step
+    python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
     python -m data synthesize --inventions 1000 --output corpora/made-up
 
@@ -53,6 +54,7 @@ def main() -> None:
 
     command = commands.add_parser("show", help="what a finished corpus holds, step by step")
     command.add_argument("corpus", type=Path, metavar="DIR")
+    command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)
 
     arguments, rest = parser.parse_known_args()
@@ -116,9 +118,14 @@ def write_synthetic(arguments: argparse.Namespace) -> None:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """The counts of every step of a corpus."""
+    """The counts of every step of a corpus, or what cleaning did to one of its records."""
     from data import pipeline
 
+    if arguments.record:
+        from data.show import describe_record
+
+        print("\n".join(describe_record(arguments.corpus, arguments.record)))
+        return
     folders = [arguments.corpus / step for step in pipeline.STEPS if (arguments.corpus / step).is_dir()]
     if not folders:
         raise UserError(f"{arguments.corpus}: there is no corpus; `python -m data run` makes one.")

@@ -26,6 +26,11 @@ from core.config import Config
 from core.errors import UserError
 
 Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+DIED = (
+    "a worker process died, most often for lack of memory. Finished shards are kept: run the same command"
+    " again, with fewer workers (engine.workers) if it happens again."
+)
 Work = Callable[[Shard, Path], Any]
 """Takes a shard and an empty folder to write into; returns its counts, as JSON can hold them."""
 
@@ -82,6 +87,19 @@ def map_shards(
     return [json.loads(_done(folder, number).read_text("utf-8")) for number in range(len(shards))]
 
 
+def map_in_order(
+    executor: Executor | None, function: Callable[..., Result], *arguments: Sequence[Any]
+) -> Iterator[Result]:
+    """`map(function, *arguments)` over the workers, for small results that are wanted in order."""
+    if executor is None or len(arguments[0]) < 2:
+        yield from map(function, *arguments)
+        return
+    try:
+        yield from executor.map(function, *arguments)
+    except BrokenProcessPool:
+        raise UserError(DIED) from None
+
+
 def add_counts(counts: Sequence[Any]) -> Any:
     """The sum of nested counts: numbers are added, keys united, in the order in which they first come."""
     if not isinstance(counts[0], dict):
@@ -125,10 +143,7 @@ def _raise_failure(future: "Future[None]", others: "Sequence[Future[None]]") -> 
     try:
         future.result()
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, most often for lack of memory. The finished shards are kept: run the same"
-            " command again, with fewer workers if it happens again."
-        ) from None
+        raise UserError(DIED) from None
     except BaseException:
         for other in others:
             other.cancel()

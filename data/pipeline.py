@@ -106,7 +106,8 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
             return ingest(sources, to, executor, select=config.select)
 
         ingested = steps.do("ingest", input_hashes(sources), make_records, "sources", "select")
-        cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, root / "ingest", to), "clean")
+        raw = root / "ingest"
+        cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, raw, to, executor), "clean")
 
         def make_tokenizer(to: Path) -> dict[str, Any]:
             texts = record_texts(read_records(root / "clean"))
@@ -177,6 +178,8 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for rule, n in counts.get("changed", {}).items():
+                lines.append(f"{rule}: {n['characters']:,} characters removed in {n['records']:,} records")
         case "tokenizer":
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":

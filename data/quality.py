@@ -1,0 +1,27 @@
+"""What scanning and wrong decoding leave in a text, as shares between 0 and 1."""
+
+import re
+
+from data.language import samples
+
+ODD = re.compile("[\ue000-\uf8ff\ufff0-\ufffd]")
+"""Private use, specials and the replacement character: what a sign becomes that was not understood."""
+MISREAD = ("锟斤拷", "ï¿½", "Ã¤", "Ã¶", "Ã¼", "Ã©", "â€", "鈥", "锛")
+"""What UTF-8 looks like when it is read as Latin-1 or GBK."""
+LEAST_WORDS = 30
+
+
+def odd_share(text: str) -> float:
+    """The share of characters that stand for signs that were not understood."""
+    if text.isascii():
+        return 0.0
+    misread = sum(text.count(sign) * len(sign) for sign in MISREAD)
+    return (len(ODD.findall(text)) + misread) / len(text)
+
+
+def broken_share(text: str) -> float:
+    """The share of one-letter words among words, in samples: `t h e  i n v e n t i o n`, `本 发 明`."""
+    words = " ".join(samples(text, 5)).split(" ")
+    if len(words) < LEAST_WORDS:
+        return 0.0
+    return sum(len(word) == 1 and word.isalpha() for word in words) / len(words)

@@ -1,0 +1,174 @@
+"""The sections of a description, found by its headings.
+
+    技术领域 ⏎ 本发明涉及… ⏎ 背景技术 ⏎ …  ──▶  ("field", "技术领域 ⏎ 本发明涉及… ⏎"), ("background", …), …
+
+A heading is a line that holds nothing else (`BRIEF DESCRIPTION OF THE DRAWINGS`, `一、背景技术`), or the
+beginning of a line marked as one (`【技術分野】本発明は…`, `背景技术：…`). Its dress does not matter:
+brackets, paragraph and other numbers, spaces between the signs of an East Asian heading, a colon. The words
+are those that the offices prescribe (37 CFR 1.77, rule 17 of the Chinese and rule 42 of the European
+implementing rules, the forms of Japan and Korea) and the variants that applicants make of them.
+"""
+
+import re
+from typing import NamedTuple
+
+LONGEST_HEADING = 100
+"""Characters; a longer line is prose."""
+
+PARAGRAPH_NUMBER = re.compile(r"\s*[\[【［〔]\s*[0-9０-９]{4,5}\s*[\]】］〕]\s*")
+"""What many offices print before a paragraph: `[0001]`, `【０００１】`."""
+
+ORDINAL = re.compile(r"(?:[(（]?(?:\d{1,2}|[IVX]{1,4}|[A-H]|[一二三四五六七八九十]{1,2})\s*[.、．)）]\s*)+")
+MARKED = re.compile(r"[【［\[〔<＜《]([^】］\]〕>＞》\n]{2,40})[】］\]〕>＞》]|([^:：\n]{2,40})[:：](?=.)")
+BARE = " \t\u3000:：.。-—–_*【】［］[]〔〕<>＜＞《》()（）"
+
+EAST_ASIAN = {
+    "related": "相关申请 相关申请的交叉引用 相关申请的交叉参考 对相关申请的交叉引用"
+    " 相關申請案之交互參照 相關申請案 交叉引用 関連出願 関連出願の相互参照 관련출원"
+    " 관련출원에대한상호참조",
+    "field": "技术领域 所属技术领域 所属领域 发明领域 技術領域 所屬技術領域 發明所屬之技術領域"
+    " 新型所屬之技術領域 技術分野 発明の属する技術分野 産業上の利用分野 기술분야"
+    " 발명의분야 발명이속하는기술분야 산업상이용분야",
+    "background": "背景技术 现有技术 发明背景 背景技術 先前技術 習知技術 發明背景 従来の技術 従来技術"
+    " 発明の背景 배경기술 종래기술 종래의기술 발명의배경 발명의배경이되는기술"
+    " 발명이속하는기술및그분야의종래기술",
+    "citations": "引用文献 先行技術文献 特許文献 非特許文献 現有技術文獻 선행기술문헌 특허문헌 비특허문헌",
+    "summary": "发明内容 实用新型内容 发明概述 发明概要 发明的公开 发明公开 发明目的 發明內容"
+    " 新型內容 發明概述 實用新型內容 発明の概要 発明の開示 発明の目的"
+    " 発明が解決しようとする課題 発明が解決しようとする問題点 課題を解決するための手段"
+    " 問題点を解決するための手段 発明の効果 발명의내용 발명의개시 발명의요약 발명의목적"
+    " 해결하려는과제 해결하고자하는과제 발명이이루고자하는기술적과제 기술적과제"
+    " 과제의해결수단 과제해결수단 기술적해결방법 발명의효과 유리한효과",
+    "drawings": "附图说明 附图简要说明 附图简单说明 附图的简要说明 图面说明 附圖說明 圖式簡單說明"
+    " 圖式之簡單說明 図面の簡単な説明 도면의간단한설명 도면의설명",
+    "description": "具体实施方式 具体实施例 具体实施方案 实施方式 发明详述 最佳实施方式 具體實施方式"
+    " 實施方式 發明詳細說明 発明を実施するための形態 発明を実施するための最良の形態"
+    " 発明の実施の形態 実施の形態 発明の詳細な説明 考案の詳細な説明"
+    " 발명을실시하기위한구체적인내용 발명의상세한설명 상세한설명 발명의실시를위한형태"
+    " 발명의실시를위한최선의형태 발명의구성및작용 발명의구성",
+    "applicability": "工业实用性 工业应用性 产业上的可利用性 工业适用性 產業利用性 産業上の利用可能性"
+    " 산업상이용가능성",
+    "signs": "附图标记 附图标记说明 符号说明 标号说明 主要元件符号说明 符號說明 主要元件符號說明"
+    " 符号の説明 부호의설명 도면부호의설명 도면의주요부분에대한부호의설명",
+    "deposit": "保藏生物材料的说明 生物材料保藏 保藏信息 寄存資訊 受託番号 수탁번호",
+    "sequences": "序列表 核苷酸和氨基酸序列表 配列表 配列表フリーテキスト 서열목록",
+}
+"""Headings without their spaces, by section."""
+
+EAST_ASIAN_EXAMPLE = re.compile(
+    r"(?:(?:具体|具體)?(?:实施例|實施例|実施例)|(?:对比|對比|比较|比較|参考|制备|製造|試験|实验)例"
+    r"|실시예|비교예|제조예)"
+    r"[0-9０-９一二三四五六七八九十]{0,3}"
+)
+
+_THING = r"(?:INVENTIONS?|DISCLOSURE|TECHNOLOGY|UTILITY MODEL|APPLICATION)"
+_OF = rf"(?: (?:OF|FOR|TO) (?:THE )?(?:PRESENT |CLAIMED )?{_THING})?"
+_EN_FIGURES = (
+    r"(?:SEVERAL )?(?:VIEWS? OF )?(?:THE )?(?:ACCOMPANYING |ATTACHED )?(?:DRAWING FIGURES|DRAWINGS?|FIGURES?)"
+)
+_EN_BODIES = rf"(?:{_THING}|EMBODIMENTS?|IMPLEMENTATIONS?)"
+_DE_OF = r"(?: DER (?:VORLIEGENDEN )?ERFINDUNG)?"
+_FR_OF = r"(?: DE (?:LA PRÉSENTE |L')INVENTION)?"
+
+LATIN = {
+    "related": r"CROSS[- ]?REFERENCES?(?: TO .*)?|(?:REFERENCE TO )?RELATED (?:PATENT )?APPLICATIONS?"
+    r"|(?:CLAIM (?:OF|TO) )?PRIORITY(?: CLAIM)?|GOVERNMENT (?:LICENSE )?(?:INTERESTS?|RIGHTS|SUPPORT)"
+    r"|(?:STATEMENT|NOTICE) .*(?:RESEARCH|INTERESTS?|RIGHTS|DEVELOPMENT)|QUERVERWEIS.*",
+    "field": rf"(?:TECHNICAL |GENERAL )?FIELDS?(?: AND BACKGROUND)?{_OF}|FIELD OF (?:USE|ART|INVENTION)"
+    rf"|(?:TECHNISCHES )?(?:FACH)?GEBIET{_DE_OF}|TECHNISCHER BEREICH|DOMAINE(?: TECHNIQUE)?{_FR_OF}",
+    "background": rf"(?:TECHNICAL )?BACKGROUND(?: ART| INFORMATION| AND SUMMARY)?{_OF}|STATE OF THE ART"
+    r"|(?:DESCRIPTION OF )?(?:THE )?(?:RELATED|PRIOR|BACKGROUND|CONVENTIONAL) ART"
+    rf"|STAND DER TECHNIK|(?:TECHNISCHER )?HINTERGRUND{_DE_OF}"
+    rf"|[ÉE]TAT DE LA TECHNIQUE(?: ANT[ÉE]RIEURE)?|ART ANT[ÉE]RIEUR|ARRI[ÈE]RE-PLAN(?: TECH\w+)?{_FR_OF}",
+    "citations": r"(?:PATENT |NON[- ]PATENT )?(?:CITATION LIST|LITERATURE|REFERENCES CITED)|PATENTLITERATUR",
+    "summary": rf"(?:BRIEF )?SUMMARY{_OF}|(?:BRIEF )?(?:DISCLOSURE|STATEMENT|OBJECTS?|AIM){_OF}"
+    rf"|(?:ADVANTAGEOUS )?EFFECTS?{_OF}|TECHNICAL (?:PROBLEM|SOLUTION)|SOLUTION TO (?:THE )?PROBLEM"
+    r"|PROBLEMS? TO BE SOLVED.*|MEANS (?:FOR|OF) SOLVING.*"
+    rf"|ZUSAMMENFASSUNG{_DE_OF}|(?:KURZE )?DARSTELLUNG{_DE_OF}|OFFENBARUNG{_DE_OF}|AUFGABE{_DE_OF}"
+    rf"|(?:EXPOS[ÉE]|R[ÉE]SUM[ÉE]|BUT){_FR_OF}",
+    "drawings": rf"(?:(?:BRIEF |SHORT )?(?:DESCRIPTION|EXPLANATION) OF (?:THE )?)?{_EN_FIGURES}"
+    r"|(?:KURZE )?BESCHREIBUNG DER (?:ZEICHNUNG(?:EN)?|FIGUR(?:EN)?|ABBILDUNGEN)|FIGURENBESCHREIBUNG"
+    r"|(?:BR[ÈE]VE )?(?:DESCRIPTION|PR[ÉE]SENTATION)(?: SOMMAIRE| BR[ÈE]VE)? DES (?:DESSINS|FIGURES)"
+    r"|L[ÉE]GENDES? DES FIGURES",
+    "description": r"(?:DETAILED|FULL|SPECIFIC|GENERAL) (?:DESCRIPTION|DISCLOSURE)(?: OF .*)?"
+    rf"|DESCRIPTION(?: OF)?(?: THE)?(?: \w+){{0,3}} {_EN_BODIES}|(?:PREFERRED )?EMBODIMENTS?(?: \d+)?"
+    r"|(?:BEST )?MODES? (?:FOR|OF) CARRYING OUT.*|DESCRIPTION OF EMBODIMENTS"
+    rf"|(?:DETAILLIERTE|AUSF[ÜU]HRLICHE|GENAUE|N[ÄA]HERE) BESCHREIBUNG(?: DER .*)?|BESCHREIBUNG{_DE_OF}"
+    r"|AUSF[ÜU]HRUNGSFORM(?:EN)?|WEGE? ZUR AUSF[ÜU]HRUNG DER ERFINDUNG"
+    r"|(?:DESCRIPTION|EXPOS[ÉE]) D[ÉE]TAILL[ÉE]E?(?: D.*)?|MODES? DE R[ÉE]ALISATION.*",
+    "examples": r"(?:WORKING |COMPARATIVE |REFERENCE |SYNTHESIS )?EXAMPLES?(?: [\dIVX]{1,4})?(?: ?[A-Z])?"
+    r"|EXAMPLES? \d+ (?:TO|AND) \d+.*|EXPERIMENTAL(?: SECTION| PART| EXAMPLES?)?"
+    r"|(?:VERGLEICHS|AUSF[ÜU]HRUNGS|HERSTELLUNGS)?BEISPIELE?(?: [\dIVX]{1,4})?|EXEMPLES?(?: [\dIVX]{1,4})?",
+    "applicability": r"INDUSTRIAL (?:APPLICABILITY|APPLICATION)|GEWERBLICHE ANWENDBARKEIT"
+    r"|APPLICATIONS? INDUSTRIELLES?",
+    "signs": r"(?:LIST OF )?(?:REFERENCE|PARTS) (?:SIGNS?|NUMERALS?|NUMBERS?|CHARACTERS?|LIST)(?: LIST)?"
+    r"|(?:DESCRIPTION|EXPLANATION) OF (?:THE )?(?:REFERENCE )?(?:SIGNS?|NUMERALS?|SYMBOLS?|CODES)"
+    r"|BEZUGSZEICHEN(?:LISTE)?|LISTE DER BEZUGSZEICHEN",
+    "deposit": r"(?:BIOLOGICAL )?DEPOSIT(?: INFORMATION| OF .*)?",
+    "sequences": r"SEQUENCE LISTINGS?|SEQUENZPROTOKOLL|LISTE (?:DE|DES) S[ÉE]QUENCES",
+}
+"""Patterns of headings in capitals, by section."""
+
+_WORDS = {word: name for name, words in EAST_ASIAN.items() for word in words.split()}
+_PATTERN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in LATIN.items()))
+
+
+class Section(NamedTuple):
+    """A piece of a description."""
+
+    name: str
+    """A key of EAST_ASIAN, `examples`, or `opening` for what stands before the first heading."""
+    text: str
+    """With its heading, and with the line break that ends it."""
+
+
+def sections(description: str) -> list[Section]:
+    """Cut a description at its headings; the texts of the pieces, put together, are the description.
+
+    A heading that goes on with the section that it stands in (`Example 2` after `Example 1`) does not cut.
+    """
+    found: list[Section] = []
+    name, start, position = "opening", 0, 0
+    for line in description.splitlines(keepends=True):
+        here = heading(line)
+        if here is not None and here != name:
+            if position > start:
+                found.append(Section(name, description[start:position]))
+            name, start = here, position
+        position += len(line)
+    if position > start:
+        found.append(Section(name, description[start:]))
+    return found
+
+
+def heading(line: str) -> str | None:
+    """The section that a line begins, or None where the line is no heading."""
+    line = line[: LONGEST_HEADING + 1].strip()
+    if numbered := PARAGRAPH_NUMBER.match(line):
+        line = line[numbered.end() :]
+    if len(line) <= LONGEST_HEADING and (name := _named(line)):
+        return name
+    # Only East Asian texts go on after a heading on its own line.
+    marked = None if line.isascii() else MARKED.match(line)
+    return _east_asian(marked[1] or marked[2]) if marked else None
+
+
+def _named(line: str) -> str | None:
+    bare = line.strip(BARE)
+    if ordinal := ORDINAL.match(bare):
+        bare = bare[ordinal.end() :]
+    if not bare:
+        return None
+    if bare[0] >= "\u3000":
+        return _east_asian(bare)
+    if not bare[0].isalpha() or "\t" in bare:
+        return None
+    found = _PATTERN.fullmatch(" ".join(bare.replace("\u2019", "'").upper().split()))
+    return found.lastgroup if found else None
+
+
+def _east_asian(text: str) -> str | None:
+    word = "".join(text.strip(BARE).split())
+    if ordinal := ORDINAL.match(word):
+        word = word[ordinal.end() :]
+    return _WORDS.get(word) or ("examples" if EAST_ASIAN_EXAMPLE.fullmatch(word) else None)

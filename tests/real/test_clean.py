@@ -1,0 +1,116 @@
+"""Cleaning on real patents: nothing good is taken or dropped; sections and claims are understood."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data.claims import dependencies
+from data.clean import clean
+from data.ingest import ingest, read_records
+from data.language import other_language
+from data.sections import heading, sections
+from data.source import Source
+from data.steps import CleanConfig, clean_record, size
+
+
+@pytest.fixture(scope="session")
+def ingested(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All patents that the readers know, as records."""
+    folder = tmp_path_factory.mktemp("ingest")
+    ingest([Source(path=str(real / "patents"))], folder, None)
+    return folder
+
+
+def chinese_descriptions(real: Path) -> dict[str, str]:
+    """The descriptions of the Chinese XML files as plain lines, read without the readers."""
+    found = {}
+    for path in sorted((real / "patents/cn/xml").glob("*.xml")):
+        text = re.sub(r"<!--.*?-->", "", path.read_text("utf-8-sig"), flags=re.DOTALL)
+        body = re.search(r"<(?:business:D|d)escription.*?</(?:business:D|d)escription>", text, re.DOTALL)
+        assert body is not None, path
+        plain = re.sub(r"<[^>]*>", "", re.sub(r"\s*<br />\s*", "", body[0]))
+        found[path.name] = re.sub(r"\s*\n\s*", "\n", plain).strip()
+    return found
+
+
+def test_the_defaults_drop_no_good_patent_and_take_next_to_nothing(ingested: Path, tmp_path: Path) -> None:
+    counts = clean(CleanConfig(), ingested, tmp_path)
+    assert counts["dropped"].keys() <= {"duplicate", "too-short"}, counts["dropped"]
+    assert counts["records_out"] >= 0.98 * counts["records_in"]
+    assert counts["characters"] >= 0.98 * counts["characters_in"]
+    for record in read_records(ingested):
+        after = clean_record(CleanConfig(), record).record
+        assert after is None or size(after) >= 0.9 * size(record), record["id"]
+
+
+def test_sections_of_real_descriptions_are_put_together_again(real: Path, ingested: Path) -> None:
+    named: Counter[str] = Counter()
+    for record in read_records(ingested):
+        pieces = sections(record["description"] or "")
+        assert "".join(piece.text for piece in pieces) == (record["description"] or "")
+        if record["office"] == "US" and record["kind"] != "A1":
+            assert {"background", "summary", "description"} & {piece.name for piece in pieces}, record["id"]
+        named.update({piece.name for piece in pieces})
+    assert named["background"] > 20
+    assert named["drawings"] > 10
+    for name, text in chinese_descriptions(real).items():
+        names = [piece.name for piece in sections(text)]
+        order = ("field", "background", "summary", "description")
+        assert [found for found in names if found in order] == list(order), name
+
+
+def test_chinese_descriptions_pass_unharmed(real: Path) -> None:
+    for name, text in chinese_descriptions(real).items():
+        record = {
+            **dict.fromkeys(("office", "kind", "date", "application_id", "family_id", "title", "abstract")),
+            **{
+                "id": name,
+                "language": "zh",
+                "claims": None,
+                "ipc": None,
+                "source": name,
+                "description": text,
+            },
+        }
+        outcome = clean_record(CleanConfig(), record)  # type: ignore[arg-type]
+        assert outcome.record is not None, (name, outcome.dropped_by)
+        assert outcome.record["language"] == "zh"
+        assert size(outcome.record) >= 0.99 * len(text), (name, outcome.changed)
+
+
+def test_no_section_of_a_real_patent_is_taken_for_another_language(ingested: Path) -> None:
+    for record in read_records(ingested):
+        for piece in sections(record["description"] or ""):
+            if record["language"] and len(piece.text.encode()) >= 200:
+                assert other_language(piece.text, record["language"]) is None, (record["id"], piece.text[:80])
+
+
+def test_claims_that_name_a_claim_depend_on_it(ingested: Path) -> None:
+    dependent = total = 0
+    for record in read_records(ingested):
+        for number, claim in enumerate(record["claims"] or (), 1):
+            numbers = dependencies(claim, record["language"] or "", number)
+            assert numbers == sorted(set(numbers))
+            assert all(1 <= found < number for found in numbers)
+            total += 1
+            dependent += bool(numbers)
+            if number == 1:
+                assert not numbers, record["id"]
+    assert dependent > 0.8 * total
+
+
+def test_traditional_statutes_are_told_from_simplified_patents(real: Path) -> None:
+    import json
+
+    from data.language import detect, is_traditional
+
+    lines = (real / "translation/tw_ip_law_zh_en.jsonl").read_text("utf-8").splitlines()
+    texts = [value for line in lines for value in json.loads(line).values() if isinstance(value, str)]
+    chinese = [text for text in texts if len(text) > 60 and detect(text[:250]) == "zh"]
+    assert len(chinese) > 100
+    assert sum(map(is_traditional, chinese)) >= 0.99 * len(chinese)
+    for text in chinese_descriptions(real).values():
+        assert not is_traditional(text)
+        assert heading(text.split("\n")[1]) is not None
