@@ -126,7 +126,9 @@ def _is_regular(line: str) -> bool:
 
 def _regular_line(line: str) -> str:
     line = unicodedata.normalize("NFC", CONTROLS.sub("", line))
-    return TABS.sub("\t", SPACES.sub(" ", line)).strip(" \t")
+    line = TABS.sub("\t", SPACES.sub(" ", line)).rstrip(" \t").lstrip(" ")
+    row = line.lstrip("\t")
+    return line if "\t" in row else row  # a table row may begin with an empty cell
 
 
 def _fold(line: str) -> str:

@@ -42,6 +42,8 @@ PROSE = {
         ("e\u200b\u0301", "\u00e9"),
         ("a\u00a0\u2009 b", "a b"),
         ("Salt \t 5 g\t\t0.1", "Salt\t5 g\t\t0.1"),
+        ("Table\n \tBefore \tAfter\t", "Table\n\tBefore\tAfter"),
+        ("First\n\t indented", "First\nindented"),
         ("a \n b", "a\nb"),
         ("a\r\nb\rc", "a\nb\nc"),
         ("a\n\n\n\nb", "a\n\nb"),
