@@ -17,9 +17,10 @@ from data.steps import CleanConfig, clean_record, size
 
 @pytest.fixture(scope="session")
 def ingested(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All patents that the readers know, as records."""
+    """Full patents of five offices, and Chinese titles with abstracts, as records."""
     folder = tmp_path_factory.mktemp("ingest")
-    ingest([Source(path=str(real / "patents"))], folder, None)
+    places = ("uspto", "epo", "jp", "cn/xml", "cn/zh_patent_cpc")
+    ingest([Source(path=str(real / "patents" / place)) for place in places], folder, None)
     return folder
 
 
@@ -50,7 +51,8 @@ def test_sections_of_real_descriptions_are_put_together_again(real: Path, ingest
     for record in read_records(ingested):
         pieces = sections(record["description"] or "")
         assert "".join(piece.text for piece in pieces) == (record["description"] or "")
-        if record["office"] == "US" and record["kind"] != "A1":
+        headed = "greenbook" not in record["source"]  # patents of the seventies may have no headings
+        if record["office"] == "US" and record["kind"] != "A1" and headed:
             assert {"background", "summary", "description"} & {piece.name for piece in pieces}, record["id"]
         named.update({piece.name for piece in pieces})
     assert named["background"] > 20
