@@ -56,7 +56,11 @@ def synthetic_records(folder: Path, inventions: int, language: str, seed: int = 
 
 
 def plant(
-    records: Sequence[Record], folder: Path, grams: Callable[[str], set[str]], seed: int = 0
+    records: Sequence[Record],
+    folder: Path,
+    grams: Callable[[str], set[str]],
+    seed: int = 0,
+    rates: Sequence[float] = RATES,
 ) -> Planted:
     """Write shards of the records, a copy of every third and a common passage in every second, in an order by
     chance."""
@@ -74,7 +78,7 @@ def plant(
             text = f"{text[:at]}\n{passage}\n{text[at:]}"
         versions = [text]
         if number % 3 == 0:
-            versions.append(edit(text, RATES[number // 3 % len(RATES)], alphabet, rng))
+            versions.append(edit(text, rates[number // 3 % len(rates)], alphabet, rng))
         names = [f"{record['id']}#{version}" for version in range(len(versions))]
         for name, version in zip(names, versions, strict=True):
             family[name] = number

@@ -145,16 +145,8 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
 
 def write_shard(folder: Path, part: Part, dropped: Flags) -> None:
     """Write the kept rows of a part's records and keys into `folder`."""
+    filter_shard(part.shard, folder / part.shard.name, dropped)
     (folder / "keys").mkdir(exist_ok=True)
-    start = 0
-    with (
-        pq.ParquetFile(part.shard, memory_map=True) as file,
-        pq.ParquetWriter(folder / part.shard.name, file.schema_arrow, **PARQUET) as writer,
-    ):
-        for group in range(file.num_row_groups):
-            records = file.read_row_group(group, use_threads=False)
-            writer.write_table(records.filter(pa.array(~dropped[start : start + len(records)])))
-            start += len(records)
     start = 0
     target = folder / "keys" / f"{part.shard.stem}.arrow"
     with pa.memory_map(str(part.keys)) as source, pa.OSFile(str(target), "wb") as sink:
@@ -164,6 +156,19 @@ def write_shard(folder: Path, part: Part, dropped: Flags) -> None:
                 batch = reader.get_batch(number)
                 keys.write_batch(batch.filter(pa.array(~dropped[start : start + len(batch)])))
                 start += len(batch)
+
+
+def filter_shard(shard: Path, target: Path, dropped: Flags) -> None:
+    """Write a shard of records without the dropped rows."""
+    start = 0
+    with (
+        pq.ParquetFile(shard, memory_map=True) as file,
+        pq.ParquetWriter(target, file.schema_arrow, **PARQUET) as writer,
+    ):
+        for group in range(file.num_row_groups):
+            records = file.read_row_group(group, use_threads=False)
+            writer.write_table(records.filter(pa.array(~dropped[start : start + len(records)])))
+            start += len(records)
 
 
 def _load(config: DedupConfig, parts: Sequence[Part]) -> pa.Table:
