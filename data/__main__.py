@@ -133,7 +133,7 @@ def show(arguments: argparse.Namespace) -> None:
         print(
             "\n".join(
                 [
-                    f"{folder.name:<10}{folder}",
+                    f"{folder.name:<15}{folder}",
                     *pipeline.describe(folder.name, manifest.read(folder)["counts"]),
                 ]
             )

@@ -1,7 +1,7 @@
 """The corpus pipeline: raw files in, a packed corpus out, each step a folder with its manifest.
 
-    sources ──ingest──▶ records ──clean──▶ records ──tokenizer──▶ tokenizer folder
-                                                   ──pack──▶ train, validation (.bin, .idx)
+    sources ──ingest──▶ records ──clean──▶ ──dedup──▶ ──decontaminate──▶ records ──tokenizer──▶ tokenizer
+                                                                                 ──pack──▶ .bin, .idx
 
 Without sources, a synthetic corpus of made-up bilingual patents is written first and taken as the source. A
 step whose configuration and inputs are as they were is not done again; where they changed, nothing is
@@ -18,6 +18,8 @@ from pydantic import Field
 from core import manifest, report
 from core.config import Config
 from data.clean import CleanConfig, clean
+from data.decontaminate import DecontaminateConfig, decontaminate
+from data.dedup import DedupConfig, dedup
 from data.engine import EngineConfig, open_executor
 from data.ingest import ingest, list_files, read_records, shard_files
 from data.pack import SPLITS, PackConfig, pack
@@ -27,7 +29,7 @@ from data.source import Source, check_sources
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
-STEPS = ("synthetic", "ingest", "clean", "tokenizer", "pack")
+STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 
 
 class SyntheticConfig(Config):
@@ -52,6 +54,8 @@ class DataConfig(Config):
     """What every source must permit: one whose `use` forbids it, or is unknown, is refused before reading."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
+    dedup: DedupConfig = DedupConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
     tokenizer: TokenizerConfig
     pack: PackConfig = PackConfig()
     engine: EngineConfig = EngineConfig()
@@ -108,17 +112,30 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         ingested = steps.do("ingest", input_hashes(sources), make_records, "sources", "select")
         raw = root / "ingest"
         cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, raw, to, executor), "clean")
+        shards = shard_files(root / "clean")
+
+        def make_unique(to: Path) -> dict[str, Any]:
+            return dedup(config.dedup, shards, to, executor=executor)
+
+        unique = steps.do("dedup", cleaned, make_unique, "dedup")
+        unique_shards = [root / "dedup" / shard.name for shard in shards]
+
+        def make_uncontaminated(to: Path) -> dict[str, Any]:
+            return decontaminate(config.decontaminate, unique_shards, to, executor=executor)
+
+        sets = manifest.hash_files(Path(known.path) for known in config.decontaminate.sets)
+        final = steps.do("decontaminate", unique | sets, make_uncontaminated, "decontaminate")
 
         def make_tokenizer(to: Path) -> dict[str, Any]:
-            texts = record_texts(read_records(root / "clean"))
+            texts = record_texts(read_records(root / "decontaminate"))
             return {"vocabulary": len(prepare_tokenizer(config.tokenizer, texts, to))}
 
-        seen = cleaned if config.tokenizer.path is None else {}
+        seen = final if config.tokenizer.path is None else {}
         tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer")
-        folder, shards = root / "tokenizer", shard_files(root / "clean")
-        steps.do("pack", cleaned | tokenizer, lambda to: pack(config.pack, folder, shards, to, executor))
+        folder, left = root / "tokenizer", shard_files(root / "decontaminate")
+        steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor))
     say("\n" + report.text_table(*stages(steps.counts)))
-    say(f"\nreport    {write_report(root, steps.counts)}")
+    say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)
 
 
@@ -149,7 +166,7 @@ class Steps:
                 built.counts = make(built.path)
         self.counts[name] = manifest.read(folder)["counts"]
         lines = describe(name, self.counts[name])
-        self.say("\n".join([f"{name:<10}{'up to date' if done else 'done'}: {folder}", *lines]))
+        self.say("\n".join([f"{name:<15}{'up to date' if done else 'done'}: {folder}", *lines]))
         return manifest.outputs_of(folder)
 
 
@@ -180,6 +197,17 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
             for rule, n in counts.get("changed", {}).items():
                 lines.append(f"{rule}: {n['characters']:,} characters removed in {n['records']:,} records")
+        case "dedup":
+            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
+            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items() if n]
+            lines.append(f"{counts['families']:,} families in several languages or offices")
+        case "decontaminate":
+            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
+            lines += [f"contaminated: {n:,} by {rule}" for rule, n in counts["contaminated"].items()]
+            for name, n in counts["samples"].items():
+                lines.append(
+                    f"{name}: {counts['samples_in_corpus'].get(name, 0):,} of {n:,} samples in the corpus"
+                )
         case "tokenizer":
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":
@@ -188,7 +216,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case _:
             lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
-    return [f"          {line}" for line in lines]
+    return [f"               {line}" for line in lines]
 
 
 def _amount(counts: Mapping[str, int]) -> str:

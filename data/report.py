@@ -70,8 +70,12 @@ def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int
     """What every step left out, by rule."""
     rows = []
     for name, counts in steps.items():
-        left_out = {**counts.get("rejected", {}).get("by_reason", {}), **counts.get("dropped", {})}
-        rows += [(name, rule, n) for rule, n in left_out.items()]
+        left_out = {
+            **counts.get("rejected", {}).get("by_reason", {}),
+            **counts.get("dropped", {}),
+            **counts.get("contaminated", {}),
+        }
+        rows += [(name, rule, n) for rule, n in left_out.items() if n]
     return rows
 
 

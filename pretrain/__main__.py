@@ -56,7 +56,10 @@ FIXED = (
     "model",
     "data.sources",
     "data.synthetic",
+    "data.select",
     "data.clean",
+    "data.dedup",
+    "data.decontaminate",
     "data.tokenizer",
     "data.pack",
     "sequence_length",
@@ -103,7 +106,7 @@ def prepare(config: PretrainConfig, *, force: bool) -> None:
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     if config.model.architecture is not None:
         made = create_base(config.model, tokenizer, Path(base_path(config)))
-        print(f"base      {'done' if made else 'up to date'}: {base_path(config)} (random weights)")
+        print(f"base           {'done' if made else 'up to date'}: {base_path(config)} (random weights)")
     check_vocabulary(base_path(config), tokenizer)
 
 

@@ -16,7 +16,7 @@ from core import manifest
 from tests.conftest import ROOT, run
 
 SETTINGS = ["synthetic.inventions=60", "tokenizer.vocabulary_size=1400", "pack.validation_share=0.1"]
-STEPS = ("synthetic", "ingest", "clean", "tokenizer", "pack")
+STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 
 
 def files(corpus: Path) -> dict[str, bytes]:
@@ -44,8 +44,11 @@ def test_every_record_is_packed_or_counted_as_dropped(corpus: Path) -> None:
     assert ingested["documents"] == counts["synthetic"]["records"] == 120
     assert ingested["records"] == cleaned["records_in"]
     assert cleaned["records_in"] == cleaned["records_out"] + sum(cleaned["dropped"].values())
+    unique, final = counts["dedup"], counts["decontaminate"]
+    assert cleaned["records_out"] == unique["records"] == unique["kept"] + sum(unique["dropped"].values())
+    assert unique["kept"] == final["records"] == final["kept"] + sum(final["contaminated"].values())
     documents = sum(packed[split]["documents"] for split in ("train", "validation"))
-    assert cleaned["records_out"] == documents + sum(packed["dropped"].values())
+    assert final["kept"] == documents + sum(packed["dropped"].values())
 
 
 def test_every_step_can_be_followed_back_to_its_inputs(corpus: Path) -> None:
@@ -89,7 +92,7 @@ def test_show_prints_every_step(corpus: Path) -> None:
     done = run("data", "show", corpus)
     assert done.returncode == 0, done.stderr
     for step in STEPS:
-        assert f"{step:<10}" in done.stdout
+        assert f"{step:<15}" in done.stdout
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ def test_the_defaults_drop_no_good_patent_and_take_next_to_nothing(ingested: Pat
     assert counts["characters"] >= 0.98 * counts["characters_in"]
     for record in read_records(ingested):
         after = clean_record(CleanConfig(), record).record
-        assert after is None or size(after) >= 0.9 * size(record), record["id"]
+        long = size(record) > 5000  # of a filed amendment of a few lines, the paragraph numbers are a part
+        assert not long or (after is not None and size(after) >= 0.9 * size(record)), record["id"]
 
 
 def test_sections_of_real_descriptions_are_put_together_again(real: Path, ingested: Path) -> None:
@@ -51,7 +52,7 @@ def test_sections_of_real_descriptions_are_put_together_again(real: Path, ingest
     for record in read_records(ingested):
         pieces = sections(record["description"] or "")
         assert "".join(piece.text for piece in pieces) == (record["description"] or "")
-        headed = "greenbook" not in record["source"]  # patents of the seventies may have no headings
+        headed = "greenbook" not in record["source"] and size(record) > 5000  # neither the old nor designs
         if record["office"] == "US" and record["kind"] != "A1" and headed:
             assert {"background", "summary", "description"} & {piece.name for piece in pieces}, record["id"]
         named.update({piece.name for piece in pieces})

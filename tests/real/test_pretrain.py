@@ -51,7 +51,9 @@ def test_real_patents_become_a_checkpoint_and_every_document_is_accounted_for(
     assert cleaned["records_in"] == ingested["records"]
     assert cleaned["records_in"] == cleaned["records_out"] + sum(cleaned["dropped"].values())  # type: ignore[attr-defined]
     documents = packed["train"]["documents"] + packed["validation"]["documents"]  # type: ignore[index]
-    assert documents == cleaned["records_out"]
+    unique = counts("dedup")
+    assert cleaned["records_out"] == unique["records"] == unique["kept"] + sum(unique["dropped"].values())  # type: ignore[attr-defined]
+    assert documents == unique["kept"]
     for office, language in (("US", "en"), ("EP", "en"), ("EP", "de"), ("EP", "fr")):
         assert re.search(rf"^{office} +{language} +\d", prepared.stdout, re.MULTILINE)
 

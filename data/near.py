@@ -1,0 +1,122 @@
+"""Near-duplicates among records: pairs by hashing (data/lsh.py), then exact Jaccard of their folded texts.
+
+    keys/*.arrow ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
+
+A record is dropped only for one that is kept and alike by exact comparison. Texts are read from the shards in
+one pass and lie folded in a file while they are compared, so that memory holds one batch of them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from data.folding import TEXTS, Flags, Indices, Keys, fold, read_batches, whole_texts
+from data.keys import KeyConfig, Part, key_batches
+from data.lsh import Bands
+from data.shingles import prune
+
+
+class NearConfig(KeyConfig):
+    """Which texts are alike."""
+
+    threshold: float = Field(0.5, gt=0, le=1)
+    """Least Jaccard index of two sets of n-grams for `near`."""
+    bucket_cap: int = Field(100, ge=2)
+    """Records of one bucket that are compared with all of its others; see data/lsh.py."""
+
+
+class Near(NamedTuple):
+    """What is near among N records."""
+
+    kept_for: Indices
+    """N: the record that this one is dropped for, or -1."""
+    jaccards: npt.NDArray[np.float64]
+    """N: their Jaccard index."""
+    counts: dict[str, int]
+    """Pairs that hashing brought together, that were compared (the others' right one was dropped already) and
+    that were alike; buckets over the cap, and pairs left out there."""
+
+
+def near(
+    config: NearConfig, parts: Sequence[Part], where: Indices, row: Indices, known: int, scratch: Path
+) -> Near:
+    """Drop the less preferred of alike records, of which N are given in the order of preference.
+
+    `where` and `row` (N each) say in which part and row of it a record stands; of the first `known` none is
+    dropped. Files as large as their signatures, and as the texts of all records in pairs, go to `scratch`.
+    """
+    bands = Bands(scratch, len(where), config.bands, config.rows)
+    for part, numbers in _by_part(parts, np.arange(len(where)), where, row):
+        for batch, here, rows in _matched(key_batches(config, part), row[numbers]):
+            signed = np.frombuffer(batch["signature"].buffers()[1], np.uint32).reshape(len(batch), -1)
+            bands.put(numbers[here], signed[rows])
+    pairs = bands.candidates(config.threshold, config.bucket_cap, known)
+    numbers = np.unique(np.concatenate((pairs.left, pairs.right)))
+    keys, place = _fetch(parts, numbers, where, row, scratch)
+    kept, jaccards, (compared, alike) = prune(
+        keys, config.characters, config.words, place[pairs.left], place[pairs.right], config.threshold
+    )
+    kept_for, index = np.full(len(where), -1), np.zeros(len(where))
+    number_at = np.empty(len(numbers), np.int64)
+    number_at[place[numbers]] = numbers
+    goes = np.flatnonzero(kept >= 0)
+    kept_for[number_at[goes]] = number_at[kept[goes]]
+    index[number_at[goes]] = jaccards[goes]
+    counts = {
+        "candidate_pairs": len(pairs.left),
+        "compared_pairs": int(compared),
+        "alike_pairs": int(alike),
+        "capped_buckets": pairs.capped_buckets,
+        "skipped_pairs": pairs.skipped_pairs,
+    }
+    return Near(kept_for, index, counts)
+
+
+def _fetch(
+    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, scratch: Path
+) -> tuple[Keys, Indices]:
+    """The folded texts of some records, on the disk, and the place of each record's number among them."""
+    place = np.full(len(where), -1)
+    lengths: list[Indices] = [np.zeros(1, np.int64)]
+    words: list[Flags] = [np.zeros(0, bool)]
+    path = scratch / "texts.u16"
+    with path.open("wb") as file:
+        fetched = 0
+        for part, some in _by_part(parts, numbers, where, row):
+            for batch, here, rows in _matched(read_batches(part.shard, TEXTS), row[some]):
+                folded = fold(whole_texts(batch.take(pa.array(rows))))
+                file.write(folded.units.data)
+                lengths.append(np.diff(folded.bounds))
+                words.append(folded.words)
+                place[some[here]] = np.arange(fetched, fetched + len(rows))
+                fetched += len(rows)
+    units = np.memmap(path, np.uint16, "r+") if path.stat().st_size else np.empty(0, np.uint16)
+    return Keys(np.asarray(units), np.cumsum(np.concatenate(lengths)), np.concatenate(words)), place
+
+
+def _by_part(
+    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices
+) -> Iterator[tuple[Part, Indices]]:
+    """Each part that holds some of the records, and their numbers in the order of its rows."""
+    numbers = numbers[np.lexsort((row[numbers], where[numbers]))]
+    bounds = np.searchsorted(where[numbers], np.arange(len(parts) + 1))
+    for part, start, stop in zip(parts, bounds, bounds[1:], strict=False):
+        if stop > start:
+            yield part, numbers[start:stop]
+
+
+def _matched(
+    batches: Iterable[pa.RecordBatch], rows: Indices
+) -> Iterator[tuple[pa.RecordBatch, slice, Indices]]:
+    """Each batch that holds some of the (sorted) rows, which of them, and where they stand in the batch."""
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(rows, (start, start + len(batch)))
+        if last > first:
+            yield batch, slice(first, last), rows[first:last] - start
+        start += len(batch)
