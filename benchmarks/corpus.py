@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
         records = synthetic_records(scratch / name / "source", size, "zh")
         corpora[name] = plant(records, scratch / name, character_grams)
     planted = corpora["corpus"]
-    tools: dict[str, Callable[[Planted, Path], tuple[set[str], dict[str, str]]]] = {"ours": run_ours}
+    tools: dict[str, Callable[[Planted, Path], None]] = {"ours": run_ours}
     if missing := missing_packages("datatrove", "spacy", "jieba"):
         print(f"datatrove (cmn) cannot run: not installed: {', '.join(missing)}")
     else:
@@ -66,9 +66,9 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
             # Ours is over so soon that one run of it is mostly noise.
             for _ in range(5 if name == "ours" else 1):
                 start = time.process_time()
-                kept, kept_for = tool(planted, fresh(scratch / "out"))
+                tool(planted, fresh(scratch / "out"))
                 seconds[name].append(time.process_time() - start)
-            scores[name] = score(planted, kept, kept_for)
+            scores[name] = score(planted, *outcome(scratch / "out"))
     megabytes = planted.text_bytes / 1e6
     print(
         f"{megabytes:.0f} MB of Chinese text, {len(planted.family):,} records, {len(planted.pairs):,} copies"
@@ -95,16 +95,14 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
     return results
 
 
-def run_ours(planted: Planted, folder: Path) -> tuple[set[str], dict[str, str]]:
-    """The ids that are kept, and for each dropped one what it was dropped for."""
+def run_ours(planted: Planted, folder: Path) -> None:
+    """`data.dedup` with its default settings."""
     from data.dedup import DedupConfig, dedup
 
     dedup(DedupConfig(), planted.shards, folder)
-    lines = [json.loads(line) for line in (folder / "duplicates.jsonl").open(encoding="utf-8")]
-    return kept_ids(sorted(folder.glob("shard-*.parquet"))), {line["id"]: line["kept"] for line in lines}
 
 
-def run_datatrove(planted: Planted, folder: Path) -> tuple[set[str], dict[str, str]]:
+def run_datatrove(planted: Planted, folder: Path) -> None:
     """The four steps of datatrove's MinHash example, in this process, with its default settings."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup.minhash import (
@@ -129,24 +127,25 @@ def run_datatrove(planted: Planted, folder: Path) -> tuple[set[str], dict[str, s
     signing = MinhashDedupSignature(str(folder / "signatures"), config, language="cmn")
     # datatrove 0.10.1 hands texts to xxhash, which from version 4 on takes bytes only.
     signing._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
-    names = ("signatures", "buckets", "removed", "kept")
-    signatures, buckets, removed, kept = (str(folder / name) for name in names)
+    signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
     steps = [
         [reader(), signing],
         [MinhashDedupBuckets(signatures, buckets, config=config)],
         [MinhashDedupCluster(buckets, removed, config=config)],
-        [reader(), MinhashDedupFilter(removed), ParquetWriter(kept)],
+        [reader(), MinhashDedupFilter(removed), ParquetWriter(str(folder))],
     ]
     for number, step in enumerate(steps):
         tasks = config.num_buckets if number == 1 else 1
         log = str(folder / f"log{number}")
         LocalPipelineExecutor(step, tasks=tasks, workers=1, logging_dir=log).run()
-    return kept_ids(sorted((folder / "kept").glob("*.parquet"))), {}
 
 
-def kept_ids(files: Sequence[Path]) -> set[str]:
-    """The ids in Parquet files."""
-    return set(pa.concat_tables([pq.read_table(file, columns=["id"]) for file in files])["id"].to_pylist())
+def outcome(folder: Path) -> tuple[set[str], dict[str, str]]:
+    """The ids that are kept, and for each dropped one, where a tool tells, what it was dropped for."""
+    tables = [pq.read_table(file, columns=["id"]) for file in folder.glob("*.parquet")]
+    told = folder / "duplicates.jsonl"
+    lines = [json.loads(line) for line in told.read_text("utf-8").splitlines()] if told.exists() else []
+    return set(pa.concat_tables(tables)["id"].to_pylist()), {line["id"]: line["kept"] for line in lines}
 
 
 def fresh(folder: Path) -> Path:

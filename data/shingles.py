@@ -177,15 +177,13 @@ def _find(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64
 
 
 @kernel
-def _collect(table: Hashes, stamps: Stamps, mask: int, stamp: int, hashes: Hashes, count: int) -> int:
-    """Make a hash set of hashes, at most half full, and return how many different ones there are."""
-    size = 0
-    for i in range(count):
-        place = _find(table, stamps, mask, stamp, hashes[i])
-        size += stamps[place] != stamp
-        stamps[place] = stamp
-        table[place] = hashes[i]
-    return size
+def _put(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64) -> bool:
+    """Put a value into a hash set; whether it was not there."""
+    place = _find(table, stamps, mask, stamp, value)
+    is_new = stamps[place] != stamp
+    stamps[place] = stamp
+    table[place] = value
+    return bool(is_new)
 
 
 @kernel
@@ -207,29 +205,29 @@ def _prune(
     hashes, table = np.empty(longest, np.uint64), np.empty(room, np.uint64)
     stamps, met = np.zeros(room, np.int32), np.zeros(room, np.int32)
     other_table, other_stamps = np.empty(room, np.uint64), np.zeros(room, np.int32)
-    sizes = np.full(len(words), -1, np.int64)  # different n-grams, counted once a key
-    current, mask, stamp = -1, 0, 0
+    current, size, mask, stamp = -1, 0, 0, 0
     for pair in range(len(left)):
         a, b = left[pair], right[pair]
         if kept[a] >= 0 or kept[b] >= 0 or words[a] != words[b]:
             continue
         if a != current:
-            current = a
+            current, stamp, size = a, stamp + 1, 0
             count = _grams(units, bounds[a], bounds[a + 1], words[a], m if words[a] else n, hashes)
             mask = _mask(count)
-            stamp += 1
-            sizes[a] = _collect(table, stamps, mask, stamp, hashes, count)
+            for i in range(count):
+                size += _put(table, stamps, mask, stamp, hashes[i])
         count = _grams(units, bounds[b], bounds[b + 1], words[b], m if words[b] else n, hashes)
-        if sizes[b] < 0:
-            sizes[b] = _collect(other_table, other_stamps, _mask(count), pair + 1, hashes, count)
-        shared = 0
+        other_mask = _mask(count)
+        shared, others = 0, 0
         for i in range(count):
             place = _find(table, stamps, mask, stamp, hashes[i])
-            if stamps[place] == stamp and met[place] != pair + 1:
+            if stamps[place] != stamp:
+                others += _put(other_table, other_stamps, other_mask, pair + 1, hashes[i])
+            elif met[place] != pair + 1:
                 met[place] = pair + 1
                 shared += 1
         counts[0] += 1
-        alike = shared / max(1, sizes[a] + sizes[b] - shared)
+        alike = shared / max(1, size + others)
         if alike >= threshold and shared > 0:
             counts[1] += 1
             kept[b] = a
