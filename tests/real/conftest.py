@@ -15,3 +15,11 @@ def real() -> Path:
             f"REAL={folder or ''} names no folder of real files: run `make test-real REAL=DIR`", pytrace=False
         )
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, so none is forgotten: `make test` passes without real files."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here:
+            item.add_marker(pytest.mark.real)
