@@ -12,7 +12,7 @@ import csv
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from pydantic import Field
 from core.config import Config
 from core.errors import UserError
 from data.dedup import filter_shard
+from data.engine import map_in_order
 from data.folding import TEXTS, Indices, read_batches
 from data.overlap import RULES, Index, Sample
 
@@ -76,8 +77,7 @@ def decontaminate(
 
     Returns the counts. Raises UserError where an evaluation set cannot be read.
     """
-    over: Callable[..., Iterable[Any]] = executor.map if executor else map
-    scans: list[Scan] = list(over(partial(scan_shard, config), shards))
+    scans: list[Scan] = list(map_in_order(executor, partial(scan_shard, config), shards))
     index = load_index(config)
     passages = np.concatenate(
         [np.zeros(0, np.int64), *(scan.hits[scan.hits[:, 1] == 2, 2] for scan in scans)]
@@ -105,7 +105,7 @@ def decontaminate(
                     line = {**names.slice(row, 1).to_pylist()[0], **hit._asdict()}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
     kept = [flags & (config.action == "drop") for flags in drops]
-    list(over(filter_shard, shards, [folder / shard.name for shard in shards], kept))
+    list(map_in_order(executor, filter_shard, shards, [folder / shard.name for shard in shards], kept))
     return {
         "records": sum(scan.records for scan in scans),
         "kept": sum(int((~flags).sum()) for flags in kept),

@@ -29,7 +29,7 @@ texts to compare lie on the disk. The whole is a pure function of shards, config
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from data.engine import map_in_order
 from data.folding import Flags, Indices
 from data.keys import Part, key_batches, keys_schema, known_parts, sign_shard
 from data.near import NearConfig, near
@@ -85,15 +86,14 @@ def dedup(
     `known` are folders that this function wrote with the same configuration. Raises UserError where one of
     them is not, or where two shards have the same name.
     """
-    over: Callable[..., Iterable[Any]] = executor.map if executor else map
     names = [shard.name for shard in shards]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"two shards are named {min(twice)}. Give shards of one folder, or rename one.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".dedup-") as scratch:
         parts = [Part(shard, Path(scratch, f"{shard.stem}.arrow"), known=False) for shard in shards]
-        list(over(partial(sign_shard, config), shards, [part.keys for part in parts]))
+        list(map_in_order(executor, partial(sign_shard, config), shards, [part.keys for part in parts]))
         found = find_duplicates(config, [*known_parts(known), *parts], folder)
-        list(over(partial(write_shard, folder), parts, found.dropped))
+        list(map_in_order(executor, partial(write_shard, folder), parts, found.dropped))
     return found.counts
 
 

@@ -203,7 +203,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines.append(f"{counts['families']:,} families in several languages or offices")
         case "decontaminate":
             lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
-            lines += [f"contaminated: {n:,} by {rule}" for rule, n in counts["contaminated"].items()]
+            lines += [f"contaminated: {n:,} by {rule}" for rule, n in counts["contaminated"].items() if n]
             for name, n in counts["samples"].items():
                 lines.append(
                     f"{name}: {counts['samples_in_corpus'].get(name, 0):,} of {n:,} samples in the corpus"
