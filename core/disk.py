@@ -57,6 +57,14 @@ def lock(file: Path, problem: str) -> Iterator[None]:
         yield
 
 
+def link(source: Path, target: Path) -> None:
+    """A second name of a file that is never written again; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def beside(target: Path, kind: str) -> Path:
     """A hidden name beside `target` that says which process it belongs to."""
     return target.with_name(f".{target.name}.{kind}-{os.uname().nodename}-{os.getpid()}")

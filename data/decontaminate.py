@@ -11,6 +11,7 @@ count here. The index alone, as evaluation uses it on single texts, cannot know 
 import csv
 import itertools
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -25,8 +26,8 @@ from pydantic import Field
 from core.config import Config
 from core.errors import UserError
 from data.dedup import filter_shard
-from data.engine import map_in_order
-from data.folding import TEXTS, Indices, read_batches
+from data.engine import Rows, forget_shards, map_shards, nested, sum_rows
+from data.folding import TEXTS, Flags, Indices, read_batches
 from data.overlap import RULES, Index, Sample
 
 
@@ -77,7 +78,9 @@ def decontaminate(
 
     Returns the counts. Raises UserError where an evaluation set cannot be read.
     """
-    scans: list[Scan] = list(map_in_order(executor, partial(scan_shard, config), shards))
+    scanned = folder / ".scanned"
+    found = map_shards(partial(scan_shard, config), shards, scanned, executor, title="scan")
+    scans = [Scan(np.array(each["hits"], np.int64).reshape(-1, 3), each["records"]) for each in found]
     index = load_index(config)
     passages = np.concatenate(
         [np.zeros(0, np.int64), *(scan.hits[scan.hits[:, 1] == 2, 2] for scan in scans)]
@@ -105,7 +108,10 @@ def decontaminate(
                     line = {**names.slice(row, 1).to_pylist()[0], **hit._asdict()}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
     kept = [flags & (config.action == "drop") for flags in drops]
-    list(map_in_order(executor, filter_shard, shards, [folder / shard.name for shard in shards], kept))
+    todo = list(zip(shards, kept, strict=True))
+    left = sum_rows(map_shards(leave_out, todo, folder, executor, title="decontaminate"))
+    shutil.rmtree(scanned)
+    forget_shards(folder)
     return {
         "records": sum(scan.records for scan in scans),
         "kept": sum(int((~flags).sum()) for flags in kept),
@@ -114,18 +120,27 @@ def decontaminate(
         "samples_in_corpus": {name: len(found) for name, found in hit_samples.items()},
         "short_samples": index.short_samples,
         "common_passages": int(is_common.sum()),
+        "by_office_language": nested(left),
     }
 
 
-def scan_shard(config: DecontaminateConfig, shard: Path) -> Scan:
-    """The hits of one shard; the map before the decision."""
+def scan_shard(config: DecontaminateConfig, shard: Path, _: Path) -> dict[str, Any]:
+    """The hits of one shard, as Scan has them; the map before the decision."""
     index = load_index(config)
-    hits, start = [np.zeros((0, 3), np.int64)], 0
+    if not index.samples:
+        return {"hits": [], "records": pq.read_metadata(shard).num_rows}
+    hits: list[tuple[int, int, int]] = []
+    start = 0
     for batch in read_batches(shard, ("id", *TEXTS)):
-        found = [(start + row, rule, target) for row, rule, target in index.scan(batch)]
-        hits.append(np.array(found, np.int64).reshape(-1, 3))
+        hits += [(start + row, rule, target) for row, rule, target in index.scan(batch)]
         start += len(batch)
-    return Scan(np.concatenate(hits), start)
+    return {"hits": hits, "records": start}
+
+
+def leave_out(todo: tuple[Path, Flags], folder: Path) -> Rows:
+    """Write a shard without its contaminated rows."""
+    shard, dropped = todo
+    return filter_shard(shard, folder / "parquet", dropped)
 
 
 @lru_cache(maxsize=1)

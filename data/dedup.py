@@ -1,6 +1,6 @@
 """Leave one record of each invention and language, and one of texts that say the same.
 
-    shard-*.parquet ──sign──▶ keys/shard-*.arrow ──find──▶ duplicates.jsonl ──write──▶ shard-*.parquet, keys/
+    shard-*.parquet ──sign──▶ keys ──find──▶ duplicates.jsonl ──write──▶ shard-*.parquet, shard-*.keys
 
 `sign_shard` and `write_shard` are maps over shards; `find_duplicates` is the one reduce between them. Rules,
 in their order:
@@ -20,7 +20,7 @@ Beside the kept records the folder holds:
     duplicates.jsonl     {"id", "language", "kept", "rule", "jaccard"} for each dropped record; jaccard is
                          that of the two texts, null for families
     families.jsonl       {"family", "members": [[id, language], …]} where two or more are kept of a family
-    keys/shard-*.arrow   the keys of the kept records, row by row: what later corpora are compared with
+    shard-*.keys         the keys of the kept records, row by row: what later corpora are compared with
 
 Memory holds about 150 bytes a record and one batch of texts; signatures (512 bytes a record) and the keys of
 texts to compare lie on the disk. The whole is a pure function of shards, configuration and known folders.
@@ -28,7 +28,9 @@ texts to compare lie on the disk. The whole is a pure function of shards, config
 
 import itertools
 import json
+import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -41,8 +43,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from core.errors import UserError
-from data.engine import map_in_order
+from core import disk
+from data.engine import Rows, forget_shards, map_shards, nested, shard_name, sum_rows, to_rows
 from data.folding import Flags, Indices
 from data.keys import Part, key_batches, keys_schema, known_parts, sign_shard
 from data.near import NearConfig, near
@@ -83,18 +85,20 @@ def dedup(
 ) -> dict[str, Any]:
     """Write what is kept of `shards` into `folder`, under the same names; returns the counts.
 
-    `known` are folders that this function wrote with the same configuration. Raises UserError where one of
-    them is not, or where two shards have the same name.
+    `known` are folders that this function wrote with the same configuration; their records are neither
+    written again nor dropped. Raises UserError where one of them is not such a folder.
     """
-    names = [shard.name for shard in shards]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"two shards are named {min(twice)}. Give shards of one folder, or rename one.")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".dedup-") as scratch:
-        parts = [Part(shard, Path(scratch, f"{shard.stem}.arrow"), known=False) for shard in shards]
-        list(map_in_order(executor, partial(sign_shard, config), shards, [part.keys for part in parts]))
-        found = find_duplicates(config, [*known_parts(known), *parts], folder)
-        list(map_in_order(executor, partial(write_shard, folder), parts, found.dropped))
-    return found.counts
+    signed = folder / ".signed"
+    map_shards(partial(sign_shard, config), shards, signed, executor, title="sign")
+    parts = [
+        Part(shard, signed / f"{shard_name(number)}.keys", known=False) for number, shard in enumerate(shards)
+    ]
+    found = find_duplicates(config, [*known_parts(known), *parts], folder)
+    todo = list(zip(parts, found.dropped, strict=True))
+    kept = sum_rows(map_shards(write_shard, todo, folder, executor, title="dedup"))
+    shutil.rmtree(signed)
+    forget_shards(folder)
+    return found.counts | {"by_office_language": nested(kept)}
 
 
 def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) -> Duplicates:
@@ -143,23 +147,38 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
     return Duplicates([flags for part, flags in zip(parts, dropped, strict=True) if not part.known], total)
 
 
-def write_shard(folder: Path, part: Part, dropped: Flags) -> None:
-    """Write the kept rows of a part's records and keys into `folder`."""
-    filter_shard(part.shard, folder / part.shard.name, dropped)
-    (folder / "keys").mkdir(exist_ok=True)
+def write_shard(todo: tuple[Part, Flags], folder: Path) -> Rows:
+    """Write the kept rows of a part's records and keys into `folder`: `parquet` and `keys`; returns how many
+    by office and language."""
+    part, dropped = todo
+    counts = filter_shard(part.shard, folder / "parquet", dropped)
     start = 0
-    target = folder / "keys" / f"{part.shard.stem}.arrow"
-    with pa.memory_map(str(part.keys)) as source, pa.OSFile(str(target), "wb") as sink:
+    with pa.memory_map(str(part.keys)) as source, pa.OSFile(str(folder / "keys"), "wb") as sink:
         reader = pa.ipc.open_file(source)
         with pa.ipc.new_file(sink, reader.schema) as keys:
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 keys.write_batch(batch.filter(pa.array(~dropped[start : start + len(batch)])))
                 start += len(batch)
+    return counts
 
 
-def filter_shard(shard: Path, target: Path, dropped: Flags) -> None:
-    """Write a shard of records without the dropped rows."""
+def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
+    """Write a shard of records without the dropped rows; returns the others' number by office and language.
+
+    A shard that loses none is linked, so that it takes no room on the disk a second time.
+    """
+    about = pq.read_table(shard, columns=["office", "language"]).filter(pa.array(~dropped)).to_pylist()
+    counts = Counter[tuple[str, ...]]()
+    counts.update((row["office"] or "unknown", row["language"] or "unknown") for row in about)
+    if dropped.any():
+        _write_rest(shard, target, dropped)
+    else:
+        disk.link(shard, target)
+    return to_rows(counts)
+
+
+def _write_rest(shard: Path, target: Path, dropped: Flags) -> None:
     start = 0
     with (
         pq.ParquetFile(shard, memory_map=True) as file,

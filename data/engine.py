@@ -12,7 +12,8 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ DIED = (
     "a worker process died, most often for lack of memory. Finished shards are kept: run the same command"
     " again, with fewer workers (engine.workers) if it happens again."
 )
+Rows = list[list[Any]]
+"""Counts by a key of several words: `[*key, number]`."""
 Work = Callable[[Shard, Path], Any]
 """Takes a shard and an empty folder to write into; returns its counts, as JSON can hold them."""
 
@@ -98,6 +101,39 @@ def map_in_order(
         yield from executor.map(function, *arguments)
     except BrokenProcessPool:
         raise UserError(DIED) from None
+
+
+def to_rows(counts: Counter[tuple[str, ...]]) -> Rows:
+    """Counts by keys of several words, as JSON can hold them: `[*key, number]`."""
+    return [[*key, number] for key, number in counts.items()]
+
+
+def sum_rows(shards: Iterable[Rows]) -> Counter[tuple[str, ...]]:
+    """The sum of what `to_rows` gave for each shard."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for rows in shards:
+        counts.update({tuple(key): number for *key, number in rows})
+    return counts
+
+
+def nested(counts: Mapping[tuple[str, ...], int]) -> dict[str, dict[str, int]]:
+    """`{office: {language: n}}` of counts by (office, language), in a fixed order; zeros are left out."""
+    found: dict[str, dict[str, int]] = {}
+    for (office, language), number in sorted(counts.items()):
+        if number:
+            found.setdefault(office, {})[language] = number
+    return found
+
+
+def join_parts(folder: Path, name: str) -> None:
+    """Put the files `shard-*.NAME` one after the other into the file NAME, and remove them."""
+    with (folder / name).open("wb") as joined:
+        parts = sorted(folder.glob(f"shard-*.{name}"))
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, joined)
+    for part in parts:
+        part.unlink()
 
 
 def add_counts(counts: Sequence[Any]) -> Any:

@@ -11,7 +11,6 @@ gave records + rejected documents; records that the selection does not take are 
 import dataclasses
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -24,8 +23,8 @@ import pyarrow.parquet as pq
 
 from core.errors import UserError
 from data import formats
-from data.engine import forget_shards, map_shards
-from data.record import SCHEMA, Record
+from data.engine import Rows, forget_shards, join_parts, map_shards, sum_rows, to_rows
+from data.record import PARQUET, SCHEMA, Record
 from data.select import SelectConfig, rule_that_drops
 from data.source import Source, check_sources
 
@@ -33,9 +32,9 @@ SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
 BATCH_RECORDS = 10_000
 
-Counts = list[list[Any]]
+Counts = Counter[tuple[str, ...]]
 """By ("documents", SOURCE), ("rejected", SOURCE, REASON), ("dropped", SOURCE, RULE) and ("records", SOURCE,
-OFFICE, LANGUAGE), the number last."""
+OFFICE, LANGUAGE)."""
 
 
 class Shard(NamedTuple):
@@ -64,15 +63,9 @@ def ingest(
     """
     check_sources(sources)
     shards = plan_shards(sources, shard_bytes)
-    counts: Counter[tuple[str, ...]] = Counter()
     work = partial(ingest_shard, select or SelectConfig())
-    for found in map_shards(work, shards, folder, executor, title="ingest"):
-        counts.update({tuple(key): number for *key, number in found})
-    with (folder / "rejected.jsonl").open("wb") as merged:
-        for part in sorted(folder.glob("shard-*.rejected.jsonl")):
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, merged)
-            part.unlink()
+    counts = sum_rows(map_shards(work, shards, folder, executor, title="ingest"))
+    join_parts(folder, "rejected.jsonl")
     forget_shards(folder)
     return _summary(counts, sources)
 
@@ -142,13 +135,13 @@ def _stop(error: OSError) -> None:
     raise error  # a folder that cannot be opened must not be left out in silence
 
 
-def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Counts:
+def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
     """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
-    counts: Counter[tuple[str, ...]] = Counter()
+    counts: Counts = Counter()
     rows: list[Record] = []
     characters = 0
     with (
-        pq.ParquetWriter(folder / "parquet", SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(folder / "parquet", SCHEMA, **PARQUET) as writer,
         (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected,
     ):
         for path, source in shard.files:
@@ -171,7 +164,7 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Counts:
                     rows, characters = [], 0
         if rows:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-    return [[*key, number] for key, number in counts.items()]
+    return to_rows(counts)
 
 
 def _read(path: Path | None, source: Source) -> Iterator[list[Record] | formats.Rejected]:
@@ -183,7 +176,7 @@ def _read(path: Path | None, source: Source) -> Iterator[list[Record] | formats.
     return read_dataset(source.dataset, source.revision, source.split, source.options())
 
 
-def _summary(counts: Counter[tuple[str, ...]], sources: Sequence[Source]) -> dict[str, Any]:
+def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
     by_reason: Counter[str] = Counter()
     by_rule: Counter[str] = Counter()
     by_office: dict[str, Counter[str]] = {}

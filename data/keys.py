@@ -63,10 +63,10 @@ def keys_schema(config: KeyConfig) -> pa.Schema:
     return pa.schema(columns, metadata={"settings": _settings(config)})
 
 
-def sign_shard(config: KeyConfig, shard: Path, keys: Path) -> None:
-    """Write the keys of a shard's records, row by row, as an Arrow file that can be mapped into memory."""
+def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
+    """Write the keys of a shard's records, row by row, as the file `keys` of a folder."""
     schema = keys_schema(config)
-    with pa.OSFile(str(keys), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with pa.OSFile(str(folder / "keys"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in read_batches(shard, (*ABOUT, *TEXTS)):
             folded = fold(whole_texts(batch))
             texts = digests(folded)
@@ -95,11 +95,9 @@ def known_parts(folders: Sequence[Path]) -> list[Part]:
     parts = []
     for folder in folders:
         shards = sorted(folder.glob("shard-*.parquet"))
-        found = [Part(shard, folder / "keys" / f"{shard.stem}.arrow", known=True) for shard in shards]
+        found = [Part(shard, shard.with_suffix(".keys"), known=True) for shard in shards]
         if not found or not all(part.keys.is_file() for part in found):
-            raise UserError(
-                f"{folder} is no deduplicated corpus: keys/shard-*.arrow are missing. Name another."
-            )
+            raise UserError(f"{folder} is no deduplicated corpus: shard-*.keys are missing. Name another.")
         parts += found
     return parts
 

@@ -1,6 +1,6 @@
 """Near-duplicates among records: pairs by hashing (data/lsh.py), then exact Jaccard of their folded texts.
 
-    keys/*.arrow ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
+    shard-*.keys ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
 
 A record is dropped only for one that is kept and alike by exact comparison. Texts are read from the shards in
 one pass and lie folded in a file while they are compared, so that memory holds one batch of them.

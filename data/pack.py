@@ -21,8 +21,7 @@ from pydantic import Field
 
 from core.config import Config
 from core.errors import UserError
-from data.clean import nested
-from data.engine import add_counts, map_shards, shard_name
+from data.engine import add_counts, map_shards, nested, shard_name
 from data.indexed import Writer, merge
 from data.ingest import read_shard
 from data.record import Record, invention
@@ -93,7 +92,7 @@ def pack_shard(
     """Write `train` and `validation` of one shard of records into `folder`; returns its counts."""
     encode = open_encoder(tokenizer, encoder)
     counts = {split: Counter[str]() for split in SPLITS}
-    by_language: dict[str, Counter[tuple[str, str]]] = {"documents": Counter(), "tokens": Counter()}
+    by_language: dict[str, Counter[tuple[str, ...]]] = {"documents": Counter(), "tokens": Counter()}
     empty = 0
     sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
     with (

@@ -118,10 +118,9 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
             return dedup(config.dedup, shards, to, executor=executor)
 
         unique = steps.do("dedup", cleaned, make_unique, "dedup")
-        unique_shards = [root / "dedup" / shard.name for shard in shards]
 
         def make_uncontaminated(to: Path) -> dict[str, Any]:
-            return decontaminate(config.decontaminate, unique_shards, to, executor=executor)
+            return decontaminate(config.decontaminate, shard_files(root / "dedup"), to, executor=executor)
 
         sets = manifest.hash_files(Path(known.path) for known in config.decontaminate.sets)
         final = steps.do("decontaminate", unique | sets, make_uncontaminated, "decontaminate")

@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
@@ -32,7 +32,6 @@ def describe_record(corpus: Path, record_id: str) -> list[str]:
     records = find_records(corpus / "ingest", record_id)
     if not records:
         raise UserError(f"{corpus / 'ingest'} holds no record {record_id!r}. An id is like US-8930553-B2.")
-    kept = {(found["source"], str(found["id"])) for found in find_records(corpus / "clean", record_id)}
     lines: list[str] = []
     for record in records:
         lines += ["before", *_outline(record)]
@@ -40,11 +39,24 @@ def describe_record(corpus: Path, record_id: str) -> list[str]:
         for rule, after in steps(config, record, boilerplate):
             lines += _changes(rule, before, after)
             before = after or before
-        if after is not None and (record["source"], record_id) not in kept:
-            lines.append("duplicate: dropped, its whole text came before")
-        elif after is not None:
-            lines += ["after", *_outline(after)]
+        if after is not None:
+            lines += ["after", *_outline(after), *_later(corpus, after)]
     return lines
+
+
+def _later(corpus: Path, record: Record) -> Iterator[str]:
+    """What the steps after cleaning found in a record."""
+    for step, name in (("dedup", "duplicates"), ("decontaminate", "contaminated")):
+        for line in _lines(corpus / step / f"{name}.jsonl"):
+            if (line["id"], line["language"]) == (record["id"], record["language"]):
+                about = {key: value for key, value in line.items() if key not in ("id", "language")}
+                yield f"{name}: " + ", ".join(f"{key} {_short(str(value))}" for key, value in about.items())
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    if file.exists():
+        with file.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
 
 
 def find_records(folder: Path, record_id: str) -> list[Record]:

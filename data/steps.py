@@ -67,8 +67,6 @@ class CleanConfig(Config):
     """Records with less text, over all parts, are dropped (rule `too-short`)."""
     max_characters: int | None = Field(None, ge=1)
     """Records with more text are dropped (rule `too-long`)."""
-    duplicates: bool = True
-    """Records whose whole text came before are dropped (rule `duplicate`)."""
 
 
 class Outcome(NamedTuple):

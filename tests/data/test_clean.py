@@ -12,7 +12,7 @@ from core.errors import UserError
 from data import steps
 from data.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, frequent_lines
 from data.clean import clean, clean_shard
-from data.engine import EngineConfig, open_executor
+from data.engine import EngineConfig, open_executor, sum_rows
 from data.ingest import read_records
 from data.record import SCHEMA, Record
 from data.steps import CleanConfig, clean_record
@@ -38,7 +38,6 @@ OFF = {
     ),
     "tag_traditional": False,
     "min_characters": 0,
-    "duplicates": False,
 }  # fmt: skip
 """Every rule switched off."""
 
@@ -240,21 +239,19 @@ def test_records_in_are_records_out_and_dropped_ones_by_their_rule(tmp_path: Pat
     (tmp_path / "clean").mkdir()
     counts = clean(CleanConfig(min_characters=50), source, tmp_path / "clean")
     kept = list(read_records(tmp_path / "clean"))
-    assert [found["id"] for found in kept] == ["US-1-B2", "US-2-B2", "US-5-B2"]
-    assert counts["dropped"] == {"duplicate": 2, "too-short": 2}
+    assert [found["id"] for found in kept] == ["US-1-B2", "US-2-B2", "US-4-B2", "US-5-B2", "US-7-B2"]
+    assert counts["dropped"] == {"too-short": 2}
     assert counts["records_in"] == 7
     assert counts["records_out"] == len(kept)
     assert counts["records_in"] == counts["records_out"] + sum(counts["dropped"].values())
-    assert counts["by_office_language"] == {"US": {"en": 2}, "unknown": {"zh": 1}}
+    assert counts["by_office_language"] == {"US": {"en": 4}, "unknown": {"zh": 1}}
     assert counts["characters"] == sum(map(steps.size, kept))
-    assert counts["lengths"] == {"en": {"100": 2}, "zh": {"100": 1}}
+    assert counts["lengths"] == {"en": {"100": 4}, "zh": {"100": 1}}
     assert counts["changed"] == {"regular": {"records": 1, "characters": 3}}
     dropped = [json.loads(line) for line in (tmp_path / "clean" / "dropped.jsonl").read_text().splitlines()]
     assert [(found["id"], found["rule"]) for found in dropped] == [
         ("US-3-B2", "too-short"),
-        ("US-4-B2", "duplicate"),
         ("US-6-B2", "too-short"),
-        ("US-7-B2", "duplicate"),
     ]
     assert {path.name for path in (tmp_path / "clean").iterdir()} == {
         "shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet",
@@ -278,7 +275,6 @@ def test_results_are_the_same_bytes_for_any_number_of_workers(tmp_path: Path) ->
         folder.mkdir()
         with open_executor(EngineConfig(workers=workers)) as executor:
             counts = clean(CleanConfig(boilerplate_share=0.5), source, folder, executor)
-        assert counts["dropped"] == {"duplicate": 15}
         assert counts["changed"]["boilerplate"]["records"] == 91
         results.append((counts, {path.name: path.read_bytes() for path in folder.iterdir()}))
     assert results[0] == results[1]
@@ -306,10 +302,10 @@ def test_a_record_on_which_a_rule_fails_does_not_end_the_run(tmp_path: Path) -> 
     claims = pa.array([None, ["a pump", None], None], pa.list_(pa.string()))
     broken = table.set_column(table.column_names.index("claims"), "claims", claims)
     pq.write_table(broken, source / "shard-00000.parquet")
-    counts = clean_shard(CleanConfig(), source / "shard-00000.parquet", tmp_path / "out.parquet").counts
+    counts = sum_rows([clean_shard(CleanConfig(), frozenset(), source / "shard-00000.parquet", tmp_path)])
     assert counts["out", "records"] == 2
     assert counts["dropped", "error"] == 1
-    line = json.loads((tmp_path / "out.dropped.jsonl").read_text())
+    line = json.loads((tmp_path / "dropped.jsonl").read_text())
     assert (line["id"], line["rule"]) == ("US-2-B2", "error")
     assert line["detail"]
 
@@ -322,7 +318,7 @@ def test_a_corpus_of_which_nothing_is_left_is_refused_with_the_reasons(tmp_path:
 
 
 def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path: Path) -> None:
-    records = [{**BAD, "id": "bad"}, record(1), record(1, id="again"), record(2, description="short")]
+    records = [{**BAD, "id": "bad"}, record(1), record(2, description="short")]
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(found) + "\n" for found in records))
     corpus = tmp_path / "corpus"
     run_clean(tmp_path / "records.jsonl", corpus)
@@ -333,7 +329,6 @@ def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path
     before, after = shown.split("after\n")
     assert "background  " in before
     assert "background  " not in after
-    assert "duplicate: dropped" in run("data", "show", corpus, "again").stdout
     assert "too-short: dropped" in run("data", "show", corpus, "US-2-B2").stdout
     missing = run("data", "show", corpus, "US-9-B2")
     assert missing.returncode == 2
