@@ -126,12 +126,18 @@ def nested(counts: Mapping[tuple[str, ...], int]) -> dict[str, dict[str, int]]:
 
 
 def join_parts(folder: Path, name: str) -> None:
-    """Put the files `shard-*.NAME` one after the other into the file NAME, and remove them."""
-    with (folder / name).open("wb") as joined:
-        parts = sorted(folder.glob(f"shard-*.{name}"))
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, joined)
+    """Put the files `shard-*.NAME` one after the other into the file NAME, whole or absent, and remove them.
+
+    Where NAME stands already, a run that was killed here had put it there.
+    """
+    parts = sorted(folder.glob(f"shard-*.{name}"))
+    if not (folder / name).exists():
+        partial = folder / f".{name}.partial"
+        with partial.open("wb") as joined:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, joined)
+        partial.replace(folder / name)
     for part in parts:
         part.unlink()
 
