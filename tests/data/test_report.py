@@ -21,7 +21,8 @@ def test_a_record_whose_language_cleaning_told_is_shown_as_it_was_and_is(tmp_pat
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = DataConfig.model_validate({
         "output_dir": str(tmp_path / "corpus"), "sources": [str(source)],
-        "tokenizer": {"vocabulary_size": 500}, "pack": {"validation_share": 0}, "dedup": {"near": False}, "engine": {"workers": 1},
+        "tokenizer": {"vocabulary_size": 500}, "pack": {"validation_share": 0},
+        "dedup": {"near": False}, "engine": {"workers": 1},
     })  # fmt: skip
     run(config, say=lambda _: None)
     page = (tmp_path / "corpus" / "report.html").read_text("utf-8")
