@@ -25,6 +25,7 @@ from pydantic import Field
 from core import disk
 from core.config import Config
 from core.errors import UserError
+from data.cluster import SlurmConfig, open_cluster
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -44,15 +45,16 @@ class EngineConfig(Config):
     workers: int | None = Field(None, ge=1)
     """Processes on this machine; null for one a core."""
     scheduler: str | None = None
-    """Address of a dask scheduler, as `tcp://host:8786`, instead: its workers do the shards. They and this
-    process start from the repository's root and see the same folders."""
+    """Instead, the address of a dask scheduler, as `tcp://host:8786`, or `slurm`: its workers do the shards.
+    They and this process start from the repository's root and see the same folders."""
+    slurm: SlurmConfig = SlurmConfig()
 
 
 @contextmanager
 def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
     """What shards are handed to; None where one worker does them in this process."""
     if config.scheduler is not None:
-        with _dask_executor(config.scheduler) as cluster:
+        with open_cluster(config.scheduler, config.slurm) as cluster:
             yield cluster
         return
     workers = config.workers or len(os.sched_getaffinity(0))
@@ -190,17 +192,3 @@ def _raise_failure(future: "Future[None]", others: "Sequence[Future[None]]") -> 
         for other in others:
             other.cancel()
         raise
-
-
-@contextmanager
-def _dask_executor(address: str) -> Iterator[Executor]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UserError("engine.scheduler needs the package distributed (pip install distributed).") from None
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UserError(f"engine.scheduler={address}: no scheduler answers there ({error}).") from None
-    with client:
-        yield client.get_executor(retries=3)

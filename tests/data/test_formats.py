@@ -150,7 +150,8 @@ DOCDB = """<?xml version="1.0" encoding="UTF-8"?>
 <!-- made weekly -->
 """
 EXCHANGE = """<exch:exchange-document country="EP" doc-number="{number}" kind="A1" family-id="7">
-<exch:bibliographic-data><exch:invention-title lang="en">Brick</exch:invention-title></exch:bibliographic-data>
+<exch:bibliographic-data><exch:invention-title lang="en">Brick</exch:invention-title>
+</exch:bibliographic-data>
 <exch:abstract lang="en"><exch:p>{text}</exch:p></exch:abstract></exch:exchange-document>
 """
 DOCDB_END = "</exch:exchange-documents>\n<!-- the end -->\n"
