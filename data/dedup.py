@@ -43,7 +43,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core import disk
-from data.engine import Rows, forget_shards, map_shards, nested, shard_name, sum_rows, to_rows
+from data.engine import Rows, forget_shards, map_shards, nested, remove_shards, shard_name, sum_rows, to_rows
 from data.folding import Flags, Indices
 from data.keys import Part, key_batches, keys_schema, known_parts, sign_shard
 from data.near import NearConfig, near
@@ -95,8 +95,7 @@ def dedup(
     found = find_duplicates(config, [*known_parts(known), *parts], folder)
     todo = list(zip(parts, found.dropped, strict=True))
     kept = sum_rows(map_shards(write_shard, todo, folder, executor, title="dedup"))
-    forget_shards(signed)  # first, so that a kill leaves no mark of a shard that is gone
-    shutil.rmtree(signed)
+    remove_shards(signed)
     forget_shards(folder)
     return found.counts | {"by_office_language": nested(kept)}
 

@@ -14,6 +14,7 @@ from data.formats.columns import Options
 from data.formats.content import Part
 from data.formats.parts import parts
 from data.ingest import ingest
+from data.record import Record
 from data.source import Source
 from tests.data.reading import write
 
@@ -29,7 +30,7 @@ LINES = st.sampled_from(
 )
 
 
-def in_parts(path: Path, part_bytes: int) -> list[list[formats.Record] | formats.Rejected]:
+def in_parts(path: Path, part_bytes: int) -> list[list[Record] | formats.Rejected]:
     return [
         outcome for part in parts(path, Options(), part_bytes) for outcome in formats.read(path, part=part)
     ]
