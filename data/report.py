@@ -14,11 +14,12 @@ import numpy as np
 from core import disk, manifest, report
 from data.indexed import Documents
 from data.ingest import read_shard
-from data.pack import SPLITS, Part, layout
+from data.layout import LayoutConfig, layout
+from data.pack import SPLITS
 from data.record import Record
 
 SAMPLE = 20
-PARTS: tuple[Part, ...] = ("title", "abstract", "claims", "description")
+SHOWN = LayoutConfig(headings=False)
 
 
 def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
@@ -107,7 +108,7 @@ def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
         before = {_key(record): record for record in _matching(root / "ingest" / shard, set(map(_key, kept)))}
         for record in kept:
             about = f"{record['id']} · {record['language'] or 'unknown'} · {record['title'] or 'no title'}"
-            yield about, layout(before[_key(record)], PARTS), layout(record, PARTS)
+            yield about, layout(before[_key(record)], SHOWN), layout(record, SHOWN)
 
 
 def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> list[Record]:
