@@ -9,6 +9,8 @@ out of the wording: `根据权利要求1至3中任一项所述的…`, `as claim
 import re
 from typing import NamedTuple
 
+from data.language import base
+
 
 class Grammar(NamedTuple):
     """How a language refers to claims."""
@@ -81,7 +83,7 @@ def dependencies(claim: str, language: str, number: int | None = None) -> list[i
     the claim's own: with it, `any of the preceding claims` is all before it, and a reference to itself or to
     a later claim, which is a slip, is left out.
     """
-    grammar = GRAMMARS.get(language.partition("-")[0])
+    grammar = GRAMMARS.get(base(language))
     if grammar is None:
         return []
     text = claim.translate(_DIGITS)

@@ -25,6 +25,7 @@ from pydantic import Field
 from core import disk
 from core.config import Config
 from core.errors import UserError
+from data.cluster import SlurmConfig, open_cluster
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -44,15 +45,16 @@ class EngineConfig(Config):
     workers: int | None = Field(None, ge=1)
     """Processes on this machine; null for one a core."""
     scheduler: str | None = None
-    """Address of a dask scheduler, as `tcp://host:8786`, instead: its workers do the shards. They and this
-    process start from the repository's root and see the same folders."""
+    """Instead, the address of a dask scheduler, as `tcp://host:8786`, or `slurm`: its workers do the shards.
+    They and this process start from the repository's root and see the same folders."""
+    slurm: SlurmConfig = SlurmConfig()
 
 
 @contextmanager
 def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
     """What shards are handed to; None where one worker does them in this process."""
     if config.scheduler is not None:
-        with _dask_executor(config.scheduler) as cluster:
+        with open_cluster(config.scheduler, config.slurm) as cluster:
             yield cluster
         return
     workers = config.workers or len(os.sched_getaffinity(0))
@@ -126,12 +128,18 @@ def nested(counts: Mapping[tuple[str, ...], int]) -> dict[str, dict[str, int]]:
 
 
 def join_parts(folder: Path, name: str) -> None:
-    """Put the files `shard-*.NAME` one after the other into the file NAME, and remove them."""
-    with (folder / name).open("wb") as joined:
-        parts = sorted(folder.glob(f"shard-*.{name}"))
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, joined)
+    """Put the files `shard-*.NAME` one after the other into the file NAME, whole or absent, and remove them.
+
+    Where NAME stands already, a run that was killed here had put it there.
+    """
+    parts = sorted(folder.glob(f"shard-*.{name}"))
+    if not (folder / name).exists():
+        partial = folder / f".{name}.partial"
+        with partial.open("wb") as joined:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, joined)
+        partial.replace(folder / name)
     for part in parts:
         part.unlink()
 
@@ -184,17 +192,3 @@ def _raise_failure(future: "Future[None]", others: "Sequence[Future[None]]") -> 
         for other in others:
             other.cancel()
         raise
-
-
-@contextmanager
-def _dask_executor(address: str) -> Iterator[Executor]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UserError("engine.scheduler needs the package distributed (pip install distributed).") from None
-    try:
-        client = Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UserError(f"engine.scheduler={address}: no scheduler answers there ({error}).") from None
-    with client:
-        yield client.get_executor(retries=3)

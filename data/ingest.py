@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -54,15 +54,17 @@ def ingest(
     *,
     select: SelectConfig | None = None,
     shard_bytes: int = SHARD_BYTES,
+    known: Collection[str] = (),
 ) -> dict[str, Any]:
     """Read all documents of `sources`, write those that `select` takes into `folder`, return the counts.
 
+    The files and data sets that `known` names are left out, because an earlier corpus holds them.
     Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
     `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the source of each).
     Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
     """
     check_sources(sources)
-    shards = plan_shards(sources, shard_bytes)
+    shards = plan_shards(sources, shard_bytes, known)
     work = partial(ingest_shard, select or SelectConfig())
     counts = sum_rows(map_shards(work, shards, folder, executor, title="ingest"))
     join_parts(folder, "rejected.jsonl")
@@ -91,7 +93,7 @@ def read_shard(shard: Path) -> Iterator[Record]:
             yield from cast(list[Record], batch.to_pylist())
 
 
-def plan_shards(sources: Sequence[Source], shard_bytes: int) -> list[Shard]:
+def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[Shard]:
     """Group the sources' files, in order, into shards of `shard_bytes`; a larger file is one by itself."""
     shards: list[Shard] = []
     files: list[tuple[Path | None, Source]] = []
@@ -101,9 +103,12 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int) -> list[Shard]:
             shards.append(Shard(len(shards), files, size))
             files, size = [], 0
         if source.path is None:
-            files.append((None, source))
+            if source.name not in known:
+                files.append((None, source))
             continue
         for path in list_files(Path(source.path)):
+            if path.as_posix() in known:
+                continue
             length = path.stat().st_size
             if files and size + length > shard_bytes:
                 shards.append(Shard(len(shards), files, size))

@@ -55,7 +55,7 @@ def keys_schema(config: KeyConfig) -> pa.Schema:
         "grant": pa.bool_(),
         "length": pa.int64(),  # UTF-16 units of the folded text
         "tie": pa.uint64(),  # of text and source: what decides between records that are equal in the rest
-        "application": pa.string(),  # office, application and language
+        "application": pa.string(),  # office, application and language without script
         "family": pa.string(),  # family, else application
         "text": pa.binary(16),  # digest of the folded text, null where that is empty
         "signature": pa.binary(4 * config.bands * config.rows),
@@ -80,9 +80,7 @@ def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
                 "length": pa.array(np.diff(folded.bounds)),
                 "tie": pa.array(texts[:, 0] ^ np.array(sources, np.uint64)),
                 # Null where the application's number is: then nothing is known to be the same.
-                "application": pc.binary_join_element_wise(
-                    *application, pc.fill_null(batch["language"], ""), " "
-                ),
+                "application": pc.binary_join_element_wise(*application, _base(batch["language"]), " "),
                 "family": pc.coalesce(batch["family_id"], batch["application_id"]),
                 "text": _fixed(texts, schema.field("text").type, np.any(texts, axis=1)),
                 "signature": _fixed(signed, schema.field("signature").type),
@@ -127,6 +125,12 @@ def is_grant(office: str, kind: str) -> bool:
         return False
     special = {"US": ("P2", "P3"), "CN": ("U", "U1")}.get(office, ())
     return kind[:1] in tuple("BCESY") or kind in special or (office == "US" and kind == "A")
+
+
+def _base(languages: pa.Array) -> pa.Array:
+    """Languages without their script, as data.language.base: a publication of a few words may be told to be
+    `zh` and its grant `zh-Hant`."""
+    return pc.replace_substring_regex(pc.fill_null(languages, ""), "-.*", "")
 
 
 def _settings(config: KeyConfig) -> str:

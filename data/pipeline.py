@@ -6,6 +6,10 @@
 Without sources, a synthetic corpus of made-up bilingual patents is written first and taken as the source. A
 step whose configuration and inputs are as they were is not done again; where they changed, nothing is
 overwritten unless forced.
+
+A corpus grows by another one that `extends` it: that one reads the files that are new, drops what the earlier
+ones hold, and takes their tokenizer. So the earlier ones stay as they are, byte by byte, and models can be
+trained on all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +21,7 @@ from pydantic import Field
 
 from core import manifest, report
 from core.config import Config
+from core.errors import UserError
 from data.clean import CleanConfig, clean
 from data.decontaminate import DecontaminateConfig, decontaminate
 from data.dedup import DedupConfig, dedup
@@ -29,6 +34,8 @@ from data.source import Source, check_sources
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
+ERRORS = 100
+"""So many bad documents never end a run."""
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 
 
@@ -49,9 +56,15 @@ class DataConfig(Config):
     sources: tuple[str | Source, ...] = ()
     """Files and folders with patents, each a path or a section with `path` and more; empty for synthetic
     ones."""
+    extends: tuple[str, ...] = ()
+    """Folders of finished corpora that this one adds to. Files that they have read are left out, and so is
+    every record that they hold already; their tokenizer is taken."""
     select: SelectConfig = SelectConfig()
     require_use: Literal["commercial", "non-commercial", "research"] | None = None
     """What every source must permit: one whose `use` forbids it, or is unknown, is refused before reading."""
+    error_budget: float | None = Field(0.1, ge=0, le=1)
+    """Share of the documents that may give no record, and of the records on which a rule may fail. More than
+    this, and more than 100 of them, end the run. null for no limit."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
@@ -107,18 +120,26 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
             made = config.synthetic
             steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
 
-        def make_records(to: Path) -> dict[str, Any]:
-            return ingest(sources, to, executor, select=config.select)
+        earlier = earlier_corpora(config.extends)
+        known, new = new_inputs(input_hashes(sources), earlier)
 
-        ingested = steps.do("ingest", input_hashes(sources), make_records, "sources", "select")
+        def make_records(to: Path) -> dict[str, Any]:
+            return ingest(sources, to, executor, select=config.select, known=known)
+
+        ingested = steps.do("ingest", new, make_records, "sources", "select", "extends")
+        counts = steps.counts["ingest"]
         raw = root / "ingest"
+        check_errors(config, counts["rejected"]["total"], counts["documents"], raw / "rejected.jsonl")
         cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, raw, to, executor), "clean")
-        shards = shard_files(root / "clean")
+        counts = steps.counts["clean"]
+        dropped = root / "clean" / "dropped.jsonl"
+        check_errors(config, counts["dropped"].get("error", 0), counts["records_in"], dropped)
 
         def make_unique(to: Path) -> dict[str, Any]:
-            return dedup(config.dedup, shards, to, executor=executor)
+            others = [corpus / "dedup" for corpus in earlier]
+            return dedup(config.dedup, shard_files(root / "clean"), to, known=others, executor=executor)
 
-        unique = steps.do("dedup", cleaned, make_unique, "dedup")
+        unique = steps.do("dedup", cleaned | earlier_keys(earlier), make_unique, "dedup", "extends")
 
         def make_uncontaminated(to: Path) -> dict[str, Any]:
             return decontaminate(config.decontaminate, shard_files(root / "dedup"), to, executor=executor)
@@ -126,12 +147,17 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         sets = manifest.hash_files(Path(known.path) for known in config.decontaminate.sets)
         final = steps.do("decontaminate", unique | sets, make_uncontaminated, "decontaminate")
 
+        wanted = config.tokenizer
+        seen = final if wanted.path is None else {}
+        if earlier:
+            wanted = TokenizerConfig(path=str(earlier[0] / "tokenizer"))
+            seen = manifest.outputs_of(earlier[0] / "tokenizer")
+
         def make_tokenizer(to: Path) -> dict[str, Any]:
             texts = record_texts(read_records(root / "decontaminate"))
-            return {"vocabulary": len(prepare_tokenizer(config.tokenizer, texts, to))}
+            return {"vocabulary": len(prepare_tokenizer(wanted, texts, to))}
 
-        seen = final if config.tokenizer.path is None else {}
-        tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer")
+        tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer", "extends")
         folder, left = root / "tokenizer", shard_files(root / "decontaminate")
         origins = steps.counts["ingest"]["shards"]
         steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor, origins))
@@ -171,6 +197,43 @@ class Steps:
         lines = describe(name, self.counts[name])
         self.say("\n".join([f"{name:<15}{'up to date' if done else 'done'}: {folder}", *lines]))
         return manifest.outputs_of(folder)
+
+
+def earlier_corpora(folders: Sequence[str]) -> list[Path]:
+    """Corpora and those that they extend in turn, each once; UserError where one is not finished."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        if not (folder / "pack" / manifest.NAME).exists():
+            raise UserError(f"extends: {folder} is no finished corpus. Finish it with `python -m data run`.")
+        before = manifest.read(folder / "pack")["config"].get("extends", ())
+        found += [each for each in [*earlier_corpora(before), folder] if each not in found]
+    return found
+
+
+def new_inputs(inputs: Mapping[str, str], earlier: Sequence[Path]) -> tuple[set[str], dict[str, str]]:
+    """The inputs that earlier corpora have read (by content), and the others with their hashes."""
+    read = {digest for corpus in earlier for digest in manifest.read(corpus / "ingest")["inputs"].values()}
+    known = {name for name, digest in inputs.items() if digest in read}
+    if len(known) == len(inputs):
+        listed = ", ".join(map(str, earlier))
+        raise UserError(f"nothing is new: {listed} hold all {len(inputs):,} files of the sources.")
+    return known, {name: digest for name, digest in inputs.items() if name not in known}
+
+
+def earlier_keys(earlier: Sequence[Path]) -> dict[str, str]:
+    """The files of keys of earlier corpora, and their hashes."""
+    outputs = (manifest.outputs_of(corpus / "dedup") for corpus in earlier)
+    return {name: digest for each in outputs for name, digest in each.items() if name.endswith(".keys")}
+
+
+def check_errors(config: DataConfig, errors: int, documents: int, file: Path) -> None:
+    """UserError where more documents are bad than the budget allows; what is done so far is kept."""
+    if config.error_budget is not None and errors > max(ERRORS, config.error_budget * documents):
+        raise UserError(
+            f"{errors:,} of {documents:,} documents could not be used: more than error_budget="
+            f"{config.error_budget} allows. {file} names each with its reason. Mend them, or leave their"
+            " source out; or raise error_budget, and the run goes on from here."
+        )
 
 
 def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
@@ -232,4 +295,6 @@ def _amount(counts: Mapping[str, int]) -> str:
 def _identity(config: DataConfig) -> dict[str, Any]:
     """The part of the configuration that decides the result."""
     unused = {"synthetic"} if config.sources else set()
-    return config.model_dump(mode="json", exclude={"output_dir", "engine", "require_use"} | unused)
+    return config.model_dump(
+        mode="json", exclude={"output_dir", "engine", "require_use", "error_budget"} | unused
+    )

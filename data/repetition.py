@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from data.language import base
+
 WORDS, CHARACTERS = 10, 20
 """Units in an n-gram."""
 SPACELESS = ("zh", "ja", "th")
@@ -29,7 +31,7 @@ def repeated_lines(text: str) -> float:
 
 def repeated_ngrams(text: str, language: str | None) -> float:
     """The share of bytes, without white space, in n-grams that came before: 20 characters, or 10 words."""
-    spaceless = (language or "").partition("-")[0] in SPACELESS
+    spaceless = base(language or "") in SPACELESS
     data = np.frombuffer(text.encode(), np.uint8)
     return float(_repeated(data, CHARACTERS if spaceless else WORDS, spaceless))
 

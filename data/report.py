@@ -14,6 +14,7 @@ import numpy as np
 from core import disk, manifest, report
 from data.indexed import Documents
 from data.ingest import read_shard
+from data.language import base
 from data.layout import LayoutConfig, layout
 from data.pack import SPLITS
 from data.record import Record
@@ -105,10 +106,14 @@ def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
     for number, shard in enumerate(sorted(chosen)):
         share = SAMPLE // len(chosen) + (number < SAMPLE % len(chosen))
         kept = _reservoir(read_shard(root / "clean" / shard), share, draw)
-        before = {_key(record): record for record in _matching(root / "ingest" / shard, set(map(_key, kept)))}
+        places = {place for record in kept for place in _places(record)}
+        before = {
+            _places(raw)[0]: raw for raw in read_shard(root / "ingest" / shard) if _places(raw)[0] in places
+        }
         for record in kept:
             about = f"{record['id']} · {record['language'] or 'unknown'} · {record['title'] or 'no title'}"
-            yield about, layout(before[_key(record)], SHOWN), layout(record, SHOWN)
+            raw = next(before[place] for place in _places(record) if place in before)
+            yield about, layout(raw, SHOWN), layout(record, SHOWN)
 
 
 def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> list[Record]:
@@ -121,12 +126,9 @@ def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> lis
     return kept
 
 
-def _key(record: Record) -> tuple[str, str, str | None]:
-    return record["source"], record["id"], record["language"]
-
-
-def _matching(shard: Path, keys: set[tuple[str, str, str | None]]) -> Iterator[Record]:
-    return (record for record in read_shard(shard) if _key(record) in keys)
+def _places(record: Record) -> list[tuple[str, str, str]]:
+    """What finds a clean record among the raw ones; cleaning may have told its script, or its language."""
+    return [(record["source"], record["id"], language) for language in (base(record["language"] or ""), "")]
 
 
 def _origins(root: Path, steps: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

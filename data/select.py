@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from core.config import Config
+from data.language import base
 from data.record import Record
 
 KINDS = {
@@ -43,7 +44,7 @@ class SelectConfig(Config):
     kinds: tuple[Annotated[str, AfterValidator(_kind)], ...] = ()
     """Kind codes or their letters (`B`, `A1`), or published, granted, invention, utility-model, design."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes, as `[en, zh]`."""
+    """ISO 639-1 codes, as `[en, zh]`; `zh` takes all Chinese records, also those that say `zh-Hant`."""
     date_from: Date | None = None
     """The first publication date taken, as `2015`, `2015-01` or `2015-01-06`."""
     date_to: Date | None = None
@@ -58,8 +59,9 @@ def rule_that_drops(select: SelectConfig, record: Record) -> str | None:
         return _named("office", record["office"])
     if select.kinds and not _is_of_kind(select.kinds, record):
         return _named("kind", record["kind"])
-    if select.languages and record["language"] not in select.languages:
-        return _named("language", record["language"])
+    language = record["language"] or ""
+    if select.languages and not {language, base(language)} & {*select.languages}:
+        return _named("language", language)
     if (select.date_from or select.date_to) and not _is_between(
         select.date_from, select.date_to, record["date"]
     ):

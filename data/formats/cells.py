@@ -7,6 +7,7 @@ is.
 """
 
 import datetime
+import hashlib
 import json
 import math
 import re
@@ -40,7 +41,7 @@ KOREAN = re.compile(r"(\d\d)-(\d{4})-(\d{7})")
 def records(
     row: Mapping[str, Any], fields: Fields, options: Options, source: str, name: str
 ) -> list[Record] | Rejected:
-    """The records of one row, one a language; `name` is its id where the table gives none."""
+    """The records of one row, one a language; `name` begins its id where the table gives none."""
     values: dict[str, Any] = {}
     texts: dict[str, dict[str | None, Any]] = {}
     for field, columns in fields.items():
@@ -66,7 +67,8 @@ def records(
             found.setdefault(language if language in localised else localised[0], found.pop(None))
     if not any(texts.values()):
         return Rejected(source, "missing-text", "no title, abstract, claim or description")
-    _complete(values, fields, name)
+    _complete(values, fields)
+    values["id"] = values["id"] or values.get("application_id") or f"{name}-{_digest(values, texts)}"
     values["source"] = values.get("source") or source
     values["ipc"] = list(dict.fromkeys(values.get("ipc") or ())) or None
     return [_record(values, texts, language, options) for language in _languages(texts)]
@@ -223,9 +225,16 @@ def _plain(field: str, column: str, value: Any) -> str | None:
             return text.strip()
 
 
-def _complete(values: dict[str, Any], fields: Fields, name: str) -> None:
+def _digest(values: Mapping[str, Any], texts: Mapping[str, Mapping[str | None, Any]]) -> str:
+    """Twelve digits of what a row says: files of one name in two folders have rows of other ids, and a row
+    keeps its id wherever its folder lies."""
+    content = json.dumps([values, [[field, *found.items()] for field, found in texts.items()]])
+    return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
+
+
+def _complete(values: dict[str, Any], fields: Fields) -> None:
     """Write numbers in the record's notation, and what they say of office and kind."""
-    number = values.get("id") or ""
+    number = values.setdefault("id", None) or ""
     found = PUBLICATION.fullmatch(number.strip())
     korean = KOREAN.fullmatch(number.strip())
     if found:
@@ -248,7 +257,6 @@ def _complete(values: dict[str, Any], fields: Fields, name: str) -> None:
         office = prefix[1] if prefix else values.get("office")
         rest = application[prefix.end() :] if prefix else application
         values["application_id"] = f"{office}-{rest}" if office else rest
-    values["id"] = values.get("id") or values.get("application_id") or name
 
 
 def _languages(texts: Mapping[str, Mapping[str | None, Any]]) -> list[str | None]:

@@ -1,8 +1,8 @@
 """Tables as text: JSON lines, JSON documents, CSV (also with tabs or semicolons). All are UTF-8.
 
 A row is a document; `columns` says which of its columns are which fields, `cells` what a cell means. A row
-without an id is named after its file and line. A JSON document is a row, a list of rows, or an object with
-one list of objects, as a search service answers.
+without an id is named after its file, its line and a digest of what it says. A JSON document is a row, a list
+of rows, or an object with one list of objects, as a search service answers.
 """
 
 import csv
@@ -240,5 +240,5 @@ def _ending(error: Unreadable) -> Iterator[Row]:
 
 
 def _name(content: Content, place: str | int) -> str:
-    """The id of a row that has none of its own."""
+    """What the id of a row that has none of its own begins with."""
     return "-".join(filter(None, (content.stem, f"{place:06d}" if isinstance(place, int) else place)))

@@ -13,9 +13,10 @@ FIELDS = {"description": ["text"]}
 
 
 def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
-    """The description is the file's text, named after the file; with `layout: paragraphs`, one a paragraph.
+    """The description is the file's text; with `layout: paragraphs`, there is one for each paragraph.
 
-    A text longer than LINE_BYTES is rejected.
+    Its id is the file's name and a digest, of a paragraph with its line between them. A text longer than
+    LINE_BYTES is rejected.
     """
     encoded = encoding(content.head())
     if options.layout == "documents":

@@ -20,7 +20,7 @@ import zstandard
 from data.formats import Rejected, read
 from data.formats.archives import Limits, members
 from data.formats.content import LINE_BYTES, encoding, open_file
-from tests.data.reading import grant, reasons, records, rejected, write
+from tests.data.reading import grant, reasons, records, rejected, without_digest, write
 
 LINES = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'
 
@@ -58,7 +58,7 @@ def test_members_are_read_and_named_by_archive_and_member(tmp_path: Path) -> Non
         f"{path}/y/deep/rows.jsonl#2",
         f"{path}/z.txt",
     ]
-    assert [record["id"] for record in found][-3:] == ["a", "b", "z"]
+    assert [without_digest(record["id"]) for record in found][-3:] == ["a", "b", "z"]
 
 
 @pytest.mark.parametrize(

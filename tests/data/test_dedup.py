@@ -77,6 +77,18 @@ def test_a_grant_stands_for_its_application_and_other_offices_and_languages_stay
     assert sorted(family["members"]) == [["CN-1-B", "en"], ["CN-1-B", "zh"], ["US-2-A1", "en"]]
 
 
+def test_a_grant_in_the_other_script_stands_for_its_application(tmp_path: Path) -> None:
+    """Whether a text of a few words is Traditional is not to be known: its language may be told as `zh`."""
+    invention = {"application_id": "TW-2010"}
+    rows = [
+        record("TW-1-A", "一種水泵", **invention),
+        record("TW-1-B", "一種離心水泵，包括殼體", **invention, language="zh-Hant"),
+        record("TW-1-C", "a pump", **invention, language="en"),
+    ]
+    _, kept = run(tmp_path / "out", write(tmp_path / "in", rows))
+    assert kept == ["TW-1-B", "TW-1-C"]
+
+
 def test_rows_stay_whole(tmp_path: Path) -> None:
     rows = [record(f"CN-{n}-A", TEXTS[n % 3], claims=["一种", "二"], ipc=["G06F 1/00"]) for n in range(7)]
     _, kept = run(tmp_path / "out", write(tmp_path / "in", rows[:4], rows[4:]))

@@ -144,6 +144,46 @@ def test_a_weekly_file_goes_on_after_a_bad_document(tmp_path: Path) -> None:
     assert "line" in bad.detail
 
 
+DOCDB = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE exch:exchange-documents SYSTEM "exchange-documents.dtd">
+<exch:exchange-documents xmlns:exch="http://www.epo.org/exchange" date-of-exchange="20260101">
+<!-- made weekly -->
+"""
+EXCHANGE = """<exch:exchange-document country="EP" doc-number="{number}" kind="A1" family-id="7">
+<exch:bibliographic-data><exch:invention-title lang="en">Brick</exch:invention-title>
+</exch:bibliographic-data>
+<exch:abstract lang="en"><exch:p>{text}</exch:p></exch:abstract></exch:exchange-document>
+"""
+DOCDB_END = "</exch:exchange-documents>\n<!-- the end -->\n"
+
+
+def test_a_collection_is_read_one_publication_after_the_other(tmp_path: Path) -> None:
+    documents = [EXCHANGE.format(number=number, text="A brick.") for number in range(1, 5)]
+    documents[1] = documents[1].replace("</exch:p>", "")
+    documents[2] = documents[2].replace("brick", "\x00")
+    whole = (DOCDB + "".join(documents) + DOCDB_END).encode().replace(b"\0", b"\xe9")
+    path = write(tmp_path, "docdb.xml", whole)
+    expected = ["EP-1-A1", "malformed-xml", "bad-encoding", "EP-4-A1"]
+    assert reasons(path) == expected
+    (first,), bad, encoded, _ = read(path)
+    assert isinstance(first, dict)
+    assert (first["source"], first["family_id"], first["abstract"]) == (
+        f"{path}#{len(DOCDB)}",
+        "7",
+        "A brick.",
+    )
+    assert isinstance(bad, Rejected)
+    assert bad.source == f"{path}#{len(DOCDB) + len(documents[0])}"
+    assert isinstance(encoded, Rejected)
+    assert f"byte {whole.index(0xE9)} of the file" in encoded.detail
+    assert reasons(write(tmp_path, "two.xml", whole + whole)) == expected * 2
+    assert reasons(write(tmp_path, "cut.xml", whole[: whole.index(b"EP", -500)])) == [
+        *expected[:3],
+        "malformed-xml",
+    ]
+    assert reasons(write(tmp_path, "empty.xml", DOCDB + DOCDB_END)) == ["missing-text"]
+
+
 def test_external_entities_are_refused(tmp_path: Path) -> None:
     secret = write(tmp_path, "secret.txt", "secret")
     entity = f'[<!ENTITY e SYSTEM "{secret}">]'

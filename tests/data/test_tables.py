@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from data.formats import Rejected, read
 from data.formats.cells import split_claims
 from data.formats.columns import Options
 from data.record import Record
-from tests.data.reading import reasons, records, rejected, write
+from tests.data.reading import reasons, records, rejected, without_digest, write
 
 
 def test_wrong_bytes_of_a_row_are_named_by_their_offset(tmp_path: Path) -> None:
@@ -102,12 +103,39 @@ def test_csv_goes_on_after_a_bad_row(tmp_path: Path) -> None:
 def test_long_cells_and_texts_are_whole(tmp_path: Path) -> None:
     long = "word " * 100_000 + "end"
     assert records(write(tmp_path, "a.csv", f"title,text\nx,{long}\n"))[0]["description"] == long
-    assert records(write(tmp_path, "b.txt", f"\ufeff{long}\r\nmore\n"))[0] == {
+    (text,) = records(write(tmp_path, "b.txt", f"\ufeff{long}\r\nmore\n"))
+    assert {**text, "id": without_digest(text["id"])} == {
         **dict.fromkeys(Record.__annotations__),
         "id": "b",
         "description": f"{long}\nmore",
         "source": str(tmp_path / "b.txt"),
     }
+
+
+def test_ids_of_documents_that_name_none_are_theirs_wherever_they_lie(tmp_path: Path) -> None:
+    """Two files of one name, as the parts of a data set in folders by year, and the same in an archive."""
+
+    def ids(folder: Path) -> dict[str, str]:
+        paths = sorted(path for path in folder.rglob("*.*") if path.is_file())
+        return {record["description"] or "": record["id"] for path in paths for record in records(path)}
+
+    files = {
+        "2019/part.jsonl": '{"text": "one"}\n{"text": "two"}\n',
+        "2020/part.jsonl": '{"text": "three"}\n',
+        "2019/part.csv": "text,date\nfour,2019\n",
+        "2020/part.txt": "five",
+    }
+    for name in ("here", "elsewhere/deeper"):
+        for file, content in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            write(tmp_path / name, file, content)
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "all.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "here", ".")
+    found = ids(tmp_path / "here")
+    assert len(found) == len(set(found.values())) == 5
+    assert found["two"].startswith("part-000002-")
+    assert ids(tmp_path / "elsewhere") == found == ids(tmp_path / "packed")
 
 
 LAW = "第一条 为了保护专利权人的合法权益，鼓励发明创造，推动发明创造的应用，提高创新能力，制定本法。" * 2
@@ -124,7 +152,8 @@ def test_other_texts_by_their_field_or_the_longest(tmp_path: Path) -> None:
 def test_paragraphs_are_documents_where_the_layout_says_so(tmp_path: Path) -> None:
     path = write(tmp_path, "statutes.txt", "\n第一条\n为了保护。\n \r\n\n第二条 发明。\n")
     assert [
-        (record["id"], record["description"]) for record in records(path, Options(layout="paragraphs"))
+        (without_digest(record["id"]), record["description"])
+        for record in records(path, Options(layout="paragraphs"))
     ] == [
         ("statutes-000002", "第一条\n为了保护。"),
         ("statutes-000006", "第二条 发明。"),
