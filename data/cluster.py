@@ -77,7 +77,7 @@ def open_cluster(scheduler: str, slurm: SlurmConfig) -> Iterator[Executor]:
 def slurm_cluster(slurm: SlurmConfig) -> Any:
     """A `dask_jobqueue.SLURMCluster` that has submitted nothing yet; `job_script()` is what it would."""
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise UserError(
             "engine.scheduler=slurm needs the package dask-jobqueue (pip install dask-jobqueue)."

@@ -11,7 +11,6 @@ count here. The index alone, as evaluation uses it on single texts, cannot know 
 import csv
 import itertools
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -26,7 +25,7 @@ from pydantic import Field
 from core.config import Config
 from core.errors import UserError
 from data.dedup import filter_shard
-from data.engine import Rows, forget_shards, map_shards, nested, sum_rows
+from data.engine import Rows, forget_shards, map_shards, nested, remove_shards, sum_rows
 from data.folding import TEXTS, Flags, Indices, read_batches
 from data.overlap import RULES, Index, Sample
 
@@ -110,7 +109,7 @@ def decontaminate(
     kept = [flags & (config.action == "drop") for flags in drops]
     todo = list(zip(shards, kept, strict=True))
     left = sum_rows(map_shards(leave_out, todo, folder, executor, title="decontaminate"))
-    shutil.rmtree(scanned)
+    remove_shards(scanned)
     forget_shards(folder)
     return {
         "records": sum(scan.records for scan in scans),

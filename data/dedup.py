@@ -29,7 +29,6 @@ texts to compare lie on the disk. The whole is a pure function of shards, config
 import itertools
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -44,7 +43,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core import disk
-from data.engine import Rows, forget_shards, map_shards, nested, shard_name, sum_rows, to_rows
+from data.engine import Rows, forget_shards, map_shards, nested, remove_shards, shard_name, sum_rows, to_rows
 from data.folding import Flags, Indices
 from data.keys import Part, key_batches, keys_schema, known_parts, sign_shard
 from data.near import NearConfig, near
@@ -96,7 +95,7 @@ def dedup(
     found = find_duplicates(config, [*known_parts(known), *parts], folder)
     todo = list(zip(parts, found.dropped, strict=True))
     kept = sum_rows(map_shards(write_shard, todo, folder, executor, title="dedup"))
-    shutil.rmtree(signed)
+    remove_shards(signed)
     forget_shards(folder)
     return found.counts | {"by_office_language": nested(kept)}
 
@@ -121,8 +120,11 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
         left = np.flatnonzero((rule < 0) & (table["length"].to_numpy() > 0))
         where, row = (table[name].to_numpy()[left] for name in ("part", "row"))
         known = int((~new[left]).sum())
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".near-") as scratch:
-            found = near(config, parts, where, row, known, Path(scratch))
+        scratch = folder / ".near"
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed run's
+        scratch.mkdir()
+        found = near(config, parts, where, row, known, scratch)
+        shutil.rmtree(scratch)
         goes = found.kept_for >= 0
         kept_for[left[goes]], rule[left[goes]] = left[found.kept_for[goes]], 2
         jaccards[left[goes]], counts = found.jaccards[goes], found.counts

@@ -158,6 +158,12 @@ def forget_shards(folder: Path) -> None:
         mark.unlink()
 
 
+def remove_shards(folder: Path) -> None:
+    """Remove a folder of shards, the marks first: what a kill leaves is never taken for finished."""
+    forget_shards(folder)
+    shutil.rmtree(folder)
+
+
 def shard_name(number: int) -> str:
     """The stem of a shard's files."""
     return f"shard-{number:05d}"

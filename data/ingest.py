@@ -1,7 +1,8 @@
 """From files of any known format to Parquet shards of records: the first step of the corpus.
 
-The files of all sources are listed in order and grouped into logical shards of about 256 MB of input,
-whatever the number of workers, so that the result does not depend on it. A worker reads a shard's files
+The files of all sources are listed in order and grouped into logical shards of about 256 MB of input (large
+ones are cut, where `data.formats.parts` can), whatever the number of workers, so that the result does not
+depend on it. A worker reads a shard's files
 document by document and writes records as they come; memory holds one batch. The folder then holds
 `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
 "reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
@@ -24,6 +25,8 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from data import formats
 from data.engine import Rows, forget_shards, join_parts, map_shards, sum_rows, to_rows
+from data.formats.content import Part
+from data.formats.parts import parts
 from data.record import PARQUET, SCHEMA, Record
 from data.select import SelectConfig, rule_that_drops
 from data.source import Source, check_sources
@@ -41,8 +44,8 @@ class Shard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
-    files: list[tuple[Path | None, Source]]
-    """None for a data set of the hub, which has no file."""
+    files: list[tuple[Path | None, Source, Part | None]]
+    """A data set of the hub has no file; a file without a part is read whole."""
     size: int
     """Bytes of input."""
 
@@ -94,9 +97,10 @@ def read_shard(shard: Path) -> Iterator[Record]:
 
 
 def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[Shard]:
-    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file is one by itself."""
+    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its parts,
+    is one by itself."""
     shards: list[Shard] = []
-    files: list[tuple[Path | None, Source]] = []
+    files: list[tuple[Path | None, Source, Part | None]] = []
     size = 0
     for source in sources:
         if files:  # a shard has one source, so that later steps can count by it
@@ -104,17 +108,19 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
             files, size = [], 0
         if source.path is None:
             if source.name not in known:
-                files.append((None, source))
+                files.append((None, source, None))
             continue
         for path in list_files(Path(source.path)):
             if path.as_posix() in known:
                 continue
-            length = path.stat().st_size
-            if files and size + length > shard_bytes:
-                shards.append(Shard(len(shards), files, size))
-                files, size = [], 0
-            files.append((path, source))
-            size += length
+            found = parts(path, source.options(), shard_bytes)
+            length = path.stat().st_size // len(found)
+            for part in found:
+                if files and size + length > shard_bytes:
+                    shards.append(Shard(len(shards), files, size))
+                    files, size = [], 0
+                files.append((path, source, part))
+                size += length
     return [*shards, Shard(len(shards), files, size)] if files else shards
 
 
@@ -152,8 +158,8 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
         pq.ParquetWriter(folder / "parquet", SCHEMA, **PARQUET) as writer,
         (folder / "rejected.jsonl").open("w", encoding="utf-8") as rejected,
     ):
-        for path, source in shard.files:
-            for outcome in _read(path, source):
+        for path, source, part in shard.files:
+            for outcome in _read(path, source, part):
                 counts["documents", source.name] += 1
                 if isinstance(outcome, formats.Rejected):
                     counts["rejected", source.name, outcome.reason] += 1
@@ -175,9 +181,9 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
     return to_rows(counts)
 
 
-def _read(path: Path | None, source: Source) -> Iterator[list[Record] | formats.Rejected]:
+def _read(path: Path | None, source: Source, part: Part | None) -> Iterator[list[Record] | formats.Rejected]:
     if path is not None:
-        return formats.read(path, source.options())
+        return formats.read(path, source.options(), part)
     from data.formats.sheets import read_dataset
 
     assert source.dataset is not None

@@ -26,7 +26,7 @@ from data.clean import CleanConfig, clean
 from data.decontaminate import DecontaminateConfig, decontaminate
 from data.dedup import DedupConfig, dedup
 from data.engine import EngineConfig, open_executor
-from data.ingest import ingest, list_files, read_records, shard_files
+from data.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
 from data.pack import SPLITS, PackConfig, pack
 from data.report import stages, write_report
 from data.select import SelectConfig
@@ -65,6 +65,8 @@ class DataConfig(Config):
     error_budget: float | None = Field(0.1, ge=0, le=1)
     """Share of the documents that may give no record, and of the records on which a rule may fail. More than
     this, and more than 100 of them, end the run. null for no limit."""
+    shard_bytes: int = Field(SHARD_BYTES, ge=1)
+    """Input of one shard, which one worker does and a kill may cost. It decides how records lie in files."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
@@ -124,9 +126,11 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         known, new = new_inputs(input_hashes(sources), earlier)
 
         def make_records(to: Path) -> dict[str, Any]:
-            return ingest(sources, to, executor, select=config.select, known=known)
+            return ingest(
+                sources, to, executor, select=config.select, shard_bytes=config.shard_bytes, known=known
+            )
 
-        ingested = steps.do("ingest", new, make_records, "sources", "select", "extends")
+        ingested = steps.do("ingest", new, make_records, "sources", "select", "extends", "shard_bytes")
         counts = steps.counts["ingest"]
         raw = root / "ingest"
         check_errors(config, counts["rejected"]["total"], counts["documents"], raw / "rejected.jsonl")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.formats.content import Content, Unreadable, as_utf8, is_of_the_disk, open_file
+from data.formats.content import Content, Part, Unreadable, as_utf8, is_of_the_disk, open_file
 from data.record import Record
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class Rejected:
     """What a person needs to mend it: line, offset, root element, exception."""
 
 
-def read(path: Path, options: "Options | None" = None) -> Iterator[list[Record] | Rejected]:
-    """Yield once for each document of a file: its records (one a language) or why there are none.
+def read(
+    path: Path, options: "Options | None" = None, part: Part | None = None
+) -> Iterator[list[Record] | Rejected]:
+    """Yield once for each document of a file, or a part: its records (one a language) or why there are none.
 
     The members of an archive are read like files. `options` say what a table's columns are. A file that is
     not recognised counts as one document. Raises OSError where the file cannot be read.
@@ -58,7 +60,7 @@ def read(path: Path, options: "Options | None" = None) -> Iterator[list[Record] 
     from data.formats import archives
     from data.formats.columns import Options
 
-    opened = open_file(path)
+    opened = open_file(path, part)
     with opened.file:
         for content in archives.members(opened):
             if isinstance(content, Rejected):
@@ -85,6 +87,8 @@ def format_of(content: Content, options: "Options") -> str:
     what a person should know about it."""
     from data.formats import aps, brs, ops, tables
 
+    if content.part:
+        return "JSON"  # nothing else is read in parts here
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "nothing"

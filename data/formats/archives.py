@@ -74,16 +74,16 @@ def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
     file = seekable(content)
     with _named_errors():
         archive = zipfile.ZipFile(file)
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    files = zip_files(archive)
     if not files:
         yield Rejected(content.name, "empty-file", "the archive holds no file")
-    if any(info.filename == "[Content_Types].xml" for info in files):  # an office document is one file
+    if is_office_document(files):
         packed = sum(info.compress_size for info in files)
         _check(sum(info.file_size for info in files), packed, limits)
         file.seek(0)
         yield Content(content.name, file)
         return
-    for info in files:
+    for info in files[content.part.first : content.part.stop] if content.part else files:
         name = f"{content.name}/{info.filename}"
         if _leads_outside(info.filename):
             yield Rejected(name, "unsafe-name", "an absolute path, or one with `..`")
@@ -92,6 +92,21 @@ def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
         else:
             plain = _guarded(partial(archive.open, info), partial(getattr, info, "compress_size"), limits)
             yield from members(stream(name, plain), limits, depth + 1)
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file is a ZIP archive, by its first bytes."""
+    return re.match(STARTS["zip"], head) is not None
+
+
+def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members that are files, in the order of the archive's directory."""
+    return [info for info in archive.infolist() if not info.is_dir()]
+
+
+def is_office_document(files: list[zipfile.ZipInfo]) -> bool:
+    """Whether the members make up one document, as those of an XLSX file do."""
+    return any(info.filename == "[Content_Types].xml" for info in files)
 
 
 def _tar_members(content: Content, limits: Limits, depth: int) -> Iterator[Content | Rejected]:

@@ -53,13 +53,23 @@ def is_of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
+class Part(NamedTuple):
+    """A part of a large file (`data.formats.parts`): of JSON lines by bytes, of a ZIP archive by members."""
+
+    first: int
+    stop: int
+    line: int | None = None
+    """The number of the line that the part begins with; None where `first` and `stop` are members."""
+
+
 @dataclass
 class Content:
-    """A file, or a member of an archive; it is read once, from its start."""
+    """A file, a part of one, or a member of an archive; it is read once, from its start."""
 
     name: str
     """What a record's `source` says: `a.xml`, `a.zip/member.xml`."""
     file: io.BufferedReader
+    part: Part | None = None
 
     def head(self) -> bytes:
         """The first bytes, which are not consumed."""
@@ -76,9 +86,18 @@ class Content:
         return PurePosixPath(COMPRESSED.sub("", self.name)).suffix.lower()
 
 
-def open_file(path: Path) -> Content:
-    """A file on disk; the caller closes `file`."""
-    return Content(str(path), io.BufferedReader(path.open("rb", buffering=0), CHUNK_BYTES))
+def open_file(path: Path, part: Part | None = None) -> Content:
+    """A file on disk, or a part of it; the caller closes `file`."""
+    if part and part.line:
+        return Content(str(path), stream(str(path), _range(path, part)).file, part)
+    return Content(str(path), io.BufferedReader(path.open("rb", buffering=0), CHUNK_BYTES), part)
+
+
+def _range(path: Path, part: Part) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(part.first)
+        while chunk := file.read(min(CHUNK_BYTES, part.stop - file.tell())):
+            yield chunk
 
 
 def stream(name: str, chunks: Iterator[bytes]) -> Content:
@@ -154,10 +173,11 @@ class Line(NamedTuple):
     """With its line end; None where it is longer than LINE_BYTES."""
 
 
-def lines(file: io.BufferedReader) -> Iterator[Line]:
-    """A file's lines, numbered from 1; memory holds one, and never a longer one than LINE_BYTES."""
-    offset = 0
-    number = 0
+def lines(content: Content) -> Iterator[Line]:
+    """The lines of a file or a part, numbered and placed as in the whole file, from 1 and 0; memory holds
+    one, and never a longer one than LINE_BYTES."""
+    file = content.file
+    offset, number = (content.part.first, (content.part.line or 1) - 1) if content.part else (0, 0)
     while data := file.readline(LINE_BYTES):
         number += 1
         length = len(data)
@@ -178,7 +198,7 @@ def as_utf8(content: Content) -> Content:
     of its row or document rejects it there.
     """
     mark = content.head()[:2]
-    if mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    if content.part or mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return content
     decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
 

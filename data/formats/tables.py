@@ -79,17 +79,20 @@ def json_rows(content: Content, options: Options) -> Iterator[Row]:
 
     An empty line is rejected as `empty-row`, so that nothing goes uncounted.
     """
-    head = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
-    first, _, second = head.partition(b"\n")
-    if not first.strip(b"[{ \t\r") or (
-        second and not second.lstrip().startswith(b"{") and not _is_json(first)
-    ):
+    if content.part is None and not is_lines(content.head()):
         data = content.file.read(LINE_BYTES + 1)
         whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
         yield from _parse(whole, content.name, options)
         return
-    for line in lines(content.file):
+    for line in lines(content):
         yield from _parse(line, content.name, options)
+
+
+def is_lines(head: bytes) -> bool:
+    """Whether a file of JSON is one object a line, and not one document over several lines."""
+    first, _, second = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    begun = not first.strip(b"[{ \t\r")
+    return not begun and (not second or second.lstrip().startswith(b"{") or _is_json(first))
 
 
 def _is_json(line: bytes) -> bool:
@@ -201,7 +204,7 @@ def _cells(reader: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
 def _decode(content: Content, wrong: list[Rejected]) -> Iterator[str]:
     """Decode line by line; what cannot be read in a line goes to `wrong`."""
     name = encoding(content.head())
-    for line in lines(content.file):
+    for line in lines(content):
         if line.data is None:
             wrong.append(Rejected("", "too-long", f"line {line.number} is {TOO_LONG}"))
             yield "\n"

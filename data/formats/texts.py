@@ -1,6 +1,5 @@
 """Plain text, UTF-8 or GB18030 that reads as Chinese: one document a file, or between blank lines."""
 
-import io
 from collections.abc import Iterator
 
 from data.formats import Rejected
@@ -24,17 +23,17 @@ def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rej
         whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
         yield _document(whole, encoded, content.name, content.stem, options)
         return
-    for part in _paragraphs(content.file):
+    for part in _paragraphs(content):
         source, name = f"{content.name}#{part.number}", f"{content.stem}-{part.number:06d}"
         yield _document(part, encoded, source, name, options)
 
 
-def _paragraphs(file: io.BufferedReader) -> Iterator[Line]:
+def _paragraphs(content: Content) -> Iterator[Line]:
     """Runs of lines that are not blank, each under its first line's number and offset."""
     run: list[bytes] = []
     start = Line(0, 0, None)
     size = 0
-    for line in lines(file):
+    for line in lines(content):
         blank = line.data is not None and not line.data.strip()
         if blank and size:
             yield start._replace(data=b"".join(run) if size <= LINE_BYTES else None)

@@ -165,8 +165,9 @@ def test_a_collection_is_read_one_publication_after_the_other(tmp_path: Path) ->
     path = write(tmp_path, "docdb.xml", whole)
     expected = ["EP-1-A1", "malformed-xml", "bad-encoding", "EP-4-A1"]
     assert reasons(path) == expected
-    (first,), bad, encoded, _ = read(path)
-    assert isinstance(first, dict)
+    records, bad, encoded, _ = read(path)
+    assert isinstance(records, list)
+    first = records[0]
     assert (first["source"], first["family_id"], first["abstract"]) == (
         f"{path}#{len(DOCDB)}",
         "7",
