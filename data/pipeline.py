@@ -116,7 +116,8 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         sources = [Source(path=made_up, licence="made by this program", use="any")]
     check_sources(sources, config.require_use)
     with open_executor(config.engine) as executor:
-        steps = Steps(root, _identity(config), force, say)
+        terms = {source.name: source.terms for source in sources}
+        steps = Steps(root, _identity(config), force, say, terms)
         if not config.sources:
             made = config.synthetic
             steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
@@ -162,7 +163,8 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
 
         tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer", "extends")
         folder, left = root / "tokenizer", shard_files(root / "decontaminate")
-        steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor))
+        origins = steps.counts["ingest"]["shards"]
+        steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor, origins))
     say("\n" + report.text_table(*stages(steps.counts)))
     say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)
@@ -177,6 +179,8 @@ class Steps:
     """What decides the result."""
     force: bool
     say: Callable[[str], None]
+    sources: dict[str, dict[str, str]]
+    """Licence and permitted use of each source: every manifest says them."""
     counts: dict[str, Any] = field(default_factory=dict)
     """The counts of every step, in their order."""
 
@@ -192,7 +196,7 @@ class Steps:
             with manifest.build_in_parts(
                 folder, step=name, config=settings, inputs=inputs, code=code, force=self.force
             ) as built:
-                built.counts = make(built.path)
+                built.counts, built.sources = make(built.path), self.sources
         self.counts[name] = manifest.read(folder)["counts"]
         lines = describe(name, self.counts[name])
         self.say("\n".join([f"{name:<15}{'up to date' if done else 'done'}: {folder}", *lines]))
@@ -278,6 +282,8 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
         case "pack":
             lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
+            for language, amounts in counts["by_language"].items():
+                lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens a character")
             lines.append(f"tokenised by {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case _:

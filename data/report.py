@@ -15,11 +15,12 @@ from core import disk, manifest, report
 from data.indexed import Documents
 from data.ingest import read_shard
 from data.language import base
-from data.pack import SPLITS, Part, layout
+from data.layout import LayoutConfig, layout
+from data.pack import SPLITS
 from data.record import Record
 
 SAMPLE = 20
-PARTS: tuple[Part, ...] = ("title", "abstract", "claims", "description")
+SHOWN = LayoutConfig(headings=False)
 
 
 def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
@@ -112,7 +113,7 @@ def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
         for record in kept:
             about = f"{record['id']} · {record['language'] or 'unknown'} · {record['title'] or 'no title'}"
             raw = next(before[place] for place in _places(record) if place in before)
-            yield about, layout(raw, PARTS), layout(record, PARTS)
+            yield about, layout(raw, SHOWN), layout(record, SHOWN)
 
 
 def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> list[Record]:
