@@ -1,4 +1,4 @@
-"""The order of the packed documents: by a key that each draws from the seed and its own text.
+"""The order of the packed documents: by a key that each draws from the seed, its id, language and text.
 
     documents of a shard ──sort_part──▶ PART.bin, PART.idx, PART.rows ──merge_parts──▶ NAME.bin, NAME.idx, …
 
@@ -27,9 +27,11 @@ ROWS = pa.schema([pa.field("key", pa.uint64()), pa.field("bytes", pa.int64()), *
 """What goes with a document: its key, the size of its text in UTF-8, and its row of `seen.parquet`."""
 
 
-def order_key(text: str, seed: int) -> int:
-    """64 bits that decide a document's place; equal texts stand side by side."""
-    return xxhash.xxh3_64_intdigest(text.encode(), seed)
+def order_key(record_id: str, language: str | None, text: bytes, seed: int) -> int:
+    """64 bits that decide a document's place."""
+    digest = xxhash.xxh3_64(f"{record_id} {language} ".encode(), seed)
+    digest.update(text)
+    return digest.intdigest()
 
 
 def sort_part(unsorted: Path, rows: Sequence[pa.RecordBatch], part: Path, vocabulary_size: int) -> None:

@@ -13,12 +13,16 @@ from transformers import AutoTokenizer
 from core.errors import UserError
 from data.engine import EngineConfig, open_executor
 from data.indexed import Documents
-from data.pack import PackConfig, Part, batches, layout, pack, split_of
+from data.layout import layout
+from data.pack import PackConfig, pack
 from data.record import SCHEMA, Record
+from data.seen import read_seen
+from data.shuffle import order_key
+from data.split import split_of
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
 
-def record(number: int, language: str = "en", **fields: Any) -> Record:
+def record(number: int, /, text: str = "en", **fields: Any) -> Record:
     """The record of an invention in one language."""
     texts = {
         "en": (
@@ -34,12 +38,12 @@ def record(number: int, language: str = "en", **fields: Any) -> Record:
             "其流量为{}升。\n良好。",
         ),
     }
-    title, abstract, claims, description = texts[language]
+    title, abstract, claims, description = texts[text]
     whole: Record = {
-        "id": f"{'US' if language == 'en' else 'CN'}-{number}-A",
-        "office": "US" if language == "en" else "CN",
+        "id": f"{'US' if text == 'en' else 'CN'}-{number}-A",
+        "office": "US" if text == "en" else "CN",
         "kind": "A",
-        "language": language,
+        "language": text,
         "date": None,
         "application_id": f"X-{number}",
         "family_id": None,
@@ -55,6 +59,7 @@ def record(number: int, language: str = "en", **fields: Any) -> Record:
 
 RECORDS = [record(number, language) for number in range(400) for language in ("zh", "en")]
 CONFIG = PackConfig(validation_share=0.2)
+EVERYTHING = PackConfig(validation_share=0)
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +89,15 @@ def packed(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, packed_from(CONFIG, tokenizer, [RECORDS], folder)
 
 
-def side(name: str) -> list[Record]:
-    """The records of a split, in order."""
-    return [found for found in RECORDS if split_of(found, CONFIG) == name]
+def side(name: str, config: PackConfig = CONFIG) -> list[Record]:
+    """The records of a split, in the order of the seed."""
+    found = [record for record in RECORDS if split_of(record, config) == name]
+    return sorted(found, key=lambda record: place(record, config))
+
+
+def place(record: Record, config: PackConfig) -> int:
+    text = layout(record, config).encode()
+    return order_key(record["id"], record["language"], text, config.seed)
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])
@@ -101,7 +112,7 @@ def test_every_record_is_one_document_from_beginning_to_end_token(
         assert ids[0] == tokenizer.bos_token_id
         assert ids[-1] == tokenizer.eos_token_id
         assert not np.isin(ids[1:-1], tokenizer.all_special_ids).any()
-        assert tokenizer.decode(ids[1:-1]) == layout(found, CONFIG.parts)
+        assert tokenizer.decode(ids[1:-1]) == layout(found, CONFIG)
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])
@@ -110,13 +121,13 @@ def test_the_size_of_every_document_in_utf8_stands_beside_it(
 ) -> None:
     sizes = np.load(packed[0] / f"{name}.bytes.npy")
     assert sizes.dtype == np.int64
-    assert sizes.tolist() == [len(layout(found, CONFIG.parts).encode()) for found in side(name)]
+    assert sizes.tolist() == [len(layout(found, CONFIG).encode()) for found in side(name)]
 
 
 def test_counts_add_up(packed: tuple[Path, dict[str, Any]]) -> None:
     folder, counts = packed
     for name in ("train", "validation"):
-        texts = [layout(found, CONFIG.parts) for found in side(name)]
+        texts = [layout(found, CONFIG) for found in side(name)]
         assert counts[name] == {
             "documents": len(texts),
             "tokens": int(Documents(folder / name).lengths.sum()),
@@ -137,57 +148,81 @@ def test_any_number_of_shards_and_workers_gives_the_same_bytes(
     counts = packed_from(CONFIG, tokenizer, parts, tmp_path / "out", workers)
     assert counts == packed[1]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    ends = ("bin", "bytes.npy", "idx")
     assert names == sorted(
-        f"{name}.{end}" for name in ("train", "validation") for end in ("bin", "bytes.npy", "idx")
+        ["seen.parquet", *(f"{name}.{end}" for name in ("train", "validation") for end in ends)]
     )
     for name in names:
         assert (tmp_path / "out" / name).read_bytes() == (packed[0] / name).read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
-def test_about_the_asked_share_of_inventions_is_held_out(share: float, seed: int) -> None:
-    config = PackConfig(validation_share=share, seed=seed)
-    held_out = sum(split_of(record(number), config) == "validation" for number in range(5000))
-    assert held_out == pytest.approx(5000 * share, abs=4 * (5000 * share * (1 - share)) ** 0.5)
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_another_seed_is_another_order_of_the_same_documents(
+    tokenizer: Any, tmp_path: Path, name: str
+) -> None:
+    config = PackConfig(validation_share=0.5, seed=1)
+    packed_from(config, tokenizer, [RECORDS[:100], RECORDS[100:200]], tmp_path / "out")
+    documents = Documents(tmp_path / "out" / name)
+    texts = [tokenizer.decode(documents[i][1:-1]) for i in range(len(documents))]
+    records = [found for found in RECORDS[:200] if split_of(found, config) == name]
+    assert texts == [layout(found, config) for found in sorted(records, key=lambda one: place(one, config))]
+    assert texts != [layout(found, config) for found in sorted(records, key=lambda one: place(one, CONFIG))]
+    assert texts != [layout(found, config) for found in records]
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
-        [record(1, "en"), record(1, "zh")],
-        [record(1, "en", family_id="F"), record(2, "zh", family_id="F")],
-        [record(1, "en", application_id=None), record(1, "zh", application_id=None, id="US-1-A")],
-    ],
-)
-def test_all_texts_of_one_invention_stand_on_one_side(texts: list[Record]) -> None:
-    sides = [
-        [split_of(text, PackConfig(validation_share=0.5, seed=seed)) for text in texts] for seed in range(64)
-    ]
-    assert all(one == other for one, other in sides)
-    assert {one for one, _ in sides} == {"train", "validation"}, "which side, the seed decides"
+def test_tokens_per_character_by_language_and_source(tokenizer: Any, tmp_path: Path) -> None:
+    records = [record(1), record(2, "zh"), record(3, "zh")]
+    counts = packed_from(
+        PackConfig(validation_share=0), tokenizer, [records[:2], records[2:]], tmp_path / "out"
+    )
+    for language, some in (("en", records[:1]), ("zh", records[1:])):
+        texts = [layout(found, CONFIG) for found in some]
+        ids = sum(len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts)
+        found = counts["by_language"][language]
+        assert (found["documents"], found["tokens"]) == (len(some), ids + 2 * len(some))
+        assert found["tokens_per_character"] == pytest.approx(ids / sum(map(len, texts)))
+    assert counts["by_source"]["unknown"]["documents"] == 3
 
 
-@pytest.mark.parametrize(
-    ("fields", "parts", "text"),
-    [
-        ({}, ["title", "abstract"], "Pump 7\n\nA pump 7 moves water."),
-        ({}, ["abstract", "title"], "A pump 7 moves water.\n\nPump 7"),
-        ({}, ["claims"], "1. A pump 7.\n2. The pump of claim 1."),
-        (
-            {},
-            ["title", "claims", "description"],
-            "Pump 7\n\n1. A pump 7.\n2. The pump of claim 1.\n\nIt pumps 7 l.\nWell.",
-        ),
-        ({"abstract": None}, ["title", "abstract", "description"], "Pump 7\n\nIt pumps 7 l.\nWell."),
-        ({"claims": None}, ["claims", "title"], "Pump 7"),
-        ({"claims": ["One."]}, ["claims"], "1. One."),
-        ({"title": None}, ["title"], ""),
-        ({}, [], ""),
-    ],
-)
-def test_a_document_is_laid_out_part_by_part(fields: dict[str, Any], parts: list[Part], text: str) -> None:
-    assert layout(record(7, **fields), parts) == text
+def test_what_was_trained_on_is_written_down(packed: tuple[Path, dict[str, Any]]) -> None:
+    rows = [row for batch in read_seen(packed[0]) for row in batch.to_pylist()]
+    records = side("train")
+    assert [(row["id"], row["language"]) for row in rows] == [(one["id"], one["language"]) for one in records]
+    assert [row["application"] for row in rows] == [one["application_id"] for one in records]
+
+
+@pytest.mark.parametrize(("dtype", "code", "size"), [("smallest", np.uint16, 2), ("int32", np.int32, 4)])
+def test_ids_are_as_short_as_the_vocabulary_allows_or_int32(
+    tokenizer: Any, tmp_path: Path, dtype: Any, code: Any, size: int
+) -> None:
+    counts = packed_from(
+        PackConfig(validation_share=0, dtype=dtype), tokenizer, [RECORDS[:4]], tmp_path / "out"
+    )
+    assert Documents(tmp_path / "out" / "train").dtype == code
+    assert (tmp_path / "out" / "train.bin").stat().st_size == size * counts["train"]["tokens"]
+
+
+def test_killed_between_its_marks_and_its_parts_it_packs_the_same(
+    packed: tuple[Path, dict[str, Any]], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark without its files would pass for a finished shard."""
+    parts = [RECORDS[:300], RECORDS[300:]]
+
+    unlink = Path.unlink
+
+    def killed(path: Path) -> None:
+        if path.name.startswith("shard-00001"):
+            raise KeyboardInterrupt
+        unlink(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            packed_from(CONFIG, tokenizer, parts, tmp_path / "out")
+    assert packed_from(CONFIG, tokenizer, parts, tmp_path / "out") == packed[1]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        path.name: path.read_bytes() for path in packed[0].iterdir()
+    }
 
 
 def test_without_a_beginning_token_a_document_begins_with_the_end_token(
@@ -197,7 +232,7 @@ def test_without_a_beginning_token_a_document_begins_with_the_end_token(
     other.bos_token = None
     other.save_pretrained(tmp_path / "other")
     other.name_or_path = str(tmp_path / "other")
-    packed_from(PackConfig(validation_share=0), other, [RECORDS[:2]], tmp_path / "out")
+    packed_from(EVERYTHING, other, [RECORDS[:2]], tmp_path / "out")
     ids = Documents(tmp_path / "out" / "train")[0]
     assert ids[0] == ids[-1] == tokenizer.eos_token_id
     assert len(Documents(tmp_path / "out" / "validation")) == 0
@@ -218,17 +253,10 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
         PackConfig(**settings)
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, 4, 7, 8])
-def test_batches_hold_every_record_once(number: int) -> None:
-    found = list(batches(iter(RECORDS[:number]), 4))
-    assert [one for batch in found for one in batch] == RECORDS[:number]
-    assert all(len(batch) == 4 for batch in found[:-1])
-
-
 def test_the_name_of_a_special_token_inside_a_patent_is_text(tmp_path: Path, tokenizer: Any) -> None:
     """An end token in the middle of a document would teach the model to stop there."""
     tagged = record(1, description="The tag </s> closes, <s> opens. " * 5)
-    packed_from(PackConfig(validation_share=0), tokenizer, [[tagged]], tmp_path / "out")
+    packed_from(EVERYTHING, tokenizer, [[tagged]], tmp_path / "out")
     ids = Documents(tmp_path / "out" / "train")[0].tolist()
     assert ids.count(tokenizer.eos_token_id) == ids.count(tokenizer.bos_token_id) == 1
     assert "</s> closes" in tokenizer.decode(ids[1:-1])
