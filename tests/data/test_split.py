@@ -45,7 +45,7 @@ def test_about_the_asked_share_of_inventions_is_held_out(share: float, seed: int
             record(3, application_id="X"),
         ],
         [
-            record(1, family_id="F"),
+            record(1, family_id="F", id="US-1000001-A1"),
             record(2, id="US-1000001-B2", application_id="Y"),
             record(3, application_id="Y"),
         ],
