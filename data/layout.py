@@ -6,7 +6,7 @@ The headings are those that the offices print. They tell parts apart, so a text 
 title, as a judgment has, gets none; nor does a language without headings here.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,9 +15,10 @@ from data.language import base
 from data.record import Record
 
 Part = Literal["title", "abstract", "claims", "description"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
 
-_HEADED = ("abstract", "claims", "description")
-HEADINGS: dict[str, dict[str, str]] = {
+_HEADED: tuple[Part, ...] = ("abstract", "claims", "description")
+HEADINGS: dict[str, dict[Part, str]] = {
     language: dict(zip(_HEADED, texts.split(" | "), strict=True))
     for language, texts in {
         "zh": "摘要 | 权利要求书 | 说明书",
@@ -40,8 +41,10 @@ HEADINGS: dict[str, dict[str, str]] = {
 class LayoutConfig(Config):
     """How a record becomes a text."""
 
-    parts: tuple[Part, ...] = Field(("title", "abstract", "claims", "description"), min_length=1)
+    parts: Parts = ("title", "abstract", "claims", "description")
     """The parts of a document, in order; what a record lacks is left out."""
+    language_parts: dict[str, Parts] = Field(default_factory=dict)
+    """Other parts, or another order, of documents in a language, as `{"en": ["title", "claims"]}`."""
     headings: bool = True
     """Put the language's heading on a line before each part but the title."""
     heading_texts: dict[str, dict[Part, str]] = Field(default_factory=dict)
@@ -52,16 +55,18 @@ class LayoutConfig(Config):
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        if len(set(self.parts)) < len(self.parts):
+        if any(len(set(parts)) < len(parts) for parts in (self.parts, *self.language_parts.values())):
             raise ValueError("`parts` names a part twice")
         return self
 
 
 def layout(record: Record, config: LayoutConfig) -> str:
     """The text of a record: its parts, claims numbered from 1; empty where it has none of them."""
-    texts = {part: text for part in config.parts if (text := part_text(record, part))}
+    language = record["language"] or ""
+    parts = config.language_parts.get(language) or config.language_parts.get(base(language), config.parts)
+    texts = {part: text for part in parts if (text := part_text(record, part))}
     several = len(texts.keys() - {"title"}) > 1
-    headings = headings_of(record["language"], config) if several and config.headings else {}
+    headings = headings_of(language, config) if several and config.headings else {}
     return config.separator.join(
         f"{headings[part]}\n{text}" if headings.get(part) else text for part, text in texts.items()
     )
@@ -74,12 +79,10 @@ def part_text(record: Record, part: Part) -> str:
     return record[part] or ""
 
 
-def headings_of(language: str | None, config: LayoutConfig) -> dict[str, str]:
+def headings_of(language: str, config: LayoutConfig) -> dict[Part, str]:
     """The headings by part of a language (`zh-Hant`, else `zh`): those of the configuration before those of
     HEADINGS."""
-    found: dict[str, str] = {}
-    for name in (base(language or ""), language or ""):
-        found |= HEADINGS.get(name, {}) | {
-            str(part): text for part, text in config.heading_texts.get(name, {}).items()
-        }
+    found: dict[Part, str] = {}
+    for name in (base(language), language):
+        found |= HEADINGS.get(name, {}) | config.heading_texts.get(name, {})
     return found

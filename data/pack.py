@@ -31,8 +31,6 @@ from data.shuffle import ROWS, merge_parts, order_key, sort_part
 from data.split import SPLITS, Families, Split, SplitConfig, link_families, split_of
 from data.tokenizer import Encoder, choose_encoder, open_encoder
 
-__all__ = ["SPLITS", "PackConfig", "pack", "pack_shard"]
-
 SAMPLE = 400
 AMOUNTS = ("documents", "tokens", "characters", "bytes")
 
@@ -78,18 +76,14 @@ def pack(
     work = partial(pack_shard, config, tokenizer, encoder, ids, families)
     todo = list(zip(shards, sources or ["unknown"] * len(shards), strict=True))
     counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
-    for split in SPLITS:
-        parts = [folder / f"{shard_name(number)}.{split}" for number in range(len(shards))]
-        merge_parts(
-            parts, folder / split, ids.vocabulary_size, folder / seen.NAME if split == "train" else None
-        )
-    forget_shards(
-        folder
-    )  # first, so that a shard whose files are half removed is not taken for a finished one
-    for file in folder.glob("shard-*"):
-        file.unlink()
     if not counts["split", "train", "documents"]:
         raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
+    for split in SPLITS:
+        parts = [folder / f"{shard_name(number)}.{split}" for number in range(len(shards))]
+        merge_parts(parts, folder / split, size, folder / seen.NAME if split == "train" else None)
+    forget_shards(folder)  # before its files: a shard that lacks one must not pass for a finished one
+    for file in folder.glob("shard-*"):
+        file.unlink()
     return _summary(counts) | {"encoder": encoder}
 
 
@@ -131,28 +125,27 @@ def pack_shard(
         for batch in read_batches(shard, SCHEMA.names):
             records: list[Record] = batch.to_pylist()
             texts = [layout(record, config) for record in records]
-            chosen: dict[Split, list[int]] = {split: [] for split in SPLITS}
-            for number, tokens in enumerate(encode(texts)):
-                record, text = records[number], texts[number]
-                if not text:
-                    counts["dropped", "empty"] += 1
-                    continue
-                split = split_of(record, config, families)
-                writers[split].add([ids.start, *tokens, ids.end])
-                chosen[split].append(number)
-                _count(counts, record, split, source, text, len(tokens) + 2)
-            for split, numbers in chosen.items():
-                rows[split].append(_rows(batch, texts, numbers, config.seed))
+            counts["dropped", "empty"] += texts.count("")
+            tokens = encode(texts)
+            sides = [split_of(record, config, families) for record in records]
+            for split in SPLITS:
+                chosen = [i for i, text in enumerate(texts) if text and sides[i] == split]
+                for i in chosen:
+                    writers[split].add([ids.start, *tokens[i], ids.end])
+                    _count(counts, records[i], split, source, texts[i], len(tokens[i]) + 2)
+                rows[split].append(_rows(batch, texts, chosen, config.seed))
     for split in SPLITS:
         sort_part(folder / f"unsorted-{split}", rows[split], folder / split, ids.vocabulary_size)
     return to_rows(counts)
 
 
-def _rows(batch: pa.RecordBatch, texts: Sequence[str], numbers: Sequence[int], seed: int) -> pa.RecordBatch:
+def _rows(batch: pa.RecordBatch, texts: Sequence[str], chosen: Sequence[int], seed: int) -> pa.RecordBatch:
     """What goes with the chosen documents of a batch, as data/shuffle.py has it."""
-    found = seen.seen_rows(batch.take(pa.array(numbers, pa.int64())))
-    keys = pa.array([order_key(texts[number], seed) for number in numbers], pa.uint64())
-    sizes = pa.array([len(texts[number].encode()) for number in numbers], pa.int64())
+    found = seen.seen_rows(batch.take(pa.array(chosen, pa.int64())))
+    encoded = [texts[i].encode() for i in chosen]
+    named = zip(found["id"].to_pylist(), found["language"].to_pylist(), encoded, strict=True)
+    keys = pa.array([order_key(*each, seed) for each in named], pa.uint64())
+    sizes = pa.array([len(text) for text in encoded], pa.int64())
     return pa.RecordBatch.from_arrays([keys, sizes, *found.columns], schema=ROWS)
 
 
@@ -174,7 +167,7 @@ def _summary(counts: Counts) -> dict[str, Any]:
         **{split: splits.get(split, {}) for split in SPLITS},
         **{what: nested(of(what)) for what in ("documents", "tokens")},
         **{f"by_{what}": _with_ratio(nested(of(what))) for what in ("language", "source")},
-        "dropped": {rule: number for (rule,), number in of("dropped").items()},
+        "dropped": {rule: number for (rule,), number in of("dropped").items() if number},
     }
 
 

@@ -26,11 +26,13 @@ from data.clean import CleanConfig, clean
 from data.decontaminate import DecontaminateConfig, decontaminate
 from data.dedup import DedupConfig, dedup
 from data.engine import EngineConfig, open_executor
+from data.extend import check_split, earlier_corpora, new_inputs, outputs_of_step
 from data.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
-from data.pack import SPLITS, PackConfig, pack
+from data.pack import PackConfig, pack
 from data.report import stages, write_report
 from data.select import SelectConfig
 from data.source import Source, check_sources
+from data.split import SPLITS
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
@@ -123,6 +125,7 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
             steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
 
         earlier = earlier_corpora(config.extends)
+        check_split(config.pack, earlier)
         known, new = new_inputs(input_hashes(sources), earlier)
 
         def make_records(to: Path) -> dict[str, Any]:
@@ -143,7 +146,8 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
             others = [corpus / "dedup" for corpus in earlier]
             return dedup(config.dedup, shard_files(root / "clean"), to, known=others, executor=executor)
 
-        unique = steps.do("dedup", cleaned | earlier_keys(earlier), make_unique, "dedup", "extends")
+        keys = outputs_of_step(earlier, "dedup", ".keys")
+        unique = steps.do("dedup", cleaned | keys, make_unique, "dedup", "extends")
 
         def make_uncontaminated(to: Path) -> dict[str, Any]:
             return decontaminate(config.decontaminate, shard_files(root / "dedup"), to, executor=executor)
@@ -164,7 +168,13 @@ def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] =
         tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer", "extends")
         folder, left = root / "tokenizer", shard_files(root / "decontaminate")
         origins = steps.counts["ingest"]["shards"]
-        steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor, origins))
+
+        def make_pack(to: Path) -> dict[str, Any]:
+            before = [shard_files(corpus / "decontaminate") for corpus in earlier]
+            return pack(config.pack, folder, left, to, executor, origins, before)
+
+        others = outputs_of_step(earlier, "decontaminate", ".parquet")
+        steps.do("pack", final | tokenizer | others, make_pack)
     say("\n" + report.text_table(*stages(steps.counts)))
     say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)
@@ -201,33 +211,6 @@ class Steps:
         lines = describe(name, self.counts[name])
         self.say("\n".join([f"{name:<15}{'up to date' if done else 'done'}: {folder}", *lines]))
         return manifest.outputs_of(folder)
-
-
-def earlier_corpora(folders: Sequence[str]) -> list[Path]:
-    """Corpora and those that they extend in turn, each once; UserError where one is not finished."""
-    found: list[Path] = []
-    for folder in map(Path, folders):
-        if not (folder / "pack" / manifest.NAME).exists():
-            raise UserError(f"extends: {folder} is no finished corpus. Finish it with `python -m data run`.")
-        before = manifest.read(folder / "pack")["config"].get("extends", ())
-        found += [each for each in [*earlier_corpora(before), folder] if each not in found]
-    return found
-
-
-def new_inputs(inputs: Mapping[str, str], earlier: Sequence[Path]) -> tuple[set[str], dict[str, str]]:
-    """The inputs that earlier corpora have read (by content), and the others with their hashes."""
-    read = {digest for corpus in earlier for digest in manifest.read(corpus / "ingest")["inputs"].values()}
-    known = {name for name, digest in inputs.items() if digest in read}
-    if len(known) == len(inputs):
-        listed = ", ".join(map(str, earlier))
-        raise UserError(f"nothing is new: {listed} hold all {len(inputs):,} files of the sources.")
-    return known, {name: digest for name, digest in inputs.items() if name not in known}
-
-
-def earlier_keys(earlier: Sequence[Path]) -> dict[str, str]:
-    """The files of keys of earlier corpora, and their hashes."""
-    outputs = (manifest.outputs_of(corpus / "dedup") for corpus in earlier)
-    return {name: digest for each in outputs for name, digest in each.items() if name.endswith(".keys")}
 
 
 def check_errors(config: DataConfig, errors: int, documents: int, file: Path) -> None:

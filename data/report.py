@@ -16,8 +16,8 @@ from data.indexed import Documents
 from data.ingest import read_shard
 from data.language import base
 from data.layout import LayoutConfig, layout
-from data.pack import SPLITS
 from data.record import Record
+from data.split import SPLITS
 
 SAMPLE = 20
 SHOWN = LayoutConfig(headings=False)

@@ -1,4 +1,4 @@
-"""The order of the packed documents: by a key that each draws from the seed and its own text.
+"""The order of the packed documents: by a key that each draws from the seed, its id, language and text.
 
     documents of a shard ──sort_part──▶ PART.bin, PART.idx, PART.rows ──merge_parts──▶ NAME.bin, NAME.idx, …
 
@@ -27,9 +27,11 @@ ROWS = pa.schema([pa.field("key", pa.uint64()), pa.field("bytes", pa.int64()), *
 """What goes with a document: its key, the size of its text in UTF-8, and its row of `seen.parquet`."""
 
 
-def order_key(text: str, seed: int) -> int:
-    """64 bits that decide a document's place; equal texts stand side by side."""
-    return xxhash.xxh3_64_intdigest(text.encode(), seed)
+def order_key(record_id: str, language: str | None, text: bytes, seed: int) -> int:
+    """64 bits that decide a document's place."""
+    digest = xxhash.xxh3_64(f"{record_id} {language} ".encode(), seed)
+    digest.update(text)
+    return digest.intdigest()
 
 
 def sort_part(unsorted: Path, rows: Sequence[pa.RecordBatch], part: Path, vocabulary_size: int) -> None:
@@ -46,7 +48,13 @@ def sort_part(unsorted: Path, rows: Sequence[pa.RecordBatch], part: Path, vocabu
         with_ending(unsorted, ending).unlink()
 
 
-def merge_parts(parts: Sequence[Path], name: Path, vocabulary_size: int, seen_file: Path | None) -> None:
+def merge_parts(
+    parts: Sequence[Path],
+    name: Path,
+    vocabulary_size: int,
+    seen_file: Path | None,
+    bucket_bytes: int = BUCKET_BYTES,
+) -> None:
     """Write the documents of all parts by key as `NAME.bin`, `NAME.idx` and `NAME.bytes.npy`.
 
     `seen_file`, where it is given, gets their rows as Parquet, one group a bucket.
@@ -54,7 +62,7 @@ def merge_parts(parts: Sequence[Path], name: Path, vocabulary_size: int, seen_fi
     documents = [Documents(part) for part in parts]
     keys = [_rows(part)["key"].to_numpy().copy() for part in parts]
     total = sum(int(each.lengths.sum(dtype=np.int64)) * each.dtype.itemsize for each in documents)
-    buckets = max(1, -(-total // BUCKET_BYTES))
+    buckets = max(1, -(-total // bucket_bytes))
     edges = [number * 2**64 // buckets for number in range(1, buckets)]
     inner = [np.searchsorted(each, np.array(edges, np.uint64)) for each in keys]
     bounds = [np.concatenate([[0], cuts, [len(each)]]) for cuts, each in zip(inner, keys, strict=True)]
