@@ -20,7 +20,7 @@ import xxhash
 from data import seen
 from data.indexed import Documents, Writer, with_ending
 
-BUCKET_BYTES = 256 << 20
+BUCKET_BYTES = 128 << 20
 """Ids of a bucket, about."""
 
 ROWS = pa.schema([pa.field("key", pa.uint64()), pa.field("bytes", pa.int64()), *seen.SCHEMA])
