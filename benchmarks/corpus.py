@@ -1,11 +1,17 @@
-"""Deduplication of Chinese patents, beside datatrove: speed per core, recall and precision.
+"""The corpus pipeline: reading XML, raw files to packed ids, and deduplication beside datatrove.
 
-    python -m benchmarks.corpus [--quick]
+    python -m benchmarks.corpus [--quick] [--real DIR]
 
-Both tools read the same Parquet shards, drop duplicates and write what is left, on one core, in turns after
-a warm-up on a small corpus. datatrove is set right for Chinese (language `cmn`, which cuts words with jieba;
-the language `zh` would silently cut at white space). Ratios are of CPU seconds, medians over the rounds. The
-last line is one JSON object.
+    reading        XML of the Chinese office and the USPTO to Parquet shards of records: made-up patents or,
+                   with --real, copies of the offices' files in a folder (`cn/xml`, `uspto`)
+    raw to packed  the whole pipeline over made-up Chinese XML in ZIP archives, with a tokenizer that is
+                   given, and the share of each step
+    deduplication  both tools read the same Parquet shards, drop duplicates and write what is left, in turns
+                   after a warm-up on a small corpus. datatrove is set right for Chinese (language `cmn`,
+                   which cuts words with jieba; the language `zh` would silently cut at white space)
+
+All on one core. Rates are of CPU seconds, medians over the rounds; of XML with its markup, of texts without.
+The last line is one JSON object.
 """
 
 import argparse
@@ -17,7 +23,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from benchmarks.offices import american, chinese, write_files, write_weekly, write_zips
 from benchmarks.planted import Planted, Score, character_grams, plant, score, synthetic_records, whole_text
+from data.record import Record
 
 PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc", "datatrove", "spacy", "jieba")
 ROUNDS = 3
@@ -35,13 +43,106 @@ def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller corpus: under 4 minutes on 2 cores")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="a folder of the offices' own files")
     arguments = parser.parse_args()
     results: dict[str, float] = {}
+    size = 2 if arguments.quick else 5
     with tempfile.TemporaryDirectory() as scratch:
-        results |= compare_dedup(Path(scratch), 2000 if arguments.quick else 10_000)
+        (Path(scratch) / "made").mkdir()
+        zh, en = (long_records(Path(scratch) / "made", 2000 * size, language) for language in ("zh", "en"))
+        results |= measure_reading(fresh(Path(scratch) / "reading"), zh, en, arguments.real)
+        results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), zh)
+        results |= compare_dedup(fresh(Path(scratch) / "dedup"), 2000 * size)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
     report = {"benchmark": "corpus", "machine": machine, "versions": versions(), "results": results}
     print(json.dumps(report))
+
+
+def long_records(folder: Path, inventions: int, language: str, together: int = 5) -> list[Record]:
+    """Made-up patents as long as real ones: the descriptions of several in one."""
+    made = synthetic_records(folder, inventions, language)
+    groups = (made[start : start + together] for start in range(0, len(made), together))
+    return [
+        {**group[0], "description": "\n".join(each["description"] or "" for each in group)}
+        for group in groups
+    ]
+
+
+def measure_reading(
+    scratch: Path, zh: Sequence[Record], en: Sequence[Record], real: Path | None
+) -> dict[str, float]:
+    """XML to records, and to shards of records on the disk, in MB of XML a CPU second."""
+    from data import formats
+    from data.ingest import ingest
+    from data.source import Source
+
+    (scratch / "zh").mkdir()
+    (scratch / "us").mkdir()
+    sizes = {
+        "zh": write_files([chinese(record) for record in zh], scratch / "zh"),
+        "us": write_weekly(map(american, en), scratch / "us" / "weekly.xml"),
+    }
+    if real:
+        names = {"zh": sorted(real.glob("cn/xml/*.xml")), "us": sorted(real.glob("uspto/xml*/*.xml"))}
+        for office, files in names.items():
+            documents = [file.read_bytes() for file in files]
+            copies = max(1, sizes[office] // sum(map(len, documents)))
+            sizes[office] = write_files(documents * copies, fresh(scratch / office))
+    results: dict[str, float] = {}
+    print(f"{'real' if real else 'made-up'} XML, MB/s per core{'MB':>10}{'to records':>12}{'to shards':>12}")
+    for office, size in sizes.items():
+        times: dict[str, list[float]] = {"xml": [], "ingest": []}
+        for _ in range(ROUNDS + 1):
+            start = time.process_time()
+            for path in sorted((scratch / office).iterdir()):
+                assert all(isinstance(outcome, list) for outcome in formats.read(path))
+            read = time.process_time()
+            ingest([Source(path=str(scratch / office))], fresh(scratch / "out"), None)
+            times["ingest"].append(time.process_time() - read)
+            times["xml"].append(read - start)
+        speeds = {what: size / 1e6 / statistics.median(some[1:]) for what, some in times.items()}
+        print(f"{office:30}{size / 1e6:10.0f}{speeds['xml']:12.1f}{speeds['ingest']:12.1f}")
+        results |= {f"{what}_{office}_mb_per_core_s": round(speed, 1) for what, speed in speeds.items()}
+    return results
+
+
+def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, float]:
+    """The whole pipeline on Chinese XML, in MB of XML a CPU second, and each step's share of the time."""
+    from data.pipeline import DataConfig, run
+
+    sizes = {}
+    for name, some in (("warm-up", records[: len(records) // 10]), ("corpus", records)):
+        (scratch / name).mkdir()
+        sizes[name] = write_zips([chinese(record) for record in some], scratch / name)
+    steps: dict[str, list[float]] = {}
+    config = DataConfig.model_validate(
+        {
+            "output_dir": str(scratch / "first"),
+            "sources": [str(scratch / "warm-up")],
+            "tokenizer": {"vocabulary_size": 4000},
+            "engine": {"workers": 1},
+        }
+    )
+    run(config, say=lambda _: None)
+    given = {"tokenizer": {"path": str(scratch / "first" / "tokenizer")}}
+    for _ in range(ROUNDS):
+        made = {"output_dir": str(fresh(scratch / "out")), "sources": [str(scratch / "corpus")]}
+        start = time.process_time()
+
+        def note(line: str) -> None:
+            nonlocal start
+            now = time.process_time()
+            steps.setdefault(line.split(maxsplit=1)[0] if line.strip() else "report", []).append(now - start)
+            start = now
+
+        run(DataConfig.model_validate(config.model_dump() | given | made), say=note)
+    medians = {name: statistics.median(times) for name, times in steps.items()}
+    total = sum(medians.values())
+    speed = sizes["corpus"] / 1e6 / total
+    print(f"raw to packed: {sizes['corpus'] / 1e6:.0f} MB of Chinese XML, {speed:.1f} MB/s per core; of that")
+    print("".join(f"  {name} {seconds / total:.0%}" for name, seconds in medians.items()))
+    shares = {f"share_{name}_ratio": round(seconds / total, 3) for name, seconds in medians.items()}
+    return {"raw_to_packed_zh_mb_per_core_s": round(speed, 1), **shares}
 
 
 def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:

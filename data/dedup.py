@@ -118,12 +118,12 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
     counts: dict[str, int] = {}
     if config.near:
         left = np.flatnonzero((rule < 0) & (table["length"].to_numpy() > 0))
-        where, row = (table[name].to_numpy()[left] for name in ("part", "row"))
+        where, row, length = (table[name].to_numpy()[left] for name in ("part", "row", "length"))
         known = int((~new[left]).sum())
         scratch = folder / ".near"
         shutil.rmtree(scratch, ignore_errors=True)  # a killed run's
         scratch.mkdir()
-        found = near(config, parts, where, row, known, scratch)
+        found = near(config, parts, where, row, length, known, scratch)
         shutil.rmtree(scratch)
         goes = found.kept_for >= 0
         kept_for[left[goes]], rule[left[goes]] = left[found.kept_for[goes]], 2

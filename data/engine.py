@@ -12,11 +12,13 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +65,7 @@ def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
         return
     # Spawned, because a fork copies the locks of the threads that Arrow and torch may hold.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker) as pool:
         yield pool
 
 
@@ -161,9 +163,18 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}"
 
 
-def _one_thread() -> None:
-    """In a worker process: the tokenizers library must not start a thread a core as well."""
+def _begin_worker() -> None:
+    """In a worker process: the tokenizers library must not start a thread a core as well; and a killed parent
+    must not leave workers behind, which would hold memory and write beside the next run's."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _do(work: Work[Shard], shard: Shard, folder: Path, number: int) -> None:

@@ -3,7 +3,7 @@
     shard-*.keys ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
 
 A record is dropped only for one that is kept and alike by exact comparison. Texts are read from the shards in
-one pass and lie folded in a file while they are compared, so that memory holds one batch of them.
+one pass; folded, those of all pairs lie in memory while they are compared or, where they are many, in a file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from data.folding import TEXTS, Flags, Indices, Keys, fold, read_batches, whole_texts
+from data.folding import TEXTS, Indices, Keys, fold, read_batches, whole_texts
 from data.keys import KeyConfig, Part, key_batches
 from data.lsh import Bands
 from data.shingles import prune
+
+MEMORY_BYTES = 512 << 20
+"""Folded texts beyond this size lie in a file."""
 
 
 class NearConfig(KeyConfig):
@@ -43,12 +46,19 @@ class Near(NamedTuple):
 
 
 def near(
-    config: NearConfig, parts: Sequence[Part], where: Indices, row: Indices, known: int, scratch: Path
+    config: NearConfig,
+    parts: Sequence[Part],
+    where: Indices,
+    row: Indices,
+    lengths: Indices,
+    known: int,
+    scratch: Path,
 ) -> Near:
     """Drop the less preferred of alike records, of which N are given in the order of preference.
 
-    `where` and `row` (N each) say in which part and row of it a record stands; of the first `known` none is
-    dropped. Files as large as their signatures, and as the texts of all records in pairs, go to `scratch`.
+    `where` and `row` (N each) say in which part and row of it a record stands, `lengths` how many UTF-16
+    units its folded text has; of the first `known` none is dropped. Files as large as their signatures go to
+    `scratch`, and the texts of all records in pairs, where those are many.
     """
     bands = Bands(scratch, len(where), config.bands, config.rows)
     for part, numbers in _by_part(parts, np.arange(len(where)), where, row):
@@ -57,7 +67,7 @@ def near(
             bands.put(numbers[here], signed[rows])
     pairs = bands.candidates(config.threshold, config.bucket_cap, known)
     numbers = np.unique(np.concatenate((pairs.left, pairs.right)))
-    keys, place = _fetch(parts, numbers, where, row, scratch)
+    keys, place = _fetch(parts, numbers, where, row, lengths, scratch / "texts.u16")
     kept, jaccards, (compared, alike) = prune(
         keys, config.characters, config.words, place[pairs.left], place[pairs.right], config.threshold
     )
@@ -78,25 +88,25 @@ def near(
 
 
 def _fetch(
-    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, scratch: Path
+    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
 ) -> tuple[Keys, Indices]:
-    """The folded texts of some records, on the disk, and the place of each record's number among them."""
+    """The folded texts of some records, and the place of each record's number among them."""
     place = np.full(len(where), -1)
-    lengths: list[Indices] = [np.zeros(1, np.int64)]
-    words: list[Flags] = [np.zeros(0, bool)]
-    path = scratch / "texts.u16"
-    with path.open("wb") as file:
-        fetched = 0
-        for part, some in _by_part(parts, numbers, where, row):
-            for batch, here, rows in _matched(read_batches(part.shard, TEXTS), row[some]):
-                folded = fold(whole_texts(batch.take(pa.array(rows))))
-                file.write(folded.units.data)
-                lengths.append(np.diff(folded.bounds))
-                words.append(folded.words)
-                place[some[here]] = np.arange(fetched, fetched + len(rows))
-                fetched += len(rows)
-    units = np.memmap(path, np.uint16, "r+") if path.stat().st_size else np.empty(0, np.uint16)
-    return Keys(np.asarray(units), np.cumsum(np.concatenate(lengths)), np.concatenate(words)), place
+    size = int(lengths[numbers].sum())
+    large = 2 * size > MEMORY_BYTES
+    units = np.memmap(path, np.uint16, "w+", shape=size) if large else np.empty(size, np.uint16)
+    bounds, words = np.zeros(len(numbers) + 1, np.int64), np.zeros(len(numbers), bool)
+    fetched = 0
+    for part, some in _by_part(parts, numbers, where, row):
+        for batch, here, rows in _matched(read_batches(part.shard, TEXTS), row[some]):
+            folded = fold(whole_texts(batch.take(pa.array(rows))))
+            stop, start = fetched + len(rows), bounds[fetched]
+            bounds[fetched + 1 : stop + 1] = start + folded.bounds[1:]
+            units[start : bounds[stop]] = folded.units
+            words[fetched:stop] = folded.words
+            place[some[here]] = np.arange(fetched, stop)
+            fetched = stop
+    return Keys(np.asarray(units), bounds, words), place
 
 
 def _by_part(

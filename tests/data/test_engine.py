@@ -85,6 +85,28 @@ def test_killed_again_and_again_the_shards_are_those_of_one_run(tmp_path: Path, 
     assert contents(folder) == contents(tmp_path / "whole")
 
 
+def test_a_killed_run_leaves_no_worker_behind() -> None:
+    program = (
+        "import os, time\nfrom data.engine import EngineConfig, open_executor\n"
+        "if __name__ == '__main__':\n"
+        "    with open_executor(EngineConfig(workers=2)) as pool:\n"
+        "        found = [pool.submit(os.getpid) for _ in range(2)]\n"
+        "        print(*{each.result() for each in found}, flush=True)\n"
+        "        pool.submit(time.sleep, 600).result()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [Path("/proc", number) for number in process.stdout.readline().split()]
+    assert workers
+    assert all(worker.exists() for worker in workers)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(worker.exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [worker for worker in workers if worker.exists()]
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A real scheduler and two workers on loopback: its address, and the workers."""
