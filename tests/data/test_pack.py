@@ -15,7 +15,7 @@ from data.engine import EngineConfig, open_executor
 from data.indexed import Documents
 from data.layout import layout
 from data.overlap import Sample
-from data.pack import PackConfig, pack
+from data.pack import PackConfig, pack, sample
 from data.record import Record
 from data.seen import find_seen
 from data.split import SPLITS, split_of
@@ -228,6 +228,17 @@ def test_ids_have_two_bytes_where_the_vocabulary_and_the_configuration_allow_it(
     packed_from(PackConfig(validation_share=0, dtype=dtype), larger, [RECORDS[:2]], tmp_path / "out")
     assert Documents(tmp_path / "out" / "train").dtype == found
     assert sorted(texts(tmp_path / "out", "train", larger)) == sorted(layout(r, CONFIG) for r in RECORDS[:2])
+
+
+def test_encoders_are_compared_on_pieces_from_all_places_of_documents_from_many_shards(
+    tmp_path: Path,
+) -> None:
+    letters = "".join(chr(ord("a") + place // 5000) for place in range(50_000))
+    records = [[record(n, description=letters)] * 30 for n in range(45)]
+    pieces = list(sample(write_shards(records, tmp_path / "records"), PackConfig(parts=("description",))))
+    assert 200 <= len(pieces) <= 400
+    assert {len(piece) for piece in pieces} == {2500}
+    assert set().union(*pieces) == set("abcdefghij")
 
 
 def test_without_a_beginning_token_a_document_begins_with_the_end_token(
