@@ -1,6 +1,7 @@
 """The whole pipeline: nothing is lost on the way, a second run does nothing, a kill costs little, and people
 can look."""
 
+import json
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core import manifest
+from data.synthesize import synthesize
 from tests.conftest import ROOT, run
 
 SETTINGS = [
@@ -82,6 +84,28 @@ def test_an_altered_raw_file_is_noticed(corpus: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "input" in done.stderr
     assert "raw.jsonl: changed" in done.stderr
+
+
+def test_every_manifest_says_the_terms_of_every_source_and_tokens_are_counted_by_them(tmp_path: Path) -> None:
+    synthesize(tmp_path / "made", inventions=60, seed=3)
+    lines = (tmp_path / "made" / "records.jsonl").read_text("utf-8").splitlines(keepends=True)
+    files = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    terms = [{"licence": "CC-BY-4.0", "use": "any"}, {"licence": "ours", "use": "research"}]
+    for file, part in zip(files, (lines[:80], lines[80:]), strict=True):
+        Path(file).write_text("".join(part), "utf-8")
+    sources = [{"path": file, **each} for file, each in zip(files, terms, strict=True)]
+    settings = [f"sources={json.dumps(sources)}", *SETTINGS[1:], "engine.workers=1"]
+    done = run("data", "run", f"output_dir={tmp_path / 'corpus'}", *settings)
+    assert done.returncode == 0, done.stderr
+    for step in STEPS[1:]:
+        assert manifest.read(tmp_path / "corpus" / step)["sources"] == dict(zip(files, terms, strict=True))
+    counts = manifest.read(tmp_path / "corpus" / "pack")["counts"]
+    documents = [each["documents"] for each in counts["by_source"].values()]
+    assert (list(counts["by_source"]), documents) == (files, [80, 40])
+    for language in ("zh", "en"):
+        amounts = counts["by_language"][language]
+        shown = f"{language}: {amounts['tokens_per_character']:.3f} tokens a character"
+        assert shown in done.stdout
 
 
 def test_the_report_shows_counts_and_records(corpus: Path) -> None:
