@@ -4,6 +4,7 @@ can look."""
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,45 @@ def test_show_prints_every_step(corpus: Path) -> None:
     assert done.returncode == 0, done.stderr
     for step in STEPS:
         assert f"{step:<15}" in done.stdout
+
+
+def test_stats_prints_the_tables_of_a_corpus_from_its_manifests(corpus: Path) -> None:
+    done = run("data", "stats", corpus)
+    assert done.returncode == 0, done.stderr
+    header, first, *_ = done.stdout.splitlines()
+    assert header.split() == ["office", "language", *STEPS[1:5], "documents", "tokens"]
+    packed = manifest.read(corpus / "pack")["counts"]
+    office, language, *numbers = first.replace(",", "").split()
+    assert int(numbers[-1]) == packed["tokens"][office][language]
+    assert (
+        int(numbers[0]) == manifest.read(corpus / "ingest")["counts"]["by_office_language"][office][language]
+    )
+    missing = run("data", "stats", corpus / "pack" / "no")
+    assert missing.returncode == 2
+    assert "there is no corpus" in missing.stderr
+
+
+def test_a_run_ends_at_the_step_that_is_asked_for_and_a_later_one_goes_on(
+    corpus: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw.jsonl"
+    lines = (corpus / "synthetic" / "records.jsonl").read_text("utf-8").splitlines(keepends=True)
+    raw.write_text("".join([*lines, "{broken\n"]), "utf-8")
+    command = ["data", "run", f"output_dir={tmp_path / 'corpus'}", f"sources=[{raw}]", *SETTINGS[1:]]
+    for until, steps in (("ingest", STEPS[1:2]), ("dedup", STEPS[1:4])):
+        done = run(*command, "--until", until)
+        assert done.returncode == 0, done.stderr
+        made = {path.name for path in (tmp_path / "corpus").iterdir() if not path.name.startswith(".")}
+        assert made == {*steps}
+        assert done.stdout.count("up to date") == (0 if until == "ingest" else 1)
+    shown = run("data", "stats", tmp_path / "corpus").stdout
+    assert re.search(r"^ingest +bad-json +1$", shown, re.MULTILINE)
+    assert "tokens" not in shown
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("up to date") == 3
+    assert files(tmp_path / "corpus")["pack/train.bin"] == files(corpus)["pack/train.bin"]
+    assert run(*command, "--until", "lunch").returncode == 2
 
 
 @pytest.mark.slow
