@@ -67,7 +67,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
     ("bomb.xml", lambda: chinese("utf-8", "utf-8", BOMB), ["malformed-xml"], 0),
     ("entity.xml", lambda: chinese("utf-8", "utf-8", FILE_ENTITY), ["external-entity"], 0),
     ("undeclared-entity.xml", lambda: chinese("utf-8", "utf-8", more="&secret;"), ["unknown-entity"], 0),
-    ("bomb.zip", lambda: zip_of(("a.xml", b"<?xml version='1.0'?><a>" + b" " * (200 << 20))), ["archive-bomb"], 0),
+    ("bomb.zip", lambda: zip_of(("a.xml", b"<a>" + b" " * (200 << 20))), ["archive-bomb"], 0),
     ("out.zip", lambda: zip_of(("../../out.jsonl", LINE), ("in.jsonl", LINE)), ["unsafe-name"], 1),
     ("absolute.tar", lambda: tar_of("/etc/cron.d/x.jsonl", LINE), ["unsafe-name"], 0),
     ("cut.xml.gz", lambda: gzip.compress(grant().encode())[:-40], ["truncated-archive"], 0),
