@@ -24,6 +24,15 @@ from core.errors import UserError, run_command
 
 def main() -> None:
     """The command line; each command is a function below."""
+    parser = command_line()
+    arguments, rest = parser.parse_known_args()
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    run_command(lambda: arguments.call(arguments))
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,11 +77,7 @@ def main() -> None:
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)
-
-    arguments, rest = parser.parse_known_args()
-    if rest:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
-    run_command(lambda: arguments.call(arguments))
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
