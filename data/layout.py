@@ -6,7 +6,7 @@ The headings are those that the offices print. They tell parts apart, so a text 
 title, as a judgment has, gets none; nor does a language without headings here.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from data.language import base
 from data.record import Record
 
 Part = Literal["title", "abstract", "claims", "description"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
 
 _HEADED: tuple[Part, ...] = ("abstract", "claims", "description")
 HEADINGS: dict[str, dict[Part, str]] = {
@@ -40,9 +41,9 @@ HEADINGS: dict[str, dict[Part, str]] = {
 class LayoutConfig(Config):
     """How a record becomes a text."""
 
-    parts: tuple[Part, ...] = Field(("title", "abstract", "claims", "description"), min_length=1)
+    parts: Parts = ("title", "abstract", "claims", "description")
     """The parts of a document, in order; what a record lacks is left out."""
-    language_parts: dict[str, tuple[Part, ...]] = Field(default_factory=dict)
+    language_parts: dict[str, Parts] = Field(default_factory=dict)
     """Other parts, or another order, of documents in a language, as `{"en": ["title", "claims"]}`."""
     headings: bool = True
     """Put the language's heading on a line before each part but the title."""

@@ -10,7 +10,7 @@ document's text (int64), for bits per byte; `seen.parquet` says what is in `trai
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from itertools import islice
@@ -32,6 +32,8 @@ from data.split import SPLITS, Families, Split, SplitConfig, link_families, spli
 from data.tokenizer import Encoder, choose_encoder, open_encoder
 
 SAMPLE = 400
+"""Documents on which two encoders must agree, a piece of SAMPLE_CHARACTERS of each."""
+SAMPLE_CHARACTERS = 2500
 AMOUNTS = ("documents", "tokens", "characters", "bytes")
 
 Counts = Counter[tuple[str, ...]]
@@ -71,7 +73,7 @@ def pack(
     start = loaded.bos_token_id if loaded.bos_token_id is not None else loaded.eos_token_id
     size = max(loaded.get_vocab().values()) + 1 if config.dtype == "smallest" else 2**31
     ids = Ids(start, loaded.eos_token_id, size)
-    encoder = choose_encoder(tokenizer, [layout(record, config) for record in sample(shards)])
+    encoder = choose_encoder(tokenizer, [text for text in sample(shards, config) if text])
     families = link_families([*earlier, shards], executor)
     work = partial(pack_shard, config, tokenizer, encoder, ids, families)
     todo = list(zip(shards, sources or ["unknown"] * len(shards), strict=True))
@@ -87,11 +89,14 @@ def pack(
     return _summary(counts) | {"encoder": encoder}
 
 
-def sample(shards: Sequence[Path]) -> list[Record]:
-    """The first records of shards spread over the corpus, `SAMPLE` at most."""
+def sample(shards: Sequence[Path], config: LayoutConfig) -> Iterator[str]:
+    """Pieces of the first documents of shards spread over the corpus, from all places of a document."""
     chosen = shards[:: max(1, len(shards) // 20)]
-    size = max(1, SAMPLE // len(chosen))
-    return [record for shard in chosen for record in islice(read_shard(shard), size)]
+    records = (record for shard in chosen for record in islice(read_shard(shard), SAMPLE // len(chosen)))
+    for number, record in enumerate(records):
+        text = layout(record, config)
+        start = number * SAMPLE_CHARACTERS % max(1, len(text))
+        yield text[start : start + SAMPLE_CHARACTERS]
 
 
 class Ids(NamedTuple):

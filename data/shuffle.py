@@ -20,7 +20,7 @@ import xxhash
 from data import seen
 from data.indexed import Documents, Writer, with_ending
 
-BUCKET_BYTES = 256 << 20
+BUCKET_BYTES = 128 << 20
 """Ids of a bucket, about."""
 
 ROWS = pa.schema([pa.field("key", pa.uint64()), pa.field("bytes", pa.int64()), *seen.SCHEMA])
@@ -48,7 +48,13 @@ def sort_part(unsorted: Path, rows: Sequence[pa.RecordBatch], part: Path, vocabu
         with_ending(unsorted, ending).unlink()
 
 
-def merge_parts(parts: Sequence[Path], name: Path, vocabulary_size: int, seen_file: Path | None) -> None:
+def merge_parts(
+    parts: Sequence[Path],
+    name: Path,
+    vocabulary_size: int,
+    seen_file: Path | None,
+    bucket_bytes: int = BUCKET_BYTES,
+) -> None:
     """Write the documents of all parts by key as `NAME.bin`, `NAME.idx` and `NAME.bytes.npy`.
 
     `seen_file`, where it is given, gets their rows as Parquet, one group a bucket.
@@ -56,7 +62,7 @@ def merge_parts(parts: Sequence[Path], name: Path, vocabulary_size: int, seen_fi
     documents = [Documents(part) for part in parts]
     keys = [_rows(part)["key"].to_numpy().copy() for part in parts]
     total = sum(int(each.lengths.sum(dtype=np.int64)) * each.dtype.itemsize for each in documents)
-    buckets = max(1, -(-total // BUCKET_BYTES))
+    buckets = max(1, -(-total // bucket_bytes))
     edges = [number * 2**64 // buckets for number in range(1, buckets)]
     inner = [np.searchsorted(each, np.array(edges, np.uint64)) for each in keys]
     bounds = [np.concatenate([[0], cuts, [len(each)]]) for cuts, each in zip(inner, keys, strict=True)]

@@ -55,6 +55,7 @@ class PretrainConfig(Config):
 FIXED = (
     "model",
     "data.sources",
+    "data.extends",
     "data.synthetic",
     "data.select",
     "data.clean",
@@ -170,9 +171,12 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        packed = manifest.outputs_of(corpus.folder / "pack")
-        inputs = packed | weight_files(base) if world.is_main else {}
-        checkpoint.publish(engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs)
+        pack = corpus.folder / "pack"
+        inputs = manifest.outputs_of(pack) | weight_files(base) if world.is_main else {}
+        checkpoint.publish(
+            engine, tokenizer, run / "model", progress, world,
+            config=resolved, inputs=inputs, sources=manifest.read(pack).get("sources"),
+        )  # fmt: skip
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
     log.close(summary(run))

@@ -1,4 +1,4 @@
-"""The shuffle: documents by key, whatever parts and buckets they came in; and the rows that go with them."""
+"""The order of documents is that of their keys, however they lie in parts and buckets."""
 
 from pathlib import Path
 
@@ -6,43 +6,58 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from data import shuffle
+from data import seen
 from data.indexed import Documents, Writer
-from data.shuffle import ROWS, merge_parts, sort_part
+from data.shuffle import ROWS, merge_parts, order_key, sort_part
 
-DOCUMENTS = st.lists(
-    st.tuples(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 999), max_size=9)), max_size=40
-)
+Document = tuple[int, list[int]]
+"""Its key and ids."""
 
 
-def part(folder: Path, name: str, documents: list[tuple[int, list[int]]]) -> Path:
-    with Writer(folder / "unsorted", 1000) as writer:
+def write_part(documents: list[Document], part: Path, vocabulary_size: int) -> Path:
+    """A sorted part; the id of a row is the document's ids, its bytes are three times as many."""
+    with Writer(part.with_name("unsorted"), vocabulary_size) as writer:
         for _, ids in documents:
-            writer.add(np.array(ids, np.int64))
-    rows = [
-        {**dict.fromkeys(ROWS.names), "key": key, "bytes": len(ids), "id": f"{key}:{ids}"}
-        for key, ids in documents
-    ]
-    sort_part(folder / "unsorted", [pa.RecordBatch.from_pylist(rows, ROWS)], folder / name, 1000)
-    return folder / name
+            writer.add(ids)
+    rows = [{"key": key, "bytes": 3 * len(ids), "id": str(ids)} for key, ids in documents]
+    batches = [pa.RecordBatch.from_pylist(rows[i : i + 3], ROWS) for i in range(0, len(rows), 3)]
+    sort_part(part.with_name("unsorted"), batches, part, vocabulary_size)
+    return part
 
 
-@settings(max_examples=40, deadline=None)
-@given(parts=st.lists(DOCUMENTS, min_size=1, max_size=4), bucket_bytes=st.sampled_from([50, 1000, 1 << 20]))
-def test_parts_merge_to_all_documents_in_the_order_of_their_keys(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[int, list[int]]]], bucket_bytes: int
+KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**63 - 1, 2**63, 2**64 - 1]))
+IDS = st.lists(st.integers(0, 65535), max_size=6)
+
+
+@given(
+    st.lists(st.lists(st.tuples(KEYS, IDS), max_size=12), min_size=1, max_size=4),
+    st.sampled_from([1, 2, 7, 40, 1 << 20]),
+    st.sampled_from([65536, 65537]),
+)
+def test_merging_sorts_by_key_whatever_the_parts_and_buckets(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[Document]], bucket_bytes: int, size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("shuffle")
-    paths = [part(folder, f"part{number}", documents) for number, documents in enumerate(parts)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "BUCKET_BYTES", bucket_bytes)
-        merge_parts(paths, folder / "all", 1000, folder / "seen.parquet")
-    expected = sorted((each for documents in parts for each in documents), key=lambda each: each[0])
-    found = Documents(folder / "all")
-    assert [found[i].tolist() for i in range(len(found))] == [ids for _, ids in expected]
-    assert np.load(folder / "all.bytes.npy").tolist() == [len(ids) for _, ids in expected]
-    seen = pq.read_table(folder / "seen.parquet")["id"].to_pylist()
-    assert seen == [f"{key}:{ids}" for key, ids in expected]
+    written = [write_part(part, folder / f"part-{i}", size) for i, part in enumerate(parts)]
+    assert not list(folder.glob("unsorted*"))
+    merge_parts(written, folder / "all", size, folder / "seen.parquet", bucket_bytes)
+    wanted = [ids for _, ids in sorted((d for part in parts for d in part), key=lambda each: each[0])]
+    documents = Documents(folder / "all")
+    assert [documents[i].tolist() for i in range(len(documents))] == wanted
+    assert np.load(folder / "all.bytes.npy").tolist() == [3 * len(ids) for ids in wanted]
+    table = pq.read_table(folder / "seen.parquet")
+    assert table.schema.names == seen.SCHEMA.names
+    assert table["id"].to_pylist() == list(map(str, wanted))
+
+
+def test_a_key_is_drawn_from_all_that_it_should_be() -> None:
+    first = order_key("US-1-A", "en", b"text", 0)
+    others = [("US-2-A", "en", b"text", 0), ("US-1-A", None, b"text", 0), ("US-1-A", "en", b"", 0)]
+    keys = {first, *(order_key(*each) for each in [*others, ("US-1-A", "en", b"text", 1)])}
+    assert len(keys) == 5
+    assert order_key("US-1-A", "en", b"text", 0) == first
+    spread = np.array([order_key("X", "en", str(i).encode(), 7) / 2**64 for i in range(4000)])
+    assert np.histogram(spread, 4, (0, 1))[0] == pytest.approx([1000] * 4, abs=110)
