@@ -125,13 +125,19 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted; what is hidden is left out."""
+    """The file itself, or a folder's files, sorted; what is hidden is left out, and every folder is read
+    once, whatever links lead to it."""
     if not path.exists():
         raise UserError(f"source {path} does not exist. Correct `path`, or put the files there.")
     if path.is_file():
         return [path]
     files: list[Path] = []
+    visited: set[str] = set()
     for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
+        if (place := os.path.realpath(folder)) in visited:
+            folders.clear()  # a link that leads back to where it stands
+            continue
+        visited.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     files.sort()
