@@ -18,9 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from core.attention import arguments, boundaries
 from core.checkpoint import Progress
 from core.distributed import World
-from core.errors import UserError
+from core.guard import note_skipped, track_gradient_norm
 from core.log import Log
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
@@ -89,7 +90,7 @@ def fit(
         timed_tokens += tokens
         in_a_row = 0 if applied else in_a_row + 1
         if not applied:
-            _note_skipped(progress, in_a_row, training.max_skipped_steps, log)
+            note_skipped(progress, in_a_row, training.max_skipped_steps, log)
         last = progress.step == steps
         validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
         if validating or _due(log.every_steps, progress.step, last):
@@ -174,10 +175,12 @@ def _backward(
 def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum of token losses (nats) of one micro-batch, in fp32.
 
-    No attention mask is given and no cache is used: then transformers takes position ids that restart for
-    documents of their own, which do not see each other. With a cache, or with an all-ones mask, they would.
+    No attention mask is given and no cache is used: then documents do not see each other, be it by their
+    boundaries or by transformers' reading of restarting position ids. With a cache, or a mask, they would.
     """
-    logits = engine(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = engine(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False, **arguments(batch)
+    ).logits
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -210,41 +213,6 @@ def validate(engine: Any, validation: Validation, micro_batch_size: int, world: 
     return found
 
 
-def track_gradient_norm(engine: Any, limit: float | None) -> Callable[[], tuple[bool, float]]:
-    """A function that says, after `engine.step()`, whether the step was applied and the gradients' 2-norm
-    before clipping.
-
-    DeepSpeed's ZeRO optimisers know both. At stage 0 it calls a plain torch optimiser and knows neither, so
-    norm, clipping and the check for finite gradients are done here, just before that optimiser runs.
-    """
-    if engine.zero_optimization():
-        return lambda: (engine.was_step_applied(), float(engine.get_global_grad_norm()))
-    found = (True, 0.0)
-
-    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        nonlocal found
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit or math.inf))
-        found = (math.isfinite(norm), norm)
-        if not found[0]:
-            for parameter in parameters:
-                parameter.grad = None
-
-    engine.optimizer.register_step_pre_hook(before)
-    return lambda: found
-
-
-def _note_skipped(progress: Progress, in_a_row: int, limit: int, log: Log) -> None:
-    """Count and report a step that was not applied; UserError beyond the limit."""
-    progress.skipped_steps += 1
-    log.line(f"step {progress.step}: gradients are not finite; the step was skipped ({in_a_row} in a row).")
-    if in_a_row > limit:
-        raise UserError(
-            f"gradients were not finite in {in_a_row} steps in a row, up to step {progress.step}. Lower"
-            " optimizer.learning_rate or look at the data; the last checkpoint is still good."
-        )
-
-
 class _Signals:
     """Remembers that the run was told to end, so that the step at hand can be finished and saved.
 
@@ -262,6 +230,7 @@ class _Signals:
 
 def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
     stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+    stacked["boundaries"] = boundaries(stacked["position_ids"])
     return {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
 
 
