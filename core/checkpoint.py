@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,15 @@ class Progress:
     tokens: int = 0
     """Tokens trained on."""
     skipped_steps: int = 0
-    """Steps whose gradients were not finite and were not applied."""
+    """Steps that were not applied: gradients that were not finite, and spikes."""
+    skipped: list[list[int]] = field(default_factory=list)
+    """Their samples: [first, one after the last] of each range, as places in the data order."""
+    recent: list[list[float]] = field(default_factory=list)
+    """[loss, gradient norm] of the last applied steps, which spikes are measured against."""
+
+    def counts(self) -> dict[str, Any]:
+        """What a manifest says about it."""
+        return {name: value for name, value in asdict(self).items() if name != "recent"}
 
 
 def save(
@@ -70,7 +78,7 @@ def save(
             disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
     world.barrier()
     if world.is_main:
-        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=asdict(progress))
+        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=progress.counts())
         disk.replace(partial, target)
         disk.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
@@ -184,7 +192,7 @@ def publish(
     with _full_disk_named(partial):
         export(engine, tokenizer, partial, world)
     if world.is_main:
-        manifest.write(partial, step="train", config=config, inputs=inputs, counts=asdict(progress))
+        manifest.write(partial, step="train", config=config, inputs=inputs, counts=progress.counts())
         disk.replace(partial, target)
     world.barrier()
 

@@ -21,7 +21,7 @@ import torch
 from core.attention import arguments, boundaries
 from core.checkpoint import Progress
 from core.distributed import World
-from core.guard import note_skipped, track_gradient_norm
+from core.guard import Guard
 from core.log import Log
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
@@ -70,9 +70,8 @@ def fit(
     total = training.total_samples(len(data))
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
     batches = Batches(data, training, total, world)
-    norm = track_gradient_norm(engine, training.max_gradient_norm)
+    guard = Guard(engine, training, progress, log)
     signals = _Signals()
-    in_a_row = 0
     log.start(progress.step, steps)
     if progress.step == 0 and validation and training.validate_every_steps:
         _say_validation(log, 0, validate(engine, validation, training.micro_batch_size, world))
@@ -82,24 +81,25 @@ def fit(
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
         micro_batches = list(batches.at(progress.samples))
         tokens, nll, stopping = _backward(engine, micro_batches, world, signals.received)
-        engine.step()
-        applied, gradient_norm = norm()
+        loss = world.sum(nll) / max(1, tokens)
+        applied, gradient_norm = guard.step(loss)
+        first = progress.samples
         progress.step += 1
-        progress.samples = min(total, progress.samples + training.global_batch_size)
+        progress.samples = min(total, first + training.global_batch_size)
         progress.tokens += tokens if applied else 0
         timed_tokens += tokens
-        in_a_row = 0 if applied else in_a_row + 1
         if not applied:
-            note_skipped(progress, in_a_row, training.max_skipped_steps, log)
+            guard.note_skipped(first)
         last = progress.step == steps
         validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
         if validating or _due(log.every_steps, progress.step, last):
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
-                "loss": float(world.sum(nll)) / max(1, tokens),
+                "loss": float(loss),
                 "learning_rate": engine.optimizer.param_groups[0]["lr"],
                 "gradient_norm": gradient_norm,
+                "skipped_steps": progress.skipped_steps,
                 "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
                 "peak_memory_mib": _peak_memory_mib(),
             }

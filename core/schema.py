@@ -72,8 +72,11 @@ class TrainingConfig(Config):
     """A checkpoint every so many steps, and after the last; null for the last only."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many of the newest checkpoints stay on the disk."""
+    spike_z: float | None = Field(10, gt=0)
+    """A step is skipped when its loss or gradient norm stands so many robust standard deviations above those
+    of the last 128 steps; null applies every step whose gradients are finite."""
     max_skipped_steps: int = Field(10, ge=0)
-    """The run ends when gradients were not finite in more than so many steps in a row."""
+    """The run ends when more than so many steps in a row were skipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 weights with fp32 masters on a GPU, fp32 on a CPU."""
     timeout_minutes: float = Field(30, gt=0)

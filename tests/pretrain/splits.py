@@ -7,6 +7,8 @@ compared with that of a single backward pass of torch over the whole batch.
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -70,19 +72,27 @@ def by_engine(path: str, config: ModelConfig, stage: Any, micro: int, world: Any
     training = TrainingConfig(
         global_batch_size=BATCH, micro_batch_size=micro, steps=1, precision="fp32", max_gradient_norm=None
     )
+    with make_engine(path, config, stage, training) as engine:
+        before = dict(_weights(engine.module))
+        batches = list(Batches(Uneven(), training, BATCH, world).at(0))
+        tokens, _, _ = _backward(engine, batches, world, False)
+        assert tokens == sum(TRAINED)
+        engine.step()
+        after = dict(_weights(engine.module))
+    return {name: (before[name] - after[name]) / RATE for name in before}
+
+
+@contextmanager
+def make_engine(path: str, config: ModelConfig, stage: Any, training: TrainingConfig) -> Iterator[Any]:
+    """An engine whose optimiser is plain gradient descent."""
     chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=stage), training)
     partitioned = deepspeed.keep_partitioned(chosen)
     model = load_model(path, config, dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     engine = deepspeed.initialize(model, optimizer, chosen | {"zero_allow_untested_optimizer": True})
-    before = dict(_weights(engine.module))
-    tokens, _, _ = _backward(engine, list(Batches(Uneven(), training, BATCH, world).at(0)), world, False)
-    assert tokens == sum(TRAINED)
-    engine.step()
-    after = dict(_weights(engine.module))
+    yield engine
     engine.destroy()
     del partitioned
-    return {name: (before[name] - after[name]) / RATE for name in before}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def test_the_gradient_is_the_same_for_every_micro_batch_accumulation_number_of_r
     rows: list[list[float]] = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
-        module = ["tests.pretrain.splits", tiny.folder / "prepared" / "base", out]
+        module: list[str | Path] = ["tests.pretrain.splits", tiny.folder / "prepared" / "base", out]
         done = run("core.launch", "--processes", str(processes), "-m", *module)
         assert done.returncode == 0, done.stdout + done.stderr
         rows += json.loads(out.read_text())
