@@ -110,24 +110,6 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def load(engine: Any, folder: Path, world: World) -> Progress:
-    """Take weights, optimiser and progress from a checkpoint; collective."""
-    written = json.loads((folder / "progress.json").read_text("utf-8"))
-    stage, size = written.pop("zero_stage"), written.pop("world_size")
-    if stage != int(engine.zero_optimization_stage()):
-        now = int(engine.zero_optimization_stage())
-        raise UserError(
-            f"{folder} was written at deepspeed.zero_stage={stage}, this run has {now}. Set it back."
-        )
-    if size != world.size and stage > 0:
-        raise UserError(
-            f"{folder} was written by {size} processes, this run has {world.size}. Start {size}: GPUS={size}."
-        )
-    loaded, _ = engine.load_checkpoint(str(folder), tag="state", load_module_strict=True)
-    assert loaded is not None, f"DeepSpeed found nothing to load in {folder}"
-    return Progress(**written)
-
-
 def export(engine: Any, tokenizer: Any, folder: Path, world: World) -> None:
     """Write the model as transformers does, shard by shard; collective, for at ZeRO 3 the weights are
     gathered.

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from core import checkpoint
 from core.config import Config, load
 from core.distributed import World
 from core.errors import UserError
-from core.log import Log, read_metrics
+from core.log import read_metrics
 
 T = TypeVar("T")
 
@@ -38,21 +37,6 @@ def check_unchanged(config: Config, run: Path, fixed: Sequence[str]) -> list[str
             f"{run} holds a run with another model or other data:\n{listed}\nChoose another run_dir."
         )
     return list(lines.values())
-
-
-def resume(run: Path, engine: Any, world: World, log: Log, changed: Sequence[str]) -> checkpoint.Progress:
-    """Where the run stands: the beginning, or its newest sound checkpoint, which is loaded into the engine;
-    collective."""
-    folder, damaged = on_main(world, lambda: checkpoint.newest(run / "checkpoints"))
-    for problem in damaged:
-        log.line(f"not used: {problem}")
-    if folder is None:
-        return checkpoint.Progress()
-    progress = checkpoint.load(engine, folder, world)
-    log.line(f"resumed from {folder}")
-    for line in changed:
-        log.line(f"changed since the run began: {line}")
-    return progress
 
 
 def summary(run: Path) -> str:

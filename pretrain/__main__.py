@@ -140,7 +140,8 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     from core.log import Log
     from core.loop import fit
     from core.model import load_model, make_optimizer, weight_files
-    from core.run import resume, summary
+    from core.restore import resume
+    from core.run import summary
 
     run, base = Path(config.run_dir), base_path(config)
     resolved = config.model_dump(mode="json")
