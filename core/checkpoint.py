@@ -92,7 +92,9 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
 
     UserError where there are checkpoints and none of them is sound: training must not start over by itself.
     """
-    damaged: list[str] = []
+    latest = root / "latest"
+    name = latest.read_text("utf-8", errors="replace").strip() if latest.exists() else ""
+    damaged = [f"{latest} names {name!r}, which is not there."] if name and not (root / name).is_dir() else []
     candidates = sorted(root.glob("step-*"), reverse=True)
     for folder in candidates:
         try:

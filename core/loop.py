@@ -114,6 +114,7 @@ def fit(
         if stopping or _due(training.save_every_steps, progress.step, last):
             paused = time.perf_counter()
             save(progress)
+            world.mark()
             clock += time.perf_counter() - paused
         if stopping and not last:
             return False
@@ -133,6 +134,7 @@ class Batches:
         """This process's micro-batches of the step that begins at sample `position`, each of shape (B, L)."""
         size, rank = self.training.micro_batch_size, self.world.rank
         for micro in range(self.accumulation):
+            self.world.mark()
             start = position + (micro * self.world.size + rank) * size
             yield _collate([self._sample(start + i) for i in range(size)], self.world.device)
 
@@ -203,6 +205,7 @@ def validate(engine: Any, validation: Validation, micro_batch_size: int, world: 
             for i in mine
         ]
         batch = _collate(samples, world.device)
+        world.mark()
         sums[0] += summed_loss(engine, batch)
         sums[1] += (batch["labels"] != IGNORED).sum()
     engine.train()

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from core import manifest
 from core.checkpoint import Progress, newest
 from core.deepspeed import load_state
 from core.distributed import World
@@ -35,12 +36,17 @@ SAFE = frozenset(
 """What DeepSpeed's files may name beyond what torch itself holds to be harmless."""
 
 
-def resume(run: Path, engine: Any, world: World, log: Log, changed: Sequence[str]) -> Progress:
-    """Where the run stands: the beginning, or its newest sound checkpoint, which is loaded into the engine;
-    collective."""
+def resume(
+    run: Path, engine: Any, world: World, log: Log, changed: Sequence[str], branch: Path | None = None
+) -> Progress:
+    """Where the run stands: its newest sound checkpoint, else the one that it branches off from, which is
+    loaded into the engine; else the beginning. Collective."""
     folder, damaged = on_main(world, lambda: newest(run / "checkpoints"))
     for problem in damaged:
         log.line(f"not used: {problem}")
+    if folder is None and branch is not None:
+        folder = branch
+        on_main(world, lambda: manifest.verify(branch))
     if folder is None:
         return Progress()
     progress = load(engine, folder, world)

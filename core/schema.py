@@ -116,8 +116,13 @@ class ScheduleConfig(Config):
     """Share of all steps over which the rate rises linearly from near zero."""
     warmup_steps: int | None = Field(None, ge=0)
     """The same in steps; where given, `warmup_share` is not used."""
+    warmup_from_share: float = Field(0.0, ge=0, lt=1)
+    """Where the warm-up begins. To re-warm a base (arXiv:2403.08763), its last rate over this run's peak; 0
+    for a new model, and for a base whose optimiser is not at hand."""
     decay_share: float = Field(0.2, ge=0, le=1)
     """Share of all steps over which `warmup-stable-decay` falls, at the end."""
+    decay_steps: int | None = Field(None, ge=0)
+    """The same in steps; where given, `decay_share` is not used."""
     final_share: float = Field(0.1, ge=0, le=1)
     """What is left of the peak at the last step, where `kind` falls."""
 

@@ -37,6 +37,9 @@ class PretrainConfig(Config):
     """Where everything of this run goes."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
+    branch_from: str | None = None
+    """A checkpoint of another run to begin from, with its optimiser and its place in the data: so the decay
+    of `schedule.kind=warmup-stable-decay` branches off a stable run, which itself goes on."""
     model: ModelConfig
     data: DataConfig
     sequence_length: int = Field(4096, ge=2)
@@ -115,13 +118,15 @@ def train(config: PretrainConfig) -> int:
     from core import distributed
     from core.log import quiet_libraries
     from core.model import check_vocabulary, load_tokenizer
-    from core.run import check_resume, check_unchanged
+    from core.run import check_branch, check_resume, check_unchanged
 
     quiet_libraries()
     run = Path(config.run_dir)
     corpus = _require_prepared(config)
     check_resume(config.resume, run)
     changed = check_unchanged(config, run, FIXED)
+    if config.branch_from:
+        check_branch(config, Path(config.branch_from), FIXED)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     check_vocabulary(base_path(config), tokenizer)
     world = distributed.setup(config.training.timeout_minutes)
@@ -155,7 +160,8 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     model = load_model(base, config.model, dtype)
     engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
-    progress = resume(run, engine, world, log, changed)
+    branch = Path(config.branch_from) if config.branch_from else None
+    progress = resume(run, engine, world, log, changed, branch)
     before = progress.step
 
     def save(now: checkpoint.Progress) -> None:
