@@ -44,6 +44,8 @@ class Progress:
     """Their samples: [first, one after the last] of each range, as places in the data order."""
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last applied steps, which spikes are measured against."""
+    first_loss: dict[str, float] = field(default_factory=dict)
+    """Each held-out text's loss when it was first looked at, which forgetting is measured against."""
 
     def counts(self) -> dict[str, Any]:
         """What a manifest says about it."""

@@ -12,7 +12,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,18 +41,10 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
-@dataclass
-class Validation:
-    """Held-out samples, and the bytes of text they came from (None where that is not known)."""
-
-    samples: Dataset
-    utf8_bytes: int | None
-
-
 def fit(
     engine: Any,
     data: Dataset,
-    validation: Validation | None,
+    look: Callable[[Progress], dict[str, float]] | None,
     progress: Progress,
     *,
     training: TrainingConfig,
@@ -65,7 +56,8 @@ def fit(
 ) -> bool:
     """Train from `progress` (changed in place) to the end; False where a signal ended it early, after saving.
 
-    `save` writes a checkpoint; all processes call it at the same step.
+    `look` validates and gives its numbers (core/lookout.py), `save` writes a checkpoint; all processes call
+    them at the same step.
     """
     total = training.total_samples(len(data))
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
@@ -73,8 +65,8 @@ def fit(
     guard = Guard(engine, training, progress, log)
     signals = _Signals()
     log.start(progress.step, steps)
-    if progress.step == 0 and validation and training.validate_every_steps:
-        _say_validation(log, 0, validate(engine, validation, training.micro_batch_size, world))
+    if progress.step == 0 and look and training.validate_every_steps:
+        look(progress)
     clock, timed_tokens = time.perf_counter(), 0
     while progress.step < steps:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
@@ -91,8 +83,8 @@ def fit(
         if not applied:
             guard.note_skipped(first)
         last = progress.step == steps
-        validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
-        if validating or _due(log.every_steps, progress.step, last):
+        looking = look is not None and _due(training.validate_every_steps, progress.step, last)
+        if looking or _due(log.every_steps, progress.step, last):
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
@@ -104,10 +96,8 @@ def fit(
                 "peak_memory_mib": _peak_memory_mib(),
             }
             log.line(_sentence(numbers, steps))
-            if validating and validation is not None:
-                found = validate(engine, validation, training.micro_batch_size, world)
-                _say_validation(log, progress.step, found)
-                numbers |= found
+            if looking and look is not None:
+                numbers |= look(progress)
             log.metrics(numbers)
             clock, timed_tokens = time.perf_counter(), 0
         log.advance()
@@ -188,34 +178,6 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     )
 
 
-@torch.no_grad()
-def validate(engine: Any, validation: Validation, micro_batch_size: int, world: World) -> dict[str, float]:
-    """Mean loss (nats a token), perplexity and bits per byte over all held-out samples; collective.
-
-    Every process runs the same number of passes, as ZeRO 3 needs; what is left over is done with blank
-    samples.
-    """
-    data = validation.samples
-    sums = torch.zeros(2, device=world.device, dtype=torch.float64)
-    engine.eval()
-    for first in range(0, len(data), micro_batch_size * world.size):
-        mine = [first + world.rank * micro_batch_size + i for i in range(micro_batch_size)]
-        samples = [
-            data[i] if i < len(data) else data[0] | {"labels": np.full_like(data[0]["labels"], IGNORED)}
-            for i in mine
-        ]
-        batch = _collate(samples, world.device)
-        world.mark()
-        sums[0] += summed_loss(engine, batch)
-        sums[1] += (batch["labels"] != IGNORED).sum()
-    engine.train()
-    nll, tokens = world.sum(sums).tolist()
-    found = {"validation_loss": nll / tokens, "validation_perplexity": math.exp(min(700.0, nll / tokens))}
-    if validation.utf8_bytes:
-        found["validation_bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes
-    return found
-
-
 class _Signals:
     """Remembers that the run was told to end, so that the step at hand can be finished and saved.
 
@@ -261,10 +223,3 @@ def _sentence(numbers: dict[str, float], steps: int) -> str:
         f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
         f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"
     )
-
-
-def _say_validation(log: Log, step: int, found: dict[str, float]) -> None:
-    words = [
-        f"{name.removeprefix('validation_').replace('_', ' ')} {value:.4f}" for name, value in found.items()
-    ]
-    log.line(f"step {step}: validation " + "  ".join(words))

@@ -127,6 +127,28 @@ class ScheduleConfig(Config):
     """What is left of the peak at the last step, where `kind` falls."""
 
 
+class ForgettingConfig(Config):
+    """How much worse the model may get on general text, as a share of its loss before training."""
+
+    warn_share: float = Field(0.02, ge=0)
+    """A warning where the general loss has risen by more."""
+    stop_share: float | None = Field(None, ge=0)
+    """The run ends where it has risen by more; null for never."""
+
+
+class CollapseConfig(Config):
+    """What the model writes now and then, and whether it repeats itself."""
+
+    prompts: tuple[str, ...] = ()
+    """Beginnings of texts that the model goes on from at every validation; none for no look."""
+    max_new_tokens: int = Field(64, ge=1)
+    """How far."""
+    ngram: int = Field(4, ge=1)
+    """Repetition is the share of n-grams of so many tokens that stood in the text before."""
+    warn_share: float = Field(0.5, ge=0, le=1)
+    """A warning where more of them are repeated."""
+
+
 class DeepSpeedConfig(Config):
     """How the model and its training state are spread over the processes (ZeRO, arXiv:1910.02054)."""
 

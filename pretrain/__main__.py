@@ -20,7 +20,9 @@ from core import disk, manifest
 from core.config import Config, add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
 from core.schema import (
+    CollapseConfig,
     DeepSpeedConfig,
+    ForgettingConfig,
     LoggingConfig,
     ModelConfig,
     OptimizerConfig,
@@ -46,6 +48,10 @@ class PretrainConfig(Config):
     """Tokens of one block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
     """How documents share blocks; see data/blocks.py."""
+    general_dir: str | None = None
+    """A finished corpus of general text, of the same tokenizer: its held-out part shows what is forgotten."""
+    forgetting: ForgettingConfig = ForgettingConfig()
+    collapse: CollapseConfig = CollapseConfig()
     validation_tokens: int | None = Field(1_000_000, ge=1)
     """About how many held-out tokens a validation uses, whole documents; null for all."""
     training: TrainingConfig = TrainingConfig()
@@ -143,6 +149,7 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
 
     from core import checkpoint, deepspeed
     from core.log import Log
+    from core.lookout import Lookout
     from core.loop import fit
     from core.model import load_model, make_optimizer, weight_files
     from core.restore import resume
@@ -154,7 +161,7 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
         disk.write_text(run / "config.yaml", dump(config))
-    data, validation = load_data(config, corpus, tokenizer, log)
+    data, validations = load_data(config, corpus, tokenizer, log)
 
     partitioned = deepspeed.keep_partitioned(chosen)
     model = load_model(base, config.model, dtype)
@@ -168,8 +175,12 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         root, keep = run / "checkpoints", config.training.keep_checkpoints
         log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
 
+    look = Lookout(
+        engine, tokenizer, validations, config.training.micro_batch_size, world, log, config.forgetting,
+        config.collapse,
+    )  # fmt: skip
     finished = fit(
-        engine, data, validation, progress,
+        engine, data, look if validations else None, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
         world=world, log=log, save=save,
     )  # fmt: skip
@@ -191,11 +202,11 @@ def base_path(config: PretrainConfig) -> str:
     return config.model.path or str(Path(config.run_dir) / "base")
 
 
-def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) -> tuple[Any, Any]:
-    """Training blocks, and held-out blocks (None where no invention is held out)."""
+def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) -> tuple[Any, dict[str, Any]]:
+    """Training blocks, and held-out blocks of the domain and of general text, where there are any."""
     import numpy as np
 
-    from core.loop import Validation
+    from core.lookout import DOMAIN, GENERAL, Validation
     from data.blocks import Blocks, choose_documents
     from data.indexed import Documents
 
@@ -209,13 +220,33 @@ def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) 
         return blocks
 
     data = plan("train", Documents(corpus.split("train")), None)
-    held_out = Documents(corpus.split("validation"))
-    if not len(held_out):
-        log.line("validation: no invention is held out (data.pack.validation_share)")
-        return data, None
-    chosen = choose_documents(held_out, config.validation_tokens, config.data.pack.seed)
-    utf8_bytes = np.load(corpus.split("validation").with_suffix(".bytes.npy"))[chosen].sum()
-    return data, Validation(plan("validation", held_out, chosen), int(utf8_bytes))
+    held_out = {DOMAIN: corpus}
+    if config.general_dir:
+        held_out[GENERAL] = open_general(Path(config.general_dir), tokenizer)
+    found = {}
+    for name, source in held_out.items():
+        documents = Documents(source.split("validation"))
+        if not len(documents):
+            log.line(f"{name}: nothing is held out (data.pack.validation_share)")
+            continue
+        chosen = choose_documents(documents, config.validation_tokens, config.data.pack.seed)
+        utf8_bytes = np.load(source.split("validation").with_suffix(".bytes.npy"))[chosen].sum()
+        found[name] = Validation(plan(name, documents, chosen), int(utf8_bytes))
+    return data, found
+
+
+def open_general(folder: Path, tokenizer: Any) -> Corpus:
+    """The corpus of general text; UserError where it is not finished or has another tokenizer."""
+    from core.model import load_tokenizer
+
+    corpus = Corpus(folder)
+    manifest.read(folder / "pack")
+    if load_tokenizer(str(corpus.tokenizer)).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"general_dir: {folder} was tokenised with another tokenizer than the run's. Make it again with"
+            " tokenizer.path=… of the run's corpus."
+        )
+    return corpus
 
 
 def _require_prepared(config: PretrainConfig) -> Corpus:

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
+from core.log import read_metrics
 from tests.conftest import ROOT, TinyRuns, losses, run
 
 WAYS = ("all processes", "the launcher", "one rank")
@@ -72,29 +73,32 @@ def kill_once(
     """Start the run and kill it; `write` where that was in a checkpoint write, `step` elsewhere, empty where
     it ended before."""
     command = [sys.executable, "-m", "core.launch", "--processes", "2", "-m", "pretrain"]
-    folder = tiny.folder / name
-    metrics, wanted = folder / "metrics.jsonl", chance.randint(1, 6)
+    folder, wanted = tiny.folder / name, chance.randint(1, 6)
     newest = max((path.name for path in (folder / "checkpoints").glob("step-*")), default="")
+    first, started = int(newest.removeprefix("step-") or 0), time.time()
     with (tiny.folder / f"{name}.out").open("a") as out:
         process = subprocess.Popen(
             [*command, *tiny.overrides(name, *settings)], cwd=ROOT, start_new_session=True,
             stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )  # fmt: skip
-        first = int(newest.removeprefix("step-") or 0)
-        deadline = time.monotonic() + 300
-        while process.poll() is None:
-            assert time.monotonic() < deadline, "the run does not go on"
-            writing = any((folder / "checkpoints").glob(f".step-{first + 4:08d}.partial"))
-            if writing if in_write else _steps(metrics) >= first + wanted:
-                time.sleep(chance.random() * (0.1 if in_write else 0.02))
-                writing = any((folder / "checkpoints").glob(".step-*.partial"))
-                family = psutil.Process(process.pid)
-                ranks = [each for each in family.children(recursive=True) if "RANK" in each.environ()]
-                _kill(way, family, ranks, chance)
-                process.wait(timeout=300)
-                return "write" if writing else "step"
-            time.sleep(0.002)
+    family = psutil.Process(process.pid)
+    while process.poll() is None:
+        assert time.time() < started + 300, "the run does not go on"
+        due = _writing(folder, started) if in_write else _steps(folder, started) >= first + wanted
+        ranks = [each for each in family.children(recursive=True) if "RANK" in each.environ()] if due else []
+        if due:
+            time.sleep(chance.random() * (0.1 if in_write else 0.02))
+            writing = _writing(folder, started)
+            _kill(way, family, ranks, chance)
+            process.wait(timeout=300)
+            return "write" if writing else "step"
+        time.sleep(0.002)
     return ""
+
+
+def _writing(folder: Path, started: float) -> bool:
+    """Whether a checkpoint is being written; what an earlier kill left does not count."""
+    return any(path.stat().st_ctime > started for path in (folder / "checkpoints").glob(".step-*.partial"))
 
 
 def _kill(way: str, family: psutil.Process, ranks: list[psutil.Process], chance: random.Random) -> None:
@@ -108,10 +112,13 @@ def _kill(way: str, family: psutil.Process, ranks: list[psutil.Process], chance:
             chance.choice(ranks).kill()
 
 
-def _steps(metrics: Path) -> int:
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    return int(whole[-1].split('"step": ')[1].split(",")[0]) if whole else 0
+def _steps(folder: Path, started: float) -> int:
+    """The last step that this start of the run has logged."""
+    metrics = folder / "metrics.jsonl"
+    if not metrics.exists() or metrics.stat().st_mtime < started:
+        return 0
+    found = read_metrics(folder)
+    return int(found[-1]["step"]) if found else 0
 
 
 if __name__ == "__main__":
