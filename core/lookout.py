@@ -67,8 +67,8 @@ class Lookout:
         if self.forgetting.stop_share is not None and risen > self.forgetting.stop_share:
             raise UserError(
                 f"step {progress.step}: {words}, more than forgetting.stop_share="
-                f"{self.forgetting.stop_share}. The last checkpoint forgets less. Train on more general text, or lower"
-                " optimizer.learning_rate; or raise the limit, and the same command goes on."
+                f"{self.forgetting.stop_share}. The last checkpoint forgets less. Train on more general text,"
+                " or at a lower rate; or raise the limit, and the same command goes on."
             )
         if risen > self.forgetting.warn_share:
             self.log.line(f"step {progress.step}: warning: {words}: the model forgets.")
