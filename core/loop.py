@@ -22,6 +22,7 @@ from core.checkpoint import Progress
 from core.distributed import World
 from core.guard import Guard
 from core.log import Log
+from core.order import Order, Part
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
 
@@ -34,7 +35,8 @@ Sample = dict[str, np.ndarray]
 class Dataset(Protocol):
     """Samples of equal length L: int64 arrays `input_ids`, `position_ids` and `labels`, each of shape (L,).
 
-    `labels[t]` is the token to predict at position t, already shifted, or `IGNORED`.
+    `labels[t]` is the token to predict at position t, already shifted, or `IGNORED`. Its length is what an
+    epoch is. A mixture has `parts` (core/order.py) as well, whose samples stand one part after the other.
     """
 
     def __len__(self) -> int: ...
@@ -59,9 +61,11 @@ def fit(
     `look` validates and gives its numbers (core/lookout.py), `save` writes a checkpoint; all processes call
     them at the same step.
     """
-    total = training.total_samples(len(data))
+    batches = Batches(data, training, training.total_samples(len(data)), world)
+    total = batches.total
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
-    batches = Batches(data, training, total, world)
+    for line in batches.order.report():
+        log.line(line)
     guard = Guard(engine, training, progress, log)
     signals = _Signals()
     log.start(progress.step, steps)
@@ -95,6 +99,7 @@ def fit(
                 "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
                 "peak_memory_mib": _peak_memory_mib(),
             }
+            numbers |= batches.order.numbers(progress.samples)
             log.line(_sentence(numbers, steps))
             if looking and look is not None:
                 numbers |= look(progress)
@@ -116,9 +121,12 @@ class Batches:
 
     def __init__(self, data: Dataset, training: TrainingConfig, total: int, world: World) -> None:
         """`total` samples make the run; `training.accumulation` micro-batches a step come to each process."""
-        self.data, self.training, self.total, self.world = data, training, total, world
+        self.data, self.training, self.world = data, training, world
         self.accumulation = training.accumulation(world.size)
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        parts: list[Part] = getattr(data, "parts", [Part("data", len(data), 1.0)])
+        self.order = Order(parts, total, training.seed)
+        self.total = self.order.total
+        self._first = np.cumsum([0, *(part.samples for part in parts)])
 
     def at(self, position: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's micro-batches of the step that begins at sample `position`, each of shape (B, L)."""
@@ -135,12 +143,9 @@ class Batches:
         return blank | {"labels": np.full_like(blank["labels"], IGNORED)}
 
     def index(self, position: int) -> int:
-        """The sample at `position` of the run: a pure function of (seed, epoch, place in the epoch)."""
-        epoch, place = divmod(position, len(self.data))
-        if epoch != self._epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self.training.seed, epoch]))
-            self._epoch, self._order = epoch, generator.permutation(len(self.data))
-        return int(self._order[place])
+        """The sample at `position` of the run: a pure function of (seed, position)."""
+        source, sample = self.order.at(position)
+        return int(self._first[source]) + sample
 
 
 def _backward(

@@ -32,6 +32,19 @@ from core.schema import (
 from data.pipeline import Corpus, DataConfig, find_corpus
 
 
+class CorpusConfig(Config):
+    """Another packed corpus that trains along: more of the domain, or general text to replay."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """What the log and the metrics call it."""
+    output_dir: str
+    """The folder that `python -m data run` made, with the same tokenizer."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """Its share of the run's tokens; null: in proportion to its tokens, as an extension of `data`."""
+    max_epochs: float | None = Field(None, gt=0)
+    """It is repeated at most so often, then its share goes to the others; null for no limit."""
+
+
 class PretrainConfig(Config):
     """One pretraining run."""
 
@@ -44,6 +57,8 @@ class PretrainConfig(Config):
     of `schedule.kind=warmup-stable-decay` branches off a stable run, which itself goes on."""
     model: ModelConfig
     data: DataConfig
+    mixture: tuple[CorpusConfig, ...] = ()
+    """Corpora besides `data`, which takes the share that they leave."""
     sequence_length: int = Field(4096, ge=2)
     """Tokens of one block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
@@ -71,6 +86,7 @@ FIXED = (
     "data.decontaminate",
     "data.tokenizer",
     "data.pack",
+    "mixture",
     "sequence_length",
     "packing",
     "training.seed",
@@ -188,7 +204,8 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        packed = manifest.outputs_of(corpus.folder / "pack")
+        folders = [corpus.folder, *(Path(other.output_dir) for other in config.mixture)]
+        packed = {k: v for folder in folders for k, v in manifest.outputs_of(folder / "pack").items()}
         inputs = packed | weight_files(base) if world.is_main else {}
         checkpoint.publish(engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs)
     else:
@@ -209,6 +226,7 @@ def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) 
     from core.lookout import DOMAIN, GENERAL, Validation
     from data.blocks import Blocks, choose_documents
     from data.indexed import Documents
+    from data.mixture import Component, Mixture
 
     def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
         length, padding = config.sequence_length, tokenizer.eos_token_id
@@ -219,10 +237,17 @@ def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) 
         )
         return blocks
 
-    data = plan("train", Documents(corpus.split("train")), None)
+    data: Any = plan("train", Documents(corpus.split("train")), None)
+    if config.mixture:
+        parts = [Component("data", data, None)]
+        for more in config.mixture:
+            packed = open_corpus(f"mixture: {more.name}", Path(more.output_dir), tokenizer).split("train")
+            blocks = plan(more.name, Documents(packed), None)
+            parts.append(Component(more.name, blocks, more.share, more.max_epochs))
+        data = Mixture(parts)
     held_out = {DOMAIN: corpus}
     if config.general_dir:
-        held_out[GENERAL] = open_general(Path(config.general_dir), tokenizer)
+        held_out[GENERAL] = open_corpus("general_dir", Path(config.general_dir), tokenizer)
     found = {}
     for name, source in held_out.items():
         documents = Documents(source.split("validation"))
@@ -235,15 +260,15 @@ def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) 
     return data, found
 
 
-def open_general(folder: Path, tokenizer: Any) -> Corpus:
-    """The corpus of general text; UserError where it is not finished or has another tokenizer."""
+def open_corpus(key: str, folder: Path, tokenizer: Any) -> Corpus:
+    """Another finished corpus; UserError, with its `key`, where it is not, or has another tokenizer."""
     from core.model import load_tokenizer
 
     corpus = Corpus(folder)
     manifest.read(folder / "pack")
     if load_tokenizer(str(corpus.tokenizer)).get_vocab() != tokenizer.get_vocab():
         raise UserError(
-            f"general_dir: {folder} was tokenised with another tokenizer than the run's. Make it again with"
+            f"{key}: {folder} was tokenised with another tokenizer than the run's. Make it again with"
             " tokenizer.path=… of the run's corpus."
         )
     return corpus
