@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from torch._C._distributed_c10d import TCPStore
@@ -32,8 +34,10 @@ class Watch(threading.Thread):
         super().__init__(daemon=True, name="watch")
         self.rank, self.size, self.timeout_s = rank, size, timeout_s
         self._marks, self._over = 0, threading.Event()
-        self._host = os.uname().nodename
-        self._store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        self._host, patience = os.uname().nodename, timedelta(seconds=timeout_s)
+        self._store = TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
+        )
         self._store.set(self._key("place", rank), f"{os.getpid()} {self._host}")
 
     def mark(self) -> None:
@@ -42,8 +46,10 @@ class Watch(threading.Thread):
 
     def leave(self) -> None:
         """This process ends by itself."""
-        self._over.set()
-        self._store.set(self._key("beat", self.rank), LEFT)
+        if not self._over.is_set():
+            self._over.set()
+            with suppress(DistError):  # the store may have left first
+                self._store.set(self._key("beat", self.rank), LEFT)
 
     def run(self) -> None:
         """Beat, look at the others, and end this process when one of them is lost."""
@@ -62,8 +68,15 @@ class Watch(threading.Thread):
                         worked[rank] = (now.partition(" ")[2], time.monotonic())
                 if lost := self._lost(seen, worked):
                     self._end(*lost)
-        except DistError:  # the launcher, which keeps the store, is gone or going
-            return
+        except DistError:
+            # A launcher that was killed ends nobody, and its processes must not work beside the next run's.
+            if not self._over.is_set():
+                print(
+                    f"error: rank {self.rank}: the launcher, which keeps the store, does not answer; the"
+                    " run ends.",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+                os._exit(EXIT_CODE)
 
     def _beat(self, rank: int) -> str:
         key = self._key("beat", rank)
