@@ -24,7 +24,7 @@ PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup data pretrain bench check format test test-slow test-real constraints clean
+.PHONY: help setup data pretrain bench check format test test-slow soak test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
@@ -64,6 +64,9 @@ test: $(READY) ## the tests that take minutes
 
 test-slow: $(READY) ## the tests that take longer
 	@$(RUN) -m pytest -m "slow and not real"
+
+soak: $(READY) ## kill a small run 20 times at random moments: its weights must not change
+	@$(RUN) -m tests.pretrain.soak $$(mktemp -d) --kills $(or $(KILLS),20)
 
 test-real: $(READY) ## run against real files: REAL=dir
 	@test -n "$(REAL)" || { echo "error: say where the real files are: make test-real REAL=dir" >&2; exit 2; }

@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,17 @@ class Progress:
     tokens: int = 0
     """Tokens trained on."""
     skipped_steps: int = 0
-    """Steps whose gradients were not finite and were not applied."""
+    """Steps that were not applied: gradients that were not finite, and spikes."""
+    skipped: list[list[int]] = field(default_factory=list)
+    """Their samples: [first, one after the last] of each range, as places in the data order."""
+    recent: list[list[float]] = field(default_factory=list)
+    """[loss, gradient norm] of the last applied steps, which spikes are measured against."""
+    first_loss: dict[str, float] = field(default_factory=dict)
+    """Each held-out text's loss when it was first looked at, which forgetting is measured against."""
+
+    def counts(self) -> dict[str, Any]:
+        """What a manifest says about it."""
+        return {name: value for name, value in asdict(self).items() if name != "recent"}
 
 
 def save(
@@ -70,7 +80,7 @@ def save(
             disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
     world.barrier()
     if world.is_main:
-        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=asdict(progress))
+        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=progress.counts())
         disk.replace(partial, target)
         disk.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
@@ -84,7 +94,9 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
 
     UserError where there are checkpoints and none of them is sound: training must not start over by itself.
     """
-    damaged: list[str] = []
+    latest = root / "latest"
+    name = latest.read_text("utf-8", errors="replace").strip() if latest.exists() else ""
+    damaged = [f"{latest} names {name!r}, which is not there."] if name and not (root / name).is_dir() else []
     candidates = sorted(root.glob("step-*"), reverse=True)
     for folder in candidates:
         try:
@@ -100,24 +112,6 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
             f"Restore the files, or remove {root} to start again from the base model."
         )
     return None, []
-
-
-def load(engine: Any, folder: Path, world: World) -> Progress:
-    """Take weights, optimiser and progress from a checkpoint; collective."""
-    written = json.loads((folder / "progress.json").read_text("utf-8"))
-    stage, size = written.pop("zero_stage"), written.pop("world_size")
-    if stage != int(engine.zero_optimization_stage()):
-        now = int(engine.zero_optimization_stage())
-        raise UserError(
-            f"{folder} was written at deepspeed.zero_stage={stage}, this run has {now}. Set it back."
-        )
-    if size != world.size and stage > 0:
-        raise UserError(
-            f"{folder} was written by {size} processes, this run has {world.size}. Start {size}: GPUS={size}."
-        )
-    loaded, _ = engine.load_checkpoint(str(folder), tag="state", load_module_strict=True)
-    assert loaded is not None, f"DeepSpeed found nothing to load in {folder}"
-    return Progress(**written)
 
 
 def export(engine: Any, tokenizer: Any, folder: Path, world: World) -> None:
@@ -188,7 +182,7 @@ def publish(
     with _full_disk_named(partial):
         export(engine, tokenizer, partial, world)
     if world.is_main:
-        counts = asdict(progress)
+        counts = progress.counts()
         manifest.write(partial, step="train", config=config, inputs=inputs, counts=counts, sources=sources)
         disk.replace(partial, target)
     world.barrier()

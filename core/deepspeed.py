@@ -69,6 +69,26 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
     return engine
 
 
+def load_state(engine: Any, folder: Path, *, universal: bool) -> None:
+    """Load DeepSpeed's files in `folder`/state, be they in its universal form; collective.
+
+    From the universal form, ZeRO 3 gives every parameter group the settings of the first, weight decay among
+    them, and all of them one and the same counter of steps, which then counts each step several times (seen
+    in 0.19.8). The configuration's settings are put back; every group gets a counter of its own.
+    """
+    groups = engine.optimizer.param_groups
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    engine._config.load_universal_checkpoint = universal
+    loaded, _ = engine.load_checkpoint(str(folder), tag="state", load_module_strict=True)
+    assert loaded is not None, f"DeepSpeed found nothing to load in {folder}"
+    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    inner = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+    for state in inner.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))

@@ -5,6 +5,7 @@ WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) say so. Unlaunched, the run is
 code works.
 """
 
+import atexit
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from core.launch import free_port
+from core.watchdog import Watch
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ class World:
     size: int
     local_rank: int
     device: torch.device
+    watch: Watch | None = None
+    """Ends the run when another process dies or hangs; None where there is no other."""
+
+    def mark(self) -> None:
+        """This process goes on to its next piece of work: it does not hang."""
+        if self.watch:
+            self.watch.mark()
 
     @property
     def is_main(self) -> bool:
@@ -51,7 +60,8 @@ def setup(timeout_minutes: float) -> World:
     """Join the run: set the variables where nobody launched us, take a device, start NCCL (GPU) or gloo
     (CPU).
 
-    A rank that does not answer a collective operation within `timeout_minutes` ends the run.
+    A rank that dies, or does not go on within `timeout_minutes`, ends the run (core/watchdog.py). Collective
+    operations wait twice as long, so that they do not end first, without its name.
     """
     import deepspeed
     from deepspeed.ops import __compatible_ops__ as available_kernels
@@ -70,11 +80,16 @@ def setup(timeout_minutes: float) -> World:
     if not dist.is_initialized():
         deepspeed.init_distributed(
             dist_backend="nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(minutes=timeout_minutes),
+            timeout=timedelta(minutes=2 * timeout_minutes),
             auto_mpi_discovery=False,
             verbose=False,
         )
-    return World(dist.get_rank(), dist.get_world_size(), local_rank, device)
+    rank, size = dist.get_rank(), dist.get_world_size()
+    watch = Watch(rank, size, 60 * timeout_minutes) if size > 1 else None
+    if watch:
+        watch.start()
+        atexit.register(watch.leave)
+    return World(rank, size, local_rank, device, watch)
 
 
 def teardown() -> None:

@@ -103,7 +103,9 @@ class Log:
             self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
-        draw_loss(read_metrics(self.folder), self.folder / "loss.png")
+        metrics = read_metrics(self.folder)
+        draw_loss(metrics, self.folder / "loss.png")
+        draw_tradeoff(metrics, self.folder / "forgetting.png")
         self._bar = None
         self.line(text)
         self._text.close()
@@ -145,6 +147,28 @@ def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
+    figure.savefig(file)
+
+
+def draw_tradeoff(metrics: list[dict[str, float]], file: Path) -> None:
+    """Plot what was forgotten against what was learnt as a PNG; nothing where general text is not read."""
+    looked = [m for m in metrics if "general_loss" in m and "validation_loss" in m]
+    if not looked:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    domain, general = ([m[name] for m in looked] for name in ("validation_loss", "general_loss"))
+    axes.plot(domain, general, "-", lw=1, color="#7a9cc6")
+    points = axes.scatter(domain, general, c=[m["tokens"] for m in looked], zorder=2)
+    figure.colorbar(points, label="tokens trained", format=EngFormatter())
+    labels = ("loss on the domain (nats per token)", "loss on general text (nats per token)")
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=file.parent.name)
+    axes.grid(alpha=0.3)
     figure.savefig(file)
 
 

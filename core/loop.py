@@ -12,16 +12,17 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from core.attention import arguments, boundaries
 from core.checkpoint import Progress
 from core.distributed import World
-from core.errors import UserError
+from core.guard import Guard
 from core.log import Log
+from core.order import Order, Part
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
 
@@ -34,25 +35,18 @@ Sample = dict[str, np.ndarray]
 class Dataset(Protocol):
     """Samples of equal length L: int64 arrays `input_ids`, `position_ids` and `labels`, each of shape (L,).
 
-    `labels[t]` is the token to predict at position t, already shifted, or `IGNORED`.
+    `labels[t]` is the token to predict at position t, already shifted, or `IGNORED`. Its length is what an
+    epoch is. A mixture has `parts` (core/order.py) as well, whose samples stand one part after the other.
     """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
 
 
-@dataclass
-class Validation:
-    """Held-out samples, and the bytes of text they came from (None where that is not known)."""
-
-    samples: Dataset
-    utf8_bytes: int | None
-
-
 def fit(
     engine: Any,
     data: Dataset,
-    validation: Validation | None,
+    look: Callable[[Progress], dict[str, float]] | None,
     progress: Progress,
     *,
     training: TrainingConfig,
@@ -64,55 +58,58 @@ def fit(
 ) -> bool:
     """Train from `progress` (changed in place) to the end; False where a signal ended it early, after saving.
 
-    `save` writes a checkpoint; all processes call it at the same step.
+    `look` validates and gives its numbers (core/lookout.py), `save` writes a checkpoint; all processes call
+    them at the same step.
     """
-    total = training.total_samples(len(data))
+    batches = Batches(data, training, training.total_samples(len(data)), world)
+    total = batches.total
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
-    batches = Batches(data, training, total, world)
-    norm = track_gradient_norm(engine, training.max_gradient_norm)
+    for line in batches.order.report():
+        log.line(line)
+    guard = Guard(engine, training, progress, log)
     signals = _Signals()
-    in_a_row = 0
     log.start(progress.step, steps)
-    if progress.step == 0 and validation and training.validate_every_steps:
-        _say_validation(log, 0, validate(engine, validation, training.micro_batch_size, world))
+    if progress.step == 0 and look and training.validate_every_steps:
+        look(progress)
     clock, timed_tokens = time.perf_counter(), 0
     while progress.step < steps:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
         micro_batches = list(batches.at(progress.samples))
         tokens, nll, stopping = _backward(engine, micro_batches, world, signals.received)
-        engine.step()
-        applied, gradient_norm = norm()
+        loss = world.sum(nll) / max(1, tokens)
+        applied, gradient_norm = guard.step(loss)
+        first = progress.samples
         progress.step += 1
-        progress.samples = min(total, progress.samples + training.global_batch_size)
+        progress.samples = min(total, first + training.global_batch_size)
         progress.tokens += tokens if applied else 0
         timed_tokens += tokens
-        in_a_row = 0 if applied else in_a_row + 1
         if not applied:
-            _note_skipped(progress, in_a_row, training.max_skipped_steps, log)
+            guard.note_skipped(first)
         last = progress.step == steps
-        validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
-        if validating or _due(log.every_steps, progress.step, last):
+        looking = look is not None and _due(training.validate_every_steps, progress.step, last)
+        if looking or _due(log.every_steps, progress.step, last):
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
-                "loss": float(world.sum(nll)) / max(1, tokens),
+                "loss": float(loss),
                 "learning_rate": engine.optimizer.param_groups[0]["lr"],
                 "gradient_norm": gradient_norm,
+                "skipped_steps": progress.skipped_steps,
                 "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
                 "peak_memory_mib": _peak_memory_mib(),
             }
+            numbers |= batches.order.numbers(progress.samples)
             log.line(_sentence(numbers, steps))
-            if validating and validation is not None:
-                found = validate(engine, validation, training.micro_batch_size, world)
-                _say_validation(log, progress.step, found)
-                numbers |= found
+            if looking and look is not None:
+                numbers |= look(progress)
             log.metrics(numbers)
             clock, timed_tokens = time.perf_counter(), 0
         log.advance()
         if stopping or _due(training.save_every_steps, progress.step, last):
             paused = time.perf_counter()
             save(progress)
+            world.mark()
             clock += time.perf_counter() - paused
         if stopping and not last:
             return False
@@ -124,14 +121,18 @@ class Batches:
 
     def __init__(self, data: Dataset, training: TrainingConfig, total: int, world: World) -> None:
         """`total` samples make the run; `training.accumulation` micro-batches a step come to each process."""
-        self.data, self.training, self.total, self.world = data, training, total, world
+        self.data, self.training, self.world = data, training, world
         self.accumulation = training.accumulation(world.size)
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        parts: list[Part] = getattr(data, "parts", [Part("data", len(data), 1.0)])
+        self.order = Order(parts, total, training.seed)
+        self.total = self.order.total
+        self._first = np.cumsum([0, *(part.samples for part in parts)])
 
     def at(self, position: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's micro-batches of the step that begins at sample `position`, each of shape (B, L)."""
         size, rank = self.training.micro_batch_size, self.world.rank
         for micro in range(self.accumulation):
+            self.world.mark()
             start = position + (micro * self.world.size + rank) * size
             yield _collate([self._sample(start + i) for i in range(size)], self.world.device)
 
@@ -142,12 +143,9 @@ class Batches:
         return blank | {"labels": np.full_like(blank["labels"], IGNORED)}
 
     def index(self, position: int) -> int:
-        """The sample at `position` of the run: a pure function of (seed, epoch, place in the epoch)."""
-        epoch, place = divmod(position, len(self.data))
-        if epoch != self._epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self.training.seed, epoch]))
-            self._epoch, self._order = epoch, generator.permutation(len(self.data))
-        return int(self._order[place])
+        """The sample at `position` of the run: a pure function of (seed, position)."""
+        source, sample = self.order.at(position)
+        return int(self._first[source]) + sample
 
 
 def _backward(
@@ -174,75 +172,15 @@ def _backward(
 def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum of token losses (nats) of one micro-batch, in fp32.
 
-    No attention mask is given and no cache is used: then transformers takes position ids that restart for
-    documents of their own, which do not see each other. With a cache, or with an all-ones mask, they would.
+    No attention mask is given and no cache is used: then documents do not see each other, be it by their
+    boundaries or by transformers' reading of restarting position ids. With a cache, or a mask, they would.
     """
-    logits = engine(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = engine(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False, **arguments(batch)
+    ).logits
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
     )
-
-
-@torch.no_grad()
-def validate(engine: Any, validation: Validation, micro_batch_size: int, world: World) -> dict[str, float]:
-    """Mean loss (nats a token), perplexity and bits per byte over all held-out samples; collective.
-
-    Every process runs the same number of passes, as ZeRO 3 needs; what is left over is done with blank
-    samples.
-    """
-    data = validation.samples
-    sums = torch.zeros(2, device=world.device, dtype=torch.float64)
-    engine.eval()
-    for first in range(0, len(data), micro_batch_size * world.size):
-        mine = [first + world.rank * micro_batch_size + i for i in range(micro_batch_size)]
-        samples = [
-            data[i] if i < len(data) else data[0] | {"labels": np.full_like(data[0]["labels"], IGNORED)}
-            for i in mine
-        ]
-        batch = _collate(samples, world.device)
-        sums[0] += summed_loss(engine, batch)
-        sums[1] += (batch["labels"] != IGNORED).sum()
-    engine.train()
-    nll, tokens = world.sum(sums).tolist()
-    found = {"validation_loss": nll / tokens, "validation_perplexity": math.exp(min(700.0, nll / tokens))}
-    if validation.utf8_bytes:
-        found["validation_bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes
-    return found
-
-
-def track_gradient_norm(engine: Any, limit: float | None) -> Callable[[], tuple[bool, float]]:
-    """A function that says, after `engine.step()`, whether the step was applied and the gradients' 2-norm
-    before clipping.
-
-    DeepSpeed's ZeRO optimisers know both. At stage 0 it calls a plain torch optimiser and knows neither, so
-    norm, clipping and the check for finite gradients are done here, just before that optimiser runs.
-    """
-    if engine.zero_optimization():
-        return lambda: (engine.was_step_applied(), float(engine.get_global_grad_norm()))
-    found = (True, 0.0)
-
-    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        nonlocal found
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit or math.inf))
-        found = (math.isfinite(norm), norm)
-        if not found[0]:
-            for parameter in parameters:
-                parameter.grad = None
-
-    engine.optimizer.register_step_pre_hook(before)
-    return lambda: found
-
-
-def _note_skipped(progress: Progress, in_a_row: int, limit: int, log: Log) -> None:
-    """Count and report a step that was not applied; UserError beyond the limit."""
-    progress.skipped_steps += 1
-    log.line(f"step {progress.step}: gradients are not finite; the step was skipped ({in_a_row} in a row).")
-    if in_a_row > limit:
-        raise UserError(
-            f"gradients were not finite in {in_a_row} steps in a row, up to step {progress.step}. Lower"
-            " optimizer.learning_rate or look at the data; the last checkpoint is still good."
-        )
 
 
 class _Signals:
@@ -262,6 +200,7 @@ class _Signals:
 
 def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
     stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+    stacked["boundaries"] = boundaries(stacked["position_ids"])
     return {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
 
 
@@ -289,10 +228,3 @@ def _sentence(numbers: dict[str, float], steps: int) -> str:
         f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
         f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"
     )
-
-
-def _say_validation(log: Log, step: int, found: dict[str, float]) -> None:
-    words = [
-        f"{name.removeprefix('validation_').replace('_', ' ')} {value:.4f}" for name, value in found.items()
-    ]
-    log.line(f"step {step}: validation " + "  ".join(words))

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from core import checkpoint
+from core import manifest
 from core.config import Config, load
 from core.distributed import World
 from core.errors import UserError
-from core.log import Log, read_metrics
+from core.log import read_metrics
 
 T = TypeVar("T")
 
@@ -27,32 +27,26 @@ def check_unchanged(config: Config, run: Path, fixed: Sequence[str]) -> list[str
     does."""
     if not (run / "config.yaml").exists() or not any((run / "checkpoints").glob("step-*")):
         return []
-    old = _flat(load(type(config), run / "config.yaml").model_dump(mode="json"))
-    new = _flat(config.model_dump(mode="json"))
-    keys = [key for key in new | old if old.get(key) != new.get(key)]
-    lines = {key: f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys}
+    old = load(type(config), run / "config.yaml").model_dump(mode="json")
+    return compare(config, old, fixed, f"{run} holds a run", "Choose another run_dir.")
+
+
+def check_branch(config: Config, checkpoint: Path, fixed: Sequence[str]) -> list[str]:
+    """As `check_unchanged`, against the run that `checkpoint` is of."""
+    old = manifest.read(checkpoint)["config"]
+    return compare(config, old, fixed, f"{checkpoint} is of a run", "Set these keys as they were there.")
+
+
+def compare(config: Config, old: dict[str, Any], fixed: Sequence[str], what: str, advice: str) -> list[str]:
+    """A line for each key that is another one in `old`, a run's configuration; UserError as above."""
+    before, new = _flat(old), _flat(config.model_dump(mode="json"))
+    keys = [key for key in new | before if before.get(key) != new.get(key)]
+    lines = {key: f"{key}: {before.get(key)!r} there, {new.get(key)!r} now" for key in keys}
     refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
     if refused:
         listed = "\n".join(f"  {line}" for line in refused)
-        raise UserError(
-            f"{run} holds a run with another model or other data:\n{listed}\nChoose another run_dir."
-        )
+        raise UserError(f"{what} with another model or other data:\n{listed}\n{advice}")
     return list(lines.values())
-
-
-def resume(run: Path, engine: Any, world: World, log: Log, changed: Sequence[str]) -> checkpoint.Progress:
-    """Where the run stands: the beginning, or its newest sound checkpoint, which is loaded into the engine;
-    collective."""
-    folder, damaged = on_main(world, lambda: checkpoint.newest(run / "checkpoints"))
-    for problem in damaged:
-        log.line(f"not used: {problem}")
-    if folder is None:
-        return checkpoint.Progress()
-    progress = checkpoint.load(engine, folder, world)
-    log.line(f"resumed from {folder}")
-    for line in changed:
-        log.line(f"changed since the run began: {line}")
-    return progress
 
 
 def summary(run: Path) -> str:

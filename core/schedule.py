@@ -10,12 +10,11 @@ def rate(config: ScheduleConfig, step: int, steps: int) -> float:
     zero."""
     warmup = config.warmup_steps if config.warmup_steps is not None else round(config.warmup_share * steps)
     if step < warmup:
-        return (step + 1) / (warmup + 1)
-    start = (
-        warmup
-        if config.kind != "warmup-stable-decay"
-        else max(warmup, steps - 1 - round(config.decay_share * steps))
-    )
+        return config.warmup_from_share + (1 - config.warmup_from_share) * (step + 1) / (warmup + 1)
+    start = warmup
+    if config.kind == "warmup-stable-decay":
+        decay = config.decay_steps if config.decay_steps is not None else round(config.decay_share * steps)
+        start = max(warmup, steps - 1 - decay)
     progress = min(1.0, max(0, step - start) / max(1, steps - 1 - start))
     match config.kind:
         case "constant":

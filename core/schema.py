@@ -23,8 +23,9 @@ class ModelConfig(Config):
     """Keys of a transformers configuration, `model_type` among them, for random weights."""
     seed: int = Field(0, ge=0)
     """Seed of the random weights."""
-    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
-    """transformers' attention implementation."""
+    attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
+    """`documents`: core/attention.py, which needs nothing installed; else one of transformers' own. On packed
+    blocks `sdpa` and `eager` build a mask of length x length, so a GPU refuses them."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: about a third more work for far less memory."""
 
@@ -71,8 +72,11 @@ class TrainingConfig(Config):
     """A checkpoint every so many steps, and after the last; null for the last only."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many of the newest checkpoints stay on the disk."""
+    spike_z: float | None = Field(10, gt=0)
+    """A step is skipped when its loss or gradient norm stands so many robust standard deviations above those
+    of the last 128 steps; null applies every step whose gradients are finite."""
     max_skipped_steps: int = Field(10, ge=0)
-    """The run ends when gradients were not finite in more than so many steps in a row."""
+    """The run ends when more than so many steps in a row were skipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 weights with fp32 masters on a GPU, fp32 on a CPU."""
     timeout_minutes: float = Field(30, gt=0)
@@ -112,10 +116,37 @@ class ScheduleConfig(Config):
     """Share of all steps over which the rate rises linearly from near zero."""
     warmup_steps: int | None = Field(None, ge=0)
     """The same in steps; where given, `warmup_share` is not used."""
+    warmup_from_share: float = Field(0.0, ge=0, lt=1)
+    """Where the warm-up begins. To re-warm a base (arXiv:2403.08763), its last rate over this run's peak; 0
+    for a new model, and for a base whose optimiser is not at hand."""
     decay_share: float = Field(0.2, ge=0, le=1)
     """Share of all steps over which `warmup-stable-decay` falls, at the end."""
+    decay_steps: int | None = Field(None, ge=0)
+    """The same in steps; where given, `decay_share` is not used."""
     final_share: float = Field(0.1, ge=0, le=1)
     """What is left of the peak at the last step, where `kind` falls."""
+
+
+class ForgettingConfig(Config):
+    """How much worse the model may get on general text, as a share of its loss before training."""
+
+    warn_share: float = Field(0.02, ge=0)
+    """A warning where the general loss has risen by more."""
+    stop_share: float | None = Field(None, ge=0)
+    """The run ends where it has risen by more; null for never."""
+
+
+class CollapseConfig(Config):
+    """What the model writes now and then, and whether it repeats itself."""
+
+    prompts: tuple[str, ...] = ()
+    """Beginnings of texts that the model goes on from at every validation; none for no look."""
+    max_new_tokens: int = Field(64, ge=1)
+    """How far."""
+    ngram: int = Field(4, ge=1)
+    """Repetition is the share of n-grams of so many tokens that stood in the text before."""
+    warn_share: float = Field(0.5, ge=0, le=1)
+    """A warning where more of them are repeated."""
 
 
 class DeepSpeedConfig(Config):

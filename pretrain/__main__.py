@@ -20,7 +20,9 @@ from core import disk, manifest
 from core.config import Config, add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
 from core.schema import (
+    CollapseConfig,
     DeepSpeedConfig,
+    ForgettingConfig,
     LoggingConfig,
     ModelConfig,
     OptimizerConfig,
@@ -28,6 +30,7 @@ from core.schema import (
     TrainingConfig,
 )
 from data.pipeline import Corpus, DataConfig, find_corpus
+from pretrain.corpora import CorpusConfig
 
 
 class PretrainConfig(Config):
@@ -37,12 +40,21 @@ class PretrainConfig(Config):
     """Where everything of this run goes."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
+    branch_from: str | None = None
+    """A checkpoint of another run to begin from, with its optimiser and its place in the data: so the decay
+    of `schedule.kind=warmup-stable-decay` branches off a stable run, which itself goes on."""
     model: ModelConfig
     data: DataConfig
+    mixture: tuple[CorpusConfig, ...] = ()
+    """Corpora besides `data`, which takes the share that they leave."""
     sequence_length: int = Field(4096, ge=2)
     """Tokens of one block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
     """How documents share blocks; see data/blocks.py."""
+    general_dir: str | None = None
+    """A finished corpus of general text, of the same tokenizer: its held-out part shows what is forgotten."""
+    forgetting: ForgettingConfig = ForgettingConfig()
+    collapse: CollapseConfig = CollapseConfig()
     validation_tokens: int | None = Field(1_000_000, ge=1)
     """About how many held-out tokens a validation uses, whole documents; null for all."""
     training: TrainingConfig = TrainingConfig()
@@ -63,6 +75,7 @@ FIXED = (
     "data.decontaminate",
     "data.tokenizer",
     "data.pack",
+    "mixture",
     "sequence_length",
     "packing",
     "training.seed",
@@ -116,13 +129,15 @@ def train(config: PretrainConfig) -> int:
     from core import distributed
     from core.log import quiet_libraries
     from core.model import check_vocabulary, load_tokenizer
-    from core.run import check_resume, check_unchanged
+    from core.run import check_branch, check_resume, check_unchanged
 
     quiet_libraries()
     run = Path(config.run_dir)
     corpus = _require_prepared(config)
     check_resume(config.resume, run)
     changed = check_unchanged(config, run, FIXED)
+    if config.branch_from:
+        check_branch(config, Path(config.branch_from), FIXED)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     check_vocabulary(base_path(config), tokenizer)
     world = distributed.setup(config.training.timeout_minutes)
@@ -139,9 +154,12 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
 
     from core import checkpoint, deepspeed
     from core.log import Log
+    from core.lookout import Lookout
     from core.loop import fit
     from core.model import load_model, make_optimizer, weight_files
-    from core.run import resume, summary
+    from core.restore import resume
+    from core.run import summary
+    from pretrain.corpora import load_data
 
     run, base = Path(config.run_dir), base_path(config)
     resolved = config.model_dump(mode="json")
@@ -149,21 +167,26 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
         disk.write_text(run / "config.yaml", dump(config))
-    data, validation = load_data(config, corpus, tokenizer, log)
+    data, validations = load_data(config, corpus, tokenizer, log)
 
     partitioned = deepspeed.keep_partitioned(chosen)
     model = load_model(base, config.model, dtype)
     engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
-    progress = resume(run, engine, world, log, changed)
+    branch = Path(config.branch_from) if config.branch_from else None
+    progress = resume(run, engine, world, log, changed, branch)
     before = progress.step
 
     def save(now: checkpoint.Progress) -> None:
         root, keep = run / "checkpoints", config.training.keep_checkpoints
         log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
 
+    look = Lookout(
+        engine, tokenizer, validations, config.training.micro_batch_size, world, log, config.forgetting,
+        config.collapse,
+    )  # fmt: skip
     finished = fit(
-        engine, data, validation, progress,
+        engine, data, look if validations else None, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
         world=world, log=log, save=save,
     )  # fmt: skip
@@ -171,12 +194,18 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        pack = corpus.folder / "pack"
-        inputs = manifest.outputs_of(pack) | weight_files(base) if world.is_main else {}
+        packs = [
+            folder / "pack"
+            for folder in (corpus.folder, *(Path(other.output_dir) for other in config.mixture))
+        ]
+        packed = {name: digest for pack in packs for name, digest in manifest.outputs_of(pack).items()}
+        terms = {
+            name: each for pack in packs for name, each in manifest.read(pack).get("sources", {}).items()
+        }
+        inputs = packed | weight_files(base) if world.is_main else {}
         checkpoint.publish(
-            engine, tokenizer, run / "model", progress, world,
-            config=resolved, inputs=inputs, sources=manifest.read(pack).get("sources"),
-        )  # fmt: skip
+            engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs, sources=terms
+        )
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
     log.close(summary(run))
@@ -186,33 +215,6 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
 def base_path(config: PretrainConfig) -> str:
     """Where the model that training starts from is: the given one, or the random one of this run."""
     return config.model.path or str(Path(config.run_dir) / "base")
-
-
-def load_data(config: PretrainConfig, corpus: Corpus, tokenizer: Any, log: Any) -> tuple[Any, Any]:
-    """Training blocks, and held-out blocks (None where no invention is held out)."""
-    import numpy as np
-
-    from core.loop import Validation
-    from data.blocks import Blocks, choose_documents
-    from data.indexed import Documents
-
-    def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
-        length, padding = config.sequence_length, tokenizer.eos_token_id
-        blocks = Blocks(documents, length, packing=config.packing, padding_id=padding, chosen=chosen)
-        log.line(
-            f"{split}: {len(blocks.chosen):,} documents, {blocks.trained_tokens:,} tokens,"
-            f" {len(blocks):,} blocks of {length:,} ({blocks.fill:.1%} full)"
-        )
-        return blocks
-
-    data = plan("train", Documents(corpus.split("train")), None)
-    held_out = Documents(corpus.split("validation"))
-    if not len(held_out):
-        log.line("validation: no invention is held out (data.pack.validation_share)")
-        return data, None
-    chosen = choose_documents(held_out, config.validation_tokens, config.data.pack.seed)
-    utf8_bytes = np.load(corpus.split("validation").with_suffix(".bytes.npy"))[chosen].sum()
-    return data, Validation(plan("validation", held_out, chosen), int(utf8_bytes))
 
 
 def _require_prepared(config: PretrainConfig) -> Corpus:

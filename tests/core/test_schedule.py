@@ -55,6 +55,14 @@ def test_the_last_step_has_the_final_share_and_constant_stays_at_the_peak(
         ),
         ({"kind": "warmup-stable-decay", "warmup_steps": 0, "decay_share": 0.2}, [1, 1, 1, 1, 0.1]),
         ({"kind": "warmup-stable-decay", "warmup_steps": 0, "decay_share": 0}, [1, 1, 1, 1, 1]),
+        (
+            {"kind": "warmup-stable-decay", "warmup_steps": 1, "decay_steps": 2, "final_share": 0},
+            [0.5, 1, 1, 0.5, 0],
+        ),
+        (
+            {"kind": "linear", "warmup_steps": 2, "warmup_from_share": 0.1, "final_share": 0.1},
+            [0.4, 0.7, 1, 0.55, 0.1],
+        ),
     ],
 )
 def test_the_rates_of_five_steps(settings: dict[str, object], expected: list[float]) -> None:
@@ -94,3 +102,11 @@ def test_the_rate_is_never_zero_never_above_the_peak_and_after_the_warm_up_never
     here, after = rate(config, step, steps), rate(config, step + 1, steps)
     assert 0 < here <= 1
     assert after >= here if step < warmup else after <= here
+
+
+def test_a_decay_that_branches_off_a_stable_run_follows_its_rates_until_there() -> None:
+    stable = rates(1000, kind="constant", warmup_steps=20)
+    branch = rates(600, kind="warmup-stable-decay", warmup_steps=20, decay_steps=100, final_share=0)
+    assert branch[:500] == stable[:500]
+    assert branch[-1] == 0
+    assert branch[549] == pytest.approx(0.5)

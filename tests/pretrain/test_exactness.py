@@ -94,7 +94,7 @@ def test_the_trajectory_is_that_of_transformers_trainer(tiny: TinyRuns, tmp_path
             block = {name: torch.from_numpy(value) for name, value in blocks[self.order[position]].items()}
             return {**block, "shift_labels": block["labels"]}
 
-    class Sequential(Trainer):  # type: ignore[misc]
+    class Sequential(Trainer):
         def _get_train_sampler(self, *_: object) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 

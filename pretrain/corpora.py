@@ -1,0 +1,88 @@
+"""The packed corpora of a run: what is trained on, one or a mixture, and what is held out to look at.
+
+data, mixture ──blocks──▶ one dataset for core.loop
+data, general_dir ──held-out documents──▶ blocks for core.lookout
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from core import manifest
+from core.config import Config
+from core.errors import UserError
+from data.pipeline import Corpus
+
+if TYPE_CHECKING:
+    from pretrain.__main__ import PretrainConfig
+
+
+class CorpusConfig(Config):
+    """Another packed corpus that trains along: more of the domain, or general text to replay."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """What the log and the metrics call it."""
+    output_dir: str
+    """The folder that `python -m data run` made, with the same tokenizer."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """Its share of the run's tokens; null: in proportion to its tokens, as an extension of `data`."""
+    max_epochs: float | None = Field(None, gt=0)
+    """It is repeated at most so often, then its share goes to the others; null for no limit."""
+
+
+def load_data(
+    config: "PretrainConfig", corpus: Corpus, tokenizer: Any, log: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Training blocks, and held-out blocks of the domain and of general text, where there are any."""
+    import numpy as np
+
+    from core.lookout import DOMAIN, GENERAL, Validation
+    from data.blocks import Blocks, choose_documents
+    from data.indexed import Documents
+    from data.mixture import Component, Mixture
+
+    def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
+        length, padding = config.sequence_length, tokenizer.eos_token_id
+        blocks = Blocks(documents, length, packing=config.packing, padding_id=padding, chosen=chosen)
+        log.line(
+            f"{split}: {len(blocks.chosen):,} documents, {blocks.trained_tokens:,} tokens,"
+            f" {len(blocks):,} blocks of {length:,} ({blocks.fill:.1%} full)"
+        )
+        return blocks
+
+    data: Any = plan("train", Documents(corpus.split("train")), None)
+    if config.mixture:
+        parts = [Component("data", data, None)]
+        for more in config.mixture:
+            packed = open_corpus(f"mixture: {more.name}", Path(more.output_dir), tokenizer).split("train")
+            blocks = plan(more.name, Documents(packed), None)
+            parts.append(Component(more.name, blocks, more.share, more.max_epochs))
+        data = Mixture(parts)
+    held_out = {DOMAIN: corpus}
+    if config.general_dir:
+        held_out[GENERAL] = open_corpus("general_dir", Path(config.general_dir), tokenizer)
+    found = {}
+    for name, source in held_out.items():
+        documents = Documents(source.split("validation"))
+        if not len(documents):
+            log.line(f"{name}: nothing is held out (data.pack.validation_share)")
+            continue
+        chosen = choose_documents(documents, config.validation_tokens, config.data.pack.seed)
+        utf8_bytes = np.load(source.split("validation").with_suffix(".bytes.npy"))[chosen].sum()
+        found[name] = Validation(plan(name, documents, chosen), int(utf8_bytes))
+    return data, found
+
+
+def open_corpus(key: str, folder: Path, tokenizer: Any) -> Corpus:
+    """Another finished corpus; UserError, with its `key`, where it is not, or has another tokenizer."""
+    from core.model import load_tokenizer
+
+    corpus = Corpus(folder)
+    manifest.read(folder / "pack")
+    if load_tokenizer(str(corpus.tokenizer)).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"{key}: {folder} was tokenised with another tokenizer than the run's. Make it again with"
+            " tokenizer.path=… of the run's corpus."
+        )
+    return corpus

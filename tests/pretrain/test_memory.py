@@ -1,0 +1,36 @@
+"""ZeRO 3 spares memory from the first moment to the last: no process holds the whole model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import run
+
+
+@pytest.mark.slow
+def test_no_process_holds_the_whole_model_while_it_is_loaded_or_exported(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    architecture = {
+        "model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 16,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 1024,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**architecture))
+    model.save_pretrained(tmp_path / "base")
+    whole = sum(parameter.nbytes for parameter in model.parameters()) / 2**20
+    done = run("core.launch", "--processes", "2", "-m", "tests.pretrain.memory", tmp_path / "base", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in (0, 1):
+        loading, exporting = json.loads((tmp_path / f"{rank}.json").read_text())
+        print(f"model {whole:.0f} MiB; rank {rank}: loading {loading:.0f} MiB, exporting {exporting:.0f} MiB")
+        assert loading < 0.8 * whole, "its half, and what is on the way"
+        assert exporting < 0.3 * whole, "a shard, and a weight that is gathered"
+    shards = sorted((tmp_path / "model").glob("*.safetensors"))
+    assert len(shards) > 10
+    exported = {name: weight for shard in shards for name, weight in load_file(shard).items()}
+    base = load_file(tmp_path / "base" / "model.safetensors")
+    assert exported.keys() == base.keys()
+    assert all(torch.equal(exported[name], base[name]) for name in base)

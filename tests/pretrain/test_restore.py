@@ -1,0 +1,97 @@
+"""Going on with another number of processes, and pickles that are not loaded."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core import manifest
+from core.errors import UserError
+from core.restore import check_pickles
+from tests.conftest import TinyRuns, losses, run
+
+STEPS = ["training.save_every_steps=null", "training.validate_every_steps=null"]
+
+
+def resumed(tiny: TinyRuns, name: str, before: list[str], after: list[str], processes: list[int]) -> Any:
+    """Six steps by the first number of processes, then six more by the second."""
+    tiny.train(name, *STEPS, *before, "training.steps=6", processes=processes[0])
+    return tiny.train(name, *STEPS, *after, "training.steps=12", processes=processes[1])
+
+
+@pytest.mark.parametrize(
+    ("stages", "processes"),
+    [((2, 2), [2, 1]), ((3, 3), [1, 2]), *(pytest.param(*case, marks=pytest.mark.slow) for case in [
+        ((1, 1), [2, 1]), ((1, 1), [1, 2]), ((2, 2), [1, 2]), ((3, 3), [2, 1]), ((1, 2), [2, 2]),
+        ((2, 1), [1, 2]), ((0, 0), [2, 1]), ((0, 0), [1, 2]),
+    ])],
+)  # fmt: skip
+def test_another_number_of_processes_goes_on_with_the_same_samples_and_losses(
+    tiny: TinyRuns, stages: tuple[int, int], processes: list[int]
+) -> None:
+    constant = ["schedule.kind=constant", "schedule.warmup_steps=0"]  # else the length would change the rates
+    settings = [[f"deepspeed.zero_stage={stage}", *constant] for stage in stages]
+    name = "ranks-{}-{}-{}-{}".format(*stages, *processes)
+    found = resumed(tiny, name, settings[0], settings[1], processes)
+    whole = tiny.train("ranks-whole", *STEPS, "training.steps=12", *constant)
+    np.testing.assert_allclose(losses(found), losses(whole), rtol=0, atol=1e-3)
+    assert [m["tokens"] for m in found] == [m["tokens"] for m in whole], "the same samples at each step"
+    for column in ("gradient_norm", "learning_rate"):
+        np.testing.assert_allclose([m[column] for m in found], [m[column] for m in whole], rtol=1e-3)
+    left = [path.name for path in (tiny.folder / name / "checkpoints").glob(".*")]
+    assert not left, "the converted checkpoint is removed"
+
+
+@pytest.mark.parametrize("stages", [(3, 2), (2, 3), (0, 1)])
+def test_what_cannot_be_taken_over_is_refused_with_the_way_out(
+    tiny: TinyRuns, stages: tuple[int, int]
+) -> None:
+    name = "stages-{}-{}".format(*stages)
+    tiny.train(name, *STEPS, "training.steps=2", f"deepspeed.zero_stage={stages[0]}")
+    done = run("pretrain", *tiny.overrides(name, "training.steps=4", f"deepspeed.zero_stage={stages[1]}"))
+    assert done.returncode == 2, done.stdout
+    assert f"Set deepspeed.zero_stage={stages[0]}, or start a new run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Evil:
+    """What a changed checkpoint might hold: loading it would make a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_pickle_that_would_run_code_is_refused_even_where_all_hashes_agree(
+    tiny: TinyRuns, tmp_path: Path, stage: int
+) -> None:
+    name = f"evil-{stage}"
+    settings = [*STEPS, f"deepspeed.zero_stage={stage}"]
+    tiny.train(name, *settings, "training.steps=2")
+    checkpoint = tiny.folder / name / "checkpoints" / "step-00000002"
+    check_pickles(checkpoint)
+    file = next((checkpoint / "state").glob("*optim_states.pt"))
+    content = torch.load(file, weights_only=False)
+    torch.save(content | {"more": Evil(tmp_path / "made")}, file)
+    written = manifest.read(checkpoint)
+    (checkpoint / manifest.NAME).unlink()
+    manifest.write(checkpoint, step="checkpoint", config=written["config"], inputs={}, counts={})
+    done = run("pretrain", *tiny.overrides(name, *settings, "training.steps=4"))
+    assert done.returncode == 2, done.stdout
+    assert file.name in done.stderr
+    assert re.search(r"(os|posix)\.mkdir", done.stderr)
+    assert not (tmp_path / "made").exists(), "nothing of it ran"
+
+
+def test_a_file_that_is_no_archive_of_torch_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(json.dumps({}).encode())
+    with pytest.raises(UserError, match="not a file that torch wrote"):
+        check_pickles(tmp_path)
