@@ -53,6 +53,7 @@ def make(arguments: argparse.Namespace) -> None:
     """A delta from two models, or from a base and an adapter."""
     from delta import card, weights
     from delta.make import make as make_delta
+    from delta.make import stored_files
 
     if (arguments.target is None) == (arguments.adapter is None):
         raise UserError("make: give either --target or --adapter.")
@@ -62,12 +63,15 @@ def make(arguments: argparse.Namespace) -> None:
         from delta.adapter import Merged
 
         target = Merged(base, arguments.adapter)
+        # The tokenizer may have come with the adapter; the rest of its folder is not the model's.
+        files = stored_files(arguments.base, arguments.adapter)
+        files = [file for file in files if file.name not in ("adapter_config.json", "README.md")]
     else:
         target = weights.Folder(arguments.target)
+        files = stored_files(arguments.target)
     place = arguments.target or arguments.adapter
-    delta = make_delta(
-        base, target, arguments.base, place, arguments.delta, resume=arguments.resume, force=arguments.force
-    )
+    care = {"resume": arguments.resume, "force": arguments.force}
+    delta = make_delta(base, target, arguments.base, place, arguments.delta, files, **care)
     print(card.describe(delta, str(arguments.delta)))
 
 

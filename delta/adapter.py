@@ -1,7 +1,8 @@
 """A base with a LoRA adapter merged in while it is read, as if it were a folder of its own.
 
-W + scale * B A, computed in float32 for the rows that a piece needs and rounded once to the base's type (to
-nearest, ties to even), which is what peft's `merge_and_unload` gives for a base in float32. Layout: the base's.
+W + scale * B A, computed in float32 for the rows that a piece needs and rounded once to the base's type
+(to nearest, ties to even), which is what peft's `merge_and_unload` gives for a base in float32. The layout is
+the base's.
 """
 
 import json
@@ -35,10 +36,11 @@ class Merged:
         if config.get("peft_type") != "LORA" or any(config.get(key) for key in UNSUPPORTED):
             used = [key for key in UNSUPPORTED if config.get(key)] or [config.get("peft_type")]
             raise UserError(
-                f"{path}: {', '.join(map(str, used))}: only plain LoRA is merged here. Merge the adapter with peft"
-                " (merge_and_unload) and give the result as --target."
+                f"{path}: {', '.join(map(str, used))}: only plain LoRA is merged here. Merge the adapter"
+                " with peft (merge_and_unload) and give the result as --target."
             )
         self.pairs = _pairs(adapter / "adapter_model.safetensors", base)
+        self.files = [*base.files, path, adapter / "adapter_model.safetensors"]
 
     def read(self, name: str, piece_bytes: int) -> Iterator[bytes]:
         """The merged tensor's bytes, piece by piece; one without an adapter is the base's."""

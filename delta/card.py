@@ -66,7 +66,8 @@ need {delta.base} as safetensors, under its own licence, and Python with numpy, 
 
 Every tensor of the base is checked by its SHA-256 while it is read, and every tensor of the result; the
 command ends with exit code 0 only when the result is exactly what was published.
-`python -m delta verify --base BASE --delta THIS_FOLDER` does the same without writing; `python -m delta info THIS_FOLDER` says what is inside.
+`python -m delta verify --base BASE --delta THIS_FOLDER` does the same without writing;
+`python -m delta info THIS_FOLDER` says what is inside.
 
 <!-- Before you publish (hf upload ORGANISATION/NAME THIS_FOLDER): name the base's licence, what the model was
 trained on, and what it is for. This page may be edited; no check depends on it. -->

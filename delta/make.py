@@ -1,7 +1,8 @@
 """A delta from a base and a target, tensor by tensor, chunk by chunk.
 
-Both are read once, hashed as they stream by, and coded by threads; payloads are appended to files in the order
-of the target's tensors, and a journal gets a line for each, so that an interrupted run can go on. A tensor that turns out to be the base's loses its payload again.
+Both are read once, hashed as they stream by, and coded by threads; payloads are appended to files in the
+order of the target's tensors, and a journal gets a line for each, so that an interrupted run can go on.
+A tensor that turns out to be the base's loses its payload again.
 """
 
 import hashlib
@@ -27,13 +28,13 @@ def make(
     base_path: Path,
     target_path: Path,
     delta_path: Path,
+    files: list[Path],
     *,
     resume: bool = False,
     force: bool = False,
     shard_bytes: int = container.SHARD_BYTES,
 ) -> Delta:
-    """Make the delta's folder; `target_path` is where the target's configuration and tokenizer are."""
-    files = stored_files(target_path)
+    """Make the delta's folder. `files` are stored as they are; both paths are for people."""
     made_from = json.dumps([_identity(base), _identity(target), [str(file) for file in files], shard_bytes])
     with unfinished(delta_path, made_from, resume=resume, force=force) as folder:
         payloads = _Payloads(folder, target, shard_bytes)
@@ -62,13 +63,18 @@ def make(
     return delta
 
 
-def stored_files(target: Path) -> list[Path]:
-    """What the delta holds of the target's folder as it is: configuration, tokenizer, template, card."""
-    return sorted(
-        file
-        for file in target.iterdir()
+def stored_files(*folders: Path) -> list[Path]:
+    """What the delta holds of the target's folder as it is: configuration, tokenizer, template, card.
+
+    Of several folders a later one's file stands for an earlier one's of the same name.
+    """
+    found = {
+        file.name: file
+        for folder in folders
+        for file in folder.iterdir()
         if file.suffix in container.STORED and weights.is_plain_name(file.name) and file.is_file()
-    )
+    }
+    return [found[name] for name in sorted(found)]
 
 
 class _Payloads:
@@ -205,8 +211,7 @@ def _entry(
 
 def _identity(source: weights.Source) -> list[list[Any]]:
     """What a run that goes on must find unchanged: headers, sizes and times of the files."""
-    files = sorted({tensor.file for tensor in source.tensors.values()})
-    times = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    times = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]
     return [times, sorted(source.headers.items())]
 
 

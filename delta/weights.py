@@ -44,6 +44,7 @@ class Source(Protocol):
 
     tensors: dict[str, Tensor]
     headers: dict[str, str]
+    files: list[Path]
 
     def read(self, name: str, piece_bytes: int) -> Iterator[bytes]:
         """The tensor's bytes, piece by piece."""
@@ -58,7 +59,8 @@ class Folder:
         self.tensors: dict[str, Tensor] = {}
         self.headers: dict[str, str] = {}
         """Of each file, in the files' order, the header as it stands, spaces at its end included."""
-        for file in _files(path):
+        self.files = _files(path)
+        for file in self.files:
             self.headers[file.name], tensors = read_header(file)
             for tensor in tensors:
                 if tensor.name in self.tensors:

@@ -21,13 +21,21 @@ def test_every_file_comes_out_identical(
     tmp_path: Path, dtype: str, vocabulary: int, tied: bool, shards: int
 ) -> None:
     from delta.apply import apply, verify_base, verify_target
-    from delta.make import make
+    from delta.make import make, stored_files
     from delta.weights import Folder
 
     arrays = random_model(dtype, tied=tied)
     base = save(tmp_path / "base", arrays, 2)
     target = save(tmp_path / "target", tuned(arrays, vocabulary), shards)
-    delta = make(Folder(base), Folder(target), base, target, tmp_path / "delta", shard_bytes=100_000)
+    delta = make(
+        Folder(base),
+        Folder(target),
+        base,
+        target,
+        tmp_path / "delta",
+        stored_files(target),
+        shard_bytes=100_000,
+    )
     assert delta.tensors["model.norm.weight"].mode == "same"
     apply(base, tmp_path / "delta", tmp_path / "again")
     assert contents(tmp_path / "again") == contents(target)
