@@ -5,6 +5,7 @@
     python -m delta verify --base llama-7b --delta patent-llama-7b-delta      writes nothing
     python -m delta verify --target patent-llama-7b --delta patent-llama-7b-delta
     python -m delta info   patent-llama-7b-delta
+    python -m delta apply  --rule fastchat --base llama-7b --target vicuna-7b --delta vicuna-7b-delta-v1.1
 
 Nothing appears under the name of the result before every hash holds, and an existing folder is never written
 over without --force, which replaces it at the very end. --resume goes on with what an interrupted run left.
@@ -55,6 +56,9 @@ def make(arguments: argparse.Namespace) -> None:
     from delta.make import make as make_delta
     from delta.make import stored_files
 
+    if arguments.rule and arguments.target:
+        _combine(arguments, arguments.target, arguments.delta, sign=-1)
+        return
     if (arguments.target is None) == (arguments.adapter is None):
         raise UserError("make: give either --target or --adapter.")
     base = weights.Folder(arguments.base)
@@ -79,10 +83,26 @@ def apply(arguments: argparse.Namespace) -> None:
     """The target from base and delta."""
     from delta.apply import apply as apply_delta
 
+    if arguments.rule:
+        _combine(arguments, arguments.delta, arguments.target, sign=1)
+        return
     delta = apply_delta(
         arguments.base, arguments.delta, arguments.target, resume=arguments.resume, force=arguments.force
     )
     print(f"{arguments.target}: {len(delta.tensors):,} tensors, each exactly as published")
+
+
+def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int) -> None:
+    from delta import additive
+    from delta.make import stored_files
+
+    if arguments.resume:
+        raise UserError("--resume: deltas by --rule carry no hashes to go on from; leave it out.")
+    number = additive.combine(
+        arguments.base, other, result, stored_files(other),
+        rule=arguments.rule, sign=sign, force=arguments.force,
+    )  # fmt: skip
+    print(f"{result}: {number:,} tensors by {arguments.rule}'s rule in fp16: inexact, not checked")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -123,6 +143,11 @@ def _command(
 
 
 def _add_care(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rule",
+        choices=("fastchat", "patent-llama"),
+        help="an additive fp16 delta as these projects' scripts have it: inexact, unchecked",
+    )
     command.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     command.add_argument("--force", action="store_true", help="replace an existing folder, after success")
 
