@@ -1,0 +1,136 @@
+"""The inexact deltas that are published already: sums in fp16, by FastChat's rule or Patent-LLaMA's.
+
+FastChat's apply_delta adds every tensor of the base to the delta's, both read as fp16, and its make_delta
+subtracts. Patent-LLaMA's rule takes tensors of three kinds from the delta whole. Tensors come out as those
+scripts give them, byte by byte; nothing tells whether the base was the right one, beyond names and shapes.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial as bind
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from delta import weights
+from delta.pickled import read_pickled
+from delta.unfinished import in_order, unfinished, workers
+
+WHOLE = ("embed_tokens", "lm_head.weight", "rotary_emb.inv_freq")
+"""Patent-LLaMA: tensors with one of these in their names are the delta's."""
+RULES: dict[str, tuple[str, ...]] = {"fastchat": (), "patent-llama": WHOLE}
+FLOATS = ("F16", "BF16", "F32", "F64")
+PIECE_ELEMENTS = 1 << 19
+
+
+def combine(
+    base: Path,
+    other: Path,
+    result: Path,
+    files: list[Path],
+    *,
+    rule: str,
+    sign: int,
+    force: bool = False,
+) -> int:
+    """Write `other` plus (`sign` 1) or minus (-1) the base, in fp16, one file for each of `other`'s.
+
+    Returns the number of tensors. UserError names the first tensor that does not fit.
+    """
+    bases, others = {t.name: t for t in _tensors(base)}, _tensors(other)
+    for tensor in others:
+        there = bases.get(tensor.name)
+        if not _whole(tensor, rule) and (there is None or there.shape != tensor.shape):
+            raise UserError(
+                f"{tensor.file}: tensor {tensor.name} {tensor.shape} cannot be added to the base's"
+                f" {there.shape if there else '(none)'}. This is another base, or the vocabulary has grown:"
+                " give the base that vocabulary first."
+            )
+    made_from = repr((rule, sign, [(str(t.file), t.file.stat().st_mtime_ns, t.name) for t in others]))
+    with unfinished(result, made_from, resume=False, force=force) as folder, workers() as pool:
+        for file in sorted({tensor.file for tensor in others}):
+            part = [tensor for tensor in others if tensor.file == file]
+            # save_pretrained's names for files of either kind.
+            name = file.name.replace("pytorch_model", "model").removesuffix(".bin")
+            writer = weights.Writer(folder / f"{name.removesuffix('.safetensors')}.safetensors")
+            writer.write(weights.header_bytes(_header(part)))
+            for tensor in part:
+                there = None if _whole(tensor, rule) else bases[tensor.name]
+                for piece in in_order(pool, _sums(tensor, there, sign)):
+                    writer.write(piece)
+            writer.close()
+        for stored in files:
+            if not stored.name.endswith(".index.json"):
+                (folder / stored.name).write_bytes(stored.read_bytes())
+        _write_index(folder)
+    return len(others)
+
+
+def _tensors(folder: Path) -> list[weights.Tensor]:
+    """Of safetensors files or, where there are none, of pickled ones."""
+    if list(folder.glob("*.safetensors")) or not list(folder.glob("pytorch_model*.bin")):
+        return list(weights.Folder(folder).tensors.values())
+    return [tensor for file in sorted(folder.glob("pytorch_model*.bin")) for tensor in read_pickled(file)]
+
+
+def _whole(tensor: weights.Tensor, rule: str) -> bool:
+    return any(part in tensor.name for part in RULES[rule])
+
+
+def _sums(tensor: weights.Tensor, base: weights.Tensor | None, sign: int) -> Iterator[Callable[[], bytes]]:
+    size = PIECE_ELEMENTS * tensor.size // max(1, tensor.elements)
+    pieces: Iterator[bytes] = iter(())
+    if base:
+        pieces = weights.read_pieces(base, PIECE_ELEMENTS * base.size // max(1, base.elements))
+    for piece in weights.read_pieces(tensor, size):
+        of_base = next(pieces, None)
+        yield bind(_sum, piece, tensor.dtype, of_base, base.dtype if base else "", sign)
+
+
+def _sum(piece: bytes, dtype: str, base: bytes | None, base_dtype: str, sign: int) -> bytes:
+    if dtype not in FLOATS:
+        return piece
+    values = _half(piece, dtype)
+    if base is not None:
+        # Two fp16 numbers are added in float32 and rounded once, as torch does.
+        values = (values.astype(np.float32) + np.float32(sign) * _half(base, base_dtype)).astype(np.float16)
+    return values.tobytes()
+
+
+def _half(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[np.float16]]:
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float16)
+    numpy_type = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype]
+    return np.frombuffer(data, numpy_type).astype(np.float16, copy=False)
+
+
+def _header(tensors: list[weights.Tensor]) -> str:
+    """A safetensors header for what comes out: floats as fp16."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for tensor in tensors:
+        is_float = tensor.dtype in FLOATS
+        end = position + (2 * tensor.elements if is_float else tensor.size)
+        header[tensor.name] = {
+            "dtype": "F16" if is_float else tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header, separators=(",", ":"))
+    return text + " " * (-len(text.encode()) % 8)
+
+
+def _write_index(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        files[0].rename(folder / "model.safetensors")
+        return
+    tensors = [tensor for file in files for tensor in weights.read_header(file)[1]]
+    index = {
+        "metadata": {"total_size": sum(tensor.size for tensor in tensors)},
+        "weight_map": {tensor.name: tensor.file.name for tensor in tensors},
+    }
+    (folder / weights.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")

@@ -1,0 +1,122 @@
+"""The exact codec: one chunk of a tensor and the same chunk of its base to bytes, and back.
+
+Floats are read as integers that stand in the order of the numbers, so that a small change of a number is a
+small difference, whatever its sign and exponent. The difference wraps around and is zigzagged (0, -1, 1, -2 …
+to 0, 1, 2, 3 …). How large a relative change looks in such steps depends on the exponent alone, so elements
+are put in the order of the *base's* exponents, stably: the decoder has the base and needs no side data. The
+bytes of the elements then go into planes (all lowest bytes, all next ones …), each one zstd frame.
+
+Every bit pattern survives: -0.0, infinities and NaNs with their payload are integers like all others.
+"""
+
+import struct
+import threading
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from core.errors import UserError
+
+CHUNK_ELEMENTS = 1 << 19
+ITEMSIZE = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+"""Bytes of an element, for safetensors' names of types."""
+EXPONENT = {"BF16": (7, 0xFF), "F16": (10, 0x1F), "F32": (23, 0xFF), "F64": (52, 0x7FF)}
+"""Where a float's exponent stands: bits below it, mask."""
+LEVEL = 1
+
+Array = np.ndarray[Any, np.dtype[Any]]
+_local = threading.local()
+
+
+def encode(target: bytes, base: bytes, dtype: str) -> bytes:
+    """A chunk's payload: for each byte plane its length (u32, little-endian), then the planes' zstd frames.
+
+    Both are little-endian elements of `dtype`; where the base is shorter (new rows), zeros stand for it.
+    """
+    size = ITEMSIZE[dtype]
+    now = np.frombuffer(target, f"<i{size}")
+    before = _padded(base, now.size, size)
+    difference = _monotone(now, dtype) - _monotone(before, dtype)
+    zigzag = (difference << 1) ^ (difference >> (8 * size - 1))
+    order = _order(before, dtype)
+    grouped = zigzag if order is None else zigzag.take(order)
+    planes = grouped.view(np.uint8).reshape(-1, size).T
+    if not hasattr(_local, "compressor"):
+        _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    frames = [_local.compressor.compress(np.ascontiguousarray(plane)) for plane in planes]
+    return struct.pack(f"<{size}I", *map(len, frames)) + b"".join(frames)
+
+
+def decode(payload: bytes, base: bytes, elements: int, dtype: str) -> bytes:
+    """The chunk's target; the inverse of `encode`. UserError where the payload cannot be one of this size."""
+    size = ITEMSIZE[dtype]
+    before = _padded(base, elements, size)
+    grouped = np.empty((elements, size), np.uint8)
+    lengths = struct.unpack_from(f"<{size}I", payload)
+    position = 4 * size
+    for plane, length in enumerate(lengths):
+        frame = payload[position : position + length]
+        grouped[:, plane] = np.frombuffer(_decompress(frame, elements), np.uint8)
+        position += length
+    zigzag = grouped.reshape(-1).view(f"<u{size}")
+    # For an odd number all bits are turned, for an even one none.
+    difference = ((zigzag >> 1) ^ -(zigzag & 1)).view(f"<i{size}")
+    order = _order(before, dtype)
+    if order is not None:
+        scattered = np.empty_like(difference)
+        scattered[order] = difference
+        difference = scattered
+    return _monotone(_monotone(before, dtype) + difference, dtype).tobytes()
+
+
+def payload_bounds(elements: int, dtype: str) -> tuple[int, int]:
+    """The fewest and the most bytes that the payload of so many elements can have."""
+    chunks = -(-elements // CHUNK_ELEMENTS)
+    planes = chunks * ITEMSIZE[dtype]
+    # A frame of zstd is never longer than its content by more than this (ZSTD_COMPRESSBOUND).
+    return 4 * planes, elements * ITEMSIZE[dtype] * 257 // 256 + planes * (4 + 512)
+
+
+def _padded(base: bytes, elements: int, size: int) -> Array:
+    missing = elements * size - len(base)
+    return np.frombuffer(base + bytes(missing) if missing else base, f"<i{size}")
+
+
+def _monotone(bits: Array, dtype: str) -> Array:
+    """Signed integers in the order of the floats; its own inverse. Integer types stay as they are."""
+    if dtype not in EXPONENT:
+        return bits
+    size = ITEMSIZE[dtype]
+    ordered: Array = bits ^ ((bits >> (8 * size - 1)) & np.iinfo(bits.dtype).max)
+    return ordered
+
+
+def _order(base: Array, dtype: str) -> Array | None:
+    """Elements sorted stably by the base's exponent; None for types without one."""
+    if dtype not in EXPONENT:
+        return None
+    shift, mask = EXPONENT[dtype]
+    # numpy sorts integers of up to 16 bits by radix.
+    exponents = ((base >> shift) & mask).astype(np.uint16 if mask > 0xFF else np.uint8)
+    order: Array = np.argsort(exponents, kind="stable")
+    return order
+
+
+def _decompress(frame: bytes, length: int) -> bytes:
+    """One zstd frame of exactly `length` bytes; what it claims to hold is looked at before it is unpacked."""
+    try:
+        claimed = zstandard.get_frame_parameters(frame).content_size
+        if claimed != length:
+            raise UserError(f"a zstd frame claims {claimed:,} bytes where {length:,} belong")
+        if not hasattr(_local, "decompressor"):
+            _local.decompressor = zstandard.ZstdDecompressor()
+        content: bytes = _local.decompressor.decompress(frame, max_output_size=length)
+    except zstandard.ZstdError as error:
+        raise UserError(f"a zstd frame is damaged ({error})") from None
+    if len(content) != length:
+        raise UserError(f"a zstd frame holds {len(content):,} bytes where {length:,} belong")
+    return content

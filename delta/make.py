@@ -1,0 +1,239 @@
+"""A delta from a base and a target, tensor by tensor, chunk by chunk.
+
+Both are read once, hashed as they stream by, and coded by threads; payloads are appended to files in the
+order of the target's tensors, and a journal gets a line for each, so that an interrupted run can go on.
+A tensor that turns out to be the base's loses its payload again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial as bind
+from pathlib import Path
+from typing import Any
+
+from core import manifest
+from delta import card, codec, container, weights
+from delta.container import Delta, Entry, File
+from delta.unfinished import MARK, in_order, unfinished, workers
+
+JOURNAL = ".journal.jsonl"
+
+
+def make(
+    base: weights.Source,
+    target: weights.Source,
+    base_path: Path,
+    target_path: Path,
+    delta_path: Path,
+    files: list[Path],
+    *,
+    resume: bool = False,
+    force: bool = False,
+    shard_bytes: int = container.SHARD_BYTES,
+) -> Delta:
+    """Make the delta's folder. `files` are stored as they are; both paths are for people."""
+    made_from = json.dumps([_identity(base), _identity(target), [str(file) for file in files], shard_bytes])
+    with unfinished(delta_path, made_from, resume=resume, force=force) as folder:
+        payloads = _Payloads(folder, target, shard_bytes)
+        payloads.take_back()
+        with workers() as pool:
+            for name in target.tensors:
+                if name not in payloads.entries:
+                    payloads.add(name, _entry(name, base, target, payloads.room_for(name), pool))
+        entries = payloads.finish()
+        (folder / "files").mkdir(exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, folder / "files" / file.name)
+        delta = Delta(
+            base=base_path.resolve().name,
+            target=target_path.resolve().name,
+            shards=target.headers,
+            tensors=entries,
+            files={
+                f"files/{file.name}": File(bytes=file.stat().st_size, sha256=container.hash_file(file))
+                for file in sorted((folder / "files").iterdir())
+            },
+        )
+        container.write(folder, delta)
+        (folder / "README.md").write_text(card.publishing(delta), "utf-8")
+        _write_manifest(folder, base_path, target_path, delta)
+    return delta
+
+
+def stored_files(*folders: Path) -> list[Path]:
+    """What the delta holds of the target's folder as it is: configuration, tokenizer, template, card.
+
+    Of several folders a later one's file stands for an earlier one's of the same name.
+    """
+    found = {
+        file.name: file
+        for folder in folders
+        for file in folder.iterdir()
+        if file.suffix in container.STORED and weights.is_plain_name(file.name) and file.is_file()
+    }
+    return [found[name] for name in sorted(found)]
+
+
+class _Payloads:
+    """The payload files under construction: `.payload-1`, `.payload-2` …, each with room for its header."""
+
+    def __init__(self, folder: Path, target: weights.Source, shard_bytes: int) -> None:
+        self.folder, self.target, self.shard_bytes = folder, target, shard_bytes
+        # A header is written when its file is full; no entry is longer than its name and 150 characters.
+        length = sum(len(json.dumps(name)) + 150 for name in target.tensors)
+        self.header_bytes = -(-length // 8) * 8
+        self.entries: dict[str, Entry] = {}
+        self.numbers: dict[str, int] = {}
+        self.number = 0
+        self.writer: weights.Writer | None = None
+
+    def take_back(self) -> None:
+        """What an interrupted run finished: each tensor in the journal whose payload is whole."""
+        journal = self.folder / JOURNAL
+        lines = journal.read_text("utf-8").split("\n") if journal.exists() else []
+        whole = lines[:-1]  # behind the last line break stands nothing, or a line that was cut
+        position = 8 + self.header_bytes
+        for line in whole:
+            name, number, fields = json.loads(line)
+            entry = Entry.model_validate(fields)
+            if number != self.number:
+                self.number, position = number, 8 + self.header_bytes
+            if entry.payload_bytes is not None:
+                file = self.folder / f".payload-{number}"
+                place = weights.Tensor(name, "U8", (), file, position, entry.payload_bytes)
+                if not file.is_file() or file.stat().st_size < position + place.size:
+                    break
+                if _hash(weights.read_pieces(place, 1 << 20)) != entry.payload_sha256:
+                    break
+                position += place.size
+            self.entries[name], self.numbers[name] = entry, number
+        journal.write_text("".join(f"{line}\n" for line in whole[: len(self.entries)]), "utf-8")
+        for file in self.folder.glob("delta-*"):
+            file.unlink()
+        if self.number and (self.folder / f".payload-{self.number}").is_file():
+            self.writer = weights.Writer(self.folder / f".payload-{self.number}", position)
+
+    def room_for(self, name: str) -> weights.Writer:
+        """The file that the tensor's payload is appended to, a new one where this would grow too large."""
+        tensor = self.target.tensors[name]
+        most = codec.payload_bounds(tensor.elements, tensor.dtype)[1]
+        start = 8 + self.header_bytes
+        if self.writer and start < self.writer.position and self.writer.position + most > self.shard_bytes:
+            self._close()
+        if self.writer is None:
+            self.number += 1
+            self.writer = weights.Writer(self.folder / f".payload-{self.number}")
+            self.writer.write(bytes(start))
+        return self.writer
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Note that a tensor is done."""
+        self.entries[name], self.numbers[name] = entry, self.number
+        journal = weights.Writer(self.folder / JOURNAL, _size(self.folder / JOURNAL))
+        journal.write((json.dumps([name, self.number, entry.model_dump()]) + "\n").encode())
+        journal.file.close()
+
+    def finish(self) -> dict[str, Entry]:
+        """Close the last file, give all their names, and say which payload is where."""
+        self._close()
+        names = {
+            number: f"delta-{number:05d}-of-{self.number:05d}.safetensors"
+            for number in range(1, self.number + 1)
+        }
+        for number, name in names.items():
+            (self.folder / f".payload-{number}").rename(self.folder / name)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        return {
+            name: entry if entry.mode == "same" else entry.model_copy(update={"payload": names[number]})
+            for (name, entry), number in zip(self.entries.items(), self.numbers.values(), strict=True)
+        }
+
+    def _close(self) -> None:
+        if self.writer is None:
+            return
+        header: dict[str, Any] = {}
+        position = 0
+        for name, entry in self.entries.items():
+            if self.numbers[name] == self.number and entry.payload_bytes is not None:
+                end = position + entry.payload_bytes
+                header[name] = {"dtype": "U8", "shape": [end - position], "data_offsets": [position, end]}
+                position = end
+        text = json.dumps(header, separators=(",", ":"))
+        self.writer.file.seek(0)
+        self.writer.write(weights.header_bytes(text.ljust(self.header_bytes)))
+        self.writer.close()
+        self.writer = None
+
+
+def _entry(
+    name: str, base: weights.Source, target: weights.Source, file: weights.Writer, pool: ThreadPoolExecutor
+) -> Entry:
+    """Code one tensor into `file`."""
+    now = target.tensors[name]
+    before = base.tensors.get(name)
+    if before and (before.dtype != now.dtype or not container.can_differ(now.shape, before.shape)):
+        before = None
+    piece_bytes = codec.CHUNK_ELEMENTS * codec.ITEMSIZE[now.dtype]
+    hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
+
+    def chunks() -> Iterator[Callable[[], bytes]]:
+        pieces = base.read(name, piece_bytes) if before else iter(())
+        for piece in target.read(name, piece_bytes):
+            of_base = next(pieces, b"")
+            hashes["target"].update(piece)
+            hashes["base"].update(of_base)
+            yield bind(codec.encode, piece, of_base[: len(piece)], now.dtype)
+        for of_base in pieces:
+            hashes["base"].update(of_base)
+
+    start = file.position
+    for payload in in_order(pool, chunks()):
+        hashes["payload"].update(payload)
+        file.write(payload)
+    digest = {part: value.hexdigest() for part, value in hashes.items()}
+    same = before is not None and before.shape == now.shape and digest["base"] == digest["target"]
+    if same:
+        file.truncate(start)
+    return Entry(
+        dtype=now.dtype,
+        shape=list(now.shape),
+        sha256=digest["target"],
+        mode="same" if same else "delta" if before else "full",
+        base_shape=list(before.shape) if before else None,
+        base_sha256=digest["base"] if before else None,
+        payload_bytes=None if same else file.position - start,
+        payload_sha256=None if same else digest["payload"],
+    )
+
+
+def _identity(source: weights.Source) -> list[list[Any]]:
+    """What a run that goes on must find unchanged: headers, sizes and times of the files."""
+    times = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]
+    return [times, sorted(source.headers.items())]
+
+
+def _write_manifest(folder: Path, base: Path, target: Path, delta: Delta) -> None:
+    """The house's record of where a folder came from; inputs by the hash of their tensors' hashes."""
+    of_base = {name: entry.base_sha256 for name, entry in delta.tensors.items()}
+    of_target = {name: entry.sha256 for name, entry in delta.tensors.items()}
+    inputs = {
+        path.as_posix(): f"sha256:{hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()}"
+        for path, tensors in ((base, of_base), (target, of_target))
+    }
+    (folder / MARK).unlink()
+    config = {"chunk_elements": codec.CHUNK_ELEMENTS, "zstd_level": codec.LEVEL}
+    manifest.write(folder, step="delta", config=config, inputs=inputs, counts=card.counts(delta))
+
+
+def _hash(pieces: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

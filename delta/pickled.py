@@ -1,0 +1,110 @@
+"""The tensors in a torch.save file (`pytorch_model.bin`, `consolidated.00.pth`) without torch, not run.
+
+Such a file is a ZIP archive: `NAME/data.pkl` names the tensors, `NAME/data/KEY` are their bytes, not
+compressed. The pickle may call the two functions that rebuild a tensor and nothing else; all other calls are
+refused. What comes out says where the bytes lie, so that they are read in pieces like a safetensors file's.
+"""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.errors import UserError
+from delta.codec import ITEMSIZE
+from delta.weights import Tensor
+
+STORAGES = {
+    "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
+    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}  # fmt: skip
+PICKLE_LIMIT = 256 * 2**20
+
+
+class _Stored(NamedTuple):
+    dtype: str
+    key: str
+
+
+class _Place(NamedTuple):
+    storage: _Stored
+    first: int
+    shape: tuple[int, ...]
+
+
+def read_pickled(file: Path) -> list[Tensor]:
+    """The tensors, in the pickle's order; UserError where it holds anything else."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            plan = next(info for info in archive.infolist() if info.filename.endswith("/data.pkl"))
+            if plan.file_size > PICKLE_LIMIT:
+                raise UserError(f"{file}: {plan.filename} claims {plan.file_size:,} bytes.")
+            found = _Unpickler(file, archive.read(plan)).load()
+            members = {info.filename: info for info in archive.infolist()}
+    except (zipfile.BadZipFile, StopIteration, OSError, EOFError) as error:
+        raise UserError(f"{file} is not a file of torch.save, or is damaged ({error!r}).") from None
+    except (pickle.UnpicklingError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(f"{file}: its pickle is damaged ({error!r}).") from None
+    if not isinstance(found, dict) or not all(isinstance(place, _Place) for place in found.values()):
+        raise UserError(f"{file}: there is something else than named tensors in it.")
+    root = plan.filename.removesuffix("data.pkl")
+    return [
+        _tensor(name, place, file, members.get(f"{root}data/{place.storage.key}"))
+        for name, place in found.items()
+    ]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows a handful of names; nothing is imported."""
+
+    def __init__(self, file: Path, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.file = file
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What the pickle may refer to."""
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        allowed: dict[tuple[str, str], Callable[..., Any]] = {
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+            ("collections", "OrderedDict"): OrderedDict,
+        }
+        if (module, name) not in allowed:
+            raise UserError(f"{self.file}: its pickle calls {module}.{name}. Do not load it with anything.")
+        return allowed[module, name]
+
+    def persistent_load(self, pid: Any) -> _Stored:
+        """A storage: kind, type, key, device, number of elements."""
+        return _Stored(pid[1], pid[2])
+
+
+def _rebuild(
+    storage: _Stored, first: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> _Place:
+    expected = 1
+    for length, step in zip(reversed(shape), reversed(stride), strict=True):
+        if length > 1 and step != expected:
+            raise ValueError(f"a tensor of shape {shape} has strides {stride}")
+        expected *= length
+    return _Place(storage, first, tuple(shape))
+
+
+def _tensor(name: str, place: _Place, file: Path, member: zipfile.ZipInfo | None) -> Tensor:
+    tensor = Tensor(name, place.storage.dtype, place.shape, file, 0, 0)
+    size = tensor.elements * ITEMSIZE[tensor.dtype]
+    offset = place.first * ITEMSIZE[tensor.dtype]
+    if member is None or member.compress_type != zipfile.ZIP_STORED or offset + size > member.file_size:
+        raise UserError(f"{file}: the bytes of tensor {name} are missing, compressed or too few.")
+    with file.open("rb") as opened:
+        # The local header's name and extra field come before the bytes; their lengths stand at byte 26.
+        opened.seek(member.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", opened.read(4))
+    start = member.header_offset + 30 + name_length + extra_length + offset
+    return Tensor(name, tensor.dtype, place.shape, file, start, size)

@@ -1,0 +1,241 @@
+# ruff: noqa: E501 (a table reads best with a fault in a line)
+"""A hundred ways in which a base or a delta can be damaged: every one ends with exit code 2 and a message that
+names the place; nothing appears under the target's name; what was there stays."""
+
+import contextlib
+import io
+import json
+import pickle
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from delta import __main__ as command
+from tests.delta.models import contents, random_model, save, tuned
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pair")
+    arrays = random_model()
+    # Without metadata: what is in it changes nothing about the base.
+    save(folder / "base", arrays, 2, metadata=False)
+    save(folder / "other", random_model(seed=5), 2)
+    save(folder / "target", tuned(arrays, 45), 2)
+    assert delta("make", folder, shard_bytes=500_000)[0] == 0
+    assert len(list((folder / "delta").glob("delta-*.safetensors"))) >= 2
+    return folder
+
+
+def delta(
+    name: str, folder: Path, *more: str, target: str = "target", base: str = "base", shard_bytes: int = 0
+) -> tuple[int, str]:
+    """Run the command in this process; exit code and what it says."""
+    from delta import container
+    from delta import make as module
+
+    arguments = ["delta", name, "--base", folder / base, "--target", folder / target]
+    arguments += ["--delta", folder / "delta", *more]
+    said = io.StringIO()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    if shard_bytes:
+        patch.setitem(module.make.__kwdefaults__, "shard_bytes", shard_bytes)
+    assert container.SHARD_BYTES == 5_000_000_000
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
+        command.main()
+    patch.undo()
+    return int(str(end.value.code)), said.getvalue()
+
+
+def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
+    """One bit between two places."""
+    data = bytearray(file.read_bytes())
+    rng = random.Random(seed)
+    data[rng.randrange(first, end or len(data))] ^= 1 << rng.randrange(8)
+    file.write_bytes(data)
+
+
+def header_end(file: Path) -> int:
+    return 8 + int.from_bytes(file.read_bytes()[:8], "little")
+
+
+def edit_plan(folder: Path, change: Callable[[dict], None], seal: bool = True) -> None:  # type: ignore[type-arg]
+    """Change delta.json as somebody would who knows the format, its own hash included."""
+    from delta import container
+
+    path = folder / "delta/delta.json"
+    plan = json.loads(path.read_text())
+    change(plan)
+    path.write_text(json.dumps(plan))
+    if seal:
+        with contextlib.suppress(ValueError):
+            container.write(folder / "delta", container.Delta.model_validate(plan))
+
+
+def first_shard(folder: Path) -> Path:
+    return min((folder / "delta").glob("delta-*.safetensors"))
+
+
+def swap(folder: Path, pattern: str) -> None:
+    one, two = sorted(folder.glob(pattern))[:2]
+    one.rename(folder / "x")
+    two.rename(one)
+    (folder / "x").rename(two)
+
+
+def rename_shard(name: str) -> Callable[[Path], None]:
+    def change(plan: dict) -> None:  # type: ignore[type-arg]
+        plan["shards"] = {name: next(iter(plan["shards"].values()))}
+
+    return lambda folder: edit_plan(folder, change)
+
+
+def rename_payload(name: str) -> Callable[[Path], None]:
+    def change(plan: dict) -> None:  # type: ignore[type-arg]
+        for entry in plan["tensors"].values():
+            if entry["payload"]:
+                entry["payload"] = name
+
+    return lambda folder: edit_plan(folder, change)
+
+
+def rename_file(name: str) -> Callable[[Path], None]:
+    def change(plan: dict) -> None:  # type: ignore[type-arg]
+        plan["files"] = {name: next(iter(plan["files"].values()))}
+
+    return lambda folder: edit_plan(folder, change)
+
+
+def bomb(folder: Path) -> None:
+    """A payload that holds a gigabyte of zeros where a chunk belongs; all hashes are made to fit."""
+    import hashlib
+
+    from delta import weights
+
+    file = first_shard(folder)
+    tensor = weights.read_header(file)[1][0]
+    compressor = zstandard.ZstdCompressor().compressobj(size=1 << 30)
+    frame = b"".join(compressor.compress(bytes(1 << 24)) for _ in range(64)) + compressor.flush()
+    payload = len(frame).to_bytes(4, "little") + bytes(4) + frame
+    data = bytearray(file.read_bytes())
+    assert (
+        len(payload) > tensor.size
+    )  # a bomb this large is refused by its size alone; so cut it, and seal again
+    payload = payload[: tensor.size]
+    payload = min(len(frame), tensor.size - 8).to_bytes(4, "little") + payload[4:]
+    data[tensor.start : tensor.start + tensor.size] = payload
+    file.write_bytes(data)
+
+    def change(plan: dict) -> None:  # type: ignore[type-arg]
+        plan["tensors"][tensor.name]["payload_sha256"] = hashlib.sha256(payload).hexdigest()
+
+    edit_plan(folder, change)
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path("/tmp/delta-test-pickle-ran").touch, ())
+
+
+def symlinked(folder: Path, name: str, to: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to(to)
+
+
+Fault = Callable[[Path], object]
+FAULTS: dict[str, tuple[Fault, str]] = {
+    **{f"plan bit {n}": (lambda f, n=n: flip(f / "delta/delta.json", n), "delta.json") for n in range(20)},
+    **{f"payload length bit {n}": (lambda f, n=n: flip(first_shard(f), n, 0, 8), "delta-00001") for n in range(5)},
+    **{
+        f"payload header bit {n}": (lambda f, n=n: flip(first_shard(f), n, 8, 200), "delta-00001")
+        for n in range(10)
+    },
+    **{
+        f"payload bit {n}": (lambda f, n=n: flip(first_shard(f), n, header_end(first_shard(f))), "tensor ")
+        for n in range(15)
+    },
+    **{
+        f"base header bit {n}": (lambda f, n=n: flip(min(f.glob("base/*.safetensors")), n, 0, 100), "base")
+        for n in range(10)
+    },
+    **{
+        f"base bit {n}": (lambda f, n=n: flip(max(f.glob("base/*.safetensors")), n, 600), "tensor ")
+        for n in range(10)
+    },
+    **{
+        f"stored bit {n}": (lambda f, n=n: flip(f / "delta/files/config.json", n), "config.json")
+        for n in range(4)
+    },
+    **{
+        f"payload cut to {n}": (lambda f, n=n: first_shard(f).write_bytes(first_shard(f).read_bytes()[:n]), "delta-0")
+        for n in (0, 7, 100, 1500)
+    },
+    **{
+        f"plan cut to {n}": (
+            lambda f, n=n: (f / "delta/delta.json").write_bytes((f / "delta/delta.json").read_bytes()[:n]),
+            "delta.json",
+        )
+        for n in (0, 1, 500)
+    },
+    **{f"name {n}": (rename_shard(n), repr(n)) for n in ("../x.safetensors", "/x.safetensors", "a/b.safetensors", "x.bin", ".x.safetensors")},
+    **{f"payload name {n}": (rename_payload(n), repr(n)) for n in ("../x.safetensors", "/etc/passwd")},
+    **{f"stored name {n}": (rename_file(n), repr(n)) for n in ("files/../../x", "../x", "/etc/passwd", "files/")},
+    "base cut": (lambda f: max(f.glob("base/*.safetensors")).write_bytes(b"\0" * 99), "base/model"),
+    "swapped payload files": (lambda f: swap(f / "delta", "delta-*"), "delta-0000"),
+    "swapped base files": (lambda f: (f / "base/model.safetensors.index.json").write_text("{}"), "index.json"),
+    "wrong base": (lambda f: (shutil.rmtree(f / "base"), shutil.copytree(f / "other", f / "base")), "another base"),
+    "no plan": (lambda f: (f / "delta/delta.json").unlink(), "delta.json"),
+    "no payload": (lambda f: first_shard(f).unlink(), "delta-00001"),
+    "no stored file": (lambda f: (f / "delta/files/config.json").unlink(), "config.json"),
+    "no base file": (lambda f: min(f.glob("base/*.safetensors")).unlink(), "model-00001"),
+    "no base": (lambda f: shutil.rmtree(f / "base"), "no such folder"),
+    "link to another file": (lambda f: symlinked(f, "delta/files/config.json", "/etc/hostname"), "config.json"),
+    "link to a device": (lambda f: symlinked(f, "delta/files/config.json", "/dev/zero"), "config.json"),
+    "link to nothing": (lambda f: symlinked(f, f"delta/{first_shard(f).name}", "gone"), "delta-00001"),
+    "huge header": (lambda f: first_shard(f).write_bytes(b"\xff" * 7 + b"\x7f" + b"{" * 999), "header"),
+    "deep header": (lambda f: first_shard(f).write_bytes((90_000).to_bytes(8, "little") + b"[" * 90_000), "header"),
+    "deep plan": (lambda f: (f / "delta/delta.json").write_bytes(b"[" * 90_000), "delta.json"),
+    "decompression bomb": (bomb, "tensor "),
+    "pickle in place of a payload": (lambda f: first_shard(f).write_bytes(pickle.dumps(Code())), "delta-00001"),
+    "pickle in place of a base": (lambda f: [p.write_bytes(pickle.dumps(Code())) for p in f.glob("base/*.saf*")], "base/"),
+    "another version": (lambda f: edit_plan(f, lambda p: p.update(version=2), seal=False), "version 2"),
+    "unknown key": (lambda f: edit_plan(f, lambda p: p.update(more=2), seal=False), "more"),
+    "wrong shape": (
+        lambda f: edit_plan(f, lambda p: p["tensors"]["model.norm.weight"].update(shape=[8, 2])), "model.norm.weight",
+    ),
+    "tensor left out": (lambda f: edit_plan(f, lambda p: p["tensors"].pop("model.norm.weight")), "other tensors"),
+    "wrong result": (
+        lambda f: edit_plan(f, lambda p: p["tensors"]["lm_head.weight"].update(sha256="0" * 64)), "lm_head.weight",
+    ),
+}  # fmt: skip
+
+
+def test_there_are_a_hundred() -> None:
+    assert len(FAULTS) >= 100
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_and_named_and_nothing_is_lost(pair: Path, tmp_path: Path, fault: str) -> None:
+    for name in ("base", "delta", "target", "other"):
+        shutil.copytree(pair / name, tmp_path / name)
+    act, named = FAULTS[fault]
+    act(tmp_path)
+    before = contents(tmp_path / "target")
+    code, said = delta("apply", tmp_path, "--force")
+    assert code == 2, said
+    assert said.startswith("error: ")
+    assert named in said
+    assert contents(tmp_path / "target") == before
+    assert not (tmp_path / ".target.unfinished").exists()
+    code, said = delta("apply", tmp_path, target="new")
+    assert code == 2
+    assert not (tmp_path / "new").exists()
+    assert not Path("/tmp/delta-test-pickle-ran").exists()
