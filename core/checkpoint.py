@@ -169,8 +169,12 @@ def publish(
     *,
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
+    sources: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Export the final model, with its manifest, as `target`, in place of an earlier one; collective."""
+    """Export the final model, with its manifest, as `target`, in place of an earlier one; collective.
+
+    `sources` are the licences and permitted uses of what it was trained on.
+    """
     partial = target.with_name(f".{target.name}.partial")
     if world.is_main:
         shutil.rmtree(partial, ignore_errors=True)
@@ -178,7 +182,8 @@ def publish(
     with _full_disk_named(partial):
         export(engine, tokenizer, partial, world)
     if world.is_main:
-        manifest.write(partial, step="train", config=config, inputs=inputs, counts=progress.counts())
+        counts = progress.counts()
+        manifest.write(partial, step="train", config=config, inputs=inputs, counts=counts, sources=sources)
         disk.replace(partial, target)
     world.barrier()
 

@@ -249,9 +249,9 @@ def _describe(schema: type[Config], prefix: str) -> Iterator[str]:
     """`key = default`, then what it means, for every key."""
     for name, field in schema.model_fields.items():
         section = _section(field.annotation)
-        default = (
-            "" if section else " (required)" if field.is_required() else f" = {_plain(field.get_default())}"
-        )
+        default = "" if section else " (required)"
+        if not section and not field.is_required():
+            default = f" = {_plain(field.get_default(call_default_factory=True))}"
         yield f"{prefix}{name}{default}"
         for line in (field.description or "").splitlines():
             yield f"    {line}"

@@ -49,6 +49,8 @@ def explain_os_error(error: OSError) -> str | None:
             return (
                 f"{place}the disk is full. Free some space and run the same command again; it goes on there."
             )
+        case errno.EFBIG:
+            return f"{place}{error.strerror}: the file system or `ulimit -f` sets a limit. Raise it."
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return (
                 f"{place}{error.strerror}. Choose a place that you may write to, or change its permissions."

@@ -6,8 +6,8 @@ renamed to its name. A step that fails leaves nothing under the target's name. `
 folder already holds the same step's result.
 
 `manifest.json` (UTF-8, one object): `format`, `step`, `command`, `config`, `inputs` and `outputs` (path to
-`sha256:<hex>`; output paths are relative to the folder), `counts`, `git_commit`, `versions`, `created` (UTC,
-ISO 8601).
+`sha256:<hex>`; output paths are relative to the folder), `sources` (licence and permitted use, by name, of
+what a corpus was read from), `counts`, `git_commit`, `versions`, `created` (UTC, ISO 8601).
 """
 
 import hashlib
@@ -44,10 +44,12 @@ PACKAGES = (
 
 @dataclass
 class Folder:
-    """A folder under construction: write into `path`, put what was counted into `counts`."""
+    """A folder under construction: write into `path`, put what was counted into `counts`, and the terms of
+    what it was made from into `sources`."""
 
     path: Path
     counts: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def build(
     try:
         folder = Folder(partial)
         yield folder
-        write(partial, step=step, config=config, inputs=inputs, counts=folder.counts)
+        write(partial, step=step, config=config, inputs=inputs, counts=folder.counts, sources=folder.sources)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -113,7 +115,7 @@ def build_in_parts(
         folder = Folder(partial)
         yield folder
         mark.unlink()
-        write(partial, step=step, config=config, inputs=inputs, counts=folder.counts)
+        write(partial, step=step, config=config, inputs=inputs, counts=folder.counts, sources=folder.sources)
         replace(partial, target)
 
 
@@ -130,6 +132,7 @@ def write(
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
     counts: Mapping[str, Any],
+    sources: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Hash every file of `folder` and write its manifest, synced to the disk before it appears."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
@@ -140,6 +143,7 @@ def write(
         "config": config,
         "inputs": dict(inputs),
         "outputs": {path.relative_to(folder).as_posix(): digest for path, digest in _hash_all(files)},
+        "sources": dict(sources or {}),
         "counts": counts,
         "git_commit": git_commit(),
         "versions": versions(),

@@ -3,7 +3,9 @@
     python -m data inspect /data/patents > mine.yaml       what is there, and a configuration to start from
     python -m data run --config configs/data/tiny.yaml     every step, from raw files to the packed corpus
     python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
+    python -m data run --until dedup                       … up to a step; a later run goes on from there
     python -m data run --keys                              every key of the configuration
+    python -m data stats corpora/tiny                      documents and tokens by office, language and step
     python -m data show corpora/tiny                       what a finished corpus holds, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
@@ -22,6 +24,15 @@ from core.errors import UserError, run_command
 
 def main() -> None:
     """The command line; each command is a function below."""
+    parser = command_line()
+    arguments, rest = parser.parse_known_args()
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    run_command(lambda: arguments.call(arguments))
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,7 +40,17 @@ def main() -> None:
     command = commands.add_parser("run", help="every step, from raw files to the packed corpus")
     add_arguments(command, default="configs/data/tiny.yaml")
     command.add_argument("--force", action="store_true", help="do every step again, over what is there")
+    command.add_argument(
+        "--until",
+        choices=("ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack"),
+        default="pack",
+        help="stop after this step; a later run goes on from there",
+    )
     command.set_defaults(call=run)
+
+    command = commands.add_parser("stats", help="documents and tokens by office, language and step")
+    command.add_argument("corpus", type=Path, metavar="DIR")
+    command.set_defaults(call=stats)
 
     command = commands.add_parser("inspect", help="what a folder holds, and a configuration to start from")
     command.add_argument("folder", type=Path, metavar="FILE_OR_FOLDER")
@@ -56,11 +77,7 @@ def main() -> None:
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)
-
-    arguments, rest = parser.parse_known_args()
-    if rest:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
-    run_command(lambda: arguments.call(arguments))
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -69,7 +86,18 @@ def run(arguments: argparse.Namespace) -> None:
 
     config = from_arguments(pipeline.DataConfig, arguments)
     if config is not None:
-        pipeline.run(config, force=arguments.force)
+        pipeline.run(config, force=arguments.force, until=arguments.until)
+
+
+def stats(arguments: argparse.Namespace) -> None:
+    """The tables of a corpus's report, from its manifests."""
+    from core import report
+    from data.report import finished_steps, removals, stages
+
+    counts = finished_steps(arguments.corpus)
+    print(report.text_table(*stages(counts)))
+    if removed := removals(counts):
+        print("\n" + report.text_table(("step", "removed by", "number"), removed))
 
 
 def inspect(arguments: argparse.Namespace) -> None:
@@ -119,25 +147,15 @@ def write_synthetic(arguments: argparse.Namespace) -> None:
 
 def show(arguments: argparse.Namespace) -> None:
     """The counts of every step of a corpus, or what cleaning did to one of its records."""
-    from data import pipeline
+    from data.report import describe, finished_steps
 
     if arguments.record:
         from data.show import describe_record
 
         print("\n".join(describe_record(arguments.corpus, arguments.record)))
         return
-    folders = [arguments.corpus / step for step in pipeline.STEPS if (arguments.corpus / step).is_dir()]
-    if not folders:
-        raise UserError(f"{arguments.corpus}: there is no corpus; `python -m data run` makes one.")
-    for folder in folders:
-        print(
-            "\n".join(
-                [
-                    f"{folder.name:<15}{folder}",
-                    *pipeline.describe(folder.name, manifest.read(folder)["counts"]),
-                ]
-            )
-        )
+    for step, counts in finished_steps(arguments.corpus).items():
+        print("\n".join([f"{step:<15}{arguments.corpus / step}", *describe(step, counts)]))
 
 
 if __name__ == "__main__":

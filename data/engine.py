@@ -146,14 +146,6 @@ def join_parts(folder: Path, name: str) -> None:
         part.unlink()
 
 
-def add_counts(counts: Sequence[Any]) -> Any:
-    """The sum of nested counts: numbers are added, keys united, in the order in which they first come."""
-    if not isinstance(counts[0], dict):
-        return sum(counts)
-    keys = dict.fromkeys(key for item in counts for key in item)
-    return {key: add_counts([item[key] for item in counts if key in item]) for key in keys}
-
-
 def forget_shards(folder: Path) -> None:
     """Remove the marks of finished shards, once the step is whole."""
     for mark in folder.glob("shard-*.json"):

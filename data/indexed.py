@@ -15,8 +15,8 @@ Here every document is one sequence. Megatron-LM and GPT-NeoX read these files; 
 numbers uint16 otherwise, so it reads the int32 ones only.
 """
 
-import shutil
 import struct
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -52,22 +52,25 @@ class Writer:
         self.name = name
         self.code = 8 if vocabulary_size <= 2**16 else 4
         self._file = with_ending(name, ".bin").open("wb")
-        self._lengths: list[int] = []
+        self._lengths = array("i")
 
     def add(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> None:
         """Append one document."""
-        array = np.asarray(ids)
+        found = np.asarray(ids)
         limit = np.iinfo(CODES[self.code]).max
-        assert not array.size or (array.min() >= 0 and array.max() <= limit), "an id outside the vocabulary"
-        self._file.write(array.astype(CODES[self.code]).tobytes())
-        self._lengths.append(len(array))
+        assert not found.size or (found.min() >= 0 and found.max() <= limit), "an id outside the vocabulary"
+        self._file.write(found.astype(CODES[self.code]).tobytes())
+        self._lengths.append(len(found))
 
-    def append(self, documents: "Documents") -> None:
-        """Append all documents of another dataset of the same dtype, without looking at the ids."""
-        assert documents.dtype == np.dtype(CODES[self.code]), "both datasets must have the same dtype"
-        with with_ending(documents.name, ".bin").open("rb") as file:
-            shutil.copyfileobj(file, self._file, 16 << 20)
-        self._lengths += documents.lengths.tolist()
+    def add_reordered(self, ids: bytes, lengths: npt.NDArray[np.int32], order: npt.NDArray[np.int64]) -> None:
+        """Append the documents that lie one after the other in `ids`, in another order, without looking at
+        them."""
+        ends = np.cumsum(lengths, dtype=np.int64) * np.dtype(CODES[self.code]).itemsize
+        begins = np.concatenate([[0], ends[:-1]])
+        view = memoryview(ids)
+        for begin, end in zip(begins[order].tolist(), ends[order].tolist(), strict=True):
+            self._file.write(view[begin:end])
+        self._lengths.extend(lengths[order].tolist())
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +90,6 @@ class Writer:
             file.write(HEADER.pack(MAGIC, 1, self.code, len(lengths), len(lengths) + 1))
             file.write(lengths.tobytes() + offsets.tobytes())
             file.write(np.arange(len(lengths) + 1, dtype=np.int64).tobytes())
-
-
-def merge(parts: Sequence[Path], name: Path, vocabulary_size: int) -> None:
-    """Write the documents of several indexed datasets, in order, as one."""
-    with Writer(name, vocabulary_size) as writer:
-        for part in parts:
-            writer.append(Documents(part))
 
 
 class Documents:
@@ -135,6 +131,13 @@ class Documents:
         assert 0 <= start <= stop <= self.lengths[document]
         first = int(self._offsets[document]) + start * self.dtype.itemsize
         return self._ids[first : first + (stop - start) * self.dtype.itemsize].view(self.dtype)
+
+    def raw(self, first: int, stop: int) -> bytes:
+        """The ids of the documents `first` to `stop`, as the .bin file has them, read and not mapped."""
+        begin, end = (int(self._offsets[i]) if i < len(self) else self._ids.size for i in (first, stop))
+        with with_ending(self.name, ".bin").open("rb") as file:
+            file.seek(begin)
+            return file.read(end - begin)
 
     @staticmethod
     def _read(path: Path) -> bytes:

@@ -63,8 +63,8 @@ def ingest(
 
     The files and data sets that `known` names are left out, because an earlier corpus holds them.
     Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
-    `records`, `by_office_language`, `sources` (terms and counts of each). Raises UserError where a source is
-    missing or empty or a column is mapped to a field that does not exist.
+    `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the source of each).
+    Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
     """
     check_sources(sources)
     shards = plan_shards(sources, shard_bytes, known)
@@ -72,7 +72,7 @@ def ingest(
     counts = sum_rows(map_shards(work, shards, folder, executor, title="ingest"))
     join_parts(folder, "rejected.jsonl")
     forget_shards(folder)
-    return _summary(counts, sources)
+    return _summary(counts, sources) | {"shards": [shard.files[0][1].name for shard in shards]}
 
 
 def read_records(folder: Path) -> Iterator[Record]:
@@ -103,6 +103,9 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
     files: list[tuple[Path | None, Source, Part | None]] = []
     size = 0
     for source in sources:
+        if files:  # a shard has one source, so that later steps can count by it
+            shards.append(Shard(len(shards), files, size))
+            files, size = [], 0
         if source.path is None:
             if source.name not in known:
                 files.append((None, source, None))
@@ -122,13 +125,19 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted; what is hidden is left out."""
+    """The file itself, or a folder's files, sorted; what is hidden is left out, and every folder is read
+    once, whatever links lead to it."""
     if not path.exists():
         raise UserError(f"source {path} does not exist. Correct `path`, or put the files there.")
     if path.is_file():
         return [path]
     files: list[Path] = []
+    visited: set[str] = set()
     for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
+        if (place := os.path.realpath(folder)) in visited:
+            folders.clear()  # a link that leads back to where it stands
+            continue
+        visited.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     files.sort()
@@ -208,8 +217,7 @@ def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
         "by_office_language": {office: dict(languages) for office, languages in by_office.items()},
         "sources": {
             source.name: {
-                "licence": source.licence,
-                "use": source.use,
+                **source.terms,
                 **{
                     what: by_source[source.name][what]
                     for what in ("documents", "rejected", "dropped", "records")

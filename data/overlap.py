@@ -33,6 +33,9 @@ class Sample(NamedTuple):
     id: str
     text: str
     publication: str | None = None
+    application: str | None = None
+    """This and the family are compared by `data.seen` alone."""
+    family: str | None = None
 
 
 class Hit(NamedTuple):

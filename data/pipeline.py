@@ -12,7 +12,8 @@ ones hold, and takes their tokenizer. So the earlier ones stay as they are, byte
 trained on all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,17 +27,18 @@ from data.clean import CleanConfig, clean
 from data.decontaminate import DecontaminateConfig, decontaminate
 from data.dedup import DedupConfig, dedup
 from data.engine import EngineConfig, open_executor
+from data.extend import check_split, earlier_corpora, new_inputs, outputs_of_step
 from data.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
-from data.pack import SPLITS, PackConfig, pack
-from data.report import stages, write_report
+from data.pack import PackConfig, pack
+from data.report import describe, stages, write_report
 from data.select import SelectConfig
 from data.source import Source, check_sources
+from data.split import SPLITS
 from data.synthesize import synthesize
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
 ERRORS = 100
 """So many bad documents never end a run."""
-STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 
 
 class SyntheticConfig(Config):
@@ -107,65 +109,103 @@ ADVICE = (
 )
 
 
-def run(config: DataConfig, *, force: bool = False, say: Callable[[str], None] = print) -> Corpus:
-    """Do every step that is not done yet (all of them with `force`); `say` gets a line or a few a step."""
+def run(
+    config: DataConfig, *, force: bool = False, until: str = "pack", say: Callable[[str], None] = print
+) -> Corpus:
+    """Do every step up to `until` that is not done yet (all of them with `force`); `say` gets a line or a few
+    a step."""
     root = Path(config.output_dir)
     sources = [Source(path=source) if isinstance(source, str) else source for source in config.sources]
     if not sources:
         made_up = str(root / "synthetic" / "records.jsonl")
         sources = [Source(path=made_up, licence="made by this program", use="any")]
     check_sources(sources, config.require_use)
+    terms = {source.name: source.terms for source in sources}
+    steps = Steps(root, _identity(config), force, say, terms)
     with open_executor(config.engine) as executor:
-        steps = Steps(root, _identity(config), force, say)
-        if not config.sources:
-            made = config.synthetic
-            steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
-
-        earlier = earlier_corpora(config.extends)
-        known, new = new_inputs(input_hashes(sources), earlier)
-
-        def make_records(to: Path) -> dict[str, Any]:
-            return ingest(
-                sources, to, executor, select=config.select, shard_bytes=config.shard_bytes, known=known
-            )
-
-        ingested = steps.do("ingest", new, make_records, "sources", "select", "extends", "shard_bytes")
-        counts = steps.counts["ingest"]
-        raw = root / "ingest"
-        check_errors(config, counts["rejected"]["total"], counts["documents"], raw / "rejected.jsonl")
-        cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, raw, to, executor), "clean")
-        counts = steps.counts["clean"]
-        dropped = root / "clean" / "dropped.jsonl"
-        check_errors(config, counts["dropped"].get("error", 0), counts["records_in"], dropped)
-
-        def make_unique(to: Path) -> dict[str, Any]:
-            others = [corpus / "dedup" for corpus in earlier]
-            return dedup(config.dedup, shard_files(root / "clean"), to, known=others, executor=executor)
-
-        unique = steps.do("dedup", cleaned | earlier_keys(earlier), make_unique, "dedup", "extends")
-
-        def make_uncontaminated(to: Path) -> dict[str, Any]:
-            return decontaminate(config.decontaminate, shard_files(root / "dedup"), to, executor=executor)
-
-        sets = manifest.hash_files(Path(known.path) for known in config.decontaminate.sets)
-        final = steps.do("decontaminate", unique | sets, make_uncontaminated, "decontaminate")
-
-        wanted = config.tokenizer
-        seen = final if wanted.path is None else {}
-        if earlier:
-            wanted = TokenizerConfig(path=str(earlier[0] / "tokenizer"))
-            seen = manifest.outputs_of(earlier[0] / "tokenizer")
-
-        def make_tokenizer(to: Path) -> dict[str, Any]:
-            texts = record_texts(read_records(root / "decontaminate"))
-            return {"vocabulary": len(prepare_tokenizer(wanted, texts, to))}
-
-        tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer", "extends")
-        folder, left = root / "tokenizer", shard_files(root / "decontaminate")
-        steps.do("pack", final | tokenizer, lambda to: pack(config.pack, folder, left, to, executor))
+        for step in _do_steps(config, sources, steps, executor):
+            if step == until:
+                break
     say("\n" + report.text_table(*stages(steps.counts)))
-    say(f"\nreport         {write_report(root, steps.counts)}")
+    if until == "pack":
+        say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)
+
+
+def _do_steps(
+    config: DataConfig, sources: Sequence[Source], steps: "Steps", executor: Executor | None
+) -> Iterator[str]:
+    """Do the steps one after the other, and name each that is done."""
+    root = steps.root
+    if not config.sources:
+        made = config.synthetic
+        steps.do("synthetic", {}, lambda to: synthesize(to, made.inventions, made.seed), "synthetic")
+
+    earlier = earlier_corpora(config.extends)
+    check_split(config.pack, earlier)
+    known, new = new_inputs(input_hashes(sources), earlier)
+
+    def make_records(to: Path) -> dict[str, Any]:
+        return ingest(
+            sources, to, executor, select=config.select, shard_bytes=config.shard_bytes, known=known
+        )
+
+    ingested = steps.do("ingest", new, make_records, "sources", "select", "extends", "shard_bytes")
+    counts = steps.counts["ingest"]
+    raw = root / "ingest"
+    check_errors(config, counts["rejected"]["total"], counts["documents"], raw / "rejected.jsonl")
+    yield "ingest"
+
+    cleaned = steps.do("clean", ingested, lambda to: clean(config.clean, raw, to, executor), "clean")
+    counts = steps.counts["clean"]
+    dropped = root / "clean" / "dropped.jsonl"
+    check_errors(config, counts["dropped"].get("error", 0), counts["records_in"], dropped)
+    yield "clean"
+
+    def make_unique(to: Path) -> dict[str, Any]:
+        others = [corpus / "dedup" for corpus in earlier]
+        return dedup(config.dedup, shard_files(root / "clean"), to, known=others, executor=executor)
+
+    keys = outputs_of_step(earlier, "dedup", ".keys")
+    unique = steps.do("dedup", cleaned | keys, make_unique, "dedup", "extends")
+    yield "dedup"
+
+    def make_uncontaminated(to: Path) -> dict[str, Any]:
+        return decontaminate(config.decontaminate, shard_files(root / "dedup"), to, executor=executor)
+
+    sets = manifest.hash_files(Path(known.path) for known in config.decontaminate.sets)
+    final = steps.do("decontaminate", unique | sets, make_uncontaminated, "decontaminate")
+    yield "decontaminate"
+
+    wanted, seen = _tokenizer_of(config.tokenizer, earlier, final)
+
+    def make_tokenizer(to: Path) -> dict[str, Any]:
+        texts = record_texts(read_records(root / "decontaminate"))
+        return {"vocabulary": len(prepare_tokenizer(wanted, texts, to))}
+
+    tokenizer = steps.do("tokenizer", seen, make_tokenizer, "tokenizer", "extends")
+    yield "tokenizer"
+
+    folder, left = root / "tokenizer", shard_files(root / "decontaminate")
+    origins = steps.counts["ingest"]["shards"]
+
+    def make_pack(to: Path) -> dict[str, Any]:
+        before = [shard_files(corpus / "decontaminate") for corpus in earlier]
+        return pack(config.pack, folder, left, to, executor, origins, before)
+
+    others = outputs_of_step(earlier, "decontaminate", ".parquet")
+    steps.do("pack", final | tokenizer | others, make_pack)
+    yield "pack"
+
+
+def _tokenizer_of(
+    wanted: TokenizerConfig, earlier: Sequence[Path], final: dict[str, str]
+) -> tuple[TokenizerConfig, dict[str, str]]:
+    """The tokenizer, of the oldest corpus where there are some, and what it is made from."""
+    if earlier:
+        oldest = earlier[0] / "tokenizer"
+        return TokenizerConfig(path=str(oldest)), manifest.outputs_of(oldest)
+    return wanted, final if wanted.path is None else {}
 
 
 @dataclass
@@ -177,6 +217,8 @@ class Steps:
     """What decides the result."""
     force: bool
     say: Callable[[str], None]
+    sources: dict[str, dict[str, str]]
+    """Licence and permitted use of each source: every manifest says them."""
     counts: dict[str, Any] = field(default_factory=dict)
     """The counts of every step, in their order."""
 
@@ -192,38 +234,11 @@ class Steps:
             with manifest.build_in_parts(
                 folder, step=name, config=settings, inputs=inputs, code=code, force=self.force
             ) as built:
-                built.counts = make(built.path)
+                built.counts, built.sources = make(built.path), self.sources
         self.counts[name] = manifest.read(folder)["counts"]
         lines = describe(name, self.counts[name])
         self.say("\n".join([f"{name:<15}{'up to date' if done else 'done'}: {folder}", *lines]))
         return manifest.outputs_of(folder)
-
-
-def earlier_corpora(folders: Sequence[str]) -> list[Path]:
-    """Corpora and those that they extend in turn, each once; UserError where one is not finished."""
-    found: list[Path] = []
-    for folder in map(Path, folders):
-        if not (folder / "pack" / manifest.NAME).exists():
-            raise UserError(f"extends: {folder} is no finished corpus. Finish it with `python -m data run`.")
-        before = manifest.read(folder / "pack")["config"].get("extends", ())
-        found += [each for each in [*earlier_corpora(before), folder] if each not in found]
-    return found
-
-
-def new_inputs(inputs: Mapping[str, str], earlier: Sequence[Path]) -> tuple[set[str], dict[str, str]]:
-    """The inputs that earlier corpora have read (by content), and the others with their hashes."""
-    read = {digest for corpus in earlier for digest in manifest.read(corpus / "ingest")["inputs"].values()}
-    known = {name for name, digest in inputs.items() if digest in read}
-    if len(known) == len(inputs):
-        listed = ", ".join(map(str, earlier))
-        raise UserError(f"nothing is new: {listed} hold all {len(inputs):,} files of the sources.")
-    return known, {name: digest for name, digest in inputs.items() if name not in known}
-
-
-def earlier_keys(earlier: Sequence[Path]) -> dict[str, str]:
-    """The files of keys of earlier corpora, and their hashes."""
-    outputs = (manifest.outputs_of(corpus / "dedup") for corpus in earlier)
-    return {name: digest for each in outputs for name, digest in each.items() if name.endswith(".keys")}
 
 
 def check_errors(config: DataConfig, errors: int, documents: int, file: Path) -> None:
@@ -246,48 +261,6 @@ def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
 
 def _files(place: Path, source: Source) -> list[Path]:
     return [] if source.dataset and not place.is_dir() else list_files(place)
-
-
-def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
-    """A step's counts in a few lines for people: what came in, what left and why, what is there."""
-    lines: list[str] = []
-    match step:
-        case "ingest":
-            lines.append(f"{counts['documents']:,} documents read, {counts['records']:,} records")
-            lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
-            if counts["rejected"]["total"]:
-                lines.append("rejected.jsonl names each rejected document with its reason")
-            lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
-        case "clean":
-            lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
-            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
-            for rule, n in counts.get("changed", {}).items():
-                lines.append(f"{rule}: {n['characters']:,} characters removed in {n['records']:,} records")
-        case "dedup":
-            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
-            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items() if n]
-            lines.append(f"{counts['families']:,} families in several languages or offices")
-        case "decontaminate":
-            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
-            lines += [f"contaminated: {n:,} by {rule}" for rule, n in counts["contaminated"].items() if n]
-            for name, n in counts["samples"].items():
-                lines.append(
-                    f"{name}: {counts['samples_in_corpus'].get(name, 0):,} of {n:,} samples in the corpus"
-                )
-        case "tokenizer":
-            lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
-        case "pack":
-            lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
-            lines.append(f"tokenised by {counts['encoder']}")
-            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
-        case _:
-            lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
-    return [f"               {line}" for line in lines]
-
-
-def _amount(counts: Mapping[str, int]) -> str:
-    documents, tokens = counts.get("documents", 0), counts.get("tokens", 0)
-    return f"{documents:,} documents, {tokens:,} tokens, {counts.get('bytes', 0):,} bytes of text"
 
 
 def _identity(config: DataConfig) -> dict[str, Any]:

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from core import disk, manifest, report
+from core.errors import UserError
 from data.indexed import Documents
 from data.ingest import read_shard
 from data.language import base
-from data.pack import SPLITS, Part, layout
+from data.layout import LayoutConfig, layout
 from data.record import Record
+from data.split import SPLITS
 
+STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 SAMPLE = 20
-PARTS: tuple[Part, ...] = ("title", "abstract", "claims", "description")
+SHOWN = LayoutConfig(headings=False)
 
 
 def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
@@ -42,13 +45,66 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
     return file
 
 
+def finished_steps(root: Path) -> dict[str, Any]:
+    """The counts of the steps of a corpus that are done, in their order; UserError where none is."""
+    done = [step for step in STEPS if (root / step / manifest.NAME).exists()]
+    if not done:
+        raise UserError(f"{root}: there is no corpus; `python -m data run` makes one.")
+    return {step: manifest.read(root / step)["counts"] for step in done}
+
+
+def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
+    """A step's counts in a few lines for people: what came in, what left and why, what is there."""
+    lines: list[str] = []
+    match step:
+        case "ingest":
+            lines.append(f"{counts['documents']:,} documents read, {counts['records']:,} records")
+            lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
+            if counts["rejected"]["total"]:
+                lines.append("rejected.jsonl names each rejected document with its reason")
+            lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+        case "clean":
+            lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
+            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for rule, n in counts.get("changed", {}).items():
+                lines.append(f"{rule}: {n['characters']:,} characters removed in {n['records']:,} records")
+        case "dedup":
+            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
+            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items() if n]
+            lines.append(f"{counts['families']:,} families in several languages or offices")
+        case "decontaminate":
+            lines.append(f"{counts['records']:,} records in, {counts['kept']:,} out")
+            lines += [f"contaminated: {n:,} by {rule}" for rule, n in counts["contaminated"].items() if n]
+            for name, n in counts["samples"].items():
+                lines.append(
+                    f"{name}: {counts['samples_in_corpus'].get(name, 0):,} of {n:,} samples in the corpus"
+                )
+        case "tokenizer":
+            lines.append(f"{counts['vocabulary']:,} tokens in the vocabulary")
+        case "pack":
+            lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
+            for language, amounts in counts["by_language"].items():
+                lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens a character")
+            lines.append(f"tokenised by {counts['encoder']}")
+            lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+        case _:
+            lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
+    return [f"               {line}" for line in lines]
+
+
+def _amount(counts: Mapping[str, int]) -> str:
+    documents, tokens = counts.get("documents", 0), counts.get("tokens", 0)
+    return f"{documents:,} documents, {tokens:,} tokens, {counts.get('bytes', 0):,} bytes of text"
+
+
 def stages(steps: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
     """A row for each office and language: records after each step that counts them, then documents and
-    tokens."""
+    tokens, where they are packed."""
     columns: dict[str, Mapping[str, Mapping[str, int]]] = {
         name: counts["by_office_language"] for name, counts in steps.items() if "by_office_language" in counts
     }
-    columns |= {name: steps["pack"][name] for name in ("documents", "tokens")}
+    if "pack" in steps:
+        columns |= {name: steps["pack"][name] for name in ("documents", "tokens")}
     keys = sorted(
         {
             (office, language)
@@ -112,7 +168,7 @@ def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
         for record in kept:
             about = f"{record['id']} · {record['language'] or 'unknown'} · {record['title'] or 'no title'}"
             raw = next(before[place] for place in _places(record) if place in before)
-            yield about, layout(raw, PARTS), layout(record, PARTS)
+            yield about, layout(raw, SHOWN), layout(record, SHOWN)
 
 
 def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> list[Record]:

@@ -67,6 +67,11 @@ class Source(Config):
             f"/{self.split}" if self.split else ""
         )
 
+    @property
+    def terms(self) -> dict[str, str]:
+        """What every manifest says about it."""
+        return {"licence": self.licence, "use": self.use}
+
     def options(self) -> Options:
         """What the readers of tables and texts need to know."""
         return Options(self.columns, self.text_field, self.layout, self.defaults)
@@ -83,6 +88,10 @@ def check_sources(sources: Sequence[Source], require_use: str | None = None) -> 
             raise UserError(
                 f"source {source.name}: `defaults` may give {', '.join(PLAIN)}, not {min(wrong)!r}."
             )
+    known: dict[str, Source] = {}
+    for source in sources:
+        if known.setdefault(source.name, source).terms != source.terms:
+            raise UserError(f"source {source.name} is named twice, with other terms. Leave one out.")
     refused = [source for source in sources if require_use and source.use not in ALLOWS[require_use]]
     if refused:
         listed = "\n".join(

@@ -67,6 +67,7 @@ class PretrainConfig(Config):
 FIXED = (
     "model",
     "data.sources",
+    "data.extends",
     "data.synthetic",
     "data.select",
     "data.clean",
@@ -193,10 +194,13 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        folders = [corpus.folder, *(Path(other.output_dir) for other in config.mixture)]
-        packed = {k: v for folder in folders for k, v in manifest.outputs_of(folder / "pack").items()}
-        inputs = packed | weight_files(base) if world.is_main else {}
-        checkpoint.publish(engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs)
+        packs = [f / "pack" for f in (corpus.folder, *(Path(c.output_dir) for c in config.mixture))]
+        inputs = {k: v for pack in packs for k, v in manifest.outputs_of(pack).items()}
+        sources = {k: v for pack in packs for k, v in (manifest.read(pack).get("sources") or {}).items()}
+        checkpoint.publish(
+            engine, tokenizer, run / "model", progress, world, config=resolved,
+            inputs=inputs | weight_files(base) if world.is_main else {}, sources=sources,
+        )  # fmt: skip
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
     log.close(summary(run))

@@ -44,6 +44,7 @@ def start(body: str, stdout: int | None = subprocess.PIPE) -> subprocess.Popen[s
             "raise OSError(errno.ENOSPC, 'No space left', '/data/x')",
             "error: /data/x: the disk is full. Free some space",
         ),
+        ("raise OSError(errno.EFBIG, 'File too large')", "error: File too large: the file system or"),
         ("raise OSError(errno.ENOSPC, 'No space left')", "error: the disk is full. Free some space"),
         ("raise OSError(errno.EDQUOT, 'Quota exceeded')", "error: the disk is full"),
         (

@@ -49,6 +49,12 @@ def records(path: Path, options: Options | None = None) -> list[Record]:
     return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
 
 
+def only(path: Path) -> Record:
+    """The record of a file that gives one."""
+    (record,) = records(path)
+    return record
+
+
 def reasons(path: Path, options: Options | None = None) -> list[str]:
     """What became of each document: its first id, or why it was rejected."""
     return [

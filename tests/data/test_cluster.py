@@ -108,7 +108,7 @@ def test_where_there_is_no_slurm_it_is_said(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no `sbatch` here"), open_executor(EngineConfig(scheduler="slurm")):
         pass
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with (
         pytest.raises(UserError, match="pip install dask-jobqueue"),
         open_executor(EngineConfig(scheduler="slurm")),

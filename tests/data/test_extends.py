@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from core import manifest
@@ -67,6 +68,38 @@ def test_all_give_a_text_the_same_ids(months: Path) -> None:
     texts = [record["description"] or "" for record in read_records(months / "3" / "decontaminate")]
     ids = [load_tokenizer(str(months / number / "tokenizer"))(texts).input_ids for number in ("1", "2", "3")]
     assert ids[0] == ids[1] == ids[2]
+
+
+def test_an_invention_stays_on_the_side_where_it_stood(months: Path, tmp_path: Path) -> None:
+    """Here each is known again by its publication number alone."""
+
+    def trained_on(corpus: Path) -> set[str]:
+        return set(pq.read_table(corpus / "pack" / "seen.parquet")["publication"].to_pylist())
+
+    old = list(read_records(months / "1" / "decontaminate"))
+    synthesize(tmp_path / "made", inventions=40, seed=8)
+    texts = [
+        json.loads(line) for line in (tmp_path / "made" / "records.jsonl").read_text("utf-8").splitlines()
+    ]
+    new = [
+        {**text, "id": f"{before['id'][:-1]}C", "application_id": None, "family_id": f"F-{number}"}
+        for number, (text, before) in enumerate(zip(texts, old, strict=True))
+    ]
+    (tmp_path / "raw.jsonl").write_text(lines(new), "utf-8")
+    make(tmp_path / "4", tmp_path / "raw.jsonl", f"extends=[{months / '1'}]")
+    assert len(list(read_records(tmp_path / "4" / "decontaminate"))) == 80
+    assert trained_on(tmp_path / "4") == trained_on(months / "1")
+
+
+@pytest.mark.parametrize("setting", ["pack.seed=1", "pack.validation_share=0.2"])
+def test_a_corpus_that_would_be_split_otherwise_is_refused(
+    months: Path, tmp_path: Path, setting: str
+) -> None:
+    made = [f"output_dir={tmp_path}/new", f"sources=[{months / 'raw'}]", *SETTINGS]
+    done = run("data", "run", *made, f"extends=[{months / '2'}]", setting)
+    assert done.returncode == 2
+    assert f"{setting}, but {months / '1'} was packed with" in done.stderr
+    assert not (tmp_path / "new" / "ingest").exists()
 
 
 def test_an_unchanged_corpus_is_up_to_date(months: Path) -> None:

@@ -81,15 +81,57 @@ def test_every_byte_is_where_megatron_has_it(
     assert part(name, ".idx").read_bytes() == header + COUNTS + LENGTHS + places + BOUNDARIES
 
 
+FOREIGN = [[0, 1, 65535], [7], [], [258, 65534]]
+"""Documents whose ids fit both dtypes; every reader must give them back."""
+
+
+@pytest.mark.filterwarnings("ignore:::megatron")  # it asks for Transformer Engine, which no reading needs
+@pytest.mark.parametrize(
+    ("documents", "vocabulary_size", "dtype"),
+    [(FOREIGN, SMALL, np.uint16), ([*FOREIGN, [2**31 - 1, 65536]], LARGE, np.int32)],
+)
+def test_megatron_core_reads_both_kinds_of_files(
+    tmp_path: Path, documents: list[list[int]], vocabulary_size: int, dtype: type[np.generic]
+) -> None:
+    """No skip where it is not installed: the development environment has it, and this must be known."""
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    for mmap in (True, False):
+        theirs = IndexedDataset(str(write(tmp_path / "corpus", documents, vocabulary_size)), mmap=mmap)
+        assert theirs.index.dtype == dtype
+        assert [theirs[i].tolist() for i in range(len(theirs))] == documents
+        assert {theirs[i].dtype for i in range(len(theirs))} == {np.dtype(dtype)}
+        assert theirs.sequence_lengths.tolist() == [len(ids) for ids in documents]
+        assert theirs.document_indices.tolist() == list(range(len(documents) + 1))
+        assert theirs.get(3, offset=1, length=1).tolist() == [65534]
+
+
+@pytest.mark.filterwarnings("ignore:::megatron")
+@pytest.mark.parametrize(("vocabulary_size", "dtype"), [(SMALL, np.uint16), (LARGE, np.int32)])
+def test_our_files_are_those_of_megatron_cores_own_builder(
+    tmp_path: Path, vocabulary_size: int, dtype: type[np.generic]
+) -> None:
+    """Then what holds of theirs, as merging by `add_index`, holds of ours."""
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+
+    builder = IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=dtype)
+    for ids in FOREIGN:
+        builder.add_document(np.array(ids, np.int64), [len(ids)])
+    builder.add_index(str(write(tmp_path / "more", [[1, 2], [3]], vocabulary_size)))
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    ours = write(tmp_path / "ours", [*FOREIGN, [1, 2], [3]], vocabulary_size)
+    for ending in (".bin", ".idx"):
+        assert part(tmp_path / "theirs", ending).read_bytes() == part(ours, ending).read_bytes()
+
+
 def test_deepspeeds_reader_reads_the_int32_files(tmp_path: Path) -> None:
     from deepspeed.runtime.data_pipeline.data_sampling.indexed_dataset import MMapIndexedDataset
 
-    documents = [[0, 1, 2**31 - 1], [7], [65536, 65535]]
+    documents = [*FOREIGN, [2**31 - 1, 65536]]
     theirs = MMapIndexedDataset(str(write(tmp_path / "corpus", documents, LARGE)), skip_warmup=True)
-    assert len(theirs) == 3
-    assert [theirs[i].tolist() for i in range(3)] == documents
-    assert theirs.sizes.tolist() == [3, 1, 2]
-    assert theirs.doc_idx.tolist() == [0, 1, 2, 3]
+    assert [theirs[i].tolist() for i in range(len(theirs))] == documents
+    assert theirs.sizes.tolist() == [len(ids) for ids in documents]
+    assert theirs.doc_idx.tolist() == list(range(len(documents) + 1))
 
 
 def test_a_dataset_of_several_sequences_a_document_is_read_by_its_sequences(tmp_path: Path) -> None:

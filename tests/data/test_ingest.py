@@ -45,6 +45,7 @@ def test_every_document_is_counted_once(tmp_path: Path) -> None:
                 "records": 5,
             }
         },
+        "shards": [str(source)],
     }
     found = list(read_records(tmp_path / "out"))
     assert [record["id"] for record in found] == ["EP-0-A1", "EP-1-A1", "EP-2-A1", "EP-3-A1", "x"]

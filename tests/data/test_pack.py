@@ -1,60 +1,31 @@
-"""A packed corpus: every record a document, inventions whole on one side, counts that add up."""
+"""A packed corpus: every record a document, an order that only the seed decides, counts that add up."""
 
+import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from core.errors import UserError
 from data.engine import EngineConfig, open_executor
 from data.indexed import Documents
-from data.pack import PackConfig, Part, batches, layout, pack, split_of
-from data.record import SCHEMA, Record
+from data.layout import layout
+from data.overlap import Sample
+from data.pack import PackConfig, pack, sample
+from data.record import Record
+from data.seen import find_seen
+from data.split import SPLITS, split_of
 from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+from tests.data.records import record, write_shards
 
-
-def record(number: int, language: str = "en", **fields: Any) -> Record:
-    """The record of an invention in one language."""
-    texts = {
-        "en": (
-            "Pump {}",
-            "A pump {} moves water.",
-            ["A pump {}.", "The pump of claim 1."],
-            "It pumps {} l.\nWell.",
-        ),
-        "zh": (
-            "水泵{}",
-            "一种水泵{}，用于输送水。",
-            ["一种水泵{}。", "根据权利要求1所述的水泵。"],
-            "其流量为{}升。\n良好。",
-        ),
-    }
-    title, abstract, claims, description = texts[language]
-    whole: Record = {
-        "id": f"{'US' if language == 'en' else 'CN'}-{number}-A",
-        "office": "US" if language == "en" else "CN",
-        "kind": "A",
-        "language": language,
-        "date": None,
-        "application_id": f"X-{number}",
-        "family_id": None,
-        "title": title.format(number),
-        "abstract": abstract.format(number),
-        "claims": [claim.format(number) for claim in claims],
-        "description": description.format(number),
-        "ipc": None,
-        "source": f"a#{number}",
-    }
-    return {**whole, **fields}  # type: ignore[typeddict-item]
-
-
-RECORDS = [record(number, language) for number in range(400) for language in ("zh", "en")]
+RECORDS = [record(number, like) for number in range(400) for like in ("zh", "en")]
 CONFIG = PackConfig(validation_share=0.2)
+ALL = PackConfig(validation_share=0)
+Packed = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -66,128 +37,208 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def packed_from(
-    config: PackConfig, tokenizer: Any, shards: list[list[Record]], folder: Path, workers: int = 1
+    config: PackConfig,
+    tokenizer: Any,
+    shards: list[list[Record]],
+    folder: Path,
+    workers: int = 1,
+    **more: Any,
 ) -> dict[str, Any]:
     """Write the records as shards beside `folder`, and pack them into it."""
-    files = []
-    for number, records in enumerate(shards):
-        files.append(folder.parent / f"{folder.name}-{number}.parquet")
-        pq.write_table(pa.Table.from_pylist(records, SCHEMA), files[-1])
+    files = write_shards(shards, folder.parent / f"{folder.name}-records")
     with open_executor(EngineConfig(workers=workers)) as executor:
-        return pack(config, Path(tokenizer.name_or_path), files, folder, executor)
+        return pack(config, Path(tokenizer.name_or_path), files, folder, executor, **more)
 
 
 @pytest.fixture(scope="session")
-def packed(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def packed(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     """The packed records, and the counts."""
     folder = tmp_path_factory.mktemp("pack") / "pack"
     return folder, packed_from(CONFIG, tokenizer, [RECORDS], folder)
 
 
 def side(name: str) -> list[Record]:
-    """The records of a split, in order."""
+    """The records of a split."""
     return [found for found in RECORDS if split_of(found, CONFIG) == name]
 
 
-@pytest.mark.parametrize("name", ["train", "validation"])
+def texts(folder: Path, name: str, tokenizer: Any) -> list[str]:
+    """The texts of a split's documents, in their order."""
+    documents = Documents(folder / name)
+    return [tokenizer.decode(documents[i][1:-1]) for i in range(len(documents))]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", SPLITS)
 def test_every_record_is_one_document_from_beginning_to_end_token(
-    packed: tuple[Path, dict[str, Any]], tokenizer: Any, name: str
+    packed: Packed, tokenizer: Any, name: str
 ) -> None:
     documents = Documents(packed[0] / name)
-    records = side(name)
-    assert len(documents) == len(records) > 0
-    for i, found in enumerate(records):
+    for i in range(len(documents)):
         ids = documents[i]
         assert ids[0] == tokenizer.bos_token_id
         assert ids[-1] == tokenizer.eos_token_id
         assert not np.isin(ids[1:-1], tokenizer.all_special_ids).any()
-        assert tokenizer.decode(ids[1:-1]) == layout(found, CONFIG.parts)
-
-
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_the_size_of_every_document_in_utf8_stands_beside_it(
-    packed: tuple[Path, dict[str, Any]], name: str
-) -> None:
+    found = texts(packed[0], name, tokenizer)
+    assert len(found) > 50
+    assert Counter(found) == Counter(layout(each, CONFIG) for each in side(name))
     sizes = np.load(packed[0] / f"{name}.bytes.npy")
     assert sizes.dtype == np.int64
-    assert sizes.tolist() == [len(layout(found, CONFIG.parts).encode()) for found in side(name)]
+    assert sizes.tolist() == [len(text.encode()) for text in found]
 
 
-def test_counts_add_up(packed: tuple[Path, dict[str, Any]]) -> None:
+def test_what_was_seen_is_said_row_by_row_of_the_training_documents(packed: Packed, tokenizer: Any) -> None:
+    by_id = {each["id"]: each for each in RECORDS}
+    rows = pq.read_table(packed[0] / "seen.parquet").to_pylist()
+    found = texts(packed[0], "train", tokenizer)
+    assert found == [layout(by_id[row["id"]], CONFIG) for row in rows]
+    sample = Sample("set", "s", side("train")[0]["abstract"] or "")
+    assert [each.id for each in find_seen(packed[0], [sample])] == [side("train")[0]["id"]]
+    held_out = [Sample("set", "s", each["abstract"] or "") for each in side("validation")]
+    assert not list(find_seen(packed[0], held_out))
+
+
+def test_counts_add_up(packed: Packed) -> None:
     folder, counts = packed
-    for name in ("train", "validation"):
-        texts = [layout(found, CONFIG.parts) for found in side(name)]
+    for name in SPLITS:
+        found = [layout(each, CONFIG) for each in side(name)]
         assert counts[name] == {
-            "documents": len(texts),
+            "documents": len(found),
             "tokens": int(Documents(folder / name).lengths.sum()),
-            "characters": sum(map(len, texts)),
-            "bytes": sum(len(text.encode()) for text in texts),
+            "characters": sum(map(len, found)),
+            "bytes": sum(len(text.encode()) for text in found),
         }
     assert counts["documents"] == {"CN": {"zh": 400}, "US": {"en": 400}}
-    total = sum(n for languages in counts["tokens"].values() for n in languages.values())
-    assert total == counts["train"]["tokens"] + counts["validation"]["tokens"]
+    total = counts["train"]["tokens"] + counts["validation"]["tokens"]
+    for groups in (counts["by_language"], counts["by_source"]):
+        assert sum(each["tokens"] for each in groups.values()) == total
+        assert sum(each["documents"] for each in groups.values()) == 800
+    assert sum(n for languages in counts["tokens"].values() for n in languages.values()) == total
 
 
-@pytest.mark.parametrize(("shards", "workers"), [(1, 1), (3, 1), (3, 2)])
-def test_any_number_of_shards_and_workers_gives_the_same_bytes(
-    packed: tuple[Path, dict[str, Any]], tokenizer: Any, tmp_path: Path, shards: int, workers: int
+def test_tokens_a_character_are_those_of_the_texts_alone(tmp_path: Path, tokenizer: Any) -> None:
+    """Signs that the tokenizer does not know are three bytes each, behind one token for the beginning."""
+    shards = [
+        [record(1, language="zh", title="龘靐"), record(2, language="zh", title="龘")],
+        [record(3, language="ja", title="龘龘龘龘")],
+        [record(4, language=None, title="靐龘")],
+    ]
+    config = PackConfig(parts=("title",), validation_share=0)
+    sources = ["offices", "books", "offices"]
+    counts = packed_from(config, tokenizer, shards, tmp_path / "out", sources=sources)
+    names = ("documents", "tokens", "characters", "bytes", "tokens_per_character")
+    by_language = {name: [each[what] for what in names] for name, each in counts["by_language"].items()}
+    assert by_language == {
+        "ja": [1, 15, 4, 12, 13 / 4],
+        "unknown": [1, 9, 2, 6, 7 / 2],
+        "zh": [2, 15, 3, 9, 11 / 3],
+    }
+    by_source = {name: [each[what] for what in names] for name, each in counts["by_source"].items()}
+    assert by_source == {"books": [1, 15, 4, 12, 13 / 4], "offices": [3, 24, 5, 15, 18 / 5]}
+
+
+@pytest.mark.parametrize(("shards", "workers"), [(1, 1), (3, 1), (7, 2)])
+def test_the_seed_alone_decides_the_order(
+    packed: Packed, tokenizer: Any, tmp_path: Path, shards: int, workers: int
 ) -> None:
-    size = len(RECORDS) // shards
-    parts = [RECORDS[i * size : (i + 1) * size if i < shards - 1 else None] for i in range(shards)]
+    parts = [RECORDS[::-1][i::shards] for i in range(shards)]
     counts = packed_from(CONFIG, tokenizer, parts, tmp_path / "out", workers)
     assert counts == packed[1]
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == sorted(
-        f"{name}.{end}" for name in ("train", "validation") for end in ("bin", "bytes.npy", "idx")
-    )
-    for name in names:
-        assert (tmp_path / "out" / name).read_bytes() == (packed[0] / name).read_bytes()
+    found = contents(tmp_path / "out")
+    assert sorted(found) == [
+        "seen.parquet", "train.bin", "train.bytes.npy", "train.idx",
+        "validation.bin", "validation.bytes.npy", "validation.idx",
+    ]  # fmt: skip
+    assert found == contents(packed[0])
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
-def test_about_the_asked_share_of_inventions_is_held_out(share: float, seed: int) -> None:
-    config = PackConfig(validation_share=share, seed=seed)
-    held_out = sum(split_of(record(number), config) == "validation" for number in range(5000))
-    assert held_out == pytest.approx(5000 * share, abs=4 * (5000 * share * (1 - share)) ** 0.5)
+def test_another_seed_gives_another_order_and_both_mix_languages(tokenizer: Any, tmp_path: Path) -> None:
+    orders = []
+    for seed in (0, 1):
+        config = PackConfig(validation_share=0, seed=seed)
+        packed_from(config, tokenizer, [RECORDS], tmp_path / str(seed))
+        orders.append(pq.read_table(tmp_path / str(seed) / "seen.parquet")["id"].to_pylist())
+    written = [each["id"] for each in RECORDS]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(written)
+    assert orders[0] != orders[1]
+    for order in orders:
+        places = np.array([written.index(each) for each in order])
+        assert abs(np.corrcoef(places, np.arange(len(places)))[0, 1]) < 0.15
+        chinese = [each.startswith("CN") for each in order]
+        assert 250 < sum(a != b for a, b in itertools.pairwise(chinese)) < 550
+
+
+def test_an_invention_stays_on_its_side_in_a_corpus_that_extends(tokenizer: Any, tmp_path: Path) -> None:
+    """The new records name another family, and the application by which they belong to an old one."""
+    new = [record(n, "zh", family_id=f"F-{n}") for n in range(60)]
+    earlier = write_shards([[record(n) for n in range(60)]], tmp_path / "earlier")
+    packed_from(CONFIG, tokenizer, [new], tmp_path / "out", earlier=[earlier])
+    found = set(pq.read_table(tmp_path / "out" / "seen.parquet")["application"].to_pylist())
+    wanted = {f"X-{n}" for n in range(60) if split_of(record(n), CONFIG) == "train"}
+    assert found == wanted
+    packed_from(CONFIG, tokenizer, [new], tmp_path / "alone")
+    assert set(pq.read_table(tmp_path / "alone" / "seen.parquet")["application"].to_pylist()) != wanted
+
+
+class Killed(BaseException):
+    """Nothing of a run may catch what stands for a kill."""
+
+
+def test_killed_while_it_tidies_up_the_same_command_makes_the_same_corpus(
+    packed: Packed, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended before each removal of a file in turn, of marks and parts alike."""
+    shards = [RECORDS[i::3] for i in range(3)]
+    remove, removed = Path.unlink, itertools.count()
+
+    def remove_some(path: Path, missing_ok: bool = False) -> None:
+        if next(removed) == moment:
+            raise Killed
+        remove(path, missing_ok)
+
+    files = write_shards(shards, tmp_path / "records")
+    for moment in itertools.count():
+        folder, removed = tmp_path / f"killed-{moment}", itertools.count()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", remove_some)
+            try:
+                pack(CONFIG, Path(tokenizer.name_or_path), files, folder, None)
+                break
+            except Killed:
+                pass
+        assert pack(CONFIG, Path(tokenizer.name_or_path), files, folder, None) == packed[1]
+        assert contents(folder) == contents(packed[0])
+    assert moment > 3 * (1 + 2 * 3), "marks, and ids, index and rows of both sides"
 
 
 @pytest.mark.parametrize(
-    "texts",
-    [
-        [record(1, "en"), record(1, "zh")],
-        [record(1, "en", family_id="F"), record(2, "zh", family_id="F")],
-        [record(1, "en", application_id=None), record(1, "zh", application_id=None, id="US-1-A")],
-    ],
+    ("dtype", "tokens", "found"),
+    [("smallest", 0, np.uint16), ("int32", 0, np.int32), ("smallest", 65_537, np.int32)],
 )
-def test_all_texts_of_one_invention_stand_on_one_side(texts: list[Record]) -> None:
-    sides = [
-        [split_of(text, PackConfig(validation_share=0.5, seed=seed)) for text in texts] for seed in range(64)
-    ]
-    assert all(one == other for one, other in sides)
-    assert {one for one, _ in sides} == {"train", "validation"}, "which side, the seed decides"
+def test_ids_have_two_bytes_where_the_vocabulary_and_the_configuration_allow_it(
+    tokenizer: Any, tmp_path: Path, dtype: Any, tokens: int, found: type[np.generic]
+) -> None:
+    larger = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    larger.add_tokens([f"<{number}>" for number in range(tokens - len(larger))])
+    larger.save_pretrained(tmp_path / "larger")
+    larger.name_or_path = str(tmp_path / "larger")
+    packed_from(PackConfig(validation_share=0, dtype=dtype), larger, [RECORDS[:2]], tmp_path / "out")
+    assert Documents(tmp_path / "out" / "train").dtype == found
+    assert sorted(texts(tmp_path / "out", "train", larger)) == sorted(layout(r, CONFIG) for r in RECORDS[:2])
 
 
-@pytest.mark.parametrize(
-    ("fields", "parts", "text"),
-    [
-        ({}, ["title", "abstract"], "Pump 7\n\nA pump 7 moves water."),
-        ({}, ["abstract", "title"], "A pump 7 moves water.\n\nPump 7"),
-        ({}, ["claims"], "1. A pump 7.\n2. The pump of claim 1."),
-        (
-            {},
-            ["title", "claims", "description"],
-            "Pump 7\n\n1. A pump 7.\n2. The pump of claim 1.\n\nIt pumps 7 l.\nWell.",
-        ),
-        ({"abstract": None}, ["title", "abstract", "description"], "Pump 7\n\nIt pumps 7 l.\nWell."),
-        ({"claims": None}, ["claims", "title"], "Pump 7"),
-        ({"claims": ["One."]}, ["claims"], "1. One."),
-        ({"title": None}, ["title"], ""),
-        ({}, [], ""),
-    ],
-)
-def test_a_document_is_laid_out_part_by_part(fields: dict[str, Any], parts: list[Part], text: str) -> None:
-    assert layout(record(7, **fields), parts) == text
+def test_encoders_are_compared_on_pieces_from_all_places_of_documents_from_many_shards(
+    tmp_path: Path,
+) -> None:
+    letters = "".join(chr(ord("a") + place // 5000) for place in range(50_000))
+    records = [[record(n, description=letters)] * 30 for n in range(45)]
+    pieces = list(sample(write_shards(records, tmp_path / "records"), PackConfig(parts=("description",))))
+    assert 200 <= len(pieces) <= 400
+    assert {len(piece) for piece in pieces} == {2500}
+    assert set().union(*pieces) == set("abcdefghij")
 
 
 def test_without_a_beginning_token_a_document_begins_with_the_end_token(
@@ -197,7 +248,7 @@ def test_without_a_beginning_token_a_document_begins_with_the_end_token(
     other.bos_token = None
     other.save_pretrained(tmp_path / "other")
     other.name_or_path = str(tmp_path / "other")
-    packed_from(PackConfig(validation_share=0), other, [RECORDS[:2]], tmp_path / "out")
+    packed_from(ALL, other, [RECORDS[:2]], tmp_path / "out")
     ids = Documents(tmp_path / "out" / "train")[0]
     assert ids[0] == ids[-1] == tokenizer.eos_token_id
     assert len(Documents(tmp_path / "out" / "validation")) == 0
@@ -210,25 +261,10 @@ def test_a_corpus_without_a_document_to_train_on_is_refused(tokenizer: Any, tmp_
         packed_from(CONFIG, tokenizer, [side("validation")], tmp_path / "held-out")
 
 
-@pytest.mark.parametrize(
-    "settings", [{"validation_share": 1}, {"validation_share": -0.1}, {"seed": -1}, {"parts": ["ipc"]}]
-)
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        PackConfig(**settings)
-
-
-@pytest.mark.parametrize("number", [0, 1, 3, 4, 7, 8])
-def test_batches_hold_every_record_once(number: int) -> None:
-    found = list(batches(iter(RECORDS[:number]), 4))
-    assert [one for batch in found for one in batch] == RECORDS[:number]
-    assert all(len(batch) == 4 for batch in found[:-1])
-
-
 def test_the_name_of_a_special_token_inside_a_patent_is_text(tmp_path: Path, tokenizer: Any) -> None:
     """An end token in the middle of a document would teach the model to stop there."""
     tagged = record(1, description="The tag </s> closes, <s> opens. " * 5)
-    packed_from(PackConfig(validation_share=0), tokenizer, [[tagged]], tmp_path / "out")
+    packed_from(ALL, tokenizer, [[tagged]], tmp_path / "out")
     ids = Documents(tmp_path / "out" / "train")[0].tolist()
     assert ids.count(tokenizer.eos_token_id) == ids.count(tokenizer.bos_token_id) == 1
     assert "</s> closes" in tokenizer.decode(ids[1:-1])

@@ -1,8 +1,10 @@
 """The whole pipeline: nothing is lost on the way, a second run does nothing, a kill costs little, and people
 can look."""
 
+import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from core import manifest
+from data.synthesize import synthesize
 from tests.conftest import ROOT, run
 
 SETTINGS = [
@@ -63,6 +66,11 @@ def test_every_step_can_be_followed_back_to_its_inputs(corpus: Path) -> None:
     assert set(packed["inputs"].values()) <= known
 
 
+def test_terms_go_through_every_manifest(corpus: Path) -> None:
+    terms = {str(corpus / "synthetic" / "records.jsonl"): {"licence": "made by this program", "use": "any"}}
+    assert [manifest.read(corpus / step)["sources"] for step in STEPS] == [terms] * len(STEPS)
+
+
 def test_a_second_run_does_nothing_and_says_so(corpus: Path) -> None:
     times = {path: path.stat().st_mtime_ns for step in STEPS for path in (corpus / step).rglob("*")}
     done = run("data", "run", f"output_dir={corpus}", *SETTINGS)
@@ -84,6 +92,28 @@ def test_an_altered_raw_file_is_noticed(corpus: Path, tmp_path: Path) -> None:
     assert "raw.jsonl: changed" in done.stderr
 
 
+def test_every_manifest_says_the_terms_of_every_source_and_tokens_are_counted_by_them(tmp_path: Path) -> None:
+    synthesize(tmp_path / "made", inventions=60, seed=3)
+    lines = (tmp_path / "made" / "records.jsonl").read_text("utf-8").splitlines(keepends=True)
+    files = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    terms = [{"licence": "CC-BY-4.0", "use": "any"}, {"licence": "ours", "use": "research"}]
+    for file, part in zip(files, (lines[:80], lines[80:]), strict=True):
+        Path(file).write_text("".join(part), "utf-8")
+    sources = [{"path": file, **each} for file, each in zip(files, terms, strict=True)]
+    settings = [f"sources={json.dumps(sources)}", *SETTINGS[1:], "engine.workers=1"]
+    done = run("data", "run", f"output_dir={tmp_path / 'corpus'}", *settings)
+    assert done.returncode == 0, done.stderr
+    for step in STEPS[1:]:
+        assert manifest.read(tmp_path / "corpus" / step)["sources"] == dict(zip(files, terms, strict=True))
+    counts = manifest.read(tmp_path / "corpus" / "pack")["counts"]
+    documents = [each["documents"] for each in counts["by_source"].values()]
+    assert (list(counts["by_source"]), documents) == (files, [80, 40])
+    for language in ("zh", "en"):
+        amounts = counts["by_language"][language]
+        shown = f"{language}: {amounts['tokens_per_character']:.3f} tokens a character"
+        assert shown in done.stdout
+
+
 def test_the_report_shows_counts_and_records(corpus: Path) -> None:
     page = (corpus / "report.html").read_text("utf-8")
     tokens = manifest.read(corpus / "pack")["counts"]["tokens"]["CN"]["zh"]
@@ -97,6 +127,45 @@ def test_show_prints_every_step(corpus: Path) -> None:
     assert done.returncode == 0, done.stderr
     for step in STEPS:
         assert f"{step:<15}" in done.stdout
+
+
+def test_stats_prints_the_tables_of_a_corpus_from_its_manifests(corpus: Path) -> None:
+    done = run("data", "stats", corpus)
+    assert done.returncode == 0, done.stderr
+    header, first, *_ = done.stdout.splitlines()
+    assert header.split() == ["office", "language", *STEPS[1:5], "documents", "tokens"]
+    packed = manifest.read(corpus / "pack")["counts"]
+    office, language, *numbers = first.replace(",", "").split()
+    assert int(numbers[-1]) == packed["tokens"][office][language]
+    assert (
+        int(numbers[0]) == manifest.read(corpus / "ingest")["counts"]["by_office_language"][office][language]
+    )
+    missing = run("data", "stats", corpus / "pack" / "no")
+    assert missing.returncode == 2
+    assert "there is no corpus" in missing.stderr
+
+
+def test_a_run_ends_at_the_step_that_is_asked_for_and_a_later_one_goes_on(
+    corpus: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw.jsonl"
+    lines = (corpus / "synthetic" / "records.jsonl").read_text("utf-8").splitlines(keepends=True)
+    raw.write_text("".join([*lines, "{broken\n"]), "utf-8")
+    command = ["data", "run", f"output_dir={tmp_path / 'corpus'}", f"sources=[{raw}]", *SETTINGS[1:]]
+    for until, steps in (("ingest", STEPS[1:2]), ("dedup", STEPS[1:4])):
+        done = run(*command, "--until", until)
+        assert done.returncode == 0, done.stderr
+        made = {path.name for path in (tmp_path / "corpus").iterdir() if not path.name.startswith(".")}
+        assert made == {*steps}
+        assert done.stdout.count("up to date") == (0 if until == "ingest" else 1)
+    shown = run("data", "stats", tmp_path / "corpus").stdout
+    assert re.search(r"^ingest +bad-json +1$", shown, re.MULTILINE)
+    assert "tokens" not in shown
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("up to date") == 3
+    assert files(tmp_path / "corpus")["pack/train.bin"] == files(corpus)["pack/train.bin"]
+    assert run(*command, "--until", "lunch").returncode == 2
 
 
 @pytest.mark.slow

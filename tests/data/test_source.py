@@ -113,6 +113,13 @@ def test_a_use_that_is_not_permitted_is_refused(required: str | None, refused: l
             check_sources([source], required)
 
 
+def test_a_source_that_is_named_twice_has_the_same_terms_or_is_refused() -> None:
+    source = Source(path="a", licence="CC-BY-4.0", use="any")
+    check_sources([source, source])
+    with pytest.raises(UserError, match="source a is named twice, with other terms"):
+        check_sources([source, Source(path="a", licence="CC-BY-4.0", use="research")])
+
+
 def test_a_corpus_for_commercial_use_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     config = tmp_path / "a.yaml"
     config.write_text(

@@ -12,7 +12,8 @@ import torch
 
 from core.config import load
 from data.ingest import read_records
-from data.pack import layout, split_of
+from data.layout import layout
+from data.split import split_of
 from pretrain.__main__ import PretrainConfig
 from tests.conftest import ROOT, run
 
@@ -61,7 +62,7 @@ def test_the_run_leaves_a_model_a_curve_and_metrics(finished: PretrainConfig) ->
 def test_the_model_beats_a_character_3_gram_model_on_held_out_inventions(finished: PretrainConfig) -> None:
     texts: dict[str, list[str]] = {"train": [], "validation": []}
     for record in read_records(Path(finished.data.output_dir) / "clean"):
-        texts[split_of(record, finished.data.pack)].append(layout(record, finished.data.pack.parts))
+        texts[split_of(record, finished.data.pack)].append(layout(record, finished.data.pack))
     counted = WittenBell(3, texts["train"])
     utf8_bytes = sum(len(text.encode()) for text in texts["validation"])
     baseline = sum(map(counted.bits, texts["validation"])) / utf8_bytes
