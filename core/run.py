@@ -52,6 +52,7 @@ def compare(config: Config, old: dict[str, Any], fixed: Sequence[str], what: str
 def summary(run: Path) -> str:
     """Where the results are and how the validation loss went."""
     rows = [("model", run / "model"), ("loss curve", run / "loss.png"), ("metrics", run / "metrics.jsonl")]
+    rows += [("forgetting", run / "forgetting.png")] if (run / "forgetting.png").exists() else []
     lines = ["done:", *(f"  {name:<12}{path}" for name, path in rows)]
     validated = [line for line in read_metrics(run) if "validation_loss" in line]
     if validated:

@@ -194,18 +194,13 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        packs = [
-            folder / "pack"
-            for folder in (corpus.folder, *(Path(other.output_dir) for other in config.mixture))
-        ]
-        packed = {name: digest for pack in packs for name, digest in manifest.outputs_of(pack).items()}
-        terms = {
-            name: each for pack in packs for name, each in manifest.read(pack).get("sources", {}).items()
-        }
-        inputs = packed | weight_files(base) if world.is_main else {}
+        packs = [f / "pack" for f in (corpus.folder, *(Path(c.output_dir) for c in config.mixture))]
+        inputs = {k: v for pack in packs for k, v in manifest.outputs_of(pack).items()}
+        sources = {k: v for pack in packs for k, v in (manifest.read(pack).get("sources") or {}).items()}
         checkpoint.publish(
-            engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs, sources=terms
-        )
+            engine, tokenizer, run / "model", progress, world, config=resolved,
+            inputs=inputs | weight_files(base) if world.is_main else {}, sources=sources,
+        )  # fmt: skip
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")
     log.close(summary(run))

@@ -1,5 +1,5 @@
 """How much memory loading and exporting take at ZeRO 3: `python -m core.launch --processes 2 -m
-tests.pretrain.memory MODEL OUT`.
+tests.pretrain.memory MODEL OUT SMALL`, SMALL being another model, loaded first.
 
 Counted are the pages that belong to the process alone; those of a mapped file are the system's to drop.
 """
@@ -22,13 +22,13 @@ from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 SHARD_BYTES = 8 * 2**20
 
 
-def main(path: str, out: str) -> None:
+def main(path: str, out: str, small: str) -> None:
     """Write OUT/RANK.json: megabytes at most beyond those before, while loading and while exporting."""
     world = distributed.setup(5)
     training = TrainingConfig(steps=1, precision="fp32")
     chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=3), training)
     partitioned = deepspeed.keep_partitioned(chosen)
-    load_model(path, ModelConfig(path=path), dtype)  # once unmeasured: what libraries take is not the model's
+    load_model(small, ModelConfig(path=small), dtype)  # what libraries take is not the model's
     model, loading = measure(lambda: load_model(path, ModelConfig(path=path), dtype))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     engine = deepspeed.initialize(model, optimizer, chosen | {"zero_allow_untested_optimizer": True})

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import run
+from tests.conftest import TinyRuns, run
 
 
 @pytest.mark.slow
-def test_no_process_holds_the_whole_model_while_it_is_loaded_or_exported(tmp_path: Path) -> None:
+def test_no_process_holds_the_whole_model_while_it_is_loaded_or_exported(
+    tiny: TinyRuns, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -21,7 +23,8 @@ def test_no_process_holds_the_whole_model_while_it_is_loaded_or_exported(tmp_pat
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**architecture))
     model.save_pretrained(tmp_path / "base")
     whole = sum(parameter.nbytes for parameter in model.parameters()) / 2**20
-    done = run("core.launch", "--processes", "2", "-m", "tests.pretrain.memory", tmp_path / "base", tmp_path)
+    module: list[str | Path] = ["tests.pretrain.memory", tmp_path / "base", tmp_path]
+    done = run("core.launch", "--processes", "2", "-m", *module, tiny.folder / "prepared" / "base")
     assert done.returncode == 0, done.stdout + done.stderr
     for rank in (0, 1):
         loading, exporting = json.loads((tmp_path / f"{rank}.json").read_text())

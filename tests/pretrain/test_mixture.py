@@ -14,7 +14,7 @@ def general(tiny: TinyRuns) -> Path:
     folder = tiny.folder / "general"
     done = run(
         "data", "run", f"output_dir={folder}", "synthetic.inventions=20", "synthetic.seed=7",
-        f"tokenizer.path={tiny.folder / 'corpus' / 'tokenizer'}", "pack.parts=[title, abstract]",
+        f"tokenizer={{path: {tiny.folder / 'corpus' / 'tokenizer'}}}", "pack.parts=[title, abstract]",
         "pack.validation_share=0.3",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
