@@ -22,11 +22,9 @@ from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
 from core.log import Log
+from core.loss import IGNORED, summed_loss
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
-
-IGNORED = -100
-"""Label of a position that is not trained on (transformers' convention)."""
 
 Sample = dict[str, np.ndarray]
 
@@ -169,18 +167,6 @@ def _backward(
         # DeepSpeed averages gradients over processes; `tokens` counts those of all of them: undo the average.
         engine.backward(loss * (world.size / max(1, tokens)), scale_wrt_gas=False)
     return tokens, nll, bool(stops)
-
-
-def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sum of token losses (nats) of one micro-batch, in fp32.
-
-    No attention mask is given and no cache is used: then transformers takes position ids that restart for
-    documents of their own, which do not see each other. With a cache, or with an all-ones mask, they would.
-    """
-    logits = engine(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
-    )
 
 
 @torch.no_grad()

@@ -25,8 +25,13 @@ class ModelConfig(Config):
     """Seed of the random weights."""
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     """transformers' attention implementation."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: about a third more work for far less memory."""
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+    """What the backward pass computes again to save memory: nothing; every layer (about a third more work);
+    or all of a layer but attention and half of its matrix products. See core/activations.py."""
+    compile: bool = False
+    """Compile each layer with torch.compile: quicker steps, a slow first one. Not with ZeRO 3."""
+    cross_entropy: Literal["auto", "chunked", "full"] = "auto"
+    """chunked: logits are never held whole; auto: so too, by Liger-Kernel on a GPU where it is installed."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
