@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from core import attention
 from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
@@ -174,10 +175,12 @@ def _backward(
 def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum of token losses (nats) of one micro-batch, in fp32.
 
-    No attention mask is given and no cache is used: then transformers takes position ids that restart for
-    documents of their own, which do not see each other. With a cache, or with an all-ones mask, they would.
+    No attention mask is given and no cache is used: then documents, whose boundaries go along, do not see
+    each other. With a cache, or with an all-ones mask, they would.
     """
-    logits = engine(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    edges = attention.arguments(batch["cu_seq_lens"], int(batch["longest"]))
+    logits = engine(**inputs, **edges).logits
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -262,7 +265,9 @@ class _Signals:
 
 def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
     stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
+    edges, longest = attention.boundaries(stacked["position_ids"])
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
+    return moved | {"cu_seq_lens": edges.to(device, non_blocking=True), "longest": torch.tensor(longest)}
 
 
 def _set_rate(engine: Any, value: float) -> None:
