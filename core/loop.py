@@ -18,9 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from core import attention
 from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
+from core.flops import flops_per_token, peak_flops
+from core.loading import Ahead
 from core.log import Log
 from core.loss import IGNORED, summed_loss
 from core.schedule import rate
@@ -67,6 +70,9 @@ def fit(
     total = training.total_samples(len(data))
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
     batches = Batches(data, training, total, world)
+    ahead = Ahead(lambda place: list(batches.at(place)), training.global_batch_size, total)
+    peak = peak_flops(world.device) * world.size
+    flops = flops_per_token(engine.module, len(data[0]["labels"]))
     norm = track_gradient_norm(engine, training.max_gradient_norm)
     signals = _Signals()
     in_a_row = 0
@@ -77,7 +83,7 @@ def fit(
     while progress.step < steps:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
-        micro_batches = list(batches.at(progress.samples))
+        micro_batches = ahead.at(progress.samples)
         tokens, nll, stopping = _backward(engine, micro_batches, world, signals.received)
         engine.step()
         applied, gradient_norm = norm()
@@ -91,13 +97,15 @@ def fit(
         last = progress.step == steps
         validating = validation is not None and _due(training.validate_every_steps, progress.step, last)
         if validating or _due(log.every_steps, progress.step, last):
+            tokens_per_s = timed_tokens / (time.perf_counter() - clock)
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
                 "loss": float(world.sum(nll)) / max(1, tokens),
                 "learning_rate": engine.optimizer.param_groups[0]["lr"],
                 "gradient_norm": gradient_norm,
-                "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
+                "tokens_per_s": tokens_per_s,
+                "mfu": tokens_per_s * flops / peak,
                 "peak_memory_mib": _peak_memory_mib(),
             }
             log.line(_sentence(numbers, steps))
@@ -247,8 +255,11 @@ class _Signals:
 
 
 def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
-    stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
+    batch = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+    batch["cu_seq_lens"], longest = attention.boundaries(batch["position_ids"])
+    if device.type == "cuda":  # only pinned memory is copied while the GPU computes
+        batch = {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+    return batch | {"longest": torch.tensor(longest)}
 
 
 def _set_rate(engine: Any, value: float) -> None:

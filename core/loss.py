@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy, linear
 
+from core import attention
+
 IGNORED = -100
 """Label of a position that is not trained on (transformers' convention)."""
 
@@ -39,12 +41,14 @@ def install(model: Any, kind: str) -> None:
 def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sum of token losses (nats) of one micro-batch, in fp32.
 
-    No attention mask is given and no cache is used: then transformers takes position ids that restart for
-    documents of their own, which do not see each other. With a cache, or with an all-ones mask, they would.
+    No attention mask is given and no cache is used: then documents, whose boundaries go along, do not see
+    each other. With a cache, or with an all-ones mask, they would.
     """
     model = getattr(engine, "module", engine)
     head = model.get_output_embeddings()
-    inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    if "cu_seq_lens" in batch:
+        inputs |= attention.arguments(batch["cu_seq_lens"], int(batch["longest"]))
     if not hasattr(head, "loss_of"):
         return full_loss(engine(**inputs).logits, batch["labels"])
     head.labels = batch["labels"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from core import activations, loss, manifest
+from core import activations, attention, loss, manifest
 from core.errors import UserError
 from core.schema import ModelConfig, OptimizerConfig
 
@@ -95,6 +95,11 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    attention.register()
+    if torch.cuda.is_available() and config.attention in ("sdpa", "eager"):
+        raise UserError(
+            f"model.attention={config.attention} builds a dense mask for packed documents. Use `documents`."
+        )
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True

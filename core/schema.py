@@ -23,8 +23,9 @@ class ModelConfig(Config):
     """Keys of a transformers configuration, `model_type` among them, for random weights."""
     seed: int = Field(0, ge=0)
     """Seed of the random weights."""
-    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
-    """transformers' attention implementation."""
+    attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
+    """`documents` (core/attention.py) needs no package; transformers' `sdpa` and `eager` build a dense mask
+    for packed documents and are for comparison on a CPU."""
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
     """What the backward pass computes again to save memory: nothing; every layer (about a third more work);
     or all of a layer but attention and half of its matrix products. See core/activations.py."""
