@@ -46,7 +46,11 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """
     model = getattr(engine, "module", engine)
     head = model.get_output_embeddings()
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+    inputs: dict[str, Any] = {
+        "input_ids": batch["input_ids"],
+        "position_ids": batch["position_ids"],
+        "use_cache": False,
+    }
     if "cu_seq_lens" in batch:
         inputs |= attention.arguments(batch["cu_seq_lens"], int(batch["longest"]))
     if not hasattr(head, "loss_of"):
