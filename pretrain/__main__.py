@@ -4,12 +4,14 @@
     python -m pretrain --config configs/pretrain/tiny.yaml             train on one process (CPU or one GPU)
     torchrun --nproc-per-node=8 -m pretrain --config FILE              train on eight GPUs
     python -m pretrain --config FILE optimizer.learning_rate=1e-5      override any key; --keys lists them all
+    python -m pretrain estimate --config FILE --gpus 8                 memory and time, before anything starts
 
 The result is RUN/model; the same command again goes on from RUN/checkpoints. RUN also holds config.yaml,
 metrics.jsonl, log.txt and loss.png.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +75,10 @@ FIXED = (
 
 def main() -> int | None:
     """Read the configuration, then prepare or train."""
+    if sys.argv[1:2] == ["estimate"]:
+        from pretrain.estimate import main as estimate
+
+        return estimate(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
