@@ -150,7 +150,8 @@ def run_ours(base: Path, documents: Any, rows: str, steps: int, world: Any) -> t
     """The training loop of this project; step ends and useful tokens by step."""
     from core import deepspeed
     from core.checkpoint import Progress
-    from core.loop import IGNORED, Batches, fit
+    from core.loop import Batches, fit
+    from core.loss import IGNORED
     from core.model import load_model, make_optimizer
     from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
     from data.blocks import Blocks

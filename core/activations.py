@@ -46,7 +46,7 @@ def check(config: ModelConfig, zero_stage: int) -> None:
 def layers(model: Any) -> list[torch.nn.Module]:
     """The decoder's layers: the longest list of modules in the model."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=len))
+    return list(max(lists, key=lambda found: len(found)))
 
 
 def _selective() -> Any:

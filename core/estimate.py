@@ -88,10 +88,12 @@ def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype) -> int
     """Bytes that the output layer needs at its worst for `places` tokens of one micro-batch."""
     vocabulary, width = config.vocab_size, config.hidden_size
     if kind == "full":
-        return places * vocabulary * (dtype.itemsize + 3 * 4)  # logits; in fp32: logits, softmax, gradient
+        return int(
+            places * vocabulary * (dtype.itemsize + 3 * 4)
+        )  # logits; in fp32: logits, softmax, gradient
     rows = min(places, max(16, CHUNK_ELEMENTS // vocabulary))
     chunk = rows * vocabulary * (2 * 4 + 2 * dtype.itemsize)
-    return chunk + places * width * dtype.itemsize + 2 * vocabulary * width * 4
+    return int(chunk + places * width * dtype.itemsize + 2 * vocabulary * width * 4)
 
 
 def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype) -> int:
@@ -100,7 +102,7 @@ def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, d
     Two small models without storage are traced; the layers above are taken to cost what the second adds.
     """
     few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
-    return few + (more - few) // 2 * (config.num_hidden_layers - 2)
+    return int(few + (more - few) // 2 * (config.num_hidden_layers - 2))
 
 
 def measured(decoder: Any, ids: torch.Tensor) -> int:
@@ -168,7 +170,7 @@ def estimate(
         torch.bfloat16 if bf16 else torch.float32,
         4 if not bf16 or zero.gradient_dtype == "fp32" else 2,
     )
-    settings = {"bf16": bf16, "gradient_bytes": gradient_bytes}
+    settings: dict[str, Any] = {"bf16": bf16, "gradient_bytes": gradient_bytes}
     weights, gradients, optimizer = held(shapes, zero.zero_stage, processes, **settings)
     return Memory(
         weights,

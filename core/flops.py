@@ -28,7 +28,7 @@ def flops_per_token(model: Any, sequence_length: int) -> float:
     parameters -= 0 if tied else getattr(inputs, "ds_numel", inputs.numel())
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return 6.0 * parameters + 12.0 * config.num_hidden_layers * width * sequence_length
+    return float(6.0 * parameters + 12.0 * config.num_hidden_layers * width * sequence_length)
 
 
 def peak_flops(device: torch.device) -> float:

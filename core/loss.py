@@ -28,9 +28,9 @@ UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_m
 
 def install(model: Any, kind: str) -> None:
     """Let the model's output layer compute losses (`kind` is auto, chunked or full)."""
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     unusual = any(getattr(model.config.get_text_config(), key, None) for key in UNUSUAL)
-    if kind == "full" or unusual or type(head) is not torch.nn.Linear:
+    if kind == "full" or unusual or head.__class__ is not torch.nn.Linear:
         return
     liger = kind == "auto" and torch.cuda.is_available() and importlib.util.find_spec("liger_kernel")
     head.loss_of = _liger_loss if liger else chunked_loss

@@ -132,7 +132,7 @@ def extend_model(base: Path, old: Path, new: Path, folder: Path) -> int:
             if tied:
                 break
     model.save_pretrained(folder)
-    return rows
+    return int(rows)
 
 
 def spelling(model: Any, piece: str) -> list[int]:
