@@ -45,8 +45,8 @@ def check(config: ModelConfig, zero_stage: int) -> None:
 
 def layers(model: Any) -> list[torch.nn.Module]:
     """The decoder's layers: the longest list of modules in the model."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=lambda found: len(found)))
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len)
 
 
 def _selective() -> Any:

@@ -33,9 +33,10 @@ def install(model: Any, kind: str) -> None:
     if kind == "full" or unusual or head.__class__ is not torch.nn.Linear:
         return
     liger = kind == "auto" and torch.cuda.is_available() and importlib.util.find_spec("liger_kernel")
-    head.loss_of = _liger_loss if liger else chunked_loss
-    head.labels = None
-    head.forward = MethodType(_loss_or_logits, head)
+    layer: Any = head
+    layer.loss_of = _liger_loss if liger else chunked_loss
+    layer.labels = None
+    layer.forward = MethodType(_loss_or_logits, head)
 
 
 def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
