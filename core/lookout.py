@@ -17,7 +17,8 @@ from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
 from core.log import Log
-from core.loop import IGNORED, Dataset, _collate, summed_loss
+from core.loop import Dataset, _collate
+from core.loss import IGNORED, summed_loss
 from core.schema import CollapseConfig, ForgettingConfig
 
 DOMAIN, GENERAL = "validation", "general"

@@ -17,17 +17,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from core.attention import arguments, boundaries
+from core.attention import boundaries
 from core.checkpoint import Progress
 from core.distributed import World
+from core.flops import flops_per_token, peak_flops
 from core.guard import Guard
+from core.loading import Ahead
 from core.log import Log
+from core.loss import IGNORED, summed_loss
 from core.order import Order, Part
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
-
-IGNORED = -100
-"""Label of a position that is not trained on (transformers' convention)."""
 
 Sample = dict[str, np.ndarray]
 
@@ -67,6 +67,9 @@ def fit(
     for line in batches.order.report():
         log.line(line)
     guard = Guard(engine, training, progress, log)
+    ahead = Ahead(lambda place: list(batches.at(place)), training.global_batch_size, total)
+    peak = peak_flops(world.device) * world.size
+    flops = flops_per_token(engine.module, len(data[0]["labels"]))
     signals = _Signals()
     log.start(progress.step, steps)
     if progress.step == 0 and look and training.validate_every_steps:
@@ -75,7 +78,7 @@ def fit(
     while progress.step < steps:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
-        micro_batches = list(batches.at(progress.samples))
+        micro_batches = ahead.at(progress.samples)
         tokens, nll, stopping = _backward(engine, micro_batches, world, signals.received)
         loss = world.sum(nll) / max(1, tokens)
         applied, gradient_norm = guard.step(loss)
@@ -89,6 +92,7 @@ def fit(
         last = progress.step == steps
         looking = look is not None and _due(training.validate_every_steps, progress.step, last)
         if looking or _due(log.every_steps, progress.step, last):
+            tokens_per_s = timed_tokens / (time.perf_counter() - clock)
             numbers: dict[str, float] = {
                 "step": progress.step,
                 "tokens": progress.tokens,
@@ -96,7 +100,8 @@ def fit(
                 "learning_rate": engine.optimizer.param_groups[0]["lr"],
                 "gradient_norm": gradient_norm,
                 "skipped_steps": progress.skipped_steps,
-                "tokens_per_s": timed_tokens / (time.perf_counter() - clock),
+                "tokens_per_s": tokens_per_s,
+                "mfu": tokens_per_s * flops / peak,
                 "peak_memory_mib": _peak_memory_mib(),
             }
             numbers |= batches.order.numbers(progress.samples)
@@ -169,20 +174,6 @@ def _backward(
     return tokens, nll, bool(stops)
 
 
-def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sum of token losses (nats) of one micro-batch, in fp32.
-
-    No attention mask is given and no cache is used: then documents do not see each other, be it by their
-    boundaries or by transformers' reading of restarting position ids. With a cache, or a mask, they would.
-    """
-    logits = engine(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False, **arguments(batch)
-    ).logits
-    return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-
-
 class _Signals:
     """Remembers that the run was told to end, so that the step at hand can be finished and saved.
 
@@ -201,7 +192,9 @@ class _Signals:
 def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
     stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
     stacked["boundaries"] = boundaries(stacked["position_ids"])
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
+    if device.type == "cuda":  # only pinned memory is copied while the GPU computes
+        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in stacked.items()}
+    return stacked
 
 
 def _set_rate(engine: Any, value: float) -> None:

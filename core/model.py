@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from core import attention, manifest
+from core import activations, attention, loss, manifest
 from core.errors import UserError
 from core.schema import ModelConfig, OptimizerConfig
 
@@ -116,8 +116,8 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
         raise UserError(
             f"{path}: {len(missing)} weights are missing, as {missing[0]}: this is not a whole model."
         )
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    activations.prepare(model, config)
+    loss.install(model, config.cross_entropy)
     model.config.use_cache = False
     return model
 

@@ -26,8 +26,13 @@ class ModelConfig(Config):
     attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
     """`documents`: core/attention.py, which needs nothing installed; else one of transformers' own. On packed
     blocks `sdpa` and `eager` build a mask of length x length, so a GPU refuses them."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: about a third more work for far less memory."""
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+    """What the backward pass computes again to save memory: nothing; every layer (about a third more work);
+    or all of a layer but attention and half of its matrix products. See core/activations.py."""
+    compile: bool = False
+    """Compile each layer with torch.compile: quicker steps, a slow first one. Not with ZeRO 3."""
+    cross_entropy: Literal["auto", "chunked", "full"] = "auto"
+    """chunked: logits are never held whole; auto: so too, by Liger-Kernel on a GPU where it is installed."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

@@ -9,12 +9,14 @@
     python -m data show corpora/tiny                       what a finished corpus holds, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
+    python -m data tokenizer extend --help                 more pieces for a LLaMA tokenizer and its model
     python -m data synthesize --inventions 1000 --output corpora/made-up
 
 A step that is done is not done again, and nothing is overwritten unless --force is given.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from core import manifest
@@ -24,6 +26,10 @@ from core.errors import UserError, run_command
 
 def main() -> None:
     """The command line; each command is a function below."""
+    if sys.argv[1:3] == ["tokenizer", "extend"]:
+        from data.pieces import main as extend
+
+        run_command(lambda: extend(sys.argv[3:]))
     parser = command_line()
     arguments, rest = parser.parse_known_args()
     if rest:

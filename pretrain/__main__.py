@@ -4,12 +4,14 @@
     python -m pretrain --config configs/pretrain/tiny.yaml             train on one process (CPU or one GPU)
     torchrun --nproc-per-node=8 -m pretrain --config FILE              train on eight GPUs
     python -m pretrain --config FILE optimizer.learning_rate=1e-5      override any key; --keys lists them all
+    python -m pretrain estimate --config FILE --gpus 8                 memory and time, before anything starts
 
 The result is RUN/model; the same command again goes on from RUN/checkpoints. RUN also holds config.yaml,
 metrics.jsonl, log.txt and loss.png.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +89,10 @@ FIXED = (
 
 def main() -> int | None:
     """Read the configuration, then prepare or train."""
+    if sys.argv[1:2] == ["estimate"]:
+        from pretrain.estimate import main as estimate
+
+        return estimate(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -152,7 +158,7 @@ def train(config: PretrainConfig) -> int:
 def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
 
-    from core import checkpoint, deepspeed
+    from core import activations, checkpoint, deepspeed
     from core.log import Log
     from core.lookout import Lookout
     from core.loop import fit
@@ -163,6 +169,7 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
 
     run, base = Path(config.run_dir), base_path(config)
     resolved = config.model_dump(mode="json")
+    activations.check(config.model, config.deepspeed.zero_stage)
     chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:

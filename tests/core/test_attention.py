@@ -10,7 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core import attention
-from core.loop import IGNORED, _collate, summed_loss
+from core.loop import _collate
+from core.loss import IGNORED, summed_loss
 
 LENGTHS = [[37, 1, 90], [128], [2, 100, 26]]
 """Documents of three blocks of 128."""

@@ -1,0 +1,186 @@
+"""Memory of one GPU and the time of a run, before anything starts: `python -m pretrain estimate`.
+
+Weights, gradients and optimiser states follow from how DeepSpeed lays its buffers out at each ZeRO stage.
+Activations are measured on a model of the same shape with few layers, whose tensors have no storage, by
+torch's memory tracker; every further layer adds the same. Nothing of the real size is ever allocated.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from core import activations
+from core.loss import CHUNK_ELEMENTS
+from core.schema import DeepSpeedConfig, ModelConfig
+
+BUCKET = 500_000_000
+"""Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; its default)."""
+PERSISTENT = 100_000
+"""At stage 3, DeepSpeed keeps weights of fewer elements whole on every process (its default)."""
+LIVE = 1_000_000_000
+"""At stage 3, at most so many elements of gathered weights are held at a time (its default)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A parameter: elements, and whether weight decay applies (DeepSpeed flattens each group by itself)."""
+
+    elements: int
+    decayed: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process, at the moment of a step that needs most."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """Moments and, where they are kept apart from the weights, the fp32 masters."""
+    buffers: int
+    """DeepSpeed's bucket, and at stage 3 the weights that are gathered while a layer works."""
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        parts = (self.weights, self.gradients, self.optimizer, self.buffers, self.activations, self.logits)
+        return sum(parts)
+
+
+def held(
+    shapes: list[Shape], stage: int, processes: int, *, bf16: bool, gradient_bytes: int
+) -> tuple[int, int, int]:
+    """Bytes of weights, gradients and optimiser states after a backward pass, once states exist.
+
+    `gradient_bytes` is 4 or 2 (deepspeed.gradient_dtype). Tested against live tensors for all stages.
+    """
+    elements, wide = sum(shape.elements for shape in shapes), 2 if bf16 else 4
+    groups = [[s.elements for s in shapes if s.decayed == decayed] for decayed in (True, False)]
+    groups = [group for group in groups if group]
+    if stage == 0:
+        return wide * elements, 4 * elements, 8 * elements + 4 * len(shapes)
+    steps = 4 * len(groups)
+    if stage == 3:
+        mine = sum(-(-shape.elements // processes) for shape in shapes)
+        whole = sum(s.elements for s in shapes if s.elements <= PERSISTENT) if processes > 1 else 0
+        return wide * (mine + whole), gradient_bytes * mine, 12 * mine + steps
+    flat = sum(_aligned(sum(group), 2 * processes) for group in groups)
+    mine = flat // processes
+    if stage == 2:
+        return wide * flat, gradient_bytes * mine, 12 * mine + steps
+    gradients = (4 + wide) * elements if bf16 and gradient_bytes == 4 else gradient_bytes * elements
+    return wide * flat, gradients, 12 * mine + steps
+
+
+def buffers(elements: int, stage: int, *, bf16: bool, gradient_bytes: int) -> int:
+    """Bytes of DeepSpeed's bucket, and of gathered weights at stage 3."""
+    wide = 2 if bf16 else 4
+    if stage == 3:
+        return wide * (BUCKET + min(elements, LIVE))
+    return wide * BUCKET if stage == 1 and not (bf16 and gradient_bytes == 4) else 0
+
+
+def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype) -> int:
+    """Bytes that the output layer needs at its worst for `places` tokens of one micro-batch."""
+    vocabulary, width = config.vocab_size, config.hidden_size
+    if kind == "full":
+        return int(
+            places * vocabulary * (dtype.itemsize + 3 * 4)
+        )  # logits; in fp32: logits, softmax, gradient
+    rows = min(places, max(16, CHUNK_ELEMENTS // vocabulary))
+    chunk = rows * vocabulary * (2 * 4 + 2 * dtype.itemsize)
+    return int(chunk + places * width * dtype.itemsize + 2 * vocabulary * width * 4)
+
+
+def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype) -> int:
+    """Bytes of activations at the peak of forward and backward pass, without the output layer.
+
+    Two small models without storage are traced; the layers above are taken to cost what the second adds.
+    """
+    few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
+    return int(few + (more - few) // 2 * (config.num_hidden_layers - 2))
+
+
+def measured(decoder: Any, ids: torch.Tensor) -> int:
+    """Bytes beyond parameters and their gradients at the peak, by torch's memory tracker."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    for parameter in decoder.parameters():  # else the peak is where gradients are, which are counted apart
+        parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+    tracker = MemTracker()
+    tracker.track_external(decoder)
+    positions = torch.arange(ids.shape[1])[None].expand_as(ids)
+    with tracker:
+        decoder(input_ids=ids, position_ids=positions, use_cache=False)[0].sum().backward()
+    peak = next(iter(tracker.get_tracker_snapshot("peak").values()))
+    kinds = {getattr(kind, "value", str(kind)): size for kind, size in peak.items()}
+    return int(sum(size for kind, size in kinds.items() if kind in ("Activation", "Temp", "Input")))
+
+
+def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: int, dtype: torch.dtype) -> int:
+    from copy import deepcopy
+
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AttentionInterface, AutoModel
+
+    small = deepcopy(config)
+    small.num_hidden_layers, small.use_cache = layers, False
+    AttentionInterface.register("one_document", _one_document)
+    with FakeTensorMode():
+        decoder = AutoModel.from_config(small, dtype=dtype, attn_implementation="one_document").train()
+        activations.prepare(decoder, model.model_copy(update={"compile": False}))
+        return measured(decoder, torch.zeros(batch, length, dtype=torch.long))
+
+
+def _one_document(module: Any, query: Any, key: Any, value: Any, mask: Any, **given: Any) -> Any:
+    """Attention that keeps what a variable-length kernel keeps: no mask, whose making would look at data."""
+    del module, mask
+    found = torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        is_causal=True,
+        scale=given.get("scaling"),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return found.transpose(1, 2), None
+
+
+def estimate(
+    model: ModelConfig,
+    config: Any,
+    zero: DeepSpeedConfig,
+    *,
+    processes: int,
+    batch: int,
+    length: int,
+    bf16: bool,
+) -> Memory:
+    """Memory of one of `processes` processes that train micro-batches of `batch` x `length` tokens."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(config)
+    shapes = [Shape(p.numel(), p.ndim >= 2) for p in whole.parameters()]
+    dtype, gradient_bytes = (
+        torch.bfloat16 if bf16 else torch.float32,
+        4 if not bf16 or zero.gradient_dtype == "fp32" else 2,
+    )
+    settings: dict[str, Any] = {"bf16": bf16, "gradient_bytes": gradient_bytes}
+    weights, gradients, optimizer = held(shapes, zero.zero_stage, processes, **settings)
+    return Memory(
+        weights,
+        gradients,
+        optimizer,
+        buffers(sum(shape.elements for shape in shapes), zero.zero_stage, **settings),
+        activation_bytes(config, model, batch, length, dtype),
+        logits_bytes(config, batch * length, model.cross_entropy, dtype),
+    )
+
+
+def _aligned(elements: int, multiple: int) -> int:
+    return math.ceil(elements / multiple) * multiple

@@ -1,0 +1,138 @@
+"""The summed token loss of a micro-batch, computed where the logits arise, so that they are never held whole.
+
+A vocabulary of 128k and 8,192 places make 4 GiB of fp32 logits, and as much again for their gradient. Here
+the output layer itself computes the loss: a few hundred places at a time it makes logits, their loss and, in
+the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does, arXiv:2410.10989).
+It does so inside its own forward pass, where ZeRO 3 has gathered its weight. Liger's own kernel is used on a
+GPU where the package is installed.
+"""
+
+import importlib.util
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, linear
+
+from core import attention
+
+IGNORED = -100
+"""Label of a position that is not trained on (transformers' convention)."""
+
+CHUNK_ELEMENTS = 2**23
+"""Logits that are held at a time: 32 MiB in fp32."""
+
+UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
+"""Keys of models that change the logits after the output layer: they take the plain way."""
+
+
+def install(model: Any, kind: str) -> None:
+    """Let the model's output layer compute losses (`kind` is auto, chunked or full)."""
+    head: Any = model.get_output_embeddings()
+    unusual = any(getattr(model.config.get_text_config(), key, None) for key in UNUSUAL)
+    if kind == "full" or unusual or head.__class__ is not torch.nn.Linear:
+        return
+    liger = kind == "auto" and torch.cuda.is_available() and importlib.util.find_spec("liger_kernel")
+    layer: Any = head
+    layer.loss_of = _liger_loss if liger else chunked_loss
+    layer.labels = None
+    layer.forward = MethodType(_loss_or_logits, head)
+
+
+def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The sum of token losses (nats) of one micro-batch, in fp32.
+
+    No attention mask is given and no cache is used: then documents, whose boundaries go along, do not see
+    each other. With a cache, or with an all-ones mask, they would.
+    """
+    model = getattr(engine, "module", engine)
+    head = model.get_output_embeddings()
+    inputs: dict[str, Any] = {
+        "input_ids": batch["input_ids"],
+        "position_ids": batch["position_ids"],
+        "use_cache": False,
+    }
+    if "boundaries" in batch:
+        inputs |= attention.arguments(batch)
+    if not hasattr(head, "loss_of"):
+        return full_loss(engine(**inputs).logits, batch["labels"])
+    head.labels = batch["labels"]
+    try:
+        loss: torch.Tensor = engine(**inputs).logits
+    finally:
+        head.labels = None
+    return loss
+
+
+def full_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The plain way: logits of shape (B, L, V), labels of shape (B, L)."""
+    flat = logits.float().flatten(0, -2)
+    return cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def chunked_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
+) -> torch.Tensor:
+    """The same from hidden states (B, L, H) and the output layer's weight (V, H)."""
+    loss: torch.Tensor = _ChunkedLoss.apply(hidden.flatten(0, -2), weight, bias, labels.flatten())
+    return loss
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Gradients of the loss are made in the forward pass, beside the logits that they need."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any) -> torch.Tensor:
+        wanted = ctx.needs_input_grad
+        hidden_grad = torch.empty_like(hidden) if wanted[0] else None
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+        bias_grad = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
+        loss = torch.zeros((), device=hidden.device)
+        rows = max(16, CHUNK_ELEMENTS // len(weight))
+        for start in range(0, len(hidden), rows):
+            part, label = hidden[start : start + rows], labels[start : start + rows, None]
+            logits = linear(part, weight, bias).float()
+            normaliser = logits.logsumexp(1, keepdim=True)
+            trained = label != IGNORED
+            label = label.clamp(min=0)
+            loss += ((normaliser - logits.gather(1, label)) * trained).sum()
+            if not any(wanted):
+                continue
+            gradient = logits.sub_(normaliser).exp_()
+            gradient.scatter_add_(1, label, torch.full_like(normaliser, -1.0)).mul_(trained)
+            if bias_grad is not None:
+                bias_grad += gradient.sum(0)
+            gradient = gradient.to(hidden.dtype)
+            if hidden_grad is not None:
+                torch.mm(gradient, weight, out=hidden_grad[start : start + rows])
+            if weight_grad is not None and weight_grad.dtype == gradient.dtype:
+                weight_grad.addmm_(gradient.T, part)
+            elif weight_grad is not None:
+                weight_grad += gradient.T @ part
+        ctx.dtype = weight.dtype
+        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
+        scale = upstream[0]
+        hidden, weight, bias = ctx.saved_tensors
+        scaled = [None if grad is None else (grad * scale).to(ctx.dtype) for grad in (weight, bias)]
+        return None if hidden is None else hidden * scale.to(hidden.dtype), *scaled, None
+
+
+def _loss_or_logits(head: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """The output layer's forward pass: a loss where there are labels, else logits as ever (to generate)."""
+    if head.labels is None:
+        return linear(hidden, head.weight, head.bias)
+    loss: torch.Tensor = head.loss_of(hidden, head.weight, head.bias, head.labels)
+    return loss
+
+
+def _liger_loss(hidden: Any, weight: Any, bias: Any, labels: Any) -> torch.Tensor:
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    loss: torch.Tensor = liger_fused_linear_cross_entropy(
+        hidden.flatten(0, -2), weight, labels.flatten(), bias, ignore_index=IGNORED, reduction="sum"
+    )
+    return loss

@@ -1,0 +1,106 @@
+"""What a run will need: memory of a GPU by ZeRO stage, time and GPU-hours; nothing is loaded or trained.
+
+    python -m pretrain estimate --config FILE --gpus 8 --tokens 10e9 [--card H200] [key=value]
+
+Tokens per second and GPU are the given ones, else the last that the run's own metrics.jsonl holds, else 40%
+of the card's peak. The total is not yet proven against the CUDA peak.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from core.config import add_arguments, from_arguments
+from core.errors import UserError
+
+
+def main(arguments: list[str]) -> int | None:
+    """Read the configuration, print the table and the time."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretrain estimate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser, default="configs/pretrain/tiny.yaml")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes of the run")
+    parser.add_argument("--tokens", type=float, metavar="N", help="tokens to train on, as 10e9")
+    parser.add_argument("--tokens-per-s", type=float, metavar="N", help="measured, of one GPU")
+    parser.add_argument("--card", default="H100", help="a card of core/flops.py, where nothing is measured")
+    parser.add_argument("--fp32", action="store_true", help="for training.precision=auto on a CPU")
+    given = parser.parse_intermixed_args(arguments)
+    from pretrain.__main__ import PretrainConfig
+
+    config = from_arguments(PretrainConfig, given)
+    if config is None:
+        return None
+    print("\n".join(lines(config, given)))
+    return 0
+
+
+def lines(config: Any, given: argparse.Namespace) -> list[str]:
+    """The table of memory, the chosen stage marked, and the time."""
+    from core.estimate import estimate
+    from core.flops import PEAK_TFLOPS
+
+    config.training.accumulation(given.gpus)
+    bf16 = config.training.precision == "bf16" or (config.training.precision == "auto" and not given.fp32)
+    architecture = read_architecture(config)
+    batch, length = config.training.micro_batch_size, config.sequence_length
+    found = [f"GiB a GPU, {given.gpus} GPUs, micro-batch {batch} x {length}, {'bf16' if bf16 else 'fp32'}:"]
+    names = ("weights", "gradients", "optimizer", "buffers", "activations", "logits", "total")
+    found.append("  ZeRO" + "".join(f"{name:>13}" for name in names))
+    for stage in (0, 1, 2, 3):
+        zero = config.deepspeed.model_copy(update={"zero_stage": stage})
+        if stage == 0 and bf16:
+            continue
+        needed = estimate(
+            config.model, architecture, zero, processes=given.gpus, batch=batch, length=length, bf16=bf16
+        )
+        mark = "*" if stage == config.deepspeed.zero_stage else " "
+        found.append(f"{mark} {stage:4}" + "".join(f"{getattr(needed, n) / 2**30:13.2f}" for n in names))
+    if given.tokens is None:
+        return found
+    speed, source = given.tokens_per_s, "as given"
+    if speed is None:
+        speed, source = measured_speed(config, given.gpus), "measured by this run"
+    if speed is None:
+        if given.card not in PEAK_TFLOPS:
+            raise UserError(f"--card {given.card}: not known. One of {', '.join(PEAK_TFLOPS)}.")
+        speed = 0.4 * PEAK_TFLOPS[given.card] * 1e12 / flops(architecture, length)
+        source = f"assumed: 40% of the peak of {given.card}"
+    hours = given.tokens / speed / given.gpus / 3600
+    found.append(f"{given.tokens:,.0f} tokens at {speed:,.0f} tokens/s and GPU ({source}):")
+    found.append(f"  {hours:,.1f} hours, {hours * given.gpus:,.1f} GPU-hours")
+    return found
+
+
+def measured_speed(config: Any, gpus: int) -> float | None:
+    """Tokens a second and GPU at the end of the run's metrics.jsonl; None where there are none."""
+    from core.log import read_metrics
+
+    metrics = read_metrics(Path(config.run_dir)) if Path(config.run_dir, "metrics.jsonl").exists() else []
+    return float(metrics[-1]["tokens_per_s"]) / gpus if metrics else None
+
+
+def flops(architecture: Any, length: int) -> float:
+    """Operations of a token, from a model without storage."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from core.flops import flops_per_token
+
+    with torch.device("meta"):
+        return flops_per_token(AutoModelForCausalLM.from_config(architecture), length)
+
+
+def read_architecture(config: Any) -> Any:
+    """transformers' configuration of the model; a random one gets the tokenizer's size rounded up."""
+    from transformers import AutoConfig
+
+    if config.model.architecture is None:
+        try:
+            return AutoConfig.from_pretrained(config.model.path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"model.path={config.model.path}: no configuration there: {error}") from None
+    size = config.data.tokenizer.vocabulary_size or 32000
+    return AutoConfig.for_model(**({"vocab_size": -(-size // 64) * 64} | config.model.architecture))

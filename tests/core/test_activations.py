@@ -1,0 +1,86 @@
+"""Activation checkpointing and compilation change memory and speed, and no gradient."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from core import activations
+from core.errors import UserError
+from core.schema import ModelConfig
+
+SHAPE = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def trained(**settings: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a small LLaMA, and the bytes that wait for its backward pass."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE)).train()
+    activations.prepare(model, ModelConfig(path="x", **settings))
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.randint(0, 97, (2, 64))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = model(input_ids=ids, use_cache=False).logits
+    logits.logsumexp(-1).sum().backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert len(found) == len(list(model.parameters()))
+    return found, sum(kept.values())
+
+
+def test_checkpointed_layers_keep_less_and_give_the_same_gradients() -> None:
+    expected, everything = trained()
+    kept = {}
+    for kind in ("selective", "full"):
+        found, kept[kind] = trained(activation_checkpointing=kind)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+    assert kept["full"] < 0.6 * everything
+
+
+def test_selective_repeats_fewer_matrix_products_than_full() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        products = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.products += function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+            return function(*args, **(kwargs or {}))
+
+    counts = {}
+    for kind in ("none", "selective", "full"):
+        with Count() as counter:
+            trained(activation_checkpointing=kind)
+        counts[kind] = counter.products
+    # Seven products a layer and three layers: full repeats all but the last, selective every second one.
+    assert counts["none"] < counts["selective"] < counts["full"], counts
+    assert counts["selective"] - counts["none"] <= 3 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "full"])
+def test_compiled_layers_give_the_same_gradients(kind: str) -> None:
+    expected, _ = trained()
+    found, _ = trained(compile=True, activation_checkpointing=kind)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(3, "none"), (1, "selective")])
+def test_what_cannot_be_compiled_is_refused(stage: int, kind: str) -> None:
+    settings = {"compile": True, "activation_checkpointing": kind}
+    with pytest.raises(UserError, match=r"model\.compile"):
+        activations.check(ModelConfig.model_validate({"path": "x", **settings}), stage)

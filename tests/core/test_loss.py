@@ -1,0 +1,105 @@
+"""The chunked loss is the plain loss: value and gradients, in fp32 and bf16, with every label ignored, tied
+or not."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from core import loss as losses
+from core.loss import IGNORED, chunked_loss, full_loss, install, summed_loss
+
+
+def inputs(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> list[Any]:
+    """Hidden states (2, 40, 16), weight (53, 16), bias and labels (2, 40), some ignored."""
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 40, 16).to(dtype).requires_grad_()
+    weight = torch.randn(53, 16).to(dtype).requires_grad_()
+    labels = torch.randint(0, 53, (2, 40))
+    labels[0, :7] = labels[1, 30:] = IGNORED
+    return [hidden, weight, torch.randn(53).to(dtype).requires_grad_() if bias else None, labels]
+
+
+@pytest.mark.parametrize("rows", [16, 17, 1000])
+@pytest.mark.parametrize("bias", [False, True])
+def test_value_and_gradients_are_those_of_the_full_logits(
+    rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * 53)
+    hidden, weight, offset, labels = inputs(bias=bias)
+    leaves = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
+    expected = full_loss(torch.nn.functional.linear(hidden, weight, offset), labels)
+    found = chunked_loss(hidden, weight, offset, labels)
+    torch.testing.assert_close(found, expected)
+    wanted = torch.autograd.grad(expected * 0.3, leaves)
+    torch.testing.assert_close(torch.autograd.grad(found * 0.3, leaves), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_in_bf16_the_gradients_are_as_near_to_fp32_as_those_of_the_full_logits() -> None:
+    exact = [tensor.detach().float().requires_grad_() for tensor in inputs(torch.bfloat16)[:2]]
+    hidden, weight, _, labels = inputs(torch.bfloat16)
+    truth = torch.autograd.grad(full_loss(exact[0] @ exact[1].T, labels), exact)
+    plain = torch.autograd.grad(full_loss(hidden @ weight.T, labels), [hidden, weight])
+    ours = torch.autograd.grad(chunked_loss(hidden, weight, None, labels), [hidden, weight])
+    for true, theirs, found in zip(truth, plain, ours, strict=True):
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - true).norm() <= 1.05 * (theirs.float() - true).norm()
+
+
+def test_a_frozen_output_layer_and_a_row_without_labels() -> None:
+    hidden, weight, _, labels = inputs()
+    found = chunked_loss(hidden, weight.detach(), None, labels)
+    expected = full_loss(hidden @ weight.detach().T, labels)
+    torch.testing.assert_close(torch.autograd.grad(found, hidden), torch.autograd.grad(expected, hidden))
+    nothing = chunked_loss(hidden, weight, None, torch.full_like(labels, IGNORED))
+    nothing.backward()
+    assert nothing == 0
+    assert not hidden.grad.any()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_trains_the_same_and_its_logits_are_never_whole(tied: bool) -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=2**18, tie_word_embeddings=tied, **shape))
+    ids = torch.randint(0, 997, (1, 129))
+    batch = {
+        "input_ids": ids[:, :-1],
+        "position_ids": torch.arange(128)[None],
+        "labels": ids[:, 1:].contiguous(),
+    }
+    expected = summed_loss(model, batch)
+    expected.backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                largest = max(largest, found.numel())
+            return found
+
+    install(model, "chunked")
+    with Watch():
+        found = summed_loss(model, batch)
+        found.backward()
+    torch.testing.assert_close(found, expected)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-5)
+    assert largest <= losses.CHUNK_ELEMENTS < 128 * 2**18
+    assert model(input_ids=ids).logits.shape == (1, 129, 2**18), "without labels there are logits, as ever"
+
+
+def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=97, num_key_value_heads=1, head_dim=8, **shape))
+    install(model, "chunked")
+    assert not hasattr(model.get_output_embeddings(), "loss_of")
