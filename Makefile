@@ -18,12 +18,13 @@ ARGS ?=
 GPUS ?=
 HOSTFILE ?=
 REAL ?=
+NAME ?= corpus
 
 PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup data pretrain check format test test-slow test-real constraints clean
+.PHONY: help setup data pretrain bench check format test test-slow test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
@@ -43,6 +44,11 @@ data: $(READY) ## raw patents to a packed corpus
 pretrain: $(READY) ## continued pretraining; makes the corpus first
 	@$(RUN) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
 	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
+
+bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
+	@mkdir -p benchmarks/results
+	@$(RUN) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(RUN) -m json.tool > benchmarks/results/.$(NAME).partial
+	@mv benchmarks/results/.$(NAME).partial benchmarks/results/$(NAME).json
 
 check: $(READY) ## format, lint, types
 	@$(VENV)/bin/ruff format --check .

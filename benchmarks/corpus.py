@@ -58,9 +58,11 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def long_records(folder: Path, inventions: int, language: str, together: int = 5) -> list[Record]:
+def long_records(
+    folder: Path, inventions: int, language: str, together: int = 5, seed: int = 0
+) -> list[Record]:
     """Made-up patents as long as real ones: the descriptions of several in one."""
-    made = synthetic_records(folder, inventions, language)
+    made = synthetic_records(folder, inventions, language, seed)
     groups = (made[start : start + together] for start in range(0, len(made), together))
     return [
         {**group[0], "description": "\n".join(each["description"] or "" for each in group)}

@@ -66,6 +66,11 @@ def test_every_step_can_be_followed_back_to_its_inputs(corpus: Path) -> None:
     assert set(packed["inputs"].values()) <= known
 
 
+def test_terms_go_through_every_manifest(corpus: Path) -> None:
+    terms = {str(corpus / "synthetic" / "records.jsonl"): {"licence": "made by this program", "use": "any"}}
+    assert [manifest.read(corpus / step)["sources"] for step in STEPS] == [terms] * len(STEPS)
+
+
 def test_a_second_run_does_nothing_and_says_so(corpus: Path) -> None:
     times = {path: path.stat().st_mtime_ns for step in STEPS for path in (corpus / step).rglob("*")}
     done = run("data", "run", f"output_dir={corpus}", *SETTINGS)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data import seen
@@ -32,6 +32,7 @@ KEYS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**63 - 1, 2**63
 IDS = st.lists(st.integers(0, 65535), max_size=6)
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.tuples(KEYS, IDS), max_size=12), min_size=1, max_size=4),
     st.sampled_from([1, 2, 7, 40, 1 << 20]),

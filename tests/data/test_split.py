@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.engine import EngineConfig, open_executor
@@ -64,6 +64,7 @@ def test_all_texts_of_one_invention_stand_on_one_side(
     assert len({tuple(sides(each, families)) for each in [texts[0], *others]}) == 41, "strangers are apart"
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12)), max_size=14),
     st.integers(1, 4),
