@@ -11,8 +11,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,6 +59,16 @@ def lock(file: Path, problem: str) -> Iterator[None]:
         opened.write(f"process {os.getpid()} on {os.uname().nodename}")
         opened.flush()
         yield
+
+
+def scratch_array(path: Path, dtype: "npt.DTypeLike", shape: int | tuple[int, ...]) -> "npt.NDArray[Any]":
+    """A new array in a file that is mapped into memory. Its room is taken at once: a full disk is an OSError
+    here, where writing into mapped memory without room would kill the process."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
+    return np.memmap(path, dtype, "r+", shape=shape)
 
 
 def link(source: Path, target: Path) -> None:

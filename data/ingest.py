@@ -144,6 +144,8 @@ def list_files(path: Path) -> list[Path]:
     if not files:
         raise UserError(f"source {path} is an empty folder. Put files there, or remove it from `sources`.")
     for file in files:
+        if file.exists() and not file.is_file():  # reading it would wait for ever
+            raise UserError(f"source {path}: {file} is no file but a pipe, a socket or a device. Remove it.")
         try:
             str(file).encode("utf-8")
         except UnicodeEncodeError:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from core.disk import scratch_array
 from data.folding import Hashes, Indices, kernel
 from data.shingles import Signatures
 
@@ -38,10 +39,8 @@ class Bands:
     """The signatures of N records and the keys of their bands, in files of a folder."""
 
     def __init__(self, folder: Path, records: int, bands: int, rows: int) -> None:
-        self._signatures = np.memmap(
-            folder / "signatures.u32", np.uint32, "w+", shape=(records, bands * rows)
-        )
-        self._keys = np.memmap(folder / "bands.u64", np.uint64, "w+", shape=(bands, records))
+        self._signatures = scratch_array(folder / "signatures.u32", np.uint32, (records, bands * rows))
+        self._keys = scratch_array(folder / "bands.u64", np.uint64, (bands, records))
         self._rows = rows
 
     def put(self, numbers: Indices, signatures: Signatures) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from core.disk import scratch_array
 from data.folding import TEXTS, Indices, Keys, fold, read_batches, whole_texts
 from data.keys import KeyConfig, Part, key_batches
 from data.lsh import Bands
@@ -94,7 +95,7 @@ def _fetch(
     place = np.full(len(where), -1)
     size = int(lengths[numbers].sum())
     large = 2 * size > MEMORY_BYTES
-    units = np.memmap(path, np.uint16, "w+", shape=size) if large else np.empty(size, np.uint16)
+    units = scratch_array(path, np.uint16, size) if large else np.empty(size, np.uint16)
     bounds, words = np.zeros(len(numbers) + 1, np.int64), np.zeros(len(numbers), bool)
     fetched = 0
     for part, some in _by_part(parts, numbers, where, row):

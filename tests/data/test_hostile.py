@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import json
+import random
 import re
 import resource
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from core import manifest
 from data.ingest import read_records
@@ -62,6 +64,13 @@ def tar_of(name: str, data: bytes) -> bytes:
 
 LINE = json.dumps({"id": "US-1-A", "title": "A pump", "description": "It pumps water. " * 20}).encode()
 
+ROW = json.dumps({"id": "CN-1-A", "title": "一种用于输送水的水泵"}, ensure_ascii=False)
+NOISE = b"".join(
+    json.dumps({"id": f"US-{number}-A", "description": random.Random(number).randbytes(500).hex()}).encode()
+    + b"\n"
+    for number in range(400)
+)
+
 HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
     # file, its content, the reasons of its rejections, the records that it gives nevertheless
     ("bomb.xml", lambda: chinese("utf-8", "utf-8", BOMB), ["malformed-xml"], 0),
@@ -71,6 +80,14 @@ HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
     ("out.zip", lambda: zip_of(("../../out.jsonl", LINE), ("in.jsonl", LINE)), ["unsafe-name"], 1),
     ("absolute.tar", lambda: tar_of("/etc/cron.d/x.jsonl", LINE), ["unsafe-name"], 0),
     ("cut.xml.gz", lambda: gzip.compress(grant().encode())[:-40], ["truncated-archive"], 0),
+    ("up.tar", lambda: tar_of("../../up.jsonl", LINE), ["unsafe-name"], 0),
+    ("cut.jsonl.zst", lambda: zstandard.compress(NOISE)[:-3000], ["truncated-archive"], 252),
+    ("rows.xml/deep.jsonl", lambda: LINE, [], 1),  # a folder with the name of a file
+    ("mixed.zip", lambda: zip_of(("a.xml", b"<a>"), ("b.gz", b"\x1f\x8b\x08"), ("c.xml", grant().encode())),
+     ["unknown-format", "truncated-archive"], 1),
+    ("utf16.jsonl", lambda: codecs.BOM_UTF16_BE + LINE.decode().encode("utf-16-be"), [], 1),
+    ("gb18030.jsonl", lambda: ROW.encode("gb18030"), ["bad-encoding"], 0),
+    ("nul.jsonl", lambda: LINE + b"\n{\"title\": \"a\0b\"}\n" + LINE + b"\n\0\0\0", ["bad-json"] * 2, 2),
     ("noise.xml.gz", lambda: b"\x1f\x8b\x08" + bytes(range(256)) * 9, ["damaged-archive"], 0),
     ("cut.zip", lambda: zip_of(("a.jsonl", LINE * 50))[:-60], ["damaged-archive"], 0),
     ("utf16.xml", lambda: codecs.BOM_UTF16_LE + chinese("utf-16-le", "utf-16"), [], 1),
@@ -98,6 +115,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     synthesize(folder / "made", inventions=GOOD // 2, seed=3)
     (folder / "made" / "records.jsonl").rename(raw / "good.jsonl")
     for name, content, _, _ in HOSTILE:
+        (raw / name).parent.mkdir(exist_ok=True)
         (raw / name).write_bytes(content())
     (raw / "loop").symlink_to(raw)
     return folder, run("data", "run", f"output_dir={folder / 'corpus'}", f"sources=[{raw}]", *SETTINGS)
