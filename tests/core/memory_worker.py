@@ -63,7 +63,7 @@ def compare(
         if step:
             engine.step()
     tensors = {address: tensor for address, tensor in live().items() if address not in earlier}
-    settings = {"bf16": precision == "bf16", "gradient_bytes": 2 if gradients == "bf16" else 4}
+    settings: Any = {"bf16": precision == "bf16", "gradient_bytes": 2 if gradients == "bf16" else 4}
     weights, grads, optimizer = held(shapes, stage, world.size, **settings)
     bucket = buffers(0, stage, **settings)
     state = [t for s in engine.optimizer.state.values() for t in s.values() if torch.is_tensor(t)]

@@ -23,7 +23,12 @@ def test_the_next_position_is_read_while_this_one_is_worked_on() -> None:
 
 def test_a_jump_and_a_repetition_are_read_right_and_nothing_beyond_the_end() -> None:
     seen: list[int] = []
-    ahead = Ahead(lambda position: seen.append(position) or position, stride=1, end=6)
+
+    def read(position: int) -> int:
+        seen.append(position)
+        return position
+
+    ahead = Ahead(read, stride=1, end=6)
     assert [ahead.at(i) for i in (0, 3, 3, 4, 5)] == [0, 3, 3, 4, 5]
     assert max(seen) == 5
 
