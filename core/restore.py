@@ -8,6 +8,7 @@ Samples do not depend on the number of processes, so the run goes on with the sa
 """
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -103,9 +104,13 @@ def convert(folder: Path) -> Path:
     check_pickles(folder)
     target = folder.with_name(f".{folder.name}.universal")
     shutil.rmtree(target, ignore_errors=True)
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    places = ["--input_folder", str(folder / "state"), "--output_folder", str(target / "state")]
-    done = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    # It takes paths for regular expressions: they are short ones, seen from the folder of the checkpoints.
+    places = ["--input_folder", f"{folder.name}/state", "--output_folder", f"{target.name}/state"]
+    alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        [*command, *places], cwd=folder.parent, env=alone, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no word of why"]
         raise UserError(
