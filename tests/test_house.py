@@ -18,6 +18,8 @@ ROOMS = {
     "sft": {"core", "data"},
     "eval": {"core", "data"},
 }
+STILL_LONG = {"test_exactness.py"}
+"""Nothing may join it."""
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -35,8 +37,9 @@ def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
 
 
 def test_no_file_grows_beyond_what_one_reads_in_a_sitting() -> None:
-    long = {path.name: n for path in FILES if (n := path.read_text("utf-8").count("\n")) > 300}
-    assert not long, long
+    files = [*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+    long = {path.name: n for path in files if (n := path.read_text("utf-8").count("\n")) > 300}
+    assert long.keys() <= STILL_LONG, long
 
 
 def test_the_way_from_make_pretrain_to_the_weights_stays_short() -> None:

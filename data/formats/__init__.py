@@ -138,7 +138,7 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
             yield Rejected(content.name, "unknown-format", name)
 
 
-Publication = Callable[[], list[Record] | Rejected]
+Publication = Callable[[], list[Record]]
 """A publication that was found and is still to be read."""
 
 
@@ -178,10 +178,10 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
     """What came of a publication: records that have what every record has, or why there are none."""
     try:
         records = publication()
+    except Unreadable as error:
+        return Rejected(source, error.reason, error.detail)
     except Exception as error:  # whatever a document holds, a run over millions of them goes on
         return Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
-    if isinstance(records, Rejected):
-        return records
     if not records:
         return Rejected(source, "missing-text", "no title, abstract, claim or description")
     if records[0]["id"] == "":

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from data.formats import Rejected, xml
-from data.formats.content import Content
+from data.formats import xml
+from data.formats.content import Content, decoded
 from data.formats.uspto_st32 import in_columns, without_zeros
 from data.record import Record, assemble
 
@@ -69,21 +69,39 @@ def split(content: Content, mark: bytes) -> Iterator[xml.Document]:
         yield xml.Document(f"{content.name}#{start}", start, b"".join(lines))
 
 
-def read(document: xml.Document) -> list[Record] | Rejected:
+def read(document: xml.Document) -> list[Record]:
     """The grant's record, none where it holds no text."""
-    found = fields(document)
-    return found if isinstance(found, Rejected) else _records(found, document.source)
+    groups: dict[str, list[Field]] = {}
+    for field in fields(document):
+        if len(field.code) == 4:
+            group = groups.setdefault(field.code, [])
+        else:
+            group.append(field)
+    head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
+    number = without_zeros(head.get("WKU", "")[:8])  # without the check digit
+    letters = re.match(r"[A-Z]*", number or "")
+    applied = head.get("APN")
+    classes = groups.get("CLAS", [])
+    return assemble(
+        source=document.source,
+        office="US",
+        number=number,
+        kind=KINDS.get(letters[0], "A") if letters else None,
+        date=xml.iso_date(head.get("ISD")),
+        applied=f"{head.get('SRC', '').zfill(2)}{applied[:6]}" if applied else None,
+        language="en",
+        title=head.get("TTL"),
+        abstract=_text(groups.get("ABST", ())),
+        claims=_claims(groups.get("CLMS") or groups.get("DCLM") or []),
+        description=_text(field for name in DESCRIPTION for field in groups.get(name, ())),
+        ipc=xml.ipc_symbols(in_columns(field.lines[0]) for field in classes if field.code == "ICL"),
+    )
 
 
-def fields(document: xml.Document) -> list[Field] | Rejected:
+def fields(document: xml.Document) -> list[Field]:
     """The fields and groups of a document, in order."""
-    try:
-        text = document.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        place = f"byte {document.offset + error.start} of the file is not UTF-8"
-        return Rejected(document.source, "bad-encoding", place)
     found: list[Field] = []
-    for line in text.splitlines():
+    for line in decoded(document.data, document.offset).splitlines():
         if start := FIELD.match(line):
             found.append(Field(start[1], [start[2] or ""]))
         elif found:
@@ -104,34 +122,6 @@ def plain(text: str) -> str:
     text = SIGN.sub(lambda sign: SIGNS[sign[1]], text)
     text = INDEX.sub(lambda found: xml.index(found[2], up=found[1] == "sup"), text)
     return OBJECT.sub(lambda found: OBJECTS.get(found[1], "[image]"), text)
-
-
-def _records(document: list[Field], source: str) -> list[Record]:
-    groups: dict[str, list[Field]] = {}
-    for field in document:
-        if len(field.code) == 4:
-            group = groups.setdefault(field.code, [])
-        else:
-            group.append(field)
-    head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
-    number = without_zeros(head.get("WKU", "")[:8])  # without the check digit
-    letters = re.match(r"[A-Z]*", number or "")
-    applied = head.get("APN")
-    classes = groups.get("CLAS", [])
-    return assemble(
-        source=source,
-        office="US",
-        number=number,
-        kind=KINDS.get(letters[0], "A") if letters else None,
-        date=xml.iso_date(head.get("ISD")),
-        applied=f"{head.get('SRC', '').zfill(2)}{applied[:6]}" if applied else None,
-        language="en",
-        title=head.get("TTL"),
-        abstract=_text(groups.get("ABST", ())),
-        claims=_claims(groups.get("CLMS") or groups.get("DCLM") or []),
-        description=_text(field for name in DESCRIPTION for field in groups.get(name, ())),
-        ipc=xml.ipc_symbols(in_columns(field.lines[0]) for field in classes if field.code == "ICL"),
-    )
 
 
 def _text(group: Iterable[Field]) -> str | None:

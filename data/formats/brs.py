@@ -12,7 +12,7 @@ A field stands once for each of its paragraphs. Signs are written as in the APS 
 
 import re
 
-from data.formats import Rejected, aps, xml
+from data.formats import aps, xml
 from data.record import Record, assemble
 
 MARK = b"*** BRS DOCUMENT BOUNDARY ***"
@@ -20,13 +20,9 @@ BEGINNING = re.compile(rb".{0,2000}?" + re.escape(MARK), re.DOTALL)
 DESCRIPTION = ("PARN", "CRTX", "GOTX", "BSTX", "DRTX", "DETX")
 
 
-def read(document: xml.Document) -> list[Record] | Rejected:
+def read(document: xml.Document) -> list[Record]:
     """The document's record, none where it holds no text."""
     fields = aps.fields(document)
-    return fields if isinstance(fields, Rejected) else _records(fields, document.source)
-
-
-def _records(fields: list[aps.Field], source: str) -> list[Record]:
     by_code: dict[str, list[str]] = {}
     for field in fields:
         by_code.setdefault(field.code, []).append(aps.paragraph(field))
@@ -38,7 +34,7 @@ def _records(fields: list[aps.Field], source: str) -> list[Record]:
         elif field.code == "CLPV":
             claims[-1] += "\n" + aps.paragraph(field)
     return assemble(
-        source=source,
+        source=document.source,
         office=office,
         number=number,
         kind=kind,

@@ -214,6 +214,15 @@ def as_utf8(content: Content) -> Content:
     return stream(content.name, chunks())
 
 
+def decoded(data: bytes, offset: int = 0) -> str:
+    """UTF-8 as text; Unreadable names the first byte that is not, counted from `offset`."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte {offset + error.start} of the file is not UTF-8"
+        raise Unreadable("bad-encoding", place) from None
+
+
 def encoding(head: bytes) -> str:
     """`gb18030` where a head is not UTF-8, decodes strictly as GB18030 and reads as Chinese; else `utf-8`."""
     if _decode(head, "utf-8") is not None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from lxml import etree
 
-from data.formats import Publication, Rejected, epo, xml
-from data.formats.content import Content
+from data.formats import Publication, epo, xml
+from data.formats.content import Content, Unreadable, decoded
 from data.record import Record, assemble
 
 BEGINNING = re.compile(
@@ -24,27 +24,24 @@ BEGINNING = re.compile(
 
 
 def publications(content: Content) -> list[Publication]:
-    """The publications of an answer, not yet read; one that is rejected where it is none."""
-    source = content.name
+    """The publications of an answer, not yet read; Unreadable where it is none."""
+    source, found = content.name, list[Publication]()
     try:
-        answer = json.loads(content.file.read().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        place = f"byte {error.start} of the file is not UTF-8"
-        return [partial(Rejected, source, "bad-encoding", place)]
+        answer = json.loads(decoded(content.file.read()).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        return [partial(Rejected, source, "bad-json", str(error))]
+        raise Unreadable("bad-json", str(error)) from None
     match answer:
         case {"ops:world-patent-data": dict(body)}:
             root = _tree("world-patent-data", body)
             xml.write_layout(root, {})
-            found: list[Publication] = [partial(epo.read, item, source) for item in root.iter(*epo.ITEMS)]
+            found = [partial(epo.read, item, source) for item in root.iter(*epo.ITEMS)]
         case {"documents": list(documents)}:
             found = [partial(_summary, document, document, source) for document in documents]
         case {"document_id": dict(publication)}:
             found = [partial(_summary, publication, answer, source)]
-        case _:
-            found = []
-    return found or [partial(Rejected, source, "missing-text", "an answer without a publication")]
+    if not found:
+        raise Unreadable("missing-text", "an answer without a publication")
+    return found
 
 
 def _tree(name: str, content: Mapping[str, Any]) -> etree._Element:

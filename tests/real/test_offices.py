@@ -10,6 +10,7 @@ from lxml import etree
 
 from data.formats import Rejected, entities, read, xml
 from data.record import Record
+from tests.real import test_readers
 
 pytestmark = pytest.mark.real
 
@@ -33,7 +34,7 @@ def records(path: Path) -> list[Record]:
     """All records of a file; what is rejected has no text."""
     outcomes = list(read(path))
     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
-    assert all(outcome.reason == "missing-text" for outcome in rejected), rejected
+    assert all(outcome.reason in ("missing-text", "empty-row") for outcome in rejected), rejected[:3]
     return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
 
 
@@ -71,8 +72,50 @@ epo_ops/test_claims_example_2.xml|WO-2009085664-A2|en|20|None|None|A computer-im
 epo_ops/test_claims_example_2.json|WO-2009085664-A2|None|20|None|None|A computer-implemented method comprising
 epo_ops/test_biblio_example_3.xml|AU-2013290010-A1|en|0|C10L 1/00|Novel fuel composition|None
 epo_ops/fixtures_ep1000000_biblio_result.json|EP-1000000-A1|None|0|B28B 1/29|Apparatus for|None
+filed/14522151.2014-10-23.I1MKPKDKPXXIFW3.SPEC.xml|US-14522151-SPEC-20141023-I1MKPKDKPXXIFW3|en|0|None|None|None
+epo_ops/fixtures_ep1000000_description_result.json|EP-1000000-A1|None|0|None|None|None
+epo_ops/test_claims_example.json|EP-1000000-A1|None|11|None|None|Apparatus for manufacturing green bricks from
+cn/zh_patent_cpc/sample_test.csv|CN-118866379-A|zh|0|None|None|None
+cn/zh_patent_titles/oof_predictions.csv|CN-111504366-B|zh|0|None|基于人工智能的流体输送系统精确计量方法|None
 """
-"""File, id, language, number of claims, first IPC symbol, start of the title, start of the first claim."""
+"""File, id, language, number of claims, first IPC symbol, start of the title, start of the first claim.
+
+Grants and applications since 2004 and the EPO's single files stand in test_readers.py.
+"""
+
+
+def test_the_tables_have_a_file_of_every_format(real: Path, filed: Path) -> None:
+    tables = (AS_READ_BY_A_PERSON + test_readers.AS_READ_BY_A_PERSON).strip().splitlines()
+    shown = {line.partition("|")[0] for line in tables}
+    paths = {
+        filed / Path(name).name if name.startswith("filed/") else real / "patents" / name for name in shown
+    }
+    roots = {xml.root_name(path.read_bytes()) for path in xml_files(real, filed)}
+    assert roots == {xml.root_name(path.read_bytes()) for path in paths if path.suffix == ".xml"}
+    folders = {path.parent for path in (real / "patents").rglob("*") if path.is_file()}
+    assert {folder for folder in folders if folder.name != "xml4ip"} <= {path.parent for path in paths}
+
+
+WITHOUT_TEXT = {
+    "selected_labels.json": "bad-json",  # a list of labels
+    "fixtures_search_result.json": "unknown-columns",  # numbers alone
+    "test_biblio_example_2.xml": "missing-text",  # an application without a title
+    "test_image_example.xml": "missing-text",
+    "test_search_example.xml": "missing-text",
+}
+
+
+def test_every_file_is_read(real: Path) -> None:
+    files = [path for path in sorted((real / "patents").rglob("*")) if path.is_file()]
+    assert len(files) > 120
+    for path in files:
+        outcomes = list(read(path))
+        reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, Rejected)}
+        if path.name in WITHOUT_TEXT:
+            assert reasons == {WITHOUT_TEXT[path.name]}, path
+        else:
+            assert reasons <= {"missing-text", "empty-row"}, path
+            assert any(isinstance(outcome, list) for outcome in outcomes), path
 
 
 @pytest.mark.parametrize("line", AS_READ_BY_A_PERSON.strip().splitlines())
