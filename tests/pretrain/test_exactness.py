@@ -265,8 +265,9 @@ def _config_and_blocks(tiny: TinyRuns, *more: str) -> tuple[PretrainConfig, Bloc
 
 def _order(config: PretrainConfig, blocks: Blocks) -> list[int]:
     world = World(0, 1, 0, torch.device("cpu"))
-    batches = Batches(blocks, config.training, config.training.total_samples(len(blocks)), world)
-    return [batches.index(position) for position in range(20 * config.training.global_batch_size)]
+    positions = 20 * config.training.global_batch_size
+    batches = Batches(blocks, config.training, positions, world)
+    return [batches.index(position) for position in range(positions)]
 
 
 def _documents_of(block: dict[str, np.ndarray]) -> list[tuple[int, int]]:
