@@ -3,11 +3,12 @@
     python -m benchmarks.delta --quick       0.3B
     python -m benchmarks.delta               1.1B, and a model three times smaller to compare memory with
 
-Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The peer is
-FastChat's algorithm, written from its description with transformers (load both models in fp16, add or subtract
-each tensor of the state, save_pretrained) and timed without its imports and without syncing its files to disk,
-which ours does: both are to its advantage. `_cpu_ratio` compares CPU seconds, which a busy disk does not blur.
-Peaks are the processes' VmHWM. A relative change is one of the standard deviation of the tensor.
+Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The peer
+is FastChat's algorithm, written from its description with transformers (load both models in fp16, add or
+subtract each tensor of the state, save_pretrained) and timed without its imports and without syncing its files
+to disk, which ours does: both are to its advantage. `_cpu_ratio` compares CPU seconds, which a busy machine
+does not blur. TMPDIR says where the models lie (/dev/shm leaves the disk out). Peaks are the processes' VmHWM.
+A relative change is one of the standard deviation of the tensor.
 """
 
 import argparse
@@ -76,7 +77,8 @@ def main() -> None:
     for key, value in results.items():
         print(f"{key:30}{value:10.3f}")
     line = {
-        "benchmark": "delta", "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}",
+        "benchmark": "delta",
+        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, models in {tempfile.gettempdir()}",
         "versions": versions(), "results": results,
     }  # fmt: skip
     text = json.dumps(line)
@@ -102,7 +104,8 @@ def measure(place: Path, size: str, repeats: int) -> dict[str, float]:
             "peer_make": ["-c", PEER, base, target, place / "fc-delta", "-1"],
             "make": [*ours, "make", "--base", base, "--target", target, "--delta", place / "delta"],
             "peer_apply": ["-c", PEER, base, place / "fc-again", place / "fc-delta", "1"],
-            "apply": [*ours, "apply", "--base", base, "--target", place / "again", "--delta", place / "delta"],
+            "apply": [*ours, "apply", "--base", base, "--target", place / "again", "--delta",
+                      place / "delta"],
             "additive": [
                 *ours, "apply", "--rule", "fastchat", "--base", base, "--target", place / "added",
                 "--delta", place / "fc-delta",
@@ -186,6 +189,7 @@ def make_pairs(place: Path, size: str) -> None:
     from delta.adapter import from_float32
 
     hidden, inner, layers = SIZES[size]
+    names: list[tuple[str, tuple[int, ...]]]
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (32000, hidden)}
     for layer in range(layers):
         names = [(f"self_attn.{n}_proj", (hidden, hidden)) for n in "qkvo"]

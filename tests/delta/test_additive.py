@@ -67,8 +67,10 @@ def test_a_grown_vocabulary_is_refused_by_name(tmp_path: Path) -> None:
     tensors = load_file(file)
     tensors["model.embed_tokens.weight"] = torch.zeros(33, 8, dtype=torch.float16)
     save_file(tensors, file)
-    folders = ["--base", tmp_path / "base", "--target", tmp_path / "target", "--delta", tmp_path / "delta"]
-    done = run("delta", "apply", "--rule", "fastchat", *folders)
+    done = run(
+        "delta", "apply", "--rule", "fastchat", "--base", tmp_path / "base",
+        "--target", tmp_path / "target", "--delta", tmp_path / "delta",
+    )  # fmt: skip
     assert done.returncode == 2
     assert "model.embed_tokens.weight" in done.stderr
     assert not (tmp_path / "target").exists()
