@@ -3,12 +3,12 @@
     python -m benchmarks.delta --quick       0.3B
     python -m benchmarks.delta               1.1B, and a model three times smaller to compare memory with
 
-Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The peer
-is FastChat's algorithm, written from its description with transformers (load both models in fp16, add or
-subtract each tensor of the state, save_pretrained) and timed without its imports and without syncing its files
-to disk, which ours does: both are to its advantage. `_cpu_ratio` compares CPU seconds, which a busy machine
-does not blur. TMPDIR says where the models lie (/dev/shm leaves the disk out). Peaks are the processes' VmHWM.
-A relative change is one of the standard deviation of the tensor.
+Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The
+peer is FastChat's algorithm, written from its description with transformers (load both models in fp16, add
+or subtract each tensor of the state, save_pretrained) and timed without its imports and without syncing its
+files to disk, which ours does: both are to its advantage. `_cpu_ratio` compares CPU seconds, which a busy
+machine does not blur. TMPDIR says where the models lie (/dev/shm leaves the disk out). Peaks are the
+processes' VmHWM. A relative change is one of the standard deviation of the tensor.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"{key:30}{value:10.3f}")
     line = {
         "benchmark": "delta",
-        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, models in {tempfile.gettempdir()}",
+        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, in {tempfile.gettempdir()}",
         "versions": versions(), "results": results,
     }  # fmt: skip
     text = json.dumps(line)
