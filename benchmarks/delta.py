@@ -1,7 +1,7 @@
 """Exact deltas beside FastChat's, on made pairs of models.
 
     python -m benchmarks.delta --quick       0.3B
-    python -m benchmarks.delta               1.1B, and a model three times smaller to compare memory with
+    python -m benchmarks.delta               1.1B
 
 Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The
 peer is FastChat's algorithm, written from its description with transformers (load both models in fp16, add
@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SIZES = {"0.1B": (640, 1792, 12), "0.3B": (1024, 2816, 16), "1.1B": (2048, 5632, 24)}
+SIZES = {"0.3B": (1024, 2816, 16), "1.1B": (2048, 5632, 24)}
 """Hidden size, intermediate size, layers; the vocabulary has 32,000."""
 PIECE = 1 << 22
 PEER = """
