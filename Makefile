@@ -14,6 +14,9 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.patent-llama-ready
 
 CONFIG ?=
+BASE ?=
+TARGET ?=
+DELTA ?=
 ARGS ?=
 GPUS ?=
 HOSTFILE ?=
@@ -24,7 +27,7 @@ PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup data pretrain bench check format test test-slow soak test-real constraints clean
+.PHONY: help setup data pretrain delta delta-apply bench check format test test-slow soak test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
@@ -44,6 +47,12 @@ data: $(READY) ## raw patents to a packed corpus
 pretrain: $(READY) ## continued pretraining; makes the corpus first
 	@$(RUN) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
 	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
+
+delta: $(READY) ## a tuned model as a difference to its base: BASE=dir TARGET=dir DELTA=dir
+	@$(RUN) -m delta make --base '$(BASE)' --target '$(TARGET)' --delta '$(DELTA)' $(ARGS)
+
+delta-apply: $(READY) ## the tuned model again, checked: BASE=dir TARGET=dir DELTA=dir
+	@$(RUN) -m delta apply --base '$(BASE)' --target '$(TARGET)' --delta '$(DELTA)' $(ARGS)
 
 bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results

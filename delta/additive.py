@@ -7,6 +7,7 @@ scripts give them, byte by byte; nothing tells whether the base was the right on
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from functools import partial as bind
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,27 @@ def _sum(piece: bytes, dtype: str, base: bytes | None, base_dtype: str, sign: in
     values = _half(piece, dtype)
     if base is not None:
         # Two fp16 numbers are added in float32 and rounded once, as torch does.
-        values = (values.astype(np.float32) + np.float32(sign) * _half(base, base_dtype)).astype(np.float16)
-    return values.tobytes()
+        values = values + np.float32(sign) * _half(base, base_dtype)
+    with np.errstate(over="ignore"):
+        return values.astype("<f2").tobytes()
 
 
-def _half(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[np.float16]]:
-    if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float16)
-    numpy_type = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[dtype]
-    return np.frombuffer(data, numpy_type).astype(np.float16, copy=False)
+def _half(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The elements' values in fp16, as float32."""
+    if dtype in ("F16", "BF16"):
+        return _table(dtype).take(np.frombuffer(data, "<u2"))
+    with np.errstate(over="ignore"):
+        return np.frombuffer(data, "<f4" if dtype == "F32" else "<f8").astype(np.float16).astype(np.float32)
+
+
+@cache
+def _table(dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The fp16 value of each bit pattern: numpy's conversion is slow for small numbers."""
+    patterns = np.arange(1 << 16, dtype=np.uint32)
+    with np.errstate(over="ignore"):
+        if dtype == "BF16":
+            return (patterns << 16).view(np.float32).astype(np.float16).astype(np.float32)
+        return patterns.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
 def _header(tensors: list[weights.Tensor]) -> str:

@@ -56,6 +56,8 @@ def decode(payload: bytes, base: bytes, elements: int, dtype: str) -> bytes:
     size = ITEMSIZE[dtype]
     before = _padded(base, elements, size)
     grouped = np.empty((elements, size), np.uint8)
+    if len(payload) < 4 * size:
+        raise UserError("a chunk is shorter than its planes' lengths")
     lengths = struct.unpack_from(f"<{size}I", payload)
     position = 4 * size
     for plane, length in enumerate(lengths):

@@ -62,6 +62,7 @@ def save(folder: Path, arrays: Arrays, shards: int = 1, metadata: bool = True) -
     """Write a model's folder as transformers lays it out."""
     folder.mkdir(parents=True)
     names = list(arrays)
+    shards = min(shards, max(1, len(names)))  # a file without tensors is in no index
     parts = [names[at::shards] for at in range(shards)]
     files = ["model.safetensors"]
     if shards > 1:

@@ -45,7 +45,9 @@ def delta(
     patch = pytest.MonkeyPatch()
     patch.setattr(sys, "argv", [str(argument) for argument in arguments])
     if shard_bytes:
-        patch.setitem(module.make.__kwdefaults__, "shard_bytes", shard_bytes)
+        patch.setattr(
+            module.make, "__kwdefaults__", {**(module.make.__kwdefaults__ or {}), "shard_bytes": shard_bytes}
+        )
     assert container.SHARD_BYTES == 5_000_000_000
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
         command.main()
@@ -59,6 +61,26 @@ def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
     rng = random.Random(seed)
     data[rng.randrange(first, end or len(data))] ^= 1 << rng.randrange(8)
     file.write_bytes(data)
+
+
+def flips(pattern: str, seed: int, first: int = 0, end: int | None = None, payload: bool = False) -> "Fault":
+    """A flipped bit in the first file of that name, behind its header where `payload` is meant."""
+
+    def act(folder: Path) -> None:
+        file = min(folder.glob(pattern))
+        flip(file, seed, header_end(file) if payload else first, end)
+
+    return act
+
+
+def cuts(pattern: str, size: int) -> "Fault":
+    """All but the first bytes of the first file of that name are gone."""
+
+    def act(folder: Path) -> None:
+        file = min(folder.glob(pattern))
+        file.write_bytes(file.read_bytes()[:size])
+
+    return act
 
 
 def header_end(file: Path) -> int:
@@ -151,47 +173,24 @@ def symlinked(folder: Path, name: str, to: str) -> None:
 
 
 Fault = Callable[[Path], object]
+SHARD = "delta/delta-*.safetensors"
 FAULTS: dict[str, tuple[Fault, str]] = {
-    **{f"plan bit {n}": (lambda f, n=n: flip(f / "delta/delta.json", n), "delta.json") for n in range(20)},
-    **{f"payload length bit {n}": (lambda f, n=n: flip(first_shard(f), n, 0, 8), "delta-00001") for n in range(5)},
-    **{
-        f"payload header bit {n}": (lambda f, n=n: flip(first_shard(f), n, 8, 200), "delta-00001")
-        for n in range(10)
-    },
-    **{
-        f"payload bit {n}": (lambda f, n=n: flip(first_shard(f), n, header_end(first_shard(f))), "tensor ")
-        for n in range(15)
-    },
-    **{
-        f"base header bit {n}": (lambda f, n=n: flip(min(f.glob("base/*.safetensors")), n, 0, 100), "base")
-        for n in range(10)
-    },
-    **{
-        f"base bit {n}": (lambda f, n=n: flip(max(f.glob("base/*.safetensors")), n, 600), "tensor ")
-        for n in range(10)
-    },
-    **{
-        f"stored bit {n}": (lambda f, n=n: flip(f / "delta/files/config.json", n), "config.json")
-        for n in range(4)
-    },
-    **{
-        f"payload cut to {n}": (lambda f, n=n: first_shard(f).write_bytes(first_shard(f).read_bytes()[:n]), "delta-0")
-        for n in (0, 7, 100, 1500)
-    },
-    **{
-        f"plan cut to {n}": (
-            lambda f, n=n: (f / "delta/delta.json").write_bytes((f / "delta/delta.json").read_bytes()[:n]),
-            "delta.json",
-        )
-        for n in (0, 1, 500)
-    },
+    **{f"plan bit {n}": (flips("delta/delta.json", n), "delta.json") for n in range(20)},
+    **{f"payload length bit {n}": (flips(SHARD, n, 0, 8), "delta-00001") for n in range(5)},
+    **{f"payload header bit {n}": (flips(SHARD, n, 8, 200), "delta-00001") for n in range(10)},
+    **{f"payload bit {n}": (flips(SHARD, n, payload=True), "tensor ") for n in range(15)},
+    **{f"base header bit {n}": (flips("base/*.safetensors", n, 0, 100), "base") for n in range(10)},
+    **{f"base bit {n}": (flips("base/*.safetensors", n, payload=True), "tensor ") for n in range(10)},
+    **{f"stored bit {n}": (flips("delta/files/config.json", n), "config.json") for n in range(4)},
+    **{f"payload cut to {n}": (cuts(SHARD, n), "delta-0") for n in (0, 7, 100, 1500)},
+    **{f"plan cut to {n}": (cuts("delta/delta.json", n), "delta.json") for n in (0, 1, 500)},
     **{f"name {n}": (rename_shard(n), repr(n)) for n in ("../x.safetensors", "/x.safetensors", "a/b.safetensors", "x.bin", ".x.safetensors")},
     **{f"payload name {n}": (rename_payload(n), repr(n)) for n in ("../x.safetensors", "/etc/passwd")},
     **{f"stored name {n}": (rename_file(n), repr(n)) for n in ("files/../../x", "../x", "/etc/passwd", "files/")},
-    "base cut": (lambda f: max(f.glob("base/*.safetensors")).write_bytes(b"\0" * 99), "base/model"),
+    "base cut": (cuts("base/*.safetensors", 99), "base/model"),
     "swapped payload files": (lambda f: swap(f / "delta", "delta-*"), "delta-0000"),
     "swapped base files": (lambda f: (f / "base/model.safetensors.index.json").write_text("{}"), "index.json"),
-    "wrong base": (lambda f: (shutil.rmtree(f / "base"), shutil.copytree(f / "other", f / "base")), "another base"),
+    "wrong base": (lambda f: shutil.copytree(f / "other", f / "base", dirs_exist_ok=True), "another base"),
     "no plan": (lambda f: (f / "delta/delta.json").unlink(), "delta.json"),
     "no payload": (lambda f: first_shard(f).unlink(), "delta-00001"),
     "no stored file": (lambda f: (f / "delta/files/config.json").unlink(), "config.json"),

@@ -36,7 +36,7 @@ def test_another_number_of_processes_goes_on_with_the_same_samples_and_losses(
 ) -> None:
     constant = ["schedule.kind=constant", "schedule.warmup_steps=0"]  # else the length would change the rates
     settings = [[f"deepspeed.zero_stage={stage}", *constant] for stage in stages]
-    name = "ranks ({}, {}) [{}, {}]".format(*stages, *processes)
+    name = "ranks ({}, {}) ({}, {})".format(*stages, *processes)
     found = resumed(tiny, name, settings[0], settings[1], processes)
     whole = tiny.train("ranks-whole", *STEPS, "training.steps=12", *constant)
     np.testing.assert_allclose(losses(found), losses(whole), rtol=0, atol=1e-3)
