@@ -112,7 +112,7 @@ def accuracy(samples: Sequence[Sample]) -> list[Measure]:
         right.append(float(answer_letters(s.prediction, letters, several) == expected))
         chance.append(1 / (2 ** len(letters) - 1) if several else 1 / len(letters))
     measure = mean("accuracy", right, "accuracy|all letters right")
-    return [measure._replace(chance=float(np.mean(chance)) if chance else None, binary=True)]
+    return [measure._replace(chance=np.array(chance), binary=True)]
 
 
 def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> set[str]:

@@ -45,7 +45,8 @@ class Measure(NamedTuple):
     combine: Combine
     signature: str
     higher_is_better: bool = True
-    chance: float | None = None
+    chance: Floats | None = None
+    """What guessing gives, for each sample."""
     binary: bool = False
     """Whether each sample is right or wrong: Wilson's interval and McNemar's test apply."""
     strata: tuple[str, ...] | None = None

@@ -16,7 +16,7 @@ from core.report import text_table
 from eval.ceval import HARD, mean_over_subjects
 from eval.metrics import METRICS
 from eval.sample import Measure, Sample
-from eval.statistics import RESAMPLES, bootstrap, holm, mcnemar, paired_bootstrap, wilson
+from eval.statistics import RESAMPLES, holm, mcnemar, paired_bootstrap, percentiles, resample_sums, wilson
 
 SMALLEST_GROUP = 30
 """Groups with fewer samples get no number; a benchmark's own subjects do."""
@@ -35,15 +35,13 @@ def score(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> Tree:
     """
     result: Tree = {}
     for task, members in by_task(samples).items():
-        groups: dict[str, Tree] = {}
-        for name in sorted({name for s in members for name in _groups(s)}):
-            parts: dict[str, list[Sample]] = {}
-            for s in members:
-                if name in (found := _groups(s)):
-                    parts.setdefault(found[name], []).append(s)
-            groups[name] = {value: _part(name, part, metrics) for value, part in sorted(parts.items())}
-        scores = [_score(measure) for measure in measures(members, metrics)]
-        result[task] = {"n": len(members), "scores": scores, "groups": groups}
+        found = _measures(members, metrics)
+        names = sorted({name for s in members for name in _groups(s)})
+        result[task] = {
+            "n": len(members),
+            "scores": _scores(found, members),
+            "groups": {name: _group(name, found, members) for name in names},
+        }
     return result
 
 
@@ -65,9 +63,10 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
             )
         if not pairs:
             continue
-        left = measures([x for x, _ in pairs], metrics)
-        right = measures([y for _, y in pairs], metrics or pairs[0][0].metrics)
-        for one, two in zip(left, right, strict=True):
+        left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+        names = metrics or left[0].metrics
+        both = [_with_subjects(_measures(part, names), left) for part in (left, right)]
+        for one, two in zip(*both, strict=True):
             rows.append({"task": task, "metric": one.name, "n": len(pairs), **_compare(one, two)})
     if not rows:
         raise UserError("A and B share no sample (same task, same id): there is nothing to compare.")
@@ -76,27 +75,6 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
         row["p_holm"] = p
         row["verdict"] = "not shown" if p > LEVEL or not row["difference"] else "better" if good else "worse"
     return rows
-
-
-def measures(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> list[Measure]:
-    """All measures of one task's samples."""
-    names = metrics or samples[0].metrics
-    if not names:
-        raise UserError(
-            f"task {samples[0].task}: no metric is named. Pass --metrics, or write `metrics` in each line; "
-            f"there are: {', '.join(METRICS)}."
-        )
-    if unknown := [name for name in names if name not in METRICS]:
-        raise UserError(f"metric `{unknown[0]}` is unknown; there are: {', '.join(METRICS)}.")
-    found = [measure for name in names for measure in METRICS[name](samples)]
-    if all("subject" in s.groups for s in samples):
-        found = [
-            part
-            for measure in found
-            for part in ([mean_over_subjects(measure, samples)] if measure.name == "accuracy" else [])
-            + [measure]
-        ]
-    return found
 
 
 def by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -139,24 +117,71 @@ def _groups(s: Sample) -> dict[str, str]:
     return groups
 
 
-def _part(group: str, samples: Sequence[Sample], metrics: Sequence[str]) -> Tree:
-    if len(samples) < SMALLEST_GROUP and group not in ("subject", "category", "hard"):
-        return {"n": len(samples), "scores": None}
-    return {"n": len(samples), "scores": [_score(measure) for measure in measures(samples, metrics)]}
+def _measures(samples: Sequence[Sample], metrics: Sequence[str]) -> list[Measure]:
+    names = metrics or samples[0].metrics
+    if not names:
+        raise UserError(
+            f"task {samples[0].task}: no metric is named. Pass --metrics, or write `metrics` in each line; "
+            f"there are: {', '.join(METRICS)}."
+        )
+    if unknown := [name for name in names if name not in METRICS]:
+        raise UserError(f"metric `{unknown[0]}` is unknown; there are: {', '.join(METRICS)}.")
+    return [measure for name in names for measure in METRICS[name](samples)]
 
 
-def _score(measure: Measure) -> Tree:
-    n = len(measure.statistics)
-    value = float(measure.combine(measure.statistics.sum(axis=0)))
-    if measure.binary:
-        interval = wilson(float(measure.statistics[:, 0].sum()), n)
-    else:
-        interval = bootstrap(measure.statistics, measure.combine, measure.strata)
-    return {
-        "metric": measure.name, "value": value, "low": interval.low, "high": interval.high, "n": n,
-        "chance": measure.chance, "interval": "Wilson" if measure.binary else BOOTSTRAP,
-        "signature": measure.signature,
-    }  # fmt: skip
+def _with_subjects(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Measure]:
+    """The measures, with the mean over subjects before an accuracy of samples that all have a subject."""
+    if not all("subject" in s.groups for s in samples):
+        return list(measures)
+    return [
+        part
+        for m in measures
+        for part in ([mean_over_subjects(m, samples), m] if m.name == "accuracy" else [m])
+    ]
+
+
+def _group(name: str, measures: Sequence[Measure], samples: Sequence[Sample]) -> Tree:
+    """Scores of each value of a break-down."""
+    rows: dict[str, list[int]] = {}
+    for i, s in enumerate(samples):
+        if name in (found := _groups(s)):
+            rows.setdefault(found[name], []).append(i)
+    tree: Tree = {}
+    for value, chosen in sorted(rows.items()):
+        if len(chosen) < SMALLEST_GROUP and name not in ("subject", "category", "hard"):
+            tree[value] = {"n": len(chosen), "scores": None}
+            continue
+        parts = [
+            m._replace(statistics=m.statistics[chosen], chance=None if m.chance is None else m.chance[chosen])
+            for m in measures
+        ]
+        tree[value] = {"n": len(chosen), "scores": _scores(parts, [samples[i] for i in chosen])}
+    return tree
+
+
+def _scores(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Tree]:
+    """Value and interval of each measure; all that a bootstrap gives come from the same resamples."""
+    measures = _with_subjects(measures, samples)
+    intervals = {m.name: wilson(float(m.statistics[:, 0].sum()), len(samples)) for m in measures if m.binary}
+    for strata in {m.strata for m in measures if not m.binary}:
+        together = [m for m in measures if not m.binary and m.strata == strata]
+        sums = resample_sums(np.hstack([m.statistics for m in together]), strata)
+        ends = np.cumsum([m.statistics.shape[1] for m in together])[:-1]
+        for m, part in zip(together, np.split(sums, ends, axis=1), strict=True):
+            intervals[m.name] = percentiles(m.combine(part))
+    return [
+        {
+            "metric": m.name,
+            "value": float(m.combine(m.statistics.sum(axis=0))),
+            "low": intervals[m.name].low,
+            "high": intervals[m.name].high,
+            "n": len(samples),
+            "chance": None if m.chance is None else float(m.chance.mean()),
+            "interval": "Wilson" if m.binary else BOOTSTRAP,
+            "signature": m.signature,
+        }
+        for m in measures
+    ]
 
 
 def _compare(a: Measure, b: Measure) -> Tree:

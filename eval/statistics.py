@@ -60,7 +60,8 @@ def resample_sums(
         n = len(members)
         for start in range(0, resamples, _CHUNK):
             rows = min(_CHUNK, resamples - start)
-            drawn = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+            drawn = generator.integers(n, size=(rows, n), dtype=np.int32)
+            drawn += n * np.arange(rows, dtype=np.int32)[:, None]
             weights = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
             sums[start : start + rows] += weights.astype(np.float64) @ statistics[members]
     return sums
@@ -70,7 +71,7 @@ def bootstrap(
     statistics: Floats, combine: Combine, strata: Sequence[Any] | None = None, seed: int = 0
 ) -> Interval:
     """The percentile interval of a score."""
-    return _percentiles(combine(resample_sums(statistics, strata, seed=seed)))
+    return percentiles(combine(resample_sums(statistics, strata, seed=seed)))
 
 
 def wilson(successes: float, n: int) -> Interval:
@@ -99,7 +100,7 @@ def paired_bootstrap(
     extreme = np.count_nonzero(np.abs(differences - difference) >= abs(difference) - 1e-12)
     return Comparison(
         difference,
-        _percentiles(differences),
+        percentiles(differences),
         min(1.0, (extreme + 1) / (len(differences) + 1)),
         (_NORMAL_95 + _NORMAL_POWER_80) * float(differences.std(ddof=1)),
     )
@@ -133,6 +134,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _percentiles(values: Floats) -> Interval:
+def percentiles(values: Floats) -> Interval:
+    """The middle 95% of resampled scores."""
     low, high = np.percentile(values, [2.5, 97.5])
     return Interval(float(low), float(high))
