@@ -23,7 +23,7 @@ PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup data pretrain check format test test-slow test-real constraints clean
+.PHONY: help setup data pretrain eval check format test test-slow test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
@@ -43,6 +43,10 @@ data: $(READY) ## raw patents to a packed corpus
 pretrain: $(READY) ## continued pretraining; makes the corpus first
 	@$(RUN) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
 	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
+
+eval: $(READY) ## ask a served model: ENDPOINT=url MODEL=name TASKS=a,b EVALDATA=dir OUTPUT=dir [BASE=dir]
+	@$(RUN) -m eval run --endpoint '$(ENDPOINT)' --model '$(MODEL)' --tasks '$(TASKS)' --data '$(EVALDATA)' --output '$(OUTPUT)'
+	@test -z '$(BASE)' || $(RUN) -m eval compare '$(BASE)' '$(OUTPUT)'
 
 check: $(READY) ## format, lint, types
 	@$(VENV)/bin/ruff format --check .

@@ -1,5 +1,7 @@
 """Scores with intervals, and whether two models differ.
 
+    python -m eval run --endpoint http://localhost:8000/v1 --model NAME --tasks ceval,statutes-zh-en \\
+        --data DIR --output runs/eval/mine                        ask a served model; goes on if killed
     python -m eval score runs/eval/mine                           scores of a run's predictions; no torch
     python -m eval score predictions.jsonl --metrics bleu-zh chrf
     python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
@@ -22,6 +24,16 @@ def main() -> None:
         prog="python -m eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("run", help="ask a model behind an OpenAI-compatible endpoint, and score")
+    command.add_argument("--endpoint", required=True, metavar="URL", help="http://host:port/v1")
+    command.add_argument("--model", required=True, metavar="NAME", help="the model's name there")
+    command.add_argument("--chat", action="store_true", help="ask /chat/completions")
+    command.add_argument("--concurrency", type=int, default=8, metavar="N")
+    command.add_argument("--tasks", required=True, metavar="A,B", help="names in configs/eval, or YAML files")
+    command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(call=run)
+
     command = commands.add_parser("score", help="scores of predictions, with 95%% intervals")
     command.add_argument("predictions", type=Path, metavar="FILE_OR_FOLDER")
     command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
@@ -37,6 +49,30 @@ def main() -> None:
 
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Ask a model all questions of the tasks, and score its answers."""
+    from eval import endpoint, tasks
+    from eval.run import run as run_all
+
+    config = endpoint.EndpointConfig(
+        url=arguments.endpoint,
+        model=arguments.model,
+        chat=arguments.chat,
+        concurrency=max(1, arguments.concurrency),
+    )
+    asked = [
+        request
+        for name in arguments.tasks.split(",")
+        for request in tasks.requests(*tasks.load_task(name), arguments.data)
+    ]
+    run_all(
+        asked,
+        endpoint.identity(config),
+        lambda requests: endpoint.generate(config, requests),
+        arguments.output,
+    )
 
 
 def score(arguments: argparse.Namespace) -> None:
