@@ -44,8 +44,8 @@ pretrain: $(READY) ## continued pretraining; makes the corpus first
 	@$(RUN) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
 	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
 
-eval: $(READY) ## ask a served model: ENDPOINT=url MODEL=name TASKS=a,b EVALDATA=dir OUTPUT=dir [BASE=dir]
-	@$(RUN) -m eval run --endpoint '$(ENDPOINT)' --model '$(MODEL)' --tasks '$(TASKS)' --data '$(EVALDATA)' --output '$(OUTPUT)'
+eval: $(READY) ## scores: MODEL=folder (or ENDPOINT=url MODEL=name) TASKS=a,b EVALDATA=dir OUTPUT=dir [BASE=run]
+	@$(RUN) -m eval run $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') --model '$(MODEL)' --tasks '$(TASKS)' --data '$(EVALDATA)' --output '$(OUTPUT)'
 	@test -z '$(BASE)' || $(RUN) -m eval compare '$(BASE)' '$(OUTPUT)'
 
 check: $(READY) ## format, lint, types

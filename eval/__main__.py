@@ -2,6 +2,7 @@
 
     python -m eval run --endpoint http://localhost:8000/v1 --model NAME --tasks ceval,statutes-zh-en \\
         --data DIR --output runs/eval/mine                        ask a served model; goes on if killed
+    python -m eval run --model runs/mine/model --tasks ceval --data DIR --output runs/eval/mine
     python -m eval score runs/eval/mine                           scores of a run's predictions; no torch
     python -m eval score predictions.jsonl --metrics bleu-zh chrf
     python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
@@ -24,9 +25,13 @@ def main() -> None:
         prog="python -m eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("run", help="ask a model behind an OpenAI-compatible endpoint, and score")
-    command.add_argument("--endpoint", required=True, metavar="URL", help="http://host:port/v1")
-    command.add_argument("--model", required=True, metavar="NAME", help="the model's name there")
+    command = commands.add_parser("run", help="ask a model, in a folder or behind an endpoint, and score")
+    command.add_argument(
+        "--endpoint", metavar="URL", help="http://host:port/v1; without it --model is a folder"
+    )
+    command.add_argument(
+        "--model", required=True, metavar="NAME", help="the model's folder, or its name there"
+    )
     command.add_argument("--chat", action="store_true", help="ask /chat/completions")
     command.add_argument("--concurrency", type=int, default=8, metavar="N")
     command.add_argument("--tasks", required=True, metavar="A,B", help="names in configs/eval, or YAML files")
@@ -53,8 +58,24 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Ask a model all questions of the tasks, and score its answers."""
-    from eval import endpoint, tasks
+    from eval import tasks
     from eval.run import run as run_all
+
+    asked = [
+        request
+        for name in arguments.tasks.split(",")
+        for request in tasks.requests(*tasks.load_task(name), arguments.data)
+    ]
+    if arguments.endpoint is None:
+        from eval import model
+
+        local = model.open_model(arguments.model)
+        identity = model.identity(arguments.model)
+        run_all(asked, identity, lambda left: model.generate(local, left), arguments.output)
+        if local.truncated:
+            print(f"{local.truncated} prompts were longer than the context: their left ends were cut off")
+        return
+    from eval import endpoint
 
     config = endpoint.EndpointConfig(
         url=arguments.endpoint,
@@ -62,15 +83,10 @@ def run(arguments: argparse.Namespace) -> None:
         chat=arguments.chat,
         concurrency=max(1, arguments.concurrency),
     )
-    asked = [
-        request
-        for name in arguments.tasks.split(",")
-        for request in tasks.requests(*tasks.load_task(name), arguments.data)
-    ]
     run_all(
         asked,
         endpoint.identity(config),
-        lambda requests: endpoint.generate(config, requests),
+        lambda left: endpoint.generate(config, left),
         arguments.output,
     )
 
