@@ -133,7 +133,14 @@ def test_a_run_of_a_folder_scores_and_its_key_covers_weights_and_tokenizer(
     )
     lines = [json.dumps({"q": text, "answer": "a"}) for text in TEXTS]
     (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-    arguments = ["--tasks", tmp_path / "t.yaml", "--data", tmp_path, "--output", tmp_path / "out"]
+    arguments: list[str | Path] = [
+        "--tasks",
+        tmp_path / "t.yaml",
+        "--data",
+        tmp_path,
+        "--output",
+        tmp_path / "out",
+    ]
     done = run("eval", "run", "--model", folder, *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["t"]["n"] == 5
