@@ -38,6 +38,8 @@ def value(name: str, samples: Sequence[Sample], measure: str | None = None) -> f
 
 
 CHINESE, ENGLISH = corpus(list(ZH), ""), corpus(EN.split(), " ")
+FAR = Sample(task="t", id="far", prediction="w x a y z v", reference="b c a d e f")
+"""Equal in one word only: three orders of n-grams are smoothed."""
 ORACLES = {
     "bleu-zh": BLEU(tokenize="zh"),
     "bleu-13a": BLEU(tokenize="13a"),
@@ -49,7 +51,7 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize(
-    "samples", [CHINESE, ENGLISH, CHINESE[:1], CHINESE[1:2], ENGLISH[3:5], corpus(list("ab"), "", 4)]
+    "samples", [CHINESE, ENGLISH, CHINESE[:1], CHINESE[1:2], ENGLISH[3:5], corpus(list("ab"), "", 4), [FAR]]
 )
 def test_sums_give_sacrebleus_score(name: str, samples: list[Sample]) -> None:
     expected = ORACLES[name].corpus_score([s.prediction for s in samples], [[s.reference for s in samples]])
