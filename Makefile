@@ -27,7 +27,7 @@ PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(RUN) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup data pretrain delta delta-apply bench check format test test-slow soak test-real constraints clean
+.PHONY: help setup data pretrain delta delta-apply eval bench check format test test-slow soak test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
@@ -53,6 +53,10 @@ delta: $(READY) ## a tuned model as a difference to its base: BASE=dir TARGET=di
 
 delta-apply: $(READY) ## the tuned model again, checked: BASE=dir TARGET=dir DELTA=dir
 	@$(RUN) -m delta apply --base '$(BASE)' --target '$(TARGET)' --delta '$(DELTA)' $(ARGS)
+
+eval: $(READY) ## scores: MODEL=folder (or ENDPOINT=url MODEL=name) TASKS=a,b EVALDATA=dir OUTPUT=dir [BASE=run]
+	@$(RUN) -m eval run $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') --model '$(MODEL)' --tasks '$(TASKS)' --data '$(EVALDATA)' --output '$(OUTPUT)'
+	@test -z '$(BASE)' || $(RUN) -m eval compare '$(BASE)' '$(OUTPUT)'
 
 bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results

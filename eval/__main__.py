@@ -1,0 +1,120 @@
+"""Scores with intervals, and whether two models differ.
+
+    python -m eval run --endpoint http://localhost:8000/v1 --model NAME --tasks ceval,statutes-zh-en \\
+        --data DIR --output runs/eval/mine                        ask a served model; goes on if killed
+    python -m eval run --model runs/mine/model --tasks ceval --data DIR --output runs/eval/mine
+    python -m eval score runs/eval/mine                           scores of a run's predictions; no torch
+    python -m eval score predictions.jsonl --metrics bleu-zh chrf
+    python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
+
+A line of predictions.jsonl: {"task", "id", "prediction", "reference"} and, where a metric needs them,
+"metrics", "source", "options", "glossary", "groups".
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from core import disk
+from core.errors import run_command
+
+
+def main() -> None:
+    """The command line; each command is a function below."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("run", help="ask a model, in a folder or behind an endpoint, and score")
+    command.add_argument(
+        "--endpoint", metavar="URL", help="http://host:port/v1; without it --model is a folder"
+    )
+    command.add_argument(
+        "--model", required=True, metavar="NAME", help="the model's folder, or its name there"
+    )
+    command.add_argument("--chat", action="store_true", help="ask /chat/completions")
+    command.add_argument("--concurrency", type=int, default=8, metavar="N")
+    command.add_argument("--tasks", required=True, metavar="A,B", help="names in configs/eval, or YAML files")
+    command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(call=run)
+
+    command = commands.add_parser("score", help="scores of predictions, with 95%% intervals")
+    command.add_argument("predictions", type=Path, metavar="FILE_OR_FOLDER")
+    command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
+    command.add_argument("--output", type=Path, metavar="FILE", help="write scores.json there")
+    command.set_defaults(call=score)
+
+    command = commands.add_parser("compare", help="is B better than A? Paired tests with Holm's correction")
+    command.add_argument("a", type=Path, metavar="A")
+    command.add_argument("b", type=Path, metavar="B")
+    command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
+    command.add_argument("--output", type=Path, metavar="FILE", help="write the comparison there, as JSON")
+    command.set_defaults(call=compare)
+
+    arguments = parser.parse_args()
+    run_command(lambda: arguments.call(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Ask a model all questions of the tasks, and score its answers."""
+    from eval import tasks
+    from eval.run import run as run_all
+
+    asked = [
+        request
+        for name in arguments.tasks.split(",")
+        for request in tasks.requests(*tasks.load_task(name), arguments.data)
+    ]
+    if arguments.endpoint is None:
+        from eval import model
+
+        local = model.open_model(arguments.model)
+        identity = model.identity(arguments.model)
+        run_all(asked, identity, lambda left: model.generate(local, left), arguments.output)
+        if local.truncated:
+            print(f"{local.truncated} prompts were longer than the context: their left ends were cut off")
+        return
+    from eval import endpoint
+
+    config = endpoint.EndpointConfig(
+        url=arguments.endpoint,
+        model=arguments.model,
+        chat=arguments.chat,
+        concurrency=max(1, arguments.concurrency),
+    )
+    run_all(
+        asked,
+        endpoint.identity(config),
+        lambda left: endpoint.generate(config, left),
+        arguments.output,
+    )
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Score a predictions file; in a run folder, scores.json is written beside it."""
+    from eval import scoring
+    from eval.sample import read_predictions
+
+    scores = scoring.score(read_predictions(arguments.predictions), arguments.metrics)
+    print(scoring.score_table(scores))
+    folder = arguments.predictions
+    output = arguments.output or (folder / "scores.json" if folder.is_dir() else None)
+    if output:
+        disk.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Compare two predictions files or run folders."""
+    from eval import scoring
+    from eval.sample import read_predictions
+
+    a, b = read_predictions(arguments.a), read_predictions(arguments.b)
+    rows = scoring.compare(a, b, arguments.metrics)
+    print(scoring.comparison_table(rows))
+    if arguments.output:
+        disk.write_text(arguments.output, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""C-Eval's subjects and averages (Huang et al. 2023): every average is the mean over subjects, unweighted."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from eval.sample import Measure, Sample, mean
+
+SUBJECTS = {"STEM": 20, "Social Sciences": 10, "Humanities": 11, "Other": 11}
+"""Number of subjects of each category."""
+HARD = (
+    "advanced_mathematics",
+    "discrete_mathematics",
+    "probability_and_statistics",
+    "college_physics",
+    "college_chemistry",
+    "high_school_mathematics",
+    "high_school_physics",
+    "high_school_chemistry",
+)
+
+
+def average_of_categories(scores: Mapping[str, float]) -> float:
+    """The average over the 52 subjects from the scores of the four categories."""
+    return sum(SUBJECTS[name] * score for name, score in scores.items()) / sum(
+        SUBJECTS[name] for name in scores
+    )
+
+
+def mean_over_subjects(measure: Measure, samples: Sequence[Sample]) -> Measure:
+    """A share of samples as the mean of the subjects' shares; resampled within subjects."""
+    subjects = [s.groups["subject"] for s in samples]
+    names, number, counts = np.unique(subjects, return_inverse=True, return_counts=True)
+    weights = len(samples) / (len(names) * counts[number])
+    average = mean(
+        f"{measure.name}-mean-of-subjects",
+        measure.statistics[:, 0] * weights,
+        f"{measure.signature}|mean over {len(names)} subjects, unweighted",
+    )
+    return average._replace(chance=measure.chance, strata=tuple(subjects))

@@ -1,0 +1,115 @@
+"""What passes through scoring: a line of predictions.jsonl, and what a metric makes of many of them."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+
+from core.config import Config
+from core.errors import UserError
+from eval.statistics import Combine, Floats
+
+
+class Sample(Config):
+    """A line of predictions.jsonl. Further keys are kept by those who write them and ignored here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    task: str
+    """Name of the task."""
+    id: str
+    """Unique within the task; comparisons pair by it."""
+    prediction: str
+    """What the model gave."""
+    reference: str
+    """What is right."""
+    metrics: tuple[str, ...] = ()
+    """Names of the metrics of its task (eval/metrics.py)."""
+    source: str = ""
+    """What the model was asked about, where a metric needs it (numbers preserved)."""
+    options: int | None = None
+    """Number of options of a multiple-choice question."""
+    glossary: dict[str, list[str]] = Field({})
+    """Terms of the source and what they may be called in the prediction."""
+    groups: dict[str, str] = Field({})
+    """Break-downs, such as `ipc: G` or `subject: law`."""
+
+
+class Measure(NamedTuple):
+    """Statistics (n x k) of n samples and how sums of them become a score."""
+
+    name: str
+    statistics: Floats
+    combine: Combine
+    signature: str
+    higher_is_better: bool = True
+    chance: Floats | None = None
+    """What guessing gives, for each sample."""
+    binary: bool = False
+    """Whether each sample is right or wrong: Wilson's interval and McNemar's test apply."""
+    strata: tuple[str, ...] | None = None
+    """What resamples keep the sizes of, one label a sample."""
+
+
+def mean(name: str, values: Sequence[float] | Floats, signature: str) -> Measure:
+    """A mean over samples."""
+    column = np.asarray(values, dtype=np.float64)
+    return Measure(name, np.column_stack([column, np.ones_like(column)]), ratio, signature)
+
+
+def ratio(sums: Floats) -> Floats:
+    """First over second statistic; 0 where there is nothing to count."""
+    return np.asarray(sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], 1.0))
+
+
+def scaled(factor: float) -> Combine:
+    """`ratio` times a factor."""
+    return lambda sums: factor * ratio(sums)
+
+
+def read_predictions(path: Path) -> list[Sample]:
+    """All samples of a predictions file, or of a run folder; UserError names the line and the key.
+
+    Where a sample stands twice, as after a resume that repaired it, the last line counts.
+    """
+    file = path / "predictions.jsonl" if path.is_dir() else path
+    found = {(s.task, s.id): s for s in (_sample(place, tree) for place, tree in read_jsonl(file))}
+    if not found:
+        raise UserError(f"{file}: no predictions in it.")
+    return list(found.values())
+
+
+def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`FILE:LINE` and the object of each line."""
+    if not file.exists():
+        raise UserError(f"{file}: there is no such file.")
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            place = f"{file}:{number}"
+            if not line.strip():
+                continue
+            try:
+                tree = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{place}: not JSON ({error}). Mend or remove the line.") from None
+            if not isinstance(tree, dict):
+                raise UserError(f"{place}: a line must be an object {{…}}, not {type(tree).__name__}.")
+            yield place, tree
+
+
+def missing_field(place: str, name: str, there: Iterable[str]) -> UserError:
+    """The error of a line without a field that it needs."""
+    return UserError(f"{place}: no field `{name}`; there are: {', '.join(there) or 'none'}.")
+
+
+def _sample(place: str, tree: dict[str, Any]) -> Sample:
+    try:
+        return Sample.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise missing_field(place, name, tree) from None
+        raise UserError(f"{place}: `{name}`: {first['msg']}; it is {first['input']!r}.") from None

@@ -1,0 +1,173 @@
+"""Metrics equal the libraries that the field quotes, and the figures that were published."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
+
+from eval.ceval import average_of_categories
+from eval.metrics import METRICS, answer_letters, characters
+from eval.patent import claim_references, parse_extraction
+from eval.sample import Sample
+
+ZH = "一种酸奶冰淇淋的制作工艺，其特征在于，首创性地对全部原料进行混料、美拉德反应并且进行发酵12小时"
+EN = "A data processing system according to claim 1, characterized in that the batch date is 12 mm away"
+
+
+def corpus(text: Sequence[str], joiner: str, n: int = 40, seed: int = 1) -> list[Sample]:
+    """Predictions that differ from their references in some words; one is empty."""
+    draw = random.Random(seed)
+    samples = []
+    for i in range(n):
+        words = draw.sample(list(text), draw.randint(1, len(text)))
+        changed = [w if draw.random() < 0.7 else draw.choice(text) for w in words] if i else []
+        samples.append(
+            Sample(task="t", id=str(i), prediction=joiner.join(changed), reference=joiner.join(words))
+        )
+    return samples
+
+
+def value(name: str, samples: Sequence[Sample], measure: str | None = None) -> float:
+    """A score from its sums."""
+    found = {m.name: m for m in METRICS[name](samples)}
+    chosen = found[measure or name]
+    return float(chosen.combine(chosen.statistics.sum(axis=0)))
+
+
+CHINESE, ENGLISH = corpus(list(ZH), ""), corpus(EN.split(), " ")
+FAR = Sample(task="t", id="far", prediction="w x a y z v", reference="b c a d e f")
+"""Equal in one word only: three orders of n-grams are smoothed."""
+ORACLES = {
+    "bleu-zh": BLEU(tokenize="zh"),
+    "bleu-13a": BLEU(tokenize="13a"),
+    "bleu-char": BLEU(tokenize="char"),
+    "chrf": CHRF(),
+    "ter": TER(normalized=True, asian_support=True),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize(
+    "samples", [CHINESE, ENGLISH, CHINESE[:1], CHINESE[1:2], ENGLISH[3:5], corpus(list("ab"), "", 4), [FAR]]
+)
+def test_sums_give_sacrebleus_score(name: str, samples: list[Sample]) -> None:
+    expected = ORACLES[name].corpus_score([s.prediction for s in samples], [[s.reference for s in samples]])
+    assert value(name, samples) == pytest.approx(expected.score, abs=1e-9)
+    assert str(ORACLES[name].get_signature()) == METRICS[name](samples)[0].signature
+
+
+def test_bleu_over_jiebas_words_and_over_characters_are_named_as_such() -> None:
+    import jieba
+
+    hypotheses = [" ".join(jieba.lcut(s.prediction)) for s in CHINESE]
+    references = [" ".join(jieba.lcut(s.reference)) for s in CHINESE]
+    expected = BLEU(tokenize="none", force=True).corpus_score(hypotheses, [references]).score
+    assert value("bleu-jieba", CHINESE) == pytest.approx(expected, abs=1e-9)
+    assert "tok:jieba-" in METRICS["bleu-jieba"](CHINESE)[0].signature
+    same = [s.model_copy(update={"prediction": s.reference}) for s in CHINESE]
+    assert value("sentence-bleu-char", same) == pytest.approx(1)
+
+
+def test_rouge_l_equals_rouge_score_with_our_tokenizer() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    class Tokenizer:
+        def tokenize(self, text: str) -> list[str]:
+            return characters(text)
+
+    scorer = RougeScorer(["rougeL"], tokenizer=Tokenizer())
+    expected = [scorer.score(s.reference, s.prediction)["rougeL"] for s in CHINESE]
+    for part, name in (("recall", "recall"), ("precision", "precision"), ("fmeasure", "f1")):
+        mean = sum(getattr(e, part) for e in expected) / len(expected)
+        assert value("rouge-l-char", CHINESE, f"rouge-l-char-{name}") == pytest.approx(mean, abs=1e-12)
+
+
+def test_562_equal_titles_of_1000_give_patent_llamas_rouge() -> None:
+    samples = [
+        Sample(task="t", id=str(i), prediction=f"标题{i}", reference=f"标题{i}" if i < 562 else f"另{i}")
+        for i in range(1000)
+    ]
+    got = [value("rouge-legacy", samples, f"rouge-legacy-{n}") for n in ("recall", "precision", "f1")]
+    assert got[:2] == [0.562, 0.562]
+    assert round(got[2], 9) == 0.561999997
+
+
+def test_ceval_average_is_over_subjects_and_not_over_categories() -> None:
+    published = {"STEM": 30.4, "Social Sciences": 35.4, "Humanities": 31.2, "Other": 31.6}
+    assert round(average_of_categories(published), 3) == 31.785
+
+
+def extraction(prediction: str, reference: str) -> Sample:
+    return Sample(task="t", id=prediction, prediction=prediction, reference=reference)
+
+
+def test_extraction_by_hand() -> None:
+    samples = [
+        extraction(
+            "解决问题：酸奶；技术手段：反应，发酵；实施效果：；",
+            "解决问题:酸奶;技术手段:反应,混料;实施效果:;",
+        ),
+        extraction("no idea", "解决问题:甲;技术手段:;实施效果:;"),
+        extraction("解决问题:;技术手段:;实施效果:;", "解决问题:;技术手段:;实施效果:;"),
+    ]
+    got = {m.name: float(m.combine(m.statistics.sum(axis=0))) for m in METRICS["extraction"](samples)}
+    assert got["extraction-precision"] == pytest.approx(2 / 3)
+    assert got["extraction-recall"] == pytest.approx(2 / 4)
+    assert got["extraction-f1"] == pytest.approx(4 / 7)
+    assert got["extraction-技术手段-f1"] == pytest.approx(1 / 2)
+    assert got["extraction-解决问题-recall"] == pytest.approx(1 / 2)
+    assert got["extraction-sample-macro-f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert got["extraction-malformed"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "解决问题:a", "解决问题:a;技术手段:b;实施效果:c;其他:d", "解决问题:a;解决问题:b;实施效果:c"]
+)
+def test_extraction_without_each_type_once_is_malformed(text: str) -> None:
+    assert parse_extraction(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "several", "expected"),
+    [
+        ("B", False, "B"), (" Ｂ。", False, "B"),
+        ("答案是 C", False, "C"), ("A选项不对，答案：D", False, "D"),
+        ("The answer is (B).", False, "B"), ("BCD", True, "BCD"), ("答案：A、C", True, "AC"),
+        ("不知道", False, ""),
+        ("", False, ""), ("Because", False, ""), ("정답은 A", False, "A"), ("BCD", False, ""),
+    ],
+)  # fmt: skip
+def test_the_letters_of_an_answer(text: str, several: bool, expected: str) -> None:
+    assert answer_letters(text, "ABCD", several) == set(expected)
+
+
+def test_multiple_answers_count_only_when_all_are_right_and_chance_is_a_fifteenth() -> None:
+    samples = [
+        Sample(task="t", id=str(i), prediction=p, reference="BCD", options=4)
+        for i, p in enumerate(["BCD", "BC", "ABCD", "D、C、B"])
+    ]
+    measure = METRICS["accuracy"](samples)[0]
+    assert measure.statistics[:, 0].tolist() == [1, 0, 0, 1]
+    assert measure.chance is not None
+    assert measure.chance.tolist() == [1 / 15] * 4
+
+
+def test_terminology_numbers_and_claim_structure_by_hand() -> None:
+    source = "根据权利要求1至3中任一项所述的装置(10)，其特征在于，所述齿轮(12)长5 mm、宽30%。"
+    prediction = "The device (10) of claims 1 to 3, characterized in that the gear is 5 mm long."
+    s = Sample(
+        task="t", id="1", prediction=prediction, reference="-", source=source,
+        glossary={"装置": ["device", "apparatus"], "齿轮": ["toothed wheel"]},
+    )  # fmt: skip
+    names = ("terminology", "claim-structure")
+    got = {m.name: float(m.combine(m.statistics.sum(axis=0))) for n in names for m in METRICS[n]([s])}
+    assert got["glossary-hit-rate"] == 0.5
+    assert got["glossary-consistency"] == 1
+    assert got["numerals-kept"] == 0.5
+    assert got["numbers-kept"] == pytest.approx(4 / 6)  # 1, 3, 10 and 5 mm; not 12, 30%
+    assert got["claim-references-kept"] == 1
+    assert got["characterized-kept"] == 1
+    assert claim_references("The system of claim 7") == ["7"]

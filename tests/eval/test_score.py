@@ -1,0 +1,120 @@
+"""`python -m eval score` and `compare` as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.sample import Sample
+from eval.scoring import compare, score
+from tests.conftest import ROOT, run
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
+    return path
+
+
+def line(i: int, prediction: str, reference: str, **more: object) -> dict[str, Any]:
+    return {"task": "t", "id": str(i), "prediction": prediction, "reference": reference, **more}
+
+
+def test_scores_have_values_intervals_n_chance_and_signature(tmp_path: Path) -> None:
+    lines = [line(i, "A", "A" if i % 4 else "B", options=4, metrics=["accuracy"]) for i in range(40)]
+    write(tmp_path / "predictions.jsonl", lines)
+    done = run("eval", "score", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "scores.json").read_text())["t"]["scores"]
+    assert (found["value"], found["n"], found["chance"], found["interval"]) == (0.75, 40, 0.25, "Wilson")
+    assert found["low"] < 0.75 < found["high"]
+    assert "accuracy" in done.stdout
+
+
+def test_scoring_loads_no_torch(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.jsonl", [line(i, "一种装置", "一种方法") for i in range(3)])
+    code = (
+        "import sys; sys.argv=['eval','score',sys.argv[1],'--metrics','bleu-zh','chrf','rouge-l-jieba'];"
+        "import eval.__main__ as m\ntry: m.main()\nexcept SystemExit as e: assert not e.code\n"
+        "assert not {'torch','transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_subjects_count_alike_and_hard_and_categories_are_their_means() -> None:
+    plan = {
+        "law": (10, 1.0, "Humanities"),
+        "college_physics": (40, 0.25, "STEM"),
+        "biology": (20, 0.5, "STEM"),
+    }
+    samples = [
+        Sample(
+            task="ceval", id=f"{subject}-{i}",
+            prediction="A" if i < n * share else "B", reference="A", options=4,
+            metrics=("accuracy",), groups={"subject": subject, "category": category},
+        )
+        for subject, (n, share, category) in plan.items() for i in range(n)
+    ]  # fmt: skip
+    tree = score(samples)["ceval"]
+
+    def value(part: dict[str, Any], metric: str = "accuracy-mean-of-subjects") -> float:
+        return float(next(s["value"] for s in part["scores"] if s["metric"] == metric))
+
+    assert value(tree) == pytest.approx((1 + 0.25 + 0.5) / 3)
+    assert value(tree, "accuracy") == pytest.approx(30 / 70)
+    assert value(tree["groups"]["category"]["STEM"]) == pytest.approx(0.375)
+    assert value(tree["groups"]["hard"]["Hard"]) == pytest.approx(0.25)
+    assert value(tree["groups"]["subject"]["law"], "accuracy") == 1
+
+
+def test_small_groups_get_no_number() -> None:
+    samples = [
+        Sample(task="t", id=str(i), prediction="一种", reference="一种", metrics=("chrf",), groups={"ipc": s})
+        for i, s in enumerate("G" * 30 + "A" * 29)
+    ]
+    groups = score(samples)["t"]["groups"]["ipc"]
+    assert groups["A"] == {"n": 29, "scores": None}
+    assert groups["G"]["scores"][0]["value"] == pytest.approx(100)
+
+
+def test_compare_says_better_worse_and_not_shown(tmp_path: Path) -> None:
+    good = [line(i, f"一种装置{i}号的方法", f"一种装置{i}号的方法") for i in range(30)]
+    bad = [line(i, f"另外装置{i}", f"一种装置{i}号的方法") for i in range(40)]
+    for a, b, verdict in ((bad, good, "better"), (good, bad, "worse"), (good, good, "not shown")):
+        output = tmp_path / "c.json"
+        files = write(tmp_path / "a.jsonl", a), write(tmp_path / "b.jsonl", b)
+        done = run("eval", "compare", *files, "--metrics", "bleu-zh", "ter", "--output", output)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(output.read_text())
+        assert [(r["metric"], r["n"], r["verdict"]) for r in rows] == [
+            ("bleu-zh", 30, verdict), ("ter", 30, verdict)
+        ]  # fmt: skip
+
+
+def test_compare_pairs_by_id_and_not_by_place() -> None:
+    a = [Sample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
+    assert compare(a, a[::-1])[0]["difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n{oops\n', "p.jsonl:2: not JSON"),
+        ('{"task":"t","id":"1","answer":"x","reference":"y"}\n',
+         "p.jsonl:1: no field `prediction`; there are: task, id, answer, reference"),
+        ('{"task":"t","id":1,"prediction":"x","reference":"y"}\n', "p.jsonl:1: `id`"),
+        ("[1]\n", "p.jsonl:1: a line must be an object"),
+        ("\n", "no predictions in it"),
+        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n', "no metric is named"),
+        ('{"task":"t","id":"1","prediction":"x","reference":"y","metrics":["blue"]}\n',
+         "metric `blue` is unknown"),
+    ],
+)  # fmt: skip
+def test_bad_predictions_are_named_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.jsonl").write_text(text, "utf-8")
+    done = run("eval", "score", tmp_path / "p.jsonl")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,49 @@
+"""C-Eval's val split and the statutes, end to end through the OpenAI protocol on loopback."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sacrebleu.metrics.bleu import BLEU
+
+from tests.conftest import run
+from tests.eval.server import serve
+
+pytestmark = pytest.mark.real
+
+
+def test_ceval_and_statutes_give_the_planted_scores(real: Path, tmp_path: Path) -> None:
+    lines = (real / "translation" / "tw_ip_law_zh_en.jsonl").read_text("utf-8").splitlines()
+    articles = {tree["zh"]: tree["en"] for tree in map(json.loads, lines)}
+
+    def answer(prompt: str) -> str:
+        if prompt.startswith("请将"):
+            return str(articles[prompt.split("\n", 1)[1].removesuffix("\n")])
+        return "A"
+
+    arguments: list[str | Path] = [
+        "--model",
+        "m",
+        "--tasks",
+        "ceval,statutes-zh-en",
+        "--data",
+        real,
+        "--output",
+        tmp_path / "out",
+    ]
+    with serve(answer) as (url, _):
+        done = run("eval", "run", "--endpoint", url, *arguments)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    ceval, statutes = scores["ceval"], scores["statutes-zh-en"]
+    assert (ceval["n"], len(ceval["groups"]["subject"]), statutes["n"]) == (1346, 52, 1000)
+    assert {name: len(set(part)) for name, part in ceval["groups"].items() if name == "category"} == {
+        "category": 4
+    }
+    share = sum(p["scores"][1]["value"] * p["n"] for p in ceval["groups"]["subject"].values()) / 1346
+    assert ceval["scores"][1]["value"] == pytest.approx(share)
+    assert 0.15 < share < 0.35  # always A
+    trees = [json.loads(line) for line in lines]  # some articles share their Chinese and not their English
+    oracle = BLEU(tokenize="13a").corpus_score([articles[t["zh"]] for t in trees], [[t["en"] for t in trees]])
+    found = {s["metric"]: s["value"] for s in statutes["scores"]}
+    assert found["bleu-13a"] == pytest.approx(oracle.score, abs=1e-9)
