@@ -15,10 +15,7 @@ The last line is one JSON object.
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -33,6 +30,7 @@ import xxhash
 
 from benchmarks.offices import american, chinese, write_files, write_weekly, write_zips
 from benchmarks.planted import Planted, Score, character_grams, plant, score, synthetic_records, whole_text
+from benchmarks.result import print_result, versions
 from data.record import Record
 
 PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc", "datatrove", "spacy", "jieba")
@@ -53,9 +51,7 @@ def main() -> None:
         results |= measure_reading(fresh(Path(scratch) / "reading"), zh, en, arguments.real)
         results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), zh)
         results |= compare_dedup(fresh(Path(scratch) / "dedup"), 2000 * size)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    report = {"benchmark": "corpus", "machine": machine, "versions": versions(), "results": results}
-    print(json.dumps(report))
+    print_result("corpus", PACKAGES, results)
 
 
 def long_records(
@@ -260,18 +256,7 @@ def fresh(folder: Path) -> Path:
 
 def missing_packages(*names: str) -> list[str]:
     """Which of these are not installed."""
-    return [name for name in names if name not in versions()]
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide the figures."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return [name for name in names if name not in versions(names)]
 
 
 if __name__ == "__main__":

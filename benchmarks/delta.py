@@ -22,6 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.result import print_result
+
+PACKAGES = ("numpy", "zstandard", "torch", "transformers", "safetensors")
 SIZES = {"0.3B": (1024, 2816, 16), "1.1B": (2048, 5632, 24)}
 """Hidden size, intermediate size, layers; the vocabulary has 32,000."""
 PIECE = 1 << 22
@@ -76,16 +79,7 @@ def main() -> None:
         results = measure(Path(scratch), "0.3B" if arguments.quick else "1.1B", arguments.repeats)
     for key, value in results.items():
         print(f"{key:30}{value:10.3f}")
-    line = {
-        "benchmark": "delta",
-        "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, in {tempfile.gettempdir()}",
-        "versions": versions(), "results": results,
-    }  # fmt: skip
-    text = json.dumps(line)
-    place = Path(__file__).parent / "results"
-    place.mkdir(exist_ok=True)
-    (place / "delta.json").write_text(text + "\n", "utf-8")
-    print(text)
+    print_result("delta", PACKAGES, results)
 
 
 def measure(place: Path, size: str, repeats: int) -> dict[str, float]:
@@ -228,13 +222,6 @@ def make_pairs(place: Path, size: str) -> None:
             left -= len(values)
     for file in files.values():
         file.close()
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the figures."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("numpy", "zstandard", "torch", "transformers", "safetensors")}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ five times a second; time is CPU seconds of all processes. The last line is one 
 
 import argparse
 import itertools
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.corpus import long_records, versions
+from benchmarks.corpus import PACKAGES, long_records
 from benchmarks.offices import american, chinese, write_weekly
+from benchmarks.result import print_result
 
 FILE_INVENTIONS = 3000
 
@@ -67,8 +66,7 @@ def main() -> None:
         "peak_mib": round(large.peak_mib),
         "disk_per_raw_ratio": round(large.disk_megabytes / large.megabytes, 2),
     }
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    print(json.dumps({"benchmark": "scale", "machine": machine, "versions": versions(), "results": results}))
+    print_result("scale", PACKAGES, results)
 
 
 def make_files(folder: Path, megabytes: int) -> Iterator[Path]:

@@ -10,10 +10,7 @@ the imports take. The last line is one JSON object.
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.result import print_result
 
 LENGTH = 2048
 WAYS = ("ours-equal", "trainer-equal", "ours-packed", "trainer-concat", "trainer-padded", "trl-packed")
@@ -51,7 +50,8 @@ def main() -> None:
         prepare(Path(scratch), arguments.patents)
         for number in range(rounds):
             for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-                found[way].append(measure(way, Path(scratch), steps))
+                said = command("benchmarks.train", "--worker", way, scratch, str(steps))
+                found[way].append(json.loads(said.strip().splitlines()[-1]))
                 print(f"round {number + 1}: {way:15}{found[way][-1]}", flush=True)
     report(found)
 
@@ -67,13 +67,6 @@ def overrides(folder: Path) -> list[str]:
     settings = [f"run_dir={folder / 'run'}", f"data.output_dir={folder / 'corpus'}", "model.path=null"]
     sizes = [f"sequence_length={LENGTH}", "data.tokenizer.vocabulary_size=8000"]
     return [*settings, *sizes, f"model.architecture={SHAPE}"]
-
-
-def measure(way: str, folder: Path, steps: int) -> dict[str, float]:
-    """Useful tokens a second and peak memory of one way, in its own process."""
-    line = command("benchmarks.train", "--worker", way, str(folder), str(steps)).strip().splitlines()[-1]
-    measured: dict[str, float] = json.loads(line)
-    return measured
 
 
 def command(*arguments: str) -> str:
@@ -298,10 +291,7 @@ def report(found: dict[str, list[dict[str, float]]]) -> None:
         "tokens_per_s_vs_trl_ratio": speed["ours-packed"] / speed["trl-packed"],
         "peak_memory_vs_hf_trainer_ratio": memory["ours-equal"] / memory["trainer-equal"],
     }
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    results = {key: round(value, 3) for key, value in results.items()}
-    print(json.dumps({"benchmark": "train", "machine": machine, "versions": versions, "results": results}))
+    print_result("train", PACKAGES, results)
 
 
 if __name__ == "__main__":
