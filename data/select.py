@@ -50,7 +50,8 @@ class SelectConfig(Config):
     date_to: Date | None = None
     """The last publication date taken; a year or month with all its days."""
     ipc_prefixes: tuple[str, ...] = Field(())
-    """Beginnings of IPC symbols, as `[G06F, "H04L 9"]`; one symbol of a record that has it is enough."""
+    """Beginnings of IPC or CPC symbols, as `[G06F, "H04L 9", Y02E]`; one symbol of a record that has it is
+    enough. CPC symbols come from tables."""
 
 
 def rule_that_drops(select: SelectConfig, record: Record) -> str | None:

@@ -75,6 +75,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "main_ipcr_label", "ipcr_labels", "IPC主分类号", "IPC主分类", "主分类号", "主IPC",
         "ipc_codes", "ipc_code", "ipc_code_flattened", "IPC分类号", "IPC分类", "国际专利分类号",
         "IPC号", "메인IPC", "대표IPC", "IPC코드", "IPC분류", "국제특허분류", "国際特許分類",
+        # The Cooperative Patent Classification refines the IPC: its symbols stand behind the IPC's.
+        "main_cpc_label", "cpc_labels", "cpc", "cpc_codes", "cpc_code", "CPC主分类号", "CPC分类号",
+        "CPC分类", "CPC코드", "CPC분류",
     ),
     PARTS: (
         "technical_field", "技术领域", "기술분야", "background", "background_text_html", "背景技术",

@@ -14,6 +14,7 @@ from data.formats import Rejected, read
 from data.formats.cells import split_claims
 from data.formats.columns import Options
 from data.record import Record
+from data.select import SelectConfig, rule_that_drops
 from tests.data.reading import reasons, records, rejected, without_digest, write
 
 
@@ -212,3 +213,17 @@ def test_our_own_csv_comes_back_as_it_was(
             for row in rows
         )
     assert records(path) == rows
+
+
+@pytest.mark.parametrize(
+    ("cells", "symbols"),
+    [
+        ({"cpc": [{"code": "Y02E10/50"}, {"code": "H04L9/32", "first": True}]}, ["H04L 9/32", "Y02E10/50"]),
+        ({"ipc": "G06F 1/00", "CPC分类号": "H04L9/32; G06F1/00"}, ["G06F 1/00", "H04L 9/32"]),
+    ],
+)
+def test_cpc_symbols_stand_behind_those_of_the_ipc(tmp_path: Path, cells: Any, symbols: list[str]) -> None:
+    row = {"id": "US-1234567-B2", "title": "A pump", **cells}
+    (found,) = records(write(tmp_path, "a.jsonl", json.dumps(row)))
+    assert found["ipc"] == symbols
+    assert rule_that_drops(SelectConfig(ipc_prefixes=("H04L",)), found) is None
