@@ -46,6 +46,7 @@ def open_model(path: str, batch_tokens: int = 16_384) -> Local:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = load_tokenizer(path)
     model = load_model(path, ModelConfig(path=path), torch.bfloat16 if device == "cuda" else torch.float32)
+    model.set_attn_implementation("sdpa")  # texts of unequal length are padded, which needs a mask
     model = model.to(device).eval()
     return Local(path, model, tokenizer, model.config.max_position_embeddings, batch_tokens)
 

@@ -10,10 +10,13 @@ from pydantic import BaseModel
 from core.config import Config, dump, load
 from core.schema import ModelConfig
 from data.pipeline import DataConfig
+from eval.tasks import TaskConfig
 from pretrain.__main__ import PretrainConfig
 from tests.conftest import ROOT, run
 
-SCHEMAS: dict[str, type[Config]] = {"pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig}
+SCHEMAS: dict[str, type[Config]] = {
+    "pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig, "eval": TaskConfig,
+}  # fmt: skip
 """What the files of each folder of configs/ hold."""
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/**/*.yaml"))

@@ -70,7 +70,7 @@ class Scaled:
     """An engine whose losses are multiplied before they go backward."""
 
     def __init__(self, engine: Any, factor: float) -> None:
-        self.engine, self.factor = engine, factor
+        self.engine, self.factor, self.module = engine, factor, engine.module
 
     def __call__(self, **batch: Any) -> Any:
         return self.engine(**batch)
