@@ -87,8 +87,10 @@ def kill_once(
         due = _writing(folder, started) if in_write else _steps(folder, started) >= first + wanted
         ranks = [each for each in family.children(recursive=True) if "RANK" in each.environ()] if due else []
         if due:
-            time.sleep(chance.random() * (0.1 if in_write else 0.02))
+            time.sleep(chance.random() * 0.02)
             writing = _writing(folder, started)
+            if in_write and not writing:
+                continue  # this one was over too soon
             _kill(way, family, ranks, chance)
             process.wait(timeout=300)
             return "write" if writing else "step"
