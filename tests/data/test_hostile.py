@@ -201,24 +201,3 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(tmp_pa
     assert whole.returncode == 0
     for name in ("train.bin", "train.idx", "validation.bin", "seen.parquet"):
         assert (tmp_path / "corpus/pack" / name).read_bytes() == (tmp_path / "whole/pack" / name).read_bytes()
-
-
-@pytest.mark.slow
-def test_a_line_of_a_gigabyte_is_passed_over_in_bounded_memory(tmp_path: Path) -> None:
-    raw = tmp_path / "raw.jsonl"
-    with raw.open("wb") as file:
-        file.write(LINE + b'\n{"title": "')
-        for _ in range(1 << 10):
-            file.write(b"x" * (1 << 20))
-        file.write(b'"}\n' + LINE)
-    program = (
-        "import resource, sys\nfrom pathlib import Path\nfrom data import formats\n"
-        "first, long, last = formats.read(Path(sys.argv[1]))\n"
-        "print(len(first), long.reason, len(last), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, raw], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    first, reason, last, kibibytes = done.stdout.split()
-    assert (first, reason, last) == ("1", "too-long", "1")
-    assert int(kibibytes) < 500 << 10
