@@ -96,7 +96,7 @@ def sample(shards: Sequence[Path], config: LayoutConfig) -> Iterator[str]:
     for number, record in enumerate(records):
         text = layout(record, config)
         start = number * SAMPLE_CHARACTERS % max(1, len(text))
-        yield text[start : start + SAMPLE_CHARACTERS]
+        yield text[start : start + SAMPLE_CHARACTERS].strip()  # as no document begins with a space
 
 
 class Ids(NamedTuple):
