@@ -17,7 +17,7 @@ from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
 from core.log import Log
-from core.loop import Dataset, _collate
+from core.loop import Dataset, collate
 from core.loss import IGNORED, summed_loss
 from core.schema import CollapseConfig, ForgettingConfig
 
@@ -127,7 +127,7 @@ def validate(engine: Any, validation: Validation, micro_batch_size: int, world: 
             data[i] if i < len(data) else data[0] | {"labels": np.full_like(data[0]["labels"], IGNORED)}
             for i in mine
         ]
-        batch = _collate(samples, world.device)
+        batch = collate(samples, world.device)
         world.mark()
         sums[0] += summed_loss(engine, batch)
         sums[1] += (batch["labels"] != IGNORED).sum()

@@ -139,7 +139,7 @@ class Batches:
         for micro in range(self.accumulation):
             self.world.mark()
             start = position + (micro * self.world.size + rank) * size
-            yield _collate([self._sample(start + i) for i in range(size)], self.world.device)
+            yield collate([self._sample(start + i) for i in range(size)], self.world.device)
 
     def _sample(self, position: int) -> Sample:
         if position < self.total:
@@ -189,7 +189,8 @@ class _Signals:
         self.received = True
 
 
-def _collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
+def collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
+    """Samples as one batch (B, L) on the device, with the boundaries of their documents."""
     stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
     stacked["boundaries"] = boundaries(stacked["position_ids"])
     if device.type == "cuda":  # only pinned memory is copied while the GPU computes

@@ -156,8 +156,9 @@ def _rows(batch: pa.RecordBatch, texts: Sequence[str], chosen: Sequence[int], se
 
 def _count(counts: Counts, record: Record, split: str, source: str, text: str, tokens: int) -> None:
     office, language = record["office"] or "unknown", record["language"] or "unknown"
+    amounts = dict(zip(AMOUNTS, (1, tokens, len(text), len(text.encode())), strict=True))
     for key in (("split", split), ("language", language), ("source", source)):
-        for what, amount in zip(AMOUNTS, (1, tokens, len(text), len(text.encode())), strict=True):
+        for what, amount in amounts.items():
             counts[*key, what] += amount
     counts["documents", office, language] += 1
     counts["tokens", office, language] += tokens

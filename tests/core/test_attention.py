@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core import attention
-from core.loop import _collate
+from core.loop import collate
 from core.loss import IGNORED, summed_loss
 
 LENGTHS = [[37, 1, 90], [128], [2, 100, 26]]
@@ -43,7 +43,7 @@ def make_batch(lengths: list[list[int]]) -> dict[str, torch.Tensor]:
         ids = random.integers(0, 64, sum(documents) + 1)
         positions = np.concatenate([np.arange(n) for n in documents])
         samples.append({"input_ids": ids[:-1], "position_ids": positions, "labels": ids[1:]})
-    return _collate(samples, torch.device("cpu"))
+    return collate(samples, torch.device("cpu"))
 
 
 def test_boundaries_are_those_of_the_documents_and_of_the_rows() -> None:

@@ -18,7 +18,7 @@ import torch
 
 from core import deepspeed, distributed
 from core.checkpoint import _weights
-from core.loop import Batches, Sample, _backward, _collate
+from core.loop import Batches, Sample, _backward, collate
 from core.loss import IGNORED, summed_loss
 from core.model import load_model
 from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
@@ -63,7 +63,7 @@ def main(path: str, out: str) -> None:
 def by_torch(path: str, config: ModelConfig) -> dict[str, torch.Tensor]:
     """The gradient of the mean loss of all trained tokens."""
     model = load_model(path, config, torch.float32)
-    loss = summed_loss(model, _collate([Uneven()[i] for i in range(BATCH)], torch.device("cpu")))
+    loss = summed_loss(model, collate([Uneven()[i] for i in range(BATCH)], torch.device("cpu")))
     (loss / sum(TRAINED)).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
