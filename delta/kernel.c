@@ -13,47 +13,97 @@
 #endif
 
 /* Raised whenever a function below changes: a library of another version is left alone. */
-int delta_kernel_version(void) { return 1; }
+int delta_kernel_version(void) { return 2; }
 
 /* Integers in the order of the numbers; its own inverse. */
 static inline uint16_t monotone(uint16_t bits) { return bits ^ (uint16_t)((int16_t)bits >> 15 & 0x7FFF); }
 
-/* Where the first element of each exponent goes: elements are grouped stably by the base's exponent. */
+enum { BLOCK = 2048 };
+
+/* Exponents of `count` elements, at most a block. */
+VECTORS static void exponents_of(const uint16_t *restrict base, int64_t count, int shift, int mask,
+                                 uint8_t *restrict exponents) {
+    for (int64_t i = 0; i < count; i++) exponents[i] = (uint8_t)(base[i] >> shift & mask);
+}
+
+/* Where the first element of each exponent goes: elements are grouped stably by the base's exponent. Four
+   counters for each, because neighbours often share theirs, and adding to a counter waits for the last time. */
 static void first_places(const uint16_t *base, int64_t count, int shift, int mask, uint32_t *places) {
-    memset(places, 0, 256 * sizeof *places);
-    for (int64_t i = 0; i < count; i++) places[base[i] >> shift & mask]++;
+    uint32_t counters[4][256] = {{0}};
+    uint8_t exponents[BLOCK];
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        int64_t length = count - start < BLOCK ? count - start : BLOCK, i = 0;
+        exponents_of(base + start, length, shift, mask, exponents);
+        for (; i + 4 <= length; i += 4)
+            for (int k = 0; k < 4; k++) counters[k][exponents[i + k]]++;
+        for (; i < length; i++) counters[0][exponents[i]]++;
+    }
     uint32_t sum = 0;
     for (int exponent = 0; exponent < 256; exponent++) {
-        uint32_t number = places[exponent];
         places[exponent] = sum;
-        sum += number;
+        for (int k = 0; k < 4; k++) sum += counters[k][exponent];
     }
 }
 
-/* Zigzagged differences, grouped, in two byte planes. */
-void delta_split(const uint16_t *target, const uint16_t *base, int64_t count, int shift, int mask, uint8_t *low,
-                 uint8_t *high) {
-    uint32_t places[256];
-    first_places(base, count, shift, mask, places);
+/* Zigzagged differences. */
+VECTORS static void codes_of(const uint16_t *restrict target, const uint16_t *restrict base, int64_t count,
+                             uint16_t *restrict codes) {
     for (int64_t i = 0; i < count; i++) {
         uint16_t difference = monotone(target[i]) - monotone(base[i]);
-        uint16_t code = (uint16_t)(difference << 1) ^ (uint16_t)((int16_t)difference >> 15);
-        uint32_t place = places[base[i] >> shift & mask]++;
-        low[place] = (uint8_t)code;
-        high[place] = (uint8_t)(code >> 8);
+        codes[i] = (uint16_t)(difference << 1) ^ (uint16_t)((int16_t)difference >> 15);
+    }
+}
+
+VECTORS static void to_planes(const uint16_t *restrict grouped, int64_t count, uint8_t *restrict low,
+                              uint8_t *restrict high) {
+    for (int64_t i = 0; i < count; i++) {
+        low[i] = (uint8_t)grouped[i];
+        high[i] = (uint8_t)(grouped[i] >> 8);
+    }
+}
+
+/* Zigzagged differences, grouped, in two byte planes; `grouped` is room for as many elements. */
+void delta_split(const uint16_t *target, const uint16_t *base, int64_t count, int shift, int mask,
+                 uint16_t *restrict grouped, uint8_t *low, uint8_t *high) {
+    uint32_t places[256];
+    uint8_t exponents[BLOCK];
+    uint16_t codes[BLOCK];
+    first_places(base, count, shift, mask, places);
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        int64_t length = count - start < BLOCK ? count - start : BLOCK;
+        exponents_of(base + start, length, shift, mask, exponents);
+        codes_of(target + start, base + start, length, codes);
+        for (int64_t i = 0; i < length; i++) grouped[places[exponents[i]]++] = codes[i];
+    }
+    to_planes(grouped, count, low, high);
+}
+
+VECTORS static void from_planes(const uint8_t *restrict low, const uint8_t *restrict high, int64_t count,
+                        uint16_t *restrict grouped) {
+    for (int64_t i = 0; i < count; i++) grouped[i] = (uint16_t)(low[i] | high[i] << 8);
+}
+
+VECTORS static void values_of(const uint16_t *restrict codes, const uint16_t *restrict base, int64_t count,
+                              uint16_t *restrict target) {
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t difference = (uint16_t)(codes[i] >> 1) ^ (uint16_t)-(codes[i] & 1);
+        target[i] = monotone((uint16_t)(monotone(base[i]) + difference));
     }
 }
 
 /* The inverse of delta_split. */
 void delta_merge(const uint8_t *low, const uint8_t *high, const uint16_t *base, int64_t count, int shift,
-                 int mask, uint16_t *target) {
+                 int mask, uint16_t *restrict grouped, uint16_t *target) {
     uint32_t places[256];
+    uint8_t exponents[BLOCK];
+    uint16_t codes[BLOCK];
     first_places(base, count, shift, mask, places);
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t place = places[base[i] >> shift & mask]++;
-        uint16_t code = (uint16_t)(low[place] | high[place] << 8);
-        uint16_t difference = (uint16_t)(code >> 1) ^ (uint16_t)-(code & 1);
-        target[i] = monotone((uint16_t)(monotone(base[i]) + difference));
+    from_planes(low, high, count, grouped);
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        int64_t length = count - start < BLOCK ? count - start : BLOCK;
+        exponents_of(base + start, length, shift, mask, exponents);
+        for (int64_t i = 0; i < length; i++) codes[i] = grouped[places[exponents[i]]++];
+        values_of(codes, base + start, length, target + start);
     }
 }
 

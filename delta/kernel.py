@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 Bits = np.ndarray[Any, np.dtype[np.uint16]]
 
 
@@ -20,8 +20,8 @@ class Kernel:
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         self._split, self._merge, self._add = library.delta_split, library.delta_merge, library.delta_add
-        self._split.argtypes = [pointer, pointer, count, number, number, pointer, pointer]
-        self._merge.argtypes = [pointer, pointer, pointer, count, number, number, pointer]
+        self._split.argtypes = [pointer, pointer, count, number, number, pointer, pointer, pointer]
+        self._merge.argtypes = [pointer, pointer, pointer, count, number, number, pointer, pointer]
         self._add.argtypes = [pointer, pointer, count, number, ctypes.c_float, pointer]
         for function in (self._split, self._merge, self._add):
             function.restype = None
@@ -29,15 +29,16 @@ class Kernel:
     def split(self, target: Bits, base: Bits, shift: int, mask: int) -> list[np.ndarray[Any, Any]]:
         """Zigzagged differences grouped by the base's exponent: low bytes, high bytes."""
         _check(target.size, base.size)
+        grouped = np.empty(target.size, np.uint16)
         planes = [np.empty(target.size, np.uint8) for _ in range(2)]
-        self._split(*_places(target, base), target.size, shift, mask, *_places(*planes))
+        self._split(*_places(target, base), target.size, shift, mask, *_places(grouped, *planes))
         return planes
 
     def merge(self, low: bytes, high: bytes, base: Bits, shift: int, mask: int) -> Bits:
         """The inverse of `split`."""
         _check(len(low), len(high), base.size)
-        target = np.empty(base.size, np.uint16)
-        self._merge(low, high, *_places(base), base.size, shift, mask, *_places(target))
+        grouped, target = np.empty(base.size, np.uint16), np.empty(base.size, np.uint16)
+        self._merge(low, high, *_places(base), base.size, shift, mask, *_places(grouped, target))
         return target
 
     def add(self, half: Bits, base: Bits, *, base_is_bf16: bool, sign: int) -> Bits:

@@ -2,7 +2,6 @@
 
 Both are read once, hashed as they stream by, and coded by threads; payloads are appended to files in the
 order of the target's tensors, and a journal gets a line for each, so that an interrupted run can go on.
-A tensor that turns out to be the base's loses its payload again.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ from typing import Any
 from core import manifest
 from delta import card, codec, container, weights
 from delta.container import Delta, Entry, File
-from delta.unfinished import MARK, in_order, unfinished, workers
+from delta.unfinished import MARK, hashed, in_order, unfinished, workers
 
 JOURNAL = ".journal.jsonl"
 
@@ -39,10 +38,12 @@ def make(
     with unfinished(delta_path, made_from, resume=resume, force=force) as folder:
         payloads = _Payloads(folder, target, shard_bytes)
         payloads.take_back()
+        codings = [_Coding(name, base, target) for name in target.tensors if name not in payloads.entries]
         with workers() as pool:
-            for name in target.tensors:
-                if name not in payloads.entries:
-                    payloads.add(name, _entry(name, base, target, payloads.room_for(name), pool))
+            for coding, payload in in_order(pool, _chunks(codings, pool)):
+                coding.append(payload or b"", payloads)
+                if payload is None:
+                    payloads.add(coding.name, coding.entry())
         entries = payloads.finish()
         (folder / "files").mkdir(exist_ok=True)
         for file in files:
@@ -168,45 +169,78 @@ class _Payloads:
         self.writer = None
 
 
-def _entry(
-    name: str, base: weights.Source, target: weights.Source, file: weights.Writer, pool: ThreadPoolExecutor
-) -> Entry:
-    """Code one tensor into `file`."""
-    now = target.tensors[name]
-    before = base.tensors.get(name)
-    if before and (before.dtype != now.dtype or not container.can_differ(now.shape, before.shape)):
-        before = None
-    piece_bytes = codec.chunk_elements(now.dtype) * codec.ITEMSIZE[now.dtype]
-    hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
+class _Coding:
+    """A tensor on its way into the delta."""
 
-    def chunks() -> Iterator[Callable[[], bytes]]:
-        pieces = base.read(name, piece_bytes) if before else iter(())
-        for piece in target.read(name, piece_bytes):
-            of_base = next(pieces, b"")
-            hashes["target"].update(piece)
-            hashes["base"].update(of_base)
-            yield bind(codec.encode, piece, of_base[: len(piece)], now.dtype)
-        for of_base in pieces:
-            hashes["base"].update(of_base)
+    def __init__(self, name: str, base: weights.Source, target: weights.Source) -> None:
+        self.name, self.base, self.target = name, base, target
+        self.now = target.tensors[name]
+        before = base.tensors.get(name)
+        if before and (
+            before.dtype != self.now.dtype or not container.can_differ(self.now.shape, before.shape)
+        ):
+            before = None
+        self.before = before
+        self.hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
+        self.file: weights.Writer | None = None
+        self.start = 0
 
-    start = file.position
-    for payload in in_order(pool, chunks()):
-        hashes["payload"].update(payload)
-        file.write(payload)
-    digest = {part: value.hexdigest() for part, value in hashes.items()}
-    same = before is not None and before.shape == now.shape and digest["base"] == digest["target"]
-    if same:
-        file.truncate(start)
-    return Entry(
-        dtype=now.dtype,
-        shape=list(now.shape),
-        sha256=digest["target"],
-        mode="same" if same else "delta" if before else "full",
-        base_shape=list(before.shape) if before else None,
-        base_sha256=digest["base"] if before else None,
-        payload_bytes=None if same else file.position - start,
-        payload_sha256=None if same else digest["payload"],
-    )
+    def pieces(self, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytes]]:
+        """Each chunk of the target and of the base; both are hashed meanwhile, the base to its end."""
+        size = codec.chunk_elements(self.now.dtype) * codec.ITEMSIZE[self.now.dtype]
+        of_base = self.base.read(self.name, size) if self.before else iter(())
+        before = hashed(of_base, self.hashes["base"], pool)
+        for piece in hashed(self.target.read(self.name, size), self.hashes["target"], pool):
+            yield piece, next(before, b"")[: len(piece)]
+        for _ in before:
+            pass
+
+    def encode(self, piece: bytes, of_base: bytes) -> tuple["_Coding", bytes]:
+        """A chunk's payload."""
+        return self, codec.encode(piece, of_base, self.now.dtype)
+
+    def end(self) -> tuple["_Coding", None]:
+        """What comes after the last chunk."""
+        return self, None
+
+    def append(self, payload: bytes, payloads: _Payloads) -> None:
+        """Write the next chunk's payload; an empty tensor's has no bytes, but its place."""
+        if self.file is None:
+            self.file = payloads.room_for(self.name)
+            self.start = self.file.position
+        self.hashes["payload"].update(payload)
+        self.file.write(payload)
+
+    def entry(self) -> Entry:
+        """What the delta says of it, when all of its chunks are written. A tensor that turns out to be the
+        base's loses its payload again."""
+        now, before = self.now, self.before
+        digest = {part: value.hexdigest() for part, value in self.hashes.items()}
+        same = before is not None and before.shape == now.shape and digest["base"] == digest["target"]
+        assert self.file
+        size = self.file.position - self.start
+        if same:
+            self.file.truncate(self.start)
+        return Entry(
+            dtype=now.dtype,
+            shape=list(now.shape),
+            sha256=digest["target"],
+            mode="same" if same else "delta" if before else "full",
+            base_shape=list(before.shape) if before else None,
+            base_sha256=digest["base"] if before else None,
+            payload_bytes=None if same else size,
+            payload_sha256=None if same else digest["payload"],
+        )
+
+
+def _chunks(
+    codings: list[_Coding], pool: ThreadPoolExecutor
+) -> Iterator[Callable[[], tuple[_Coding, bytes | None]]]:
+    """What is to be done for all tensors, one after the other, so that no thread waits for a tensor's end."""
+    for coding in codings:
+        for piece, of_base in coding.pieces(pool):
+            yield bind(coding.encode, piece, of_base)
+        yield coding.end
 
 
 def _identity(source: weights.Source) -> list[list[Any]]:

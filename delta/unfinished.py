@@ -1,6 +1,7 @@
 """A folder under construction that may be gone on with, and chunks worked on by threads in order."""
 
 import ctypes
+import hashlib
 import os
 import shutil
 from collections import deque
@@ -8,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from core.disk import lock, remove_leftovers, replace, write_text
 from core.errors import UserError
 from delta.kernel import kernel
 from delta.weights import DiskError
 
+T = TypeVar("T")
 MARK = ".made-from"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -55,13 +58,13 @@ def unfinished(target: Path, made_from: str, *, resume: bool, force: bool) -> It
 
 
 def workers() -> ThreadPoolExecutor:
-    """Threads for coding: the loops and zstd let others run.
+    """Threads for coding and hashing: the loops, zstd and SHA-256 let others run.
 
-    Two keep the thread busy that reads, hashes and writes; more would only take memory, and so would a second
-    one that sorts with numpy.
+    Four keep the thread busy that reads and writes: two hash, a stream each, two code. More would only take
+    memory, and so would a second one that sorts with numpy.
     """
     _keep_freed_memory()
-    return ThreadPoolExecutor(min(2 if kernel() else 1, len(os.sched_getaffinity(0))))
+    return ThreadPoolExecutor(min(4 if kernel() else 1, len(os.sched_getaffinity(0))))
 
 
 def _keep_freed_memory() -> None:
@@ -71,9 +74,21 @@ def _keep_freed_memory() -> None:
         mallopt(MMAP_THRESHOLD, 1 << 25)
 
 
-def in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+def hashed(pieces: Iterable[bytes], digest: "hashlib._Hash", pool: ThreadPoolExecutor) -> Iterator[bytes]:
+    """The pieces, each hashed by a thread while its taker works on it; at the end all are."""
+    last: Future[None] | None = None
+    for piece in pieces:
+        if last:
+            last.result()
+        last = pool.submit(digest.update, piece)
+        yield piece
+    if last:
+        last.result()
+
+
+def in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     """The results of calls in their order; only a few more than there are threads are under way."""
-    waiting: deque[Future[bytes]] = deque()
+    waiting: deque[Future[T]] = deque()
     try:
         for call in calls:
             waiting.append(pool.submit(call))
