@@ -2,10 +2,10 @@
 
     Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/scoring.py──▶ value, interval
 
-BLEU, chrF and TER count with sacrebleu and are combined here, for thousands of resamples at once; the tests
-hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over jieba's words, because
-rouge-score's tokenizer drops every character that is not ASCII. A metric's name in YAML and in predictions
-files is a key of METRICS.
+BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
+resamples at once; the tests hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over
+jieba's words, because rouge-score's tokenizer drops every character that is not ASCII. A metric's name in YAML
+and in predictions files is a key of METRICS.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eval import tokens
+from eval import ngrams, tokens
 from eval.legal import cited_articles, entities, refusal, statute
 from eval.patent import claim_structure, extraction
 from eval.sample import Measure, Sample, mean, scaled
@@ -29,15 +29,14 @@ def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
     def measure(samples: Sequence[Sample]) -> list[Measure]:
         from sacrebleu.metrics.bleu import BLEU
 
-        split = _jieba_words if tokenize == "jieba" else None
-        metric = BLEU(tokenize="none" if split else tokenize, force=True)
-        statistics = _sacrebleu_statistics(
-            metric, samples, (lambda text: " ".join(split(text))) if split else str
-        )
+        jieba = tokenize == "jieba"
+        metric = BLEU(tokenize="none" if jieba else tokenize, references=[[""]])
+        words = {"jieba": _jieba_words, "zh": ngrams.chinese_tokens}
+        split = words.get(tokenize, lambda text: metric.tokenizer(text.rstrip()).split())
         signature = str(metric.get_signature())
-        if split:
+        if jieba:
             signature = signature.replace("tok:none", f"tok:jieba-{_version('jieba')}")
-        return [Measure(f"bleu-{tokenize}", statistics, _combine_bleu, signature)]
+        return [Measure(f"bleu-{tokenize}", ngrams.bleu_rows(samples, split), _combine_bleu, signature)]
 
     return measure
 
@@ -55,12 +54,8 @@ def chrf(samples: Sequence[Sample]) -> list[Measure]:
     """chrF2 (Popović 2015)."""
     from sacrebleu.metrics.chrf import CHRF
 
-    metric = CHRF()
-    return [
-        Measure(
-            "chrf", _sacrebleu_statistics(metric, samples, str), _combine_chrf, str(metric.get_signature())
-        )
-    ]
+    signature = str(CHRF(references=[[""]]).get_signature())
+    return [Measure("chrf", ngrams.chrf_rows(samples), _combine_chrf, signature)]
 
 
 def ter(samples: Sequence[Sample]) -> list[Measure]:
@@ -68,7 +63,9 @@ def ter(samples: Sequence[Sample]) -> list[Measure]:
     from sacrebleu.metrics.ter import TER
 
     metric = TER(normalized=True, asian_support=True)
-    statistics = _sacrebleu_statistics(metric, samples, str)
+    predictions, references = [s.prediction for s in samples], [s.reference for s in samples]
+    # It has no public call for its counts; the tests hold their sums to its scores.
+    statistics = np.array(metric._extract_corpus_statistics(predictions, [references]), np.float64)
     return [Measure("ter", statistics, scaled(100), str(metric.get_signature()), higher_is_better=False)]
 
 
@@ -183,14 +180,6 @@ def _rouge(prediction: Sequence[str], reference: Sequence[str]) -> tuple[float, 
         return 0.0, 0.0, 0.0
     recall, precision = common / len(reference), common / len(prediction)
     return recall, precision, 2 * precision * recall / (precision + recall)
-
-
-def _sacrebleu_statistics(metric: Any, samples: Sequence[Sample], prepare: Callable[[str], str]) -> Floats:
-    """One row of sacrebleu's counts a sample. It has no public call for them; the tests hold the sums to
-    its scores."""
-    predictions = [prepare(s.prediction) for s in samples]
-    rows = metric._extract_corpus_statistics(predictions, [[prepare(s.reference) for s in samples]])
-    return np.array(rows, dtype=np.float64)
 
 
 def _combine_bleu(sums: Floats) -> Floats:

@@ -18,7 +18,7 @@ Combine = Callable[[Floats], Floats]
 """Sums of statistics (..., k) to scores (...)."""
 
 RESAMPLES = 10_000
-_CHUNK = 500
+_CHUNK = 100
 _NORMAL_95 = 1.959963984540054
 _NORMAL_POWER_80 = 0.8416212335729143
 
@@ -60,10 +60,9 @@ def resample_sums(
         n = len(members)
         for start in range(0, resamples, _CHUNK):
             rows = min(_CHUNK, resamples - start)
-            drawn = generator.integers(n, size=(rows, n), dtype=np.int32)
-            drawn += n * np.arange(rows, dtype=np.int32)[:, None]
-            weights = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-            sums[start : start + rows] += weights.astype(np.float64) @ statistics[members]
+            drawn = generator.integers(n, size=(rows, n), dtype=np.uint16 if n < 1 << 16 else np.int64)
+            times = np.array([np.bincount(row, minlength=n) for row in drawn], np.float64)
+            sums[start : start + rows] += times @ statistics[members]
     return sums
 
 

@@ -4,12 +4,16 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from eval.ceval import average_of_categories
 from eval.metrics import METRICS, answer_letters, characters
+from eval.ngrams import chinese_tokens
 from eval.patent import parse_extraction
 from eval.sample import Sample
 
@@ -57,6 +61,14 @@ def test_sums_give_sacrebleus_score(name: str, samples: list[Sample]) -> None:
     expected = ORACLES[name].corpus_score([s.prediction for s in samples], [[s.reference for s in samples]])
     assert value(name, samples) == pytest.approx(expected.score, abs=1e-9)
     assert str(ORACLES[name].get_signature()) == METRICS[name](samples)[0].signature
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.one_of(st.sampled_from("一种。，\u3000\u2a6d ., -19a0\t'\"(:~"), st.characters()), max_size=40)
+)
+def test_chinese_tokens_are_sacrebleus(text: str) -> None:
+    assert chinese_tokens(text.rstrip()) == TokenizerZh()(text.rstrip()).split()
 
 
 def test_bleu_over_jiebas_words_and_over_characters_are_named_as_such() -> None:

@@ -1,0 +1,84 @@
+"""n-grams that a prediction shares with its reference, as sacrebleu counts them for BLEU and chrF, faster.
+
+    texts ──tokens (BLEU) or characters (chrF)──▶ n-grams of each order ──▶ one row of counts a sample
+
+sacrebleu's own counts give the same sums, at three times the time; the tests hold these to its scores and its
+tokens.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from eval.sample import Sample
+from eval.statistics import Floats
+
+Tokens = TypeVar("Tokens", str, tuple[str, ...])
+BLEU_ORDER, CHRF_ORDER = 4, 6
+PUNCTUATION = frozenset(' !"#$%&()*+/:;<=>?@[\\]^_`{|}~')
+_AFTER = (
+    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),
+    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),
+    (re.compile(r"([0-9])(-)"), r"\1 \2 "),
+)
+
+
+def bleu_rows(samples: Sequence[Sample], split: Callable[[str], Sequence[str]]) -> Floats:
+    """(n x 10): lengths of prediction and reference, matches of orders 1 to 4, n-grams of the prediction."""
+    rows = []
+    for s in samples:
+        prediction, reference = tuple(split(s.prediction)), tuple(split(s.reference))
+        counts = _counts(prediction, reference, BLEU_ORDER)
+        matches, totals = [match for _, _, match in counts], [total for total, _, _ in counts]
+        rows.append([len(prediction), len(reference), *matches, *totals])
+    return np.array(rows, np.float64).reshape(-1, 2 + 2 * BLEU_ORDER)
+
+
+def chrf_rows(samples: Sequence[Sample]) -> Floats:
+    """(n x 18): for each order n-grams of the prediction (0 where the reference has none), of the reference,
+    and of both; without white space."""
+    rows = []
+    for s in samples:
+        prediction, reference = "".join(s.prediction.split()), "".join(s.reference.split())
+        counts = _counts(prediction, reference, CHRF_ORDER)
+        rows.append([value for a, b, match in counts for value in (a if b else 0, b, match)])
+    return np.array(rows, np.float64).reshape(-1, 3 * CHRF_ORDER)
+
+
+def chinese_tokens(text: str) -> list[str]:
+    """sacrebleu's `zh`: each Chinese character by itself, all else as mteval's 13a splits it."""
+    text = text.strip().translate(_APART)
+    for pattern, with_spaces in _AFTER:
+        text = pattern.sub(with_spaces, text)
+    return text.split()
+
+
+def _counts(prediction: Tokens, reference: Tokens, orders: int) -> list[tuple[int, int, int]]:
+    """n-grams of the prediction, of the reference, and of both, for orders from 1 on."""
+    found = []
+    for n in range(1, orders + 1):
+        ours = [prediction[i : i + n] for i in range(len(prediction) - n + 1)]
+        theirs = [reference[i : i + n] for i in range(len(reference) - n + 1)]
+        a, b = Counter(ours), Counter(theirs)
+        common = a.keys() & b.keys()
+        both = sum(map(min, map(a.__getitem__, common), map(b.__getitem__, common)))
+        found.append((len(ours), len(theirs), both))
+    return found
+
+
+class _Apart(dict[int, str]):
+    """What stands for a character: itself, with spaces around it if it is a token whatever its neighbours."""
+
+    def __missing__(self, code: int) -> str:
+        from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
+
+        character = chr(code)
+        alone = character in PUNCTUATION or TokenizerZh._is_chinese_char(character)
+        self[code] = f" {character} " if alone else character
+        return self[code]
+
+
+_APART = _Apart()
