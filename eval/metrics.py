@@ -4,8 +4,8 @@
 
 BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
 resamples at once; the tests hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over
-jieba's words, because rouge-score's tokenizer drops every character that is not ASCII. A metric's name in YAML
-and in predictions files is a key of METRICS.
+jieba's words, because rouge-score's tokenizer drops every character that is not ASCII. A metric's name in
+YAML and in predictions files is a key of METRICS.
 """
 
 import functools
