@@ -11,7 +11,7 @@ from core.loop import collate
 from core.loss import measure, summed_loss, take_measures
 from core.model import load_model
 from core.schema import ModelConfig
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 QLORA = ["model.adapter={r: 4, embeddings: true, load_in_4bit: true}", "optimizer.learning_rate=1e-2"]
 SHORT = ["training.steps=3", "training.validate_every_steps=3", "training.save_every_steps=2"]
@@ -50,11 +50,11 @@ def test_an_adapter_run_resumes_and_leaves_pefts_layout(tiny: TinyRuns, kind: st
 
 
 def test_zero_3_and_layers_that_are_not_there_are_refused(tiny: TinyRuns) -> None:
-    done = run("pretrain", *tiny.overrides("z3", *QLORA, "deepspeed.zero_stage=3"))
+    done = warm("pretrain", *tiny.overrides("z3", *QLORA, "deepspeed.zero_stage=3"))
     assert done.returncode == 2
     assert "deepspeed.zero_stage=3" in done.stderr
     assert "QLoRA" in done.stderr
-    done = run("pretrain", *tiny.overrides("layers", "model.adapter.target_modules=[query_key_value]"))
+    done = warm("pretrain", *tiny.overrides("layers", "model.adapter.target_modules=[query_key_value]"))
     assert done.returncode == 2
     assert "q_proj" in done.stderr
 

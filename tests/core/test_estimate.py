@@ -9,14 +9,13 @@ import torch
 from core import activations
 from core.estimate import activation_bytes, logits_bytes, measured
 from core.schema import ModelConfig
-from tests.conftest import run
+from tests.conftest import warm
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_weights_gradients_and_optimiser_are_those_of_live_tensors(processes: int, tmp_path: Path) -> None:
     """All stages, fp32, and bf16 with both gradient dtypes; to 0.1%: alignment and scalars are left."""
-    launcher = ["core.launch", "--processes", str(processes)]
-    done = run(*launcher, "-m", "tests.core.memory_worker", tmp_path)
+    done = warm("tests.core.memory_worker", tmp_path, processes=processes)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "memory.json").read_text())
     assert len(found) == 4 + 3 + 3
