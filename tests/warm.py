@@ -1,11 +1,12 @@
-"""Runs of a room's command that share one interpreter's start: torch, transformers and DeepSpeed take seconds to
-import, and the tests' models less to train.
+"""Runs of a room's command that share one interpreter's start: importing torch, transformers and DeepSpeed
+takes longer than training the tests' models.
 
-The server imports the libraries, computes nothing, and forks for every command: what runs is `python -m MODULE` as
-ever, in a process of its own that ends as any other does. Several processes get the variables that SLURM's srun
-gives them; the launcher has tests of its own.
+The server imports the libraries, computes nothing, and forks for every command: what runs is `python -m
+MODULE` as ever, in a process of its own that ends as any other does. Several processes get the variables that
+SLURM's srun gives them; the launcher has tests of its own.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -18,32 +19,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+LIBRARIES = (
+    "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.loop", "core.restore",
+    "pretrain.corpora", "transformers.tokenization_utils_tokenizers",
+)  # fmt: skip
 
 
 def serve() -> list[str] | None:
     """Fork for each line of stdin until it ends; returns the arguments in a process that is to run them."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the libraries print
-    import deepspeed
-    import peft
-    import transformers
-    from deepspeed.ops import __compatible_ops__
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-    import core.loop
-    import core.restore
-    import pretrain.corpora
-
-    del (
-        deepspeed,
-        peft,
-        transformers,
-        LlamaForCausalLM,
-        PreTrainedTokenizerFast,
-        __compatible_ops__,
-        core,
-        pretrain,
-    )
+    for name in LIBRARIES:
+        importlib.import_module(name)
     for line in sys.stdin:
         wanted: dict[str, Any] = json.loads(line)
         pids = []
@@ -66,8 +53,8 @@ def _become(wanted: dict[str, Any], rank: int) -> None:
     os.environ.clear()
     os.environ.update(wanted["environment"])
     if wanted["processes"] > 1:
-        number, size = str(rank), str(wanted["processes"])
-        os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
+        own, size = str(rank), str(wanted["processes"])
+        os.environ.update(RANK=own, LOCAL_RANK=own, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=wanted["port"])
     sys.argv = wanted["arguments"]
     sys.orig_argv = [sys.executable, "-m", *wanted["arguments"]]
