@@ -24,6 +24,17 @@ def test_weights_gradients_and_optimiser_are_those_of_live_tensors(processes: in
         assert line["estimated_optimizer"] == pytest.approx(line["live_optimizer"], rel=1e-3), line
 
 
+def test_with_an_adapter_frozen_weights_too_are_those_of_live_tensors(tmp_path: Path) -> None:
+    """LoRA, with embeddings, and 4 bits with plain and with quantised scales; ZeRO 1 and 2, fp32 and bf16."""
+    done = warm("tests.core.memory_worker", tmp_path, "adapters")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "memory.json").read_text())
+    assert len(found) == 2 * 2 * 4
+    for line in found:
+        assert line["estimated"] == pytest.approx(line["live"], rel=2e-3), line
+        assert line["estimated_optimizer"] == pytest.approx(line["live_optimizer"], rel=1e-3), line
+
+
 @pytest.mark.parametrize("kind", ["none", "selective", "full"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_activations_are_those_that_the_memory_tracker_sees(kind: str, dtype: torch.dtype) -> None:
