@@ -181,6 +181,13 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
             )
 
 
+def freeze_all_but_embeddings(model: Any) -> None:
+    """Only the input embedding and the output layer are trained from now on."""
+    model.requires_grad_(False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.requires_grad_(True)
+
+
 def is_adapted(model: Any) -> bool:
     """Whether only an adapter of `model` is trained."""
     return hasattr(model, "peft_config")

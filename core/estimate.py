@@ -195,6 +195,9 @@ def trained_shapes(config: Any, model: ModelConfig, dtype: torch.dtype) -> tuple
         if model.adapter is not None:
             frozen, unpacked = adapters.frozen_bytes(whole, model.adapter, dtype.itemsize)
             whole = adapters.attach(whole, model.adapter, model.path or "the model", model.seed)
+        elif model.trained == "embeddings":
+            adapters.freeze_all_but_embeddings(whole)
+            frozen = dtype.itemsize * sum(p.numel() for p in whole.parameters() if not p.requires_grad)
     trained = (parameter for parameter in whole.parameters() if parameter.requires_grad)
     return [Shape(p.numel(), p.ndim >= 2) for p in trained], frozen, unpacked
 

@@ -1,5 +1,6 @@
 """LoRA and QLoRA through `python -m pretrain`: what is trained, stored, gone on from and refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,28 @@ def test_an_adapter_run_resumes_and_leaves_pefts_layout(tiny: TinyRuns, kind: st
     assert any("q_proj" in name for name in changed)
     assert any("embed_tokens" in name for name in changed)
     assert not any("norm" in name for name in changed)
+
+
+def test_a_first_run_of_the_embeddings_alone_leaves_every_other_weight_and_resumes(tiny: TinyRuns) -> None:
+    from safetensors.torch import load_file
+
+    settings = ["model.trained=embeddings", "optimizer.learning_rate=1e-2", "deepspeed.zero_stage=2"]
+    whole = tiny.train("embeddings", *settings, *SHORT)
+    tiny.train("embeddings-cut", *settings, *SHORT)
+    checkpoints = tiny.folder / "embeddings-cut" / "checkpoints"
+    shutil.rmtree(checkpoints / "step-00000003")
+    shutil.rmtree(tiny.folder / "embeddings-cut" / "model")
+    assert losses(tiny.train("embeddings-cut", *settings, *SHORT)) == losses(whole)
+    folders = (
+        tiny.folder / "prepared" / "base",
+        *(tiny.folder / f"embeddings{x}" / "model" for x in ("", "-cut")),
+    )
+    before, after, again = (load_file(folder / "model.safetensors") for folder in folders)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight"}
+    assert all(torch.equal(after[name], again[name]) for name in after)
+    following = tiny.train("all-after", f"model.path={folders[1]}", "training.steps=1")
+    assert following[0]["loss"] < whole[0]["loss"]
 
 
 def test_zero_3_and_layers_that_are_not_there_are_refused(tiny: TinyRuns) -> None:
