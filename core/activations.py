@@ -35,7 +35,12 @@ def prepare(model: Any, config: ModelConfig) -> None:
 
 
 def check(config: ModelConfig, zero_stage: int) -> None:
-    """UserError where layers are to be compiled and cannot be."""
+    """UserError where layers are to be compiled and cannot be, or ZeRO 3 would repeat a part of a layer."""
+    if zero_stage == 3 and config.activation_checkpointing == "selective":
+        raise UserError(
+            "model.activation_checkpointing=selective does not work with deepspeed.zero_stage=3: a layer's"
+            " weights are gone when a part of it is repeated. Set it to full or none, or zero_stage to 2."
+        )
     if config.compile and (zero_stage == 3 or config.activation_checkpointing == "selective"):
         raise UserError(
             "model.compile works with deepspeed.zero_stage 0 to 2 (ZeRO 3 gathers weights inside the layers,"

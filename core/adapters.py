@@ -88,7 +88,7 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
     New adapters are drawn by `seed`, the same on all processes.
     """
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import PeftModel, get_peft_model
 
     torch.manual_seed(seed)
     for layer in model.modules():
@@ -98,9 +98,27 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
     if config.path is not None:
         check_base(Path(config.path), base, model)
         return PeftModel.from_pretrained(model, config.path, is_trainable=True)
-    targets = config.target_modules
     whole = _embeddings(model) if config.embeddings else None
-    lora = LoraConfig(
+    try:
+        wrapped = get_peft_model(model, lora(config, model, whole))
+    except ValueError as error:
+        if "not found" not in str(error) and "No modules" not in str(error):
+            raise
+        linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        raise UserError(
+            f"model.adapter.target_modules={list(config.target_modules)}: {base} has no such layers. It has"
+            f" {', '.join(sorted(linear))}."
+        ) from None
+    wrapped.peft_config["default"].base_model_name_or_path = base
+    return wrapped
+
+
+def lora(config: AdapterConfig, model: Any, whole: list[str] | None) -> Any:
+    """peft's configuration; the layers named `whole` are trained whole."""
+    from peft import LoraConfig
+
+    targets = config.target_modules
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=config.r,
         lora_alpha=config.alpha,
@@ -109,18 +127,30 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
         modules_to_save=whole,
         ensure_weight_tying=bool(whole) and model.config.get_text_config().tie_word_embeddings,
     )
-    try:
-        wrapped = get_peft_model(model, lora)
-    except ValueError as error:
-        if "not found" not in str(error) and "No modules" not in str(error):
-            raise
-        linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-        raise UserError(
-            f"model.adapter.target_modules={list(targets)}: {base} has no such layers. It has"
-            f" {', '.join(sorted(linear))}."
-        ) from None
-    wrapped.peft_config["default"].base_model_name_or_path = base
-    return wrapped
+
+
+def frozen_bytes(model: Any, config: AdapterConfig, wide: int) -> tuple[int, int]:
+    """Bytes of the weights of `model`, not adapted yet, that an adapter leaves frozen, at `wide` bytes each
+    or in 4 bits; and of the largest one of them in 4 bits when a product has it unpacked."""
+    import torch
+
+    packed: list[int] = []
+    if config.load_in_4bit:
+        head = model.get_output_embeddings()  # bitsandbytes leaves it as it is
+        layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        packed = [layer.weight.numel() for layer in layers if layer is not head]
+    plain = sum(parameter.numel() for parameter in model.parameters()) - sum(packed)
+    four_bit = sum(_four_bit_bytes(elements, config.double_quant) for elements in packed)
+    return wide * plain + four_bit, wide * max(packed, default=0)
+
+
+def _four_bit_bytes(elements: int, double_quant: bool) -> int:
+    """A matrix as bitsandbytes keeps it: half a byte an element, a scale for each 64 of them (fp32, or one
+    byte with an fp32 scale for each 256), and its tables."""
+    scales, table = -(-elements // 64), 16 * 4
+    if double_quant:
+        return -(-elements // 2) + table + scales + 4 * -(-scales // 256) + 256 * 4 + 4
+    return -(-elements // 2) + table + 4 * scales
 
 
 def check_base(adapter: Path, base: str, model: Any) -> None:
@@ -149,6 +179,13 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
                 f"{adapter}: {name} {shape} fits nothing in {base}: this adapter was made for another base,"
                 f" {made_for}. Give that one."
             )
+
+
+def freeze_all_but_embeddings(model: Any) -> None:
+    """Only the input embedding and the output layer are trained from now on."""
+    model.requires_grad_(False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.requires_grad_(True)
 
 
 def is_adapted(model: Any) -> bool:

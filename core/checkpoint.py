@@ -6,15 +6,14 @@
                                   manifest.json   hash of every file
     RUN/checkpoints/latest                        name of the newest complete one
 
-All processes write into a hidden folder beside; the main process hashes it, renames it and only then moves
-`latest`.
+All processes write into a hidden folder beside, where memory allows it while training goes on
+(core/background.py); then the main process hashes it, renames it and only then moves `latest`.
 """
 
-import errno
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from core import adapters, disk, manifest
+from core.background import Background, copied, full_disk_named
 from core.distributed import World
 from core.errors import UserError
 
@@ -53,6 +53,10 @@ class Progress:
     ended: bool = False
     """The run is over before its last step: the validation loss falls no more."""
 
+    def advance(self, tokens: int, samples: int) -> None:
+        """A step is done: it trained on `tokens`, and `samples` are consumed by now."""
+        self.step, self.samples, self.tokens = self.step + 1, samples, self.tokens + tokens
+
     def counts(self) -> dict[str, Any]:
         """What a manifest says about it."""
         return {name: value for name, value in asdict(self).items() if name != "recent"}
@@ -67,34 +71,54 @@ def save(
     *,
     config: Mapping[str, Any],
     keep: int,
+    background: Background | None = None,
 ) -> Path:
-    """Write a checkpoint of this step, point `latest` at it, keep the newest `keep`; collective."""
-    name = f"step-{progress.step:08d}"
+    """Write a checkpoint of this step, point `latest` at it, keep the newest `keep`; collective.
+
+    With `background` it returns as soon as training may go on, and `background` tells when it is complete;
+    the one before is waited for first.
+    """
+    begun, name = time.perf_counter(), f"step-{progress.step:08d}"
     partial, target = root / f".{name}.partial", root / name
+    writer = background or Background(world)
+    writer.wait()
     if world.is_main:
         root.mkdir(parents=True, exist_ok=True)
         for leftover in root.glob(".step-*"):
             shutil.rmtree(leftover)
         partial.mkdir()
     world.barrier()
-    with _full_disk_named(partial):
+    written = {**asdict(progress), "world_size": world.size}
+    written["zero_stage"] = int(engine.zero_optimization_stage())
+    counts = progress.counts()
+    with full_disk_named(partial), copied(engine, writer):
         engine.save_checkpoint(
             str(partial), tag="state", save_latest=False,
             exclude_frozen_parameters=adapters.is_adapted(engine.module),
         )  # fmt: skip
-        export(engine, tokenizer, partial / "model", world)
-        if world.is_main:
-            stage = engine.zero_optimization_stage()
-            written = {**asdict(progress), "world_size": world.size, "zero_stage": int(stage)}
-            disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
-    world.barrier()
-    if world.is_main:
-        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=progress.counts())
+        export(engine, tokenizer, partial / "model", world, writer)
+    writer.later((partial / f".written-{world.rank}").touch, partial)
+    stood_s = time.perf_counter() - begun
+
+    def complete() -> str:
+        marks = [partial / f".written-{rank}" for rank in range(world.size)]
+        while not all(mark.exists() for mark in marks):  # one that died ends the run (core/watchdog.py)
+            time.sleep(0.01)
+        for mark in marks:
+            mark.unlink()
+        disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
+        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=counts)
         disk.replace(partial, target)
         disk.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
-    world.barrier()
+        return f"saved {target}; training stood still for {stood_s:.2f} s"
+
+    if world.is_main:
+        writer.later(complete, partial)
+    if background is None:
+        writer.wait()
+        world.barrier()
     return target
 
 
@@ -123,58 +147,42 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def export(engine: Any, tokenizer: Any, folder: Path, world: World) -> None:
+def export(engine: Any, tokenizer: Any, folder: Path, world: World, writer: Background | None = None) -> None:
     """Write the model as transformers does, shard by shard; collective, for at ZeRO 3 the weights are
     gathered.
 
-    Of a model with an adapter only that is written, in peft's layout.
-    One weight at a time is whole in memory, and at most `SHARD_BYTES` of them wait to be written. A failure
-    to write is raised only after the last collective operation, so that no process waits for another in vain.
+    Of a model with an adapter only that is written, in peft's layout. Shards of `SHARD_BYTES` wait in memory
+    while `writer` has room, else one at a time, and one weight is whole. What fails is raised after the last
+    collective operation, so that no process waits for another in vain.
     """
-    from safetensors.torch import save_file
-
-    model = engine.module
+    model, now = engine.module, writer or Background(world)
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
     if adapters.is_adapted(model):
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
             adapters.write(model, {name: w for name, w in _weights(model) if name in trained}, folder)
             tokenizer.save_pretrained(folder)
         return
     shards: list[list[str]] = [[]]
     pending: dict[str, torch.Tensor] = {}
-    failure: Exception | None = None
-
-    def flush() -> None:
-        nonlocal failure
-        try:
-            if failure is None:
-                file = folder / f"shard-{len(shards)}.safetensors"
-                save_file(pending, file, metadata={"format": "pt"})
-                file.chmod(0o644)  # safetensors leaves it to its owner alone
-        except Exception as error:
-            failure = error
-        pending.clear()
-
-    if world.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-    for name, weight in _weights(model):
+    for name, weight in _weights(model, copied=world.is_main):
         if not world.is_main:
             continue
         if pending and _size(pending) + weight.nbytes > SHARD_BYTES:
-            flush()
+            _later(pending, folder / f"shard-{len(shards)}.safetensors", now)
             shards.append([])
+            pending = {}
         pending[name] = weight
         shards[-1].append(name)
     if world.is_main:
-        flush()
-        if failure is not None:
-            raise failure
-        _name_shards(folder, shards)
+        _later(pending, folder / f"shard-{len(shards)}.safetensors", now)
+        now.later(lambda: _name_shards(folder, shards), folder)
         model.config.save_pretrained(folder)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        now.check()
 
 
 def publish(
@@ -196,7 +204,7 @@ def publish(
     if world.is_main:
         shutil.rmtree(partial, ignore_errors=True)
     world.barrier()
-    with _full_disk_named(partial):
+    with full_disk_named(partial):
         export(engine, tokenizer, partial, world)
     if world.is_main:
         counts = progress.counts()
@@ -205,18 +213,32 @@ def publish(
     world.barrier()
 
 
-def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value, on the CPU, of every weight that transformers stores; each tied weight once."""
+def _weights(model: Any, *, copied: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value, on the CPU where it is `copied`, of every weight that transformers stores; each tied
+    weight once."""
     import deepspeed
 
     for name, parameter in model.named_parameters():
         split = [parameter] if hasattr(parameter, "ds_id") else []
         with deepspeed.zero.GatheredParameters(split):
-            yield name, parameter.detach().to("cpu", copy=True).contiguous()
+            yield name, parameter.detach().to("cpu", copy=True).contiguous() if copied else parameter
     stored = model.state_dict().keys()
     for name, buffer in model.named_buffers():
         if name in stored:
-            yield name, buffer.detach().to("cpu", copy=True).contiguous()
+            yield name, buffer.detach().to("cpu", copy=True).contiguous() if copied else buffer
+
+
+def _later(shard: dict[str, torch.Tensor], file: Path, writer: Background) -> None:
+    """Have a shard written; where memory has no room for another one, wait for it."""
+    from safetensors.torch import save_file
+
+    def write() -> None:
+        save_file(shard, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # safetensors leaves it to its owner alone
+
+    writer.later(write, file.parent)
+    if not writer.room(SHARD_BYTES):
+        writer.settle()
 
 
 def _name_shards(folder: Path, shards: list[list[str]]) -> None:
@@ -236,17 +258,3 @@ def _name_shards(folder: Path, shards: list[list[str]]) -> None:
 
 def _size(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
-
-
-@contextmanager
-def _full_disk_named(folder: Path) -> Iterator[None]:
-    """torch and safetensors report a full disk in words of their own; say it as the system does."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
-        text = str(error)
-        if "No space left" in text or "PytorchStreamWriter" in text or shutil.disk_usage(folder).free < 2**20:
-            raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
-        raise

@@ -1,6 +1,7 @@
 """Memory of one GPU and the time of a run, before anything starts: `python -m pretrain estimate`.
 
-Weights, gradients and optimiser states follow from how DeepSpeed lays its buffers out at each ZeRO stage.
+Weights, gradients and optimiser states follow from how DeepSpeed lays its buffers out at each ZeRO stage; of
+a model with an adapter only what is trained is laid out so, the rest is whole on every process.
 Activations are measured on a model of the same shape with few layers, whose tensors have no storage, by
 torch's memory tracker; every further layer adds the same. Nothing of the real size is ever allocated.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from core import activations
+from core import activations, adapters
 from core.loss import CHUNK_ELEMENTS
 from core.schema import DeepSpeedConfig, ModelConfig
 
@@ -84,8 +85,9 @@ def buffers(elements: int, stage: int, *, bf16: bool, gradient_bytes: int) -> in
     return wide * BUCKET if stage == 1 and not (bf16 and gradient_bytes == 4) else 0
 
 
-def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype) -> int:
-    """Bytes that the output layer needs at its worst for `places` tokens of one micro-batch."""
+def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype, *, trained: bool = True) -> int:
+    """Bytes that the output layer, `trained` or frozen, needs at its worst for `places` tokens of one
+    micro-batch."""
     vocabulary, width = config.vocab_size, config.hidden_size
     if kind == "full":
         return int(
@@ -93,7 +95,7 @@ def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype) -> int
         )  # logits; in fp32: logits, softmax, gradient
     rows = min(places, max(16, CHUNK_ELEMENTS // vocabulary))
     chunk = rows * vocabulary * (2 * 4 + 2 * dtype.itemsize)
-    return int(chunk + places * width * dtype.itemsize + 2 * vocabulary * width * 4)
+    return int(chunk + places * width * dtype.itemsize + (2 * vocabulary * width * 4 if trained else 0))
 
 
 def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype) -> int:
@@ -110,7 +112,8 @@ def measured(decoder: Any, ids: torch.Tensor) -> int:
     from torch.distributed._tools.mem_tracker import MemTracker
 
     for parameter in decoder.parameters():  # else the peak is where gradients are, which are counted apart
-        parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
     tracker = MemTracker()
     tracker.track_external(decoder)
     positions = torch.arange(ids.shape[1])[None].expand_as(ids)
@@ -132,6 +135,10 @@ def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: in
     AttentionInterface.register("one_document", _one_document)
     with FakeTensorMode():
         decoder = AutoModel.from_config(small, dtype=dtype, attn_implementation="one_document").train()
+        if model.adapter is not None:
+            from peft import inject_adapter_in_model
+
+            inject_adapter_in_model(adapters.lora(model.adapter, decoder, None), decoder)
         activations.prepare(decoder, model.model_copy(update={"compile": False}))
         return measured(decoder, torch.zeros(batch, length, dtype=torch.long))
 
@@ -161,25 +168,38 @@ def estimate(
     bf16: bool,
 ) -> Memory:
     """Memory of one of `processes` processes that train micro-batches of `batch` x `length` tokens."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(config)
-    shapes = [Shape(p.numel(), p.ndim >= 2) for p in whole.parameters()]
-    dtype, gradient_bytes = (
-        torch.bfloat16 if bf16 else torch.float32,
-        4 if not bf16 or zero.gradient_dtype == "fp32" else 2,
-    )
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    gradient_bytes = 4 if not bf16 or zero.gradient_dtype == "fp32" else 2
+    shapes, frozen, unpacked = trained_shapes(config, model, dtype)
     settings: dict[str, Any] = {"bf16": bf16, "gradient_bytes": gradient_bytes}
     weights, gradients, optimizer = held(shapes, zero.zero_stage, processes, **settings)
+    elements = sum(shape.elements for shape in shapes)
+    head_trained = model.adapter is None or model.adapter.embeddings
     return Memory(
-        weights,
+        weights + frozen,
         gradients,
         optimizer,
-        buffers(sum(shape.elements for shape in shapes), zero.zero_stage, **settings),
+        buffers(elements, zero.zero_stage, **settings) + unpacked,
         activation_bytes(config, model, batch, length, dtype),
-        logits_bytes(config, batch * length, model.cross_entropy, dtype),
+        logits_bytes(config, batch * length, model.cross_entropy, dtype, trained=head_trained),
     )
+
+
+def trained_shapes(config: Any, model: ModelConfig, dtype: torch.dtype) -> tuple[list[Shape], int, int]:
+    """What is trained; bytes of what is frozen; bytes of the largest frozen 4-bit matrix, unpacked."""
+    from transformers import AutoModelForCausalLM
+
+    frozen = unpacked = 0
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(config)
+        if model.adapter is not None:
+            frozen, unpacked = adapters.frozen_bytes(whole, model.adapter, dtype.itemsize)
+            whole = adapters.attach(whole, model.adapter, model.path or "the model", model.seed)
+        elif model.trained == "embeddings":
+            adapters.freeze_all_but_embeddings(whole)
+            frozen = dtype.itemsize * sum(p.numel() for p in whole.parameters() if not p.requires_grad)
+    trained = (parameter for parameter in whole.parameters() if parameter.requires_grad)
+    return [Shape(p.numel(), p.ndim >= 2) for p in trained], frozen, unpacked
 
 
 def _aligned(elements: int, multiple: int) -> int:

@@ -30,7 +30,7 @@ class Guard:
         """`progress` holds the window and what was skipped: a resumed run decides as this one would."""
         self.engine, self.training, self.progress, self.log = engine, training, progress, log
         self.in_a_row = 0
-        self._loss = torch.zeros(())
+        self._loss: torch.Tensor | float = 0.0
         self._norm: float | None = None
         self._reason = ""
         self._split = engine.zero_optimization()
@@ -45,7 +45,7 @@ class Guard:
         applied = not self._reason and (not self._split or self.engine.was_step_applied())
         norm = math.inf if self._norm is None else self._norm  # None: DeepSpeed found them not to be finite
         if applied and self.training.spike_z is not None:
-            self.progress.recent = [*self.progress.recent, [float(loss), norm]][-WINDOW:]
+            self.progress.recent = [*self.progress.recent, [float(self._loss), norm]][-WINDOW:]
         self.in_a_row = 0 if applied else self.in_a_row + 1
         return applied, norm
 
@@ -63,19 +63,19 @@ class Guard:
             else:
                 limit = self.training.max_gradient_norm or math.inf
                 self._norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-            self._reason = self._judge(self._norm)
+            self._loss = float(self._loss)  # after the update it would wait for that
+            self._reason = self._judge(self._norm, self._loss)
         if self._reason:
             for parameter in parameters:
                 parameter.grad = None
 
-    def _judge(self, norm: float) -> str:
-        """Why a step with this gradient norm is not to be applied; empty where it is."""
+    def _judge(self, norm: float, loss: float) -> str:
+        """Why a step with this gradient norm and loss is not to be applied; empty where it is."""
         if not math.isfinite(norm):
             return "gradients are not finite"
         limit, recent = self.training.spike_z, self.progress.recent
         if limit is None or len(recent) < FEWEST:
             return ""
-        loss = float(self._loss)
         found = [
             (loss, [past[0] for past in recent], "loss"),
             (norm, [past[1] for past in recent], "gradient norm"),

@@ -9,7 +9,6 @@ where one is due.
 
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -17,13 +16,14 @@ import numpy as np
 import torch
 
 from core.attention import boundaries
+from core.background import Background
 from core.checkpoint import Progress
 from core.distributed import World
-from core.flops import flops_per_token, peak_flops
 from core.guard import Guard
 from core.loading import Ahead
-from core.log import Log, peak_memory_mib
+from core.log import Log
 from core.loss import IGNORED, TOKENS, Objective
+from core.meter import Meter, sentence
 from core.order import Order, Part
 from core.schedule import rate
 from core.schema import ScheduleConfig, TrainingConfig
@@ -55,11 +55,12 @@ def fit(
     log: Log,
     save: Callable[[Progress], None],
     objective: Objective = TOKENS,
+    background: Background | None = None,
 ) -> bool:
     """Train from `progress` (changed in place) to the end; False where a signal ended it early, after saving.
 
-    `look` validates and gives its numbers (core/lookout.py), `save` writes a checkpoint; all processes call
-    them at the same step.
+    `look` validates and gives its numbers (core/lookout.py), `save` writes a checkpoint, by `background`
+    where that is given; all processes call them at the same step.
     """
     batches = Batches(data, training, training.total_samples(len(data)), world)
     total = batches.total
@@ -68,59 +69,49 @@ def fit(
         log.line(line)
     guard = Guard(engine, training, progress, log)
     ahead = Ahead(lambda place: list(batches.at(place)), training.global_batch_size, total)
-    peak = peak_flops(world.device) * world.size
-    flops = flops_per_token(engine.module, len(data[0]["labels"]))
+    meter = Meter(engine.module, len(data[0]["labels"]), world)
     signals = _Signals()
     log.start(progress.step, steps)
     if progress.step == 0 and look and training.validate_every_steps:
         look(progress)
     engine.train()  # transformers loads models for use: dropout and noise would be off until a validation
-    clock, timed_tokens = time.perf_counter(), 0
-    while progress.step < steps and not progress.ended:
+    meter.start()
+    stopping = False
+    while progress.step < steps and not progress.ended and not stopping:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
-        micro_batches = ahead.at(progress.samples)
-        tokens, nll, stopping = _backward(engine, micro_batches, world, signals.received, objective)
-        loss = world.sum(nll) / max(1, tokens)
-        applied, gradient_norm = guard.step(loss)
-        first = progress.samples
-        progress.step += 1
-        progress.samples = min(total, first + training.global_batch_size)
-        progress.tokens += tokens if applied else 0
-        timed_tokens += tokens
+        first, micro_batches = progress.samples, ahead.at(progress.samples)
+        counts, nll = _backward(engine, micro_batches, world, signals.received, objective)
+        loss = world.sum(nll) / counts[0].clamp(min=1)
+        arriving = _to_host(counts)
+        applied, gradient_norm = guard.step(loss)  # waits for the device, the only time in a step
+        tokens, stops = arriving.tolist()
+        stopping = stops > 0
+        progress.advance(tokens if applied else 0, min(total, first + training.global_batch_size))
+        meter.tokens += tokens
         if not applied:
             guard.note_skipped(first)
         last = progress.step == steps
         looking = look is not None and _due(training.validate_every_steps, progress.step, last)
         if looking or _due(log.every_steps, progress.step, last):
-            tokens_per_s = timed_tokens / (time.perf_counter() - clock)
-            numbers: dict[str, float] = {
-                "step": progress.step,
-                "tokens": progress.tokens,
-                "loss": float(loss),
-                "learning_rate": engine.optimizer.param_groups[0]["lr"],
-                "gradient_norm": gradient_norm,
-                "skipped_steps": progress.skipped_steps,
-                "tokens_per_s": tokens_per_s,
-                "mfu": tokens_per_s * flops / peak,
-                "peak_memory_mib": peak_memory_mib(),
-            }
+            numbers = meter.numbers(progress, loss, engine.optimizer.param_groups[0]["lr"], gradient_norm)
             numbers |= batches.order.numbers(progress.samples) | objective.take(engine.module, world)
-            log.line(_sentence(numbers, steps))
+            log.line(sentence(numbers, steps))
             if looking and look is not None:
                 numbers |= look(progress)
             log.metrics(numbers)
-            clock, timed_tokens = time.perf_counter(), 0
-        last = last or progress.ended
+            meter.start()
         log.advance()
-        if stopping or _due(training.save_every_steps, progress.step, last):
-            paused = time.perf_counter()
-            save(progress)
+        if background:
+            background.check()
+        if stopping or _due(training.save_every_steps, progress.step, last or progress.ended):
+            with meter.pause():
+                save(progress)
             world.mark()
-            clock += time.perf_counter() - paused
-        if stopping and not last:
-            return False
-    return True
+    if background:
+        background.wait()
+        world.barrier()
+    return progress.step == steps or progress.ended
 
 
 class Batches:
@@ -161,23 +152,23 @@ def _backward(
     world: World,
     stopping: bool,
     objective: Objective = TOKENS,
-) -> tuple[int, torch.Tensor, bool]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Accumulate the step's gradients.
 
-    Returns the step's trained tokens over all processes, this process's summed loss (a tensor, so that
-    nothing waits for the GPU), and whether any process was told to stop.
+    Returns, on the device so that nothing waits for it: the step's trained tokens and how many processes were
+    told to stop, over all processes, of shape (2,); and this process's summed loss.
     """
     device = world.device
     trained = torch.stack([objective.divisor(batch) for batch in micro_batches]).sum()
-    shared = torch.stack([trained, torch.tensor(int(stopping), device=device)])
-    tokens, stops = world.sum(shared).tolist()
+    counts = world.sum(torch.stack([trained, trained.new_full((), int(stopping))]))
+    # DeepSpeed averages gradients over processes; the tokens are those of all of them: undo the average.
+    scale = (world.size / counts[0].clamp(min=1).double()).float()
     nll = torch.zeros((), device=device, dtype=torch.float64)
     for batch in micro_batches:
         loss = objective.loss(engine, batch)
         nll += loss.detach()
-        # DeepSpeed averages gradients over processes; `tokens` counts those of all of them: undo the average.
-        engine.backward(loss * (world.size / max(1, tokens)), scale_wrt_gas=False)
-    return tokens, nll, bool(stops)
+        engine.backward(loss * scale, scale_wrt_gas=False)
+    return counts, nll
 
 
 class _Signals:
@@ -209,6 +200,13 @@ def collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tens
     return stacked
 
 
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in host memory, which is there after the next look at the device."""
+    if tensor.device.type != "cuda":
+        return tensor
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
 def _set_rate(engine: Any, value: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = value
@@ -220,10 +218,3 @@ def _mix(*numbers: int) -> int:
 
 def _due(every: int | None, step: int, last: bool) -> bool:
     return last or (every is not None and step % every == 0)
-
-
-def _sentence(numbers: dict[str, float], steps: int) -> str:
-    return (
-        f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
-        f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"
-    )

@@ -4,10 +4,12 @@ A vocabulary of 128k and 8,192 places make 4 GiB of fp32 logits, and as much aga
 the output layer itself computes the loss: a few hundred places at a time it makes logits, their loss and, in
 the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does, arXiv:2410.10989).
 It does so inside its own forward pass, where ZeRO 3 has gathered its weight. Liger's own kernel is used on a
-GPU where the package is installed.
+GPU where the package is installed in a version that sums the weight's gradient in fp32, as is done here. (It
+counts the labels on the host, so that each micro-batch waits for the device.)
 """
 
 import importlib.util
+import inspect
 from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +18,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from core import attention
+from core.errors import UserError
 
 if TYPE_CHECKING:
     from core.distributed import World
@@ -31,16 +34,37 @@ UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_m
 
 
 def install(model: Any, kind: str) -> None:
-    """Let the model's output layer compute losses (`kind` is auto, chunked or full)."""
+    """Let the model's output layer compute losses; `kind` as in `model.cross_entropy`. UserError where it is
+    liger and that cannot be."""
     head: Any = output_layer(model)
+    chosen = choose(kind, liger_problem()) if kind in ("auto", "liger") else kind
     unusual = any(getattr(model.config.get_text_config(), key, None) for key in UNUSUAL)
-    if kind == "full" or unusual or head.__class__ is not torch.nn.Linear:
+    if chosen == "full" or unusual or head.__class__ is not torch.nn.Linear:
         return
-    liger = kind == "auto" and torch.cuda.is_available() and importlib.util.find_spec("liger_kernel")
     layer: Any = head
-    layer.loss_of = _liger_loss if liger else chunked_loss
+    layer.loss_of = _liger_loss if chosen == "liger" else chunked_loss
     layer.labels = None
     layer.forward = MethodType(_loss_or_logits, head)
+
+
+def choose(kind: str, problem: str | None) -> str:
+    """liger or chunked, for a `kind` of auto or liger; `problem` says why it cannot be liger."""
+    if kind == "liger" and problem:
+        raise UserError(f"model.cross_entropy=liger: {problem}; or set model.cross_entropy=auto.")
+    return "chunked" if problem else "liger"
+
+
+def liger_problem() -> str | None:
+    """Why Liger-Kernel's loss cannot be used on this machine, and what to do; None where it can."""
+    if not torch.cuda.is_available():
+        return "it runs on a GPU, and none is here. Use model.cross_entropy=chunked"
+    if importlib.util.find_spec("liger_kernel") is None:
+        return "the package liger-kernel is not installed. Install it (pip install liger-kernel)"
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy as kernel
+
+    if "accum_dtype" not in inspect.signature(kernel).parameters:
+        return "this liger-kernel sums the weight's gradient in bf16. Install the newest"
+    return None
 
 
 def output_layer(model: Any) -> Any:
@@ -209,6 +233,7 @@ def _liger_loss(hidden: Any, weight: Any, bias: Any, labels: Any, measures: Any)
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
     loss: torch.Tensor = liger_fused_linear_cross_entropy(
-        hidden.flatten(0, -2), weight, labels.flatten(), bias, ignore_index=IGNORED, reduction="sum"
-    )
+        hidden.flatten(0, -2), weight, labels.flatten(), bias, ignore_index=IGNORED, reduction="sum",
+        accum_dtype=torch.float32,
+    )  # fmt: skip
     return loss

@@ -119,6 +119,8 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
         )
     if config.adapter is not None:
         model = adapters.attach(model, config.adapter, path, config.seed)
+    elif config.trained == "embeddings":
+        adapters.freeze_all_but_embeddings(model)
     activations.prepare(model, config)
     loss.install(model, config.cross_entropy)
     model.config.use_cache = False

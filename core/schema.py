@@ -34,13 +34,18 @@ class ModelConfig(Config):
     or all of a layer but attention and half of its matrix products. See core/activations.py."""
     compile: bool = False
     """Compile each layer with torch.compile: quicker steps, a slow first one. Not with ZeRO 3."""
-    cross_entropy: Literal["auto", "chunked", "full"] = "auto"
-    """chunked: logits are never held whole; auto: so too, by Liger-Kernel on a GPU where it is installed."""
+    trained: Literal["all", "embeddings"] = "all"
+    """embeddings: a first run that trains both embeddings only, as after an extension of the vocabulary; the
+    next one starts from its result."""
+    cross_entropy: Literal["auto", "liger", "chunked", "full"] = "auto"
+    """chunked: logits are never held whole; liger: so too, by Liger-Kernel on a GPU; auto: one of these."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.path is None) == (self.architecture is None):
             raise ValueError("give `path` or `architecture`, and set the other to null")
+        if self.adapter is not None and self.trained != "all":
+            raise ValueError("`trained` is of a run without `adapter`, which has `embeddings` of its own")
         if self.architecture is not None and "model_type" not in self.architecture:
             raise ValueError("`architecture` needs `model_type`, as llama")
         return self

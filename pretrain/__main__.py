@@ -163,6 +163,7 @@ def train(config: PretrainConfig) -> int:
 def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
     from core import activations, adapters, checkpoint, deepspeed
+    from core.background import Background
     from core.log import Log
     from core.lookout import Lookout
     from core.loop import fit
@@ -189,9 +190,11 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     progress = resume(run, engine, world, log, changed, branch)
     before = progress.step
 
+    background = Background(world, log.line)
+
     def save(now: checkpoint.Progress) -> None:
-        root, keep = run / "checkpoints", config.training.keep_checkpoints
-        log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
+        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     look = Lookout(
         engine, tokenizer, validations, config.training.micro_batch_size, world, log, config.forgetting,
@@ -200,7 +203,7 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     finished = fit(
         engine, data, look if validations else None, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
-        world=world, log=log, save=save,
+        world=world, log=log, save=save, background=background,
     )  # fmt: skip
     if not finished:
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")

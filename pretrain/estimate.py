@@ -43,8 +43,11 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     from core.flops import PEAK_TFLOPS
 
     config.training.accumulation(given.gpus)
-    if config.model.adapter is not None:
-        raise UserError("model.adapter: the estimate is of training all weights; set model.adapter=null.")
+    adapter = config.model.adapter
+    if adapter is not None and adapter.path is not None:
+        raise UserError(
+            "model.adapter.path: set it to null, and r and target_modules as that adapter has them."
+        )
     bf16 = config.training.precision == "bf16" or (config.training.precision == "auto" and not given.fp32)
     architecture = read_architecture(config)
     batch, length = config.training.micro_batch_size, config.sequence_length
@@ -53,7 +56,7 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     found.append("  ZeRO" + "".join(f"{name:>13}" for name in names))
     for stage in (0, 1, 2, 3):
         zero = config.deepspeed.model_copy(update={"zero_stage": stage})
-        if stage == 0 and bf16:
+        if (stage == 0 and bf16) or (stage == 3 and adapter is not None):
             continue
         needed = estimate(
             config.model, architecture, zero, processes=given.gpus, batch=batch, length=length, bf16=bf16
@@ -68,7 +71,7 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     if speed is None:
         if given.card not in PEAK_TFLOPS:
             raise UserError(f"--card {given.card}: not known. One of {', '.join(PEAK_TFLOPS)}.")
-        speed = 0.4 * PEAK_TFLOPS[given.card] * 1e12 / flops(architecture, length)
+        speed = 0.4 * PEAK_TFLOPS[given.card] * 1e12 / flops(architecture, config.model, length)
         source = f"assumed: 40% of the peak of {given.card}"
     hours = given.tokens / speed / given.gpus / 3600
     found.append(f"{given.tokens:,.0f} tokens at {speed:,.0f} tokens/s and GPU ({source}):")
@@ -84,15 +87,19 @@ def measured_speed(config: Any, gpus: int) -> float | None:
     return float(metrics[-1]["tokens_per_s"]) / gpus if metrics else None
 
 
-def flops(architecture: Any, length: int) -> float:
+def flops(architecture: Any, model: Any, length: int) -> float:
     """Operations of a token, from a model without storage."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    from core import adapters
     from core.flops import flops_per_token
 
     with torch.device("meta"):
-        return flops_per_token(AutoModelForCausalLM.from_config(architecture), length)
+        whole = AutoModelForCausalLM.from_config(architecture)
+        if model.adapter is not None:
+            whole = adapters.attach(whole, model.adapter, model.path or "the model", model.seed)
+        return flops_per_token(whole, length)
 
 
 def read_architecture(config: Any) -> Any:

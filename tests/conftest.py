@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.warm import Warm
+
 ROOT = Path(__file__).parent.parent
 
 TINY = [
@@ -42,6 +44,10 @@ def run(*arguments: str | Path, timeout: float = 300, threads: int = 1) -> subpr
     )
 
 
+warm = Warm().run
+"""As `run`, without the seconds that an interpreter takes to import the libraries; see tests/warm.py."""
+
+
 @dataclass(frozen=True)
 class TinyRuns:
     """A prepared corpus and base model that runs of a test session train on."""
@@ -58,8 +64,7 @@ class TinyRuns:
 
     def train(self, name: str, *more: str, processes: int = 1) -> list[dict[str, Any]]:
         """Train the run `name` and return its metrics; fails with the run's own words where it fails."""
-        launcher = ["core.launch", "--processes", str(processes), "-m"] if processes > 1 else []
-        done = run(*launcher, "pretrain", *self.overrides(name, *more))
+        done = warm("pretrain", *self.overrides(name, *more), processes=processes)
         assert done.returncode == 0, done.stdout + done.stderr
         return self.metrics(name)
 
@@ -72,7 +77,7 @@ class TinyRuns:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
     """The corpus and the base model, made once by the command that users run."""
     runs = TinyRuns(tmp_path_factory.mktemp("tiny"))
-    done = run("pretrain", "--prepare", *runs.overrides("prepared"))
+    done = warm("pretrain", "--prepare", *runs.overrides("prepared"))
     assert done.returncode == 0, done.stdout + done.stderr
     return runs
 

@@ -1,6 +1,6 @@
 """Bytes of live tensors after a step and a backward pass, beside the estimate, for every ZeRO stage.
 
-python -m core.launch --processes 2 -m tests.core.memory_worker FOLDER
+python -m core.launch --processes 2 -m tests.core.memory_worker FOLDER [adapters]
 """
 
 import gc
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from core import deepspeed, distributed
-from core.estimate import Shape, buffers, held
+from core.estimate import Shape, buffers, held, trained_shapes
 from core.loss import summed_loss
 from core.model import load_model, make_optimizer
 from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
@@ -29,19 +29,42 @@ def main() -> None:
         model = LlamaForCausalLM(LlamaConfig(vocab_size=2003, num_attention_heads=4, **shape))
         model.save_pretrained(folder)
     world.barrier()
-    lines = [
-        compare(folder, stage, precision, gradients, world)
-        for precision, gradients in (("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16"))
-        for stage in (0, 1, 2, 3)
-        if not (precision == "bf16" and stage == 0)
+    adapted: list[dict[str, Any]] = [
+        {"load_in_4bit": bits == 4, "double_quant": double, "embeddings": embeddings, "r": 4}
+        for bits, double, embeddings in (
+            (16, False, False),
+            (16, False, True),
+            (4, True, False),
+            (4, False, True),
+        )
     ]
+    lines = (
+        [
+            compare(folder, stage, precision, "bf16" if precision == "bf16" else "fp32", world, adapter)
+            for precision in ("fp32", "bf16")
+            for stage in (1, 2)
+            for adapter in adapted
+        ]
+        if "adapters" in sys.argv
+        else [
+            compare(folder, stage, precision, gradients, world)
+            for precision, gradients in (("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16"))
+            for stage in (0, 1, 2, 3)
+            if not (precision == "bf16" and stage == 0)
+        ]
+    )
     if world.is_main:
         (folder / "memory.json").write_text(json.dumps(lines))
     distributed.teardown()
 
 
 def compare(
-    folder: Path, stage: int, precision: str, gradients: str, world: distributed.World
+    folder: Path,
+    stage: int,
+    precision: str,
+    gradients: str,
+    world: distributed.World,
+    adapter: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a step, go backward once more, and count."""
     training = TrainingConfig.model_validate({"global_batch_size": world.size, "precision": precision})
@@ -51,13 +74,17 @@ def compare(
     earlier = live()  # kept alive, so that no address is used twice
     chosen, dtype = deepspeed.settings(zero, training)
     partitioned = deepspeed.keep_partitioned(chosen)
-    model = load_model(str(folder), ModelConfig(path=str(folder)), dtype)
+    config = ModelConfig.model_validate({"path": str(folder), "adapter": adapter})
+    model = load_model(str(folder), config, dtype)
     engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
     del partitioned
     shapes = [
         Shape(getattr(p, "ds_numel", p.numel()), len(getattr(p, "ds_shape", p.shape)) >= 2)
         for p in model.parameters()
     ]
+    frozen = 0
+    if adapter is not None:
+        shapes, frozen, _ = trained_shapes(model.config, config, dtype)
     for step in (True, False):
         engine.backward(summed_loss(engine, batch) / 32, scale_wrt_gas=False)
         if step:
@@ -73,7 +100,7 @@ def compare(
     return {
         "stage": stage, "precision": precision, "gradients": gradients, "processes": world.size,
         "live": sum(t.untyped_storage().nbytes() for t in tensors.values()) - bucket,
-        "estimated": weights + grads + optimizer,
+        "adapter": adapter, "estimated": weights + frozen + grads + optimizer,
         "live_optimizer": sum(t.numel() * t.element_size() for t in [*state, *masters]),
         "estimated_optimizer": optimizer,
     }  # fmt: skip

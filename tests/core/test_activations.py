@@ -79,6 +79,13 @@ def test_compiled_layers_give_the_same_gradients(kind: str) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_repeating_parts_of_layers_that_zero_3_has_split_is_refused() -> None:
+    config = ModelConfig(path="x", activation_checkpointing="selective")
+    with pytest.raises(UserError, match="Set it to full or none, or zero_stage to 2"):
+        activations.check(config, 3)
+    activations.check(config, 2)
+
+
 @pytest.mark.parametrize(("stage", "kind"), [(3, "none"), (1, "selective")])
 def test_what_cannot_be_compiled_is_refused(stage: int, kind: str) -> None:
     settings = {"compile": True, "activation_checkpointing": kind}

@@ -1,5 +1,6 @@
 """LoRA and QLoRA through `python -m pretrain`: what is trained, stored, gone on from and refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from core.loop import collate
 from core.loss import measure, summed_loss, take_measures
 from core.model import load_model
 from core.schema import ModelConfig
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 QLORA = ["model.adapter={r: 4, embeddings: true, load_in_4bit: true}", "optimizer.learning_rate=1e-2"]
 SHORT = ["training.steps=3", "training.validate_every_steps=3", "training.save_every_steps=2"]
@@ -49,12 +50,34 @@ def test_an_adapter_run_resumes_and_leaves_pefts_layout(tiny: TinyRuns, kind: st
     assert not any("norm" in name for name in changed)
 
 
+def test_a_first_run_of_the_embeddings_alone_leaves_every_other_weight_and_resumes(tiny: TinyRuns) -> None:
+    from safetensors.torch import load_file
+
+    settings = ["model.trained=embeddings", "optimizer.learning_rate=1e-2", "deepspeed.zero_stage=2"]
+    whole = tiny.train("embeddings", *settings, *SHORT)
+    tiny.train("embeddings-cut", *settings, *SHORT)
+    checkpoints = tiny.folder / "embeddings-cut" / "checkpoints"
+    shutil.rmtree(checkpoints / "step-00000003")
+    shutil.rmtree(tiny.folder / "embeddings-cut" / "model")
+    assert losses(tiny.train("embeddings-cut", *settings, *SHORT)) == losses(whole)
+    folders = (
+        tiny.folder / "prepared" / "base",
+        *(tiny.folder / f"embeddings{x}" / "model" for x in ("", "-cut")),
+    )
+    before, after, again = (load_file(folder / "model.safetensors") for folder in folders)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight"}
+    assert all(torch.equal(after[name], again[name]) for name in after)
+    following = tiny.train("all-after", f"model.path={folders[1]}", "training.steps=1")
+    assert following[0]["loss"] < whole[0]["loss"]
+
+
 def test_zero_3_and_layers_that_are_not_there_are_refused(tiny: TinyRuns) -> None:
-    done = run("pretrain", *tiny.overrides("z3", *QLORA, "deepspeed.zero_stage=3"))
+    done = warm("pretrain", *tiny.overrides("z3", *QLORA, "deepspeed.zero_stage=3"))
     assert done.returncode == 2
     assert "deepspeed.zero_stage=3" in done.stderr
     assert "QLoRA" in done.stderr
-    done = run("pretrain", *tiny.overrides("layers", "model.adapter.target_modules=[query_key_value]"))
+    done = warm("pretrain", *tiny.overrides("layers", "model.adapter.target_modules=[query_key_value]"))
     assert done.returncode == 2
     assert "q_proj" in done.stderr
 

@@ -9,19 +9,29 @@ import torch
 from core import activations
 from core.estimate import activation_bytes, logits_bytes, measured
 from core.schema import ModelConfig
-from tests.conftest import run
+from tests.conftest import warm
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_weights_gradients_and_optimiser_are_those_of_live_tensors(processes: int, tmp_path: Path) -> None:
     """All stages, fp32, and bf16 with both gradient dtypes; to 0.1%: alignment and scalars are left."""
-    launcher = ["core.launch", "--processes", str(processes)]
-    done = run(*launcher, "-m", "tests.core.memory_worker", tmp_path)
+    done = warm("tests.core.memory_worker", tmp_path, processes=processes)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "memory.json").read_text())
     assert len(found) == 4 + 3 + 3
     for line in found:
         assert line["estimated"] == pytest.approx(line["live"], rel=1e-3), line
+        assert line["estimated_optimizer"] == pytest.approx(line["live_optimizer"], rel=1e-3), line
+
+
+def test_with_an_adapter_frozen_weights_too_are_those_of_live_tensors(tmp_path: Path) -> None:
+    """LoRA, with embeddings, and 4 bits with plain and with quantised scales; ZeRO 1 and 2, fp32 and bf16."""
+    done = warm("tests.core.memory_worker", tmp_path, "adapters")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "memory.json").read_text())
+    assert len(found) == 2 * 2 * 4
+    for line in found:
+        assert line["estimated"] == pytest.approx(line["live"], rel=2e-3), line
         assert line["estimated_optimizer"] == pytest.approx(line["live_optimizer"], rel=1e-3), line
 
 

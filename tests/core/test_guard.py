@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core import manifest
 from core.guard import robust_z
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 
 def test_a_spike_stands_out_and_earlier_spikes_do_not_hide_it() -> None:
@@ -44,8 +44,8 @@ def test_a_loss_that_is_not_a_number_is_no_small_one() -> None:
 def test_a_refused_step_changes_no_weight_at_any_zero_stage_and_is_told(
     tiny: TinyRuns, tmp_path: Path, processes: int
 ) -> None:
-    module: list[str | Path] = ["tests.pretrain.refusals", tiny.folder / "prepared" / "base", tmp_path]
-    done = run("core.launch", "--processes", str(processes), "-m", *module)
+    base = tiny.folder / "prepared" / "base"
+    done = warm("tests.pretrain.refusals", base, tmp_path, processes=processes)
     assert done.returncode == 0, done.stdout + done.stderr
     told = (tmp_path / "log.txt").read_text("utf-8").splitlines()
     for first in range(0, 12, 3):
@@ -76,7 +76,7 @@ def test_skipped_samples_are_part_of_the_state_and_of_the_manifest(tiny: TinyRun
 
 def test_too_many_spikes_in_a_row_end_the_run_with_their_samples(tiny: TinyRuns) -> None:
     settings = ["training.steps=60", "training.spike_z=1e-9", "training.max_skipped_steps=1"]
-    done = run("pretrain", *tiny.overrides("too-spiky", *settings, "optimizer.learning_rate=1e-9"))
+    done = warm("pretrain", *tiny.overrides("too-spiky", *settings, "optimizer.learning_rate=1e-9"))
     assert done.returncode == 2, done.stdout
     assert "2 steps in a row were skipped" in done.stderr
     assert "samples" in done.stderr

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from core import loss as losses
+from core.errors import UserError
 from core.loss import IGNORED, chunked_loss, full_loss, install, summed_loss
 
 
@@ -94,6 +95,22 @@ def test_a_model_trains_the_same_and_its_logits_are_never_whole(tied: bool) -> N
         torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-5)
     assert largest <= losses.CHUNK_ELEMENTS < 128 * 2**18
     assert model(input_ids=ids).logits.shape == (1, 129, 2**18), "without labels there are logits, as ever"
+
+
+def test_liger_is_chosen_where_it_can_be_and_asked_for_in_vain_it_says_why() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    assert losses.choose("auto", None) == losses.choose("liger", None) == "liger"
+    assert losses.choose("auto", "there is no GPU") == "chunked"
+    if not torch.cuda.is_available():
+        shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=64, num_attention_heads=2, **shape))
+        with pytest.raises(
+            UserError, match=r"cross_entropy=liger: it runs on a GPU.*set model\.cross_entropy"
+        ):
+            install(model, "liger")
+        install(model, "auto")
+        assert model.lm_head.loss_of is chunked_loss
 
 
 def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:

@@ -36,10 +36,10 @@ def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
     def step(loss_factor: float, gradient_factor: float) -> tuple[bool, bool, float]:
         before = flat(engine)
         batches = list(Batches(Uneven(), training, BATCH, world).at(0))
-        tokens, nll, _ = _backward(Scaled(engine, gradient_factor), batches, world, False)
+        counts, nll = _backward(Scaled(engine, gradient_factor), batches, world, False)
         first = progress.samples
         progress.step, progress.samples = progress.step + 1, first + BATCH
-        applied, norm = guard.step(world.sum(nll) / tokens * loss_factor)
+        applied, norm = guard.step(world.sum(nll) / counts[0] * loss_factor)
         if not applied:
             guard.note_skipped(first)
         return applied, torch.equal(before, flat(engine)), norm

@@ -21,7 +21,7 @@ import psutil
 from safetensors.torch import load_file
 
 from core.log import read_metrics
-from tests.conftest import ROOT, TinyRuns, losses, run
+from tests.conftest import ROOT, TinyRuns, losses, warm
 
 WAYS = ("all processes", "the launcher", "one rank")
 SETTINGS = [
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     tiny = TinyRuns(arguments.folder)
-    done = run("pretrain", "--prepare", *tiny.overrides("prepared"))
+    done = warm("pretrain", "--prepare", *tiny.overrides("prepared"))
     assert done.returncode == 0, done.stderr
     soak(tiny, "soak", arguments.kills, arguments.seed)
 

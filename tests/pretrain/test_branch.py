@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 STABLE = ["schedule.warmup_steps=2", "training.validate_every_steps=null", "training.save_every_steps=6"]
 DECAY = ["schedule.kind=warmup-stable-decay", "schedule.decay_steps=4", "training.steps=10"]
@@ -29,10 +29,10 @@ def test_a_branch_is_the_run_that_would_have_decayed_from_the_start(tiny: TinyRu
 
 
 def test_a_branch_of_another_model_or_of_no_checkpoint_is_refused(tiny: TinyRuns, stable: Path) -> None:
-    done = run("pretrain", *tiny.overrides("other-branch", f"branch_from={stable}", "sequence_length=64"))
+    done = warm("pretrain", *tiny.overrides("other-branch", f"branch_from={stable}", "sequence_length=64"))
     assert done.returncode == 2
     assert "sequence_length: 128 there, 64 now" in done.stderr
-    done = run("pretrain", *tiny.overrides("no-branch", f"branch_from={stable.parent / 'step-1'}"))
+    done = warm("pretrain", *tiny.overrides("no-branch", f"branch_from={stable.parent / 'step-1'}"))
     assert done.returncode == 2
     assert "is not a complete folder" in done.stderr
 
@@ -40,13 +40,13 @@ def test_a_branch_of_another_model_or_of_no_checkpoint_is_refused(tiny: TinyRuns
 def test_a_pointer_to_nowhere_is_told_and_the_newest_checkpoint_used(tiny: TinyRuns, stable: Path) -> None:
     (stable.parent / "latest").write_text("step-00000099\n")
     settings = ["schedule.kind=constant", "training.steps=8"]
-    done = run("pretrain", *tiny.overrides("stable", *STABLE, *settings))
+    done = warm("pretrain", *tiny.overrides("stable", *STABLE, *settings))
     assert done.returncode == 0, done.stderr
     assert "latest names 'step-00000099', which is not there" in done.stdout
     assert "step-00000008" in done.stdout
     for folder in stable.parent.glob("step-*"):
         folder.rename(folder.with_name(f"moved-{folder.name}"))
-    done = run("pretrain", *tiny.overrides("stable", *STABLE, *settings))
+    done = warm("pretrain", *tiny.overrides("stable", *STABLE, *settings))
     assert done.returncode == 2, "it never starts over by itself"
     assert "no checkpoint in" in done.stderr
     assert json.loads((tiny.folder / "stable" / "model" / "manifest.json").read_text())["counts"]["step"] == 8

@@ -14,7 +14,7 @@ from core.schedule import rate
 from data.blocks import Blocks
 from data.indexed import Documents
 from pretrain.__main__ import PretrainConfig
-from tests.conftest import ROOT, TinyRuns, losses, run
+from tests.conftest import ROOT, TinyRuns, losses, run, warm
 from tests.pretrain.folders import weights
 
 
@@ -155,7 +155,7 @@ def test_two_hosts_of_a_hostfile_give_the_losses_of_one_process(
 def test_a_finished_run_does_nothing_and_says_so(tiny: TinyRuns, reference: list[dict[str, Any]]) -> None:
     model = tiny.folder / "reference" / "model" / "model.safetensors"
     written = model.stat().st_mtime_ns
-    done = run("pretrain", *tiny.overrides("reference", "deepspeed.zero_stage=1"))
+    done = warm("pretrain", *tiny.overrides("reference", "deepspeed.zero_stage=1"))
     assert done.returncode == 0, done.stderr
     assert "nothing left to do" in done.stdout
     assert model.stat().st_mtime_ns == written

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from core.lookout import repeated_share
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_a_model_that_forgets_is_warned_of_and_on_request_stopped_also_after_a_r
     settings = [f"general_dir={tiny.folder / 'corpus'}", "training.spike_z=null", "schedule.warmup_steps=8"]
     tiny.train("forgets", *settings, "training.steps=5", "optimizer.learning_rate=1e-5")
     settings += ["optimizer.learning_rate=30", "training.steps=10"]
-    done = run("pretrain", *tiny.overrides("forgets", *settings, "forgetting.stop_share=0.5"))
+    done = warm("pretrain", *tiny.overrides("forgets", *settings, "forgetting.stop_share=0.5"))
     assert done.returncode == 2, done.stdout
     assert "general loss rose by" in done.stderr
     assert "forgetting.stop_share=0.5" in done.stderr
     assert "from 7.2" in done.stderr, "measured against the model before training, not before the resume"
-    done = run("pretrain", *tiny.overrides("forgets", *settings))
+    done = warm("pretrain", *tiny.overrides("forgets", *settings))
     assert done.returncode == 0, done.stderr
     assert "warning: general loss rose by" in done.stdout
 
 
 def test_general_text_of_another_tokenizer_or_unfinished_is_refused(tiny: TinyRuns) -> None:
-    done = run("pretrain", *tiny.overrides("no-general", f"general_dir={tiny.folder / 'nowhere'}"))
+    done = warm("pretrain", *tiny.overrides("no-general", f"general_dir={tiny.folder / 'nowhere'}"))
     assert done.returncode == 2
     assert "is not a complete folder" in done.stderr

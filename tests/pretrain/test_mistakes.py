@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -36,7 +36,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(tiny: TinyRuns, override: str, words: list[str]) -> None:
-    refused(run("pretrain", *tiny.overrides("wrong-setting", override)), *words)
+    refused(warm("pretrain", *tiny.overrides("wrong-setting", override)), *words)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_end_the_run_within_the_li
         "training.max_skipped_steps=2",
     ]
     name = f"infinite-{stage}"
-    done = run("pretrain", *tiny.overrides(name, *settings, "training.validate_every_steps=null"))
+    done = warm("pretrain", *tiny.overrides(name, *settings, "training.validate_every_steps=null"))
     refused(done, "3 steps in a row", "not finite", "optimizer.learning_rate")
     assert "step 2: gradients are not finite; the step was skipped (2 in a row)" in done.stdout
 
@@ -64,14 +64,14 @@ def test_gradients_that_are_not_finite_are_skipped_and_end_the_run_within_the_li
 def test_bf16_without_fp32_masters_is_refused(tiny: TinyRuns) -> None:
     settings = ["training.precision=bf16", "deepspeed.zero_stage=0"]
     refused(
-        run("pretrain", *tiny.overrides("no-masters", *settings)), "zero_stage=1", "training.precision=fp32"
+        warm("pretrain", *tiny.overrides("no-masters", *settings)), "zero_stage=1", "training.precision=fp32"
     )
 
 
 def test_all_wrong_settings_are_named_at_once(tiny: TinyRuns) -> None:
     wrong = ["training.steps=0", "schedule.kind=cosin", "sequence_lenght=64"]
     refused(
-        run("pretrain", *tiny.overrides("wrong", *wrong)),
+        warm("pretrain", *tiny.overrides("wrong", *wrong)),
         "3 errors",
         "training.steps",
         "schedule.kind",
@@ -80,18 +80,18 @@ def test_all_wrong_settings_are_named_at_once(tiny: TinyRuns) -> None:
 
 
 def test_a_corpus_that_is_not_made_yet(tiny: TinyRuns, tmp_path: Path) -> None:
-    done = run("pretrain", *tiny.overrides("no-corpus", f"data.output_dir={tmp_path / 'absent'}"))
+    done = warm("pretrain", *tiny.overrides("no-corpus", f"data.output_dir={tmp_path / 'absent'}"))
     refused(done, str(tmp_path / "absent"), "--prepare")
 
 
 def test_a_source_that_does_not_exist(tiny: TinyRuns, tmp_path: Path) -> None:
     settings = ["data.sources=[/no/such/patents]", f"data.output_dir={tmp_path / 'corpus'}"]
-    refused(run("pretrain", "--prepare", *tiny.overrides("no-source", *settings)), "/no/such/patents")
+    refused(warm("pretrain", "--prepare", *tiny.overrides("no-source", *settings)), "/no/such/patents")
     assert not (tmp_path / "corpus" / "ingest").exists()
 
 
 def test_other_sources_do_not_overwrite_a_corpus(tiny: TinyRuns) -> None:
-    done = run("pretrain", "--prepare", *tiny.overrides("other", "data.synthetic.inventions=41"))
+    done = warm("pretrain", "--prepare", *tiny.overrides("other", "data.synthetic.inventions=41"))
     refused(done, "synthetic.inventions", "40", "41", "data.output_dir=")
 
 
@@ -102,7 +102,7 @@ def test_an_unreadable_file_is_counted_and_named_and_the_rest_is_read(tiny: Tiny
     shutil.copy(records, source / "good.jsonl")
     (source / "broken.xml").write_text("<?xml version='1.0'?><us-patent-grant><unclosed>")
     (source / "latin.txt").write_bytes("Müller".encode("latin-1") * 40)
-    done = run(
+    done = warm(
         "data",
         "run",
         f"output_dir={tmp_path / 'corpus'}",
@@ -127,7 +127,7 @@ def test_a_tokenizer_larger_than_the_embedding(tiny: TinyRuns, tmp_path: Path) -
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(1280)
     model.save_pretrained(tmp_path)
-    done = run("pretrain", *tiny.overrides("large-tokenizer", f"model.path={tmp_path}"))
+    done = warm("pretrain", *tiny.overrides("large-tokenizer", f"model.path={tmp_path}"))
     refused(done, "1399", "1280 rows", str(tmp_path))
 
 
@@ -140,7 +140,7 @@ def test_a_base_with_another_tokenizer_than_the_corpus(tiny: TinyRuns, tmp_path:
     first, second = list(vocabulary)[600:602]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     file.write_text(json.dumps(tokenizer), "utf-8")
-    done = run("pretrain", *tiny.overrides("other-tokenizer", f"model.path={tmp_path / 'base'}"))
+    done = warm("pretrain", *tiny.overrides("other-tokenizer", f"model.path={tmp_path / 'base'}"))
     refused(done, "another tokenizer", "data.tokenizer.path=")
 
 
@@ -150,14 +150,14 @@ def test_a_base_with_a_truncated_or_missing_weight(tiny: TinyRuns, tmp_path: Pat
     whole = file.read_bytes()
     file.write_bytes(whole[:-1000])
     refused(
-        run("pretrain", *tiny.overrides("cut-base", f"model.path={tmp_path / 'base'}")),
+        warm("pretrain", *tiny.overrides("cut-base", f"model.path={tmp_path / 'base'}")),
         str(tmp_path / "base"),
     )
     file.write_bytes(whole)
     weights = load_file(file)
     weights.pop("model.layers.1.mlp.up_proj.weight")
     save_file(weights, file, metadata={"format": "pt"})
-    done = run("pretrain", *tiny.overrides("cut-base", f"model.path={tmp_path / 'base'}"))
+    done = warm("pretrain", *tiny.overrides("cut-base", f"model.path={tmp_path / 'base'}"))
     refused(done, "model.layers.1.mlp.up_proj.weight", "missing")
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_never_trained_on_from(
     )
 
     damage(checkpoints[1])
-    done = run("pretrain", *tiny.overrides(name, *settings))
+    done = warm("pretrain", *tiny.overrides(name, *settings))
     assert done.returncode == 0, done.stderr
     assert "not used" in done.stdout
     assert "resumed from" in done.stdout
@@ -207,20 +207,20 @@ def test_a_damaged_checkpoint_is_never_trained_on_from(
     for checkpoint in (tiny.folder / name / "checkpoints").glob("step-*"):
         damage(checkpoint)
     refused(
-        run("pretrain", *tiny.overrides(name, *settings)), "step-00000006", "Restore the files, or remove"
+        warm("pretrain", *tiny.overrides(name, *settings)), "step-00000006", "Restore the files, or remove"
     )
 
 
 def test_another_model_or_data_in_a_run_that_has_checkpoints(tiny: TinyRuns) -> None:
     tiny.train("fixed", "training.steps=2", "training.save_every_steps=1")
     refused(
-        run("pretrain", *tiny.overrides("fixed", "sequence_length=64")),
+        warm("pretrain", *tiny.overrides("fixed", "sequence_length=64")),
         "sequence_length",
         "128",
         "64",
         "run_dir",
     )
-    refused(run("pretrain", *tiny.overrides("fixed", "resume=never")), "resume=never")
+    refused(warm("pretrain", *tiny.overrides("fixed", "resume=never")), "resume=never")
 
 
 @pytest.fixture
@@ -239,12 +239,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_during_a_checkpoint_keeps_the_last_one(tiny: TinyRuns, small_disk: Path) -> None:
     settings = [f"run_dir={small_disk / 'run'}", "training.save_every_steps=1", "training.keep_checkpoints=9"]
-    done = run("pretrain", *tiny.overrides("full-disk", *settings))
+    done = warm("pretrain", *tiny.overrides("full-disk", *settings))
     refused(done, "disk is full")
     assert "saved" in done.stdout, "the disk was to hold one checkpoint at least"
     latest = (small_disk / "run" / "checkpoints" / "latest").read_text().strip()
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    done = run("pretrain", *tiny.overrides("full-disk", *settings))
+    done = warm("pretrain", *tiny.overrides("full-disk", *settings))
     assert done.returncode == 0, done.stderr
     assert f"resumed from {small_disk / 'run' / 'checkpoints' / latest}" in done.stdout
 
@@ -256,4 +256,4 @@ def test_two_runs_in_one_folder(tiny: TinyRuns) -> None:
     folder.mkdir()
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refused(run("pretrain", *tiny.overrides("claimed")), "another run is at work there")
+        refused(warm("pretrain", *tiny.overrides("claimed")), "another run is at work there")

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 
 @pytest.fixture(scope="module")
 def general(tiny: TinyRuns) -> Path:
     """Another corpus, by the same tokenizer."""
     folder = tiny.folder / "general"
-    done = run(
+    done = warm(
         "data", "run", f"output_dir={folder}", "synthetic.inventions=20", "synthetic.seed=7",
         f"tokenizer={{path: {tiny.folder / 'corpus' / 'tokenizer'}}}", "pack.parts=[title, abstract]",
         "pack.validation_share=0.3",
@@ -50,13 +50,13 @@ def test_shares_are_kept_at_every_step_and_a_resume_goes_on_in_them(tiny: TinyRu
 def test_a_corpus_of_another_tokenizer_and_shares_beyond_1_are_refused(tiny: TinyRuns, general: Path) -> None:
     other = tiny.folder / "other-tokenizer-corpus"
     settings = [f"output_dir={other}", "synthetic.inventions=20", "tokenizer.vocabulary_size=1300"]
-    assert run("data", "run", *settings, "pack.parts=[title]").returncode == 0
-    done = run("pretrain", *tiny.overrides("mixed-wrong", f"mixture=[{{name: x, output_dir: {other}}}]"))
+    assert warm("data", "run", *settings, "pack.parts=[title]").returncode == 0
+    done = warm("pretrain", *tiny.overrides("mixed-wrong", f"mixture=[{{name: x, output_dir: {other}}}]"))
     assert done.returncode == 2
     assert "mixture: x" in done.stderr
     assert "another tokenizer" in done.stderr
     half = "{{name: {}, output_dir: {}, share: 0.6}}"
     both = f"mixture=[{half.format('a', general)}, {half.format('b', general)}]"
-    done = run("pretrain", *tiny.overrides("mixed-wrong", both))
+    done = warm("pretrain", *tiny.overrides("mixed-wrong", both))
     assert done.returncode == 2
     assert "1.2 together" in done.stderr

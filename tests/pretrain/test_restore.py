@@ -13,7 +13,7 @@ import torch
 from core import manifest
 from core.errors import UserError
 from core.restore import check_pickles
-from tests.conftest import TinyRuns, losses, run
+from tests.conftest import TinyRuns, losses, warm
 
 STEPS = ["training.save_every_steps=null", "training.validate_every_steps=null"]
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_taken_over_is_refused_with_the_way_out(
 ) -> None:
     name = "stages-{}-{}".format(*stages)
     tiny.train(name, *STEPS, "training.steps=2", f"deepspeed.zero_stage={stages[0]}")
-    done = run("pretrain", *tiny.overrides(name, "training.steps=4", f"deepspeed.zero_stage={stages[1]}"))
+    done = warm("pretrain", *tiny.overrides(name, "training.steps=4", f"deepspeed.zero_stage={stages[1]}"))
     assert done.returncode == 2, done.stdout
     assert f"Set deepspeed.zero_stage={stages[0]}, or start a new run" in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,7 +84,7 @@ def test_a_pickle_that_would_run_code_is_refused_even_where_all_hashes_agree(
     written = manifest.read(checkpoint)
     (checkpoint / manifest.NAME).unlink()
     manifest.write(checkpoint, step="checkpoint", config=written["config"], inputs={}, counts={})
-    done = run("pretrain", *tiny.overrides(name, *settings, "training.steps=4"))
+    done = warm("pretrain", *tiny.overrides(name, *settings, "training.steps=4"))
     assert done.returncode == 2, done.stdout
     assert file.name in done.stderr
     assert re.search(r"(os|posix)\.mkdir", done.stderr)

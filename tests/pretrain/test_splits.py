@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.report import text_table
-from tests.conftest import TinyRuns, run
+from tests.conftest import TinyRuns, warm
 
 TOLERANCE = 1e-5
 """In units of the largest gradient."""
@@ -19,8 +19,7 @@ def test_the_gradient_is_the_same_for_every_micro_batch_accumulation_number_of_r
     rows: list[list[float]] = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
-        module: list[str | Path] = ["tests.pretrain.splits", tiny.folder / "prepared" / "base", out]
-        done = run("core.launch", "--processes", str(processes), "-m", *module)
+        done = warm("tests.pretrain.splits", tiny.folder / "prepared" / "base", out, processes=processes)
         assert done.returncode == 0, done.stdout + done.stderr
         rows += json.loads(out.read_text())
     header = ["ranks", "ZeRO", "micro-batch", "accumulation", "largest difference"]

@@ -1,0 +1,131 @@
+"""How long training stands still for a checkpoint: written at once, and in the background from a host copy.
+
+    python -m benchmarks.checkpoint [--quick]
+
+One small LLaMA on one process, ZeRO 1, fp32 on a CPU (bf16 with fp32 masters on a GPU). `at once` is one
+checkpoint that training waits for, `background` one that it does not; they alternate. The stall is the time
+until training goes on. While the thread writes, the steps beside it are timed as well: on a CPU it takes part
+of the cores. The share of ten minutes is this model's stall by 600 s, nothing more.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import print_result
+
+LENGTH = 256
+SHAPE = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
+
+
+class Tokenizer:
+    """Nothing of a tokenizer is measured."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        """No file."""
+
+
+def main() -> None:
+    """Save in both ways in turns, print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: under 4 minutes")
+    rounds = 3 if parser.parse_args().quick else 9
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(Path(folder), rounds)
+    for key, value in results.items():
+        print(f"{key:44}{value:12,.3f}")
+    print_result("checkpoint", ("torch", "deepspeed", "safetensors"), results)
+
+
+def measure(folder: Path, rounds: int) -> dict[str, float]:
+    """The figures of so many checkpoints in each way: medians."""
+    from core import checkpoint, distributed
+    from core.background import Background
+
+    world = distributed.setup(30)
+    engine, step = make(folder, world)
+    for _ in range(3):
+        step()
+    quiet = [timed(step) for _ in range(8)]
+    found: dict[str, list[float]] = {name: [] for name in ("at once", "background", "written", "beside")}
+    background = Background(world, lambda _: None)
+    for number in range(rounds):
+        progress = checkpoint.Progress(step=2 * number + 1)
+
+        def save(writer: Background | None, progress: Any = progress) -> Path:
+            return checkpoint.save(
+                engine, Tokenizer(), folder / "checkpoints", progress, world, config={}, keep=1,
+                background=writer,
+            )  # fmt: skip
+
+        found["at once"].append(timed(lambda: save(None)))
+        step()
+        progress.step += 1
+        begun = time.perf_counter()
+        found["background"].append(timed(lambda: save(background)))
+        while not (folder / "checkpoints" / f"step-{progress.step:08d}").exists():
+            found["beside"].append(timed(step))
+        background.wait()
+        found["written"].append(time.perf_counter() - begun)
+    size = sum(file.stat().st_size for file in (folder / "checkpoints").glob("step-*/**/*") if file.is_file())
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    return {
+        "checkpoint_mib": size / 2**20,
+        "stall_at_once_s": middle["at once"],
+        "stall_s": middle["background"],
+        "stall_ratio": middle["background"] / middle["at once"],
+        "stall_share_of_10_minutes_ratio": middle["background"] / 600,
+        "copied_mib_per_s": size / 2**20 / middle["background"],
+        "written_at_once_mib_per_s": size / 2**20 / middle["at once"],
+        "step_s": statistics.median(quiet),
+        "step_while_writing_ratio": middle["beside"] / statistics.median(quiet),
+        "background_write_s": middle["written"],
+    }
+
+
+def make(folder: Path, world: Any) -> tuple[Any, Callable[[], None]]:
+    """An engine and one step of it."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from core import deepspeed
+    from core.loss import summed_loss
+    from core.model import load_model, make_optimizer
+    from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
+
+    LlamaForCausalLM(LlamaConfig(vocab_size=8000, **SHAPE)).save_pretrained(folder / "base")
+    chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=1), TrainingConfig(steps=1))
+    model = load_model(str(folder / "base"), ModelConfig(path=str(folder / "base")), dtype)
+    engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    ids = torch.randint(8000, (1, LENGTH), device=world.device)
+    positions = torch.arange(LENGTH, device=world.device)[None]
+    batch = {"input_ids": ids, "position_ids": positions, "labels": ids}
+
+    def step() -> None:
+        engine.backward(summed_loss(engine, batch) / LENGTH, scale_wrt_gas=False)
+        engine.step()
+
+    return engine, step
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that `work` takes."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""How fast a run is, and the numbers of a logged step."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from core.checkpoint import Progress
+from core.distributed import World
+from core.flops import flops_per_token, peak_flops
+from core.log import peak_memory_mib
+
+
+class Meter:
+    """Counts tokens and seconds since the last logged step; those of checkpoints are left out."""
+
+    def __init__(self, model: Any, length: int, world: World) -> None:
+        """`length` is that of a sample, in tokens."""
+        self.peak = peak_flops(world.device) * world.size
+        self.flops = flops_per_token(model, length)
+        self.start()
+
+    def start(self) -> None:
+        """Nothing is counted yet."""
+        self.tokens, self._since = 0, time.perf_counter()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """The time within does not count."""
+        paused = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - paused
+
+    def numbers(
+        self, progress: Progress, loss: torch.Tensor, learning_rate: float, gradient_norm: float
+    ) -> dict[str, float]:
+        """The columns of `metrics.jsonl` that every run has."""
+        tokens_per_s = self.tokens / (time.perf_counter() - self._since)
+        return {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "loss": float(loss),
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+            "skipped_steps": progress.skipped_steps,
+            "tokens_per_s": tokens_per_s,
+            "mfu": tokens_per_s * self.flops / self.peak,
+            "peak_memory_mib": peak_memory_mib(),
+        }
+
+
+def sentence(numbers: dict[str, float], steps: int) -> str:
+    """The same as a line for people."""
+    return (
+        f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
+        f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"
+    )
