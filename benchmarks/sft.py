@@ -2,11 +2,17 @@
 
     python -m benchmarks.sft [--quick] [--chats PATH ...]
 
-One small LLaMA of random weights, the same tokenised chats, fp32 on a CPU (bf16 on a GPU), forward,
-backward and AdamW; ways take turns in one process. `packed`: as `python -m sft`. `padded`: shuffled
-samples, each batch padded to its longest. `grouped`: the same from transformers' LengthGroupedSampler.
-`trl`: SFTTrainer with packing=True. Only labels count as tokens. Without --chats, made-up chats with
-lengths as real ones have them. The last line is one JSON object.
+Every way takes the same chats once and so learns the same tokens (checked): a small LLaMA of random weights,
+fp32 on a CPU (bf16 on a GPU), forward, backward and AdamW. Ways take turns in one process, in another order
+each round; medians count; each first does a step unmeasured.
+
+`packed`   as `python -m sft`: rows of LENGTH, our attention and loss, accuracy and entropy measured
+`padded`   shuffled, each batch of SAMPLES padded to its longest; transformers' own attention and loss
+`grouped`  the same, batches of transformers' LengthGroupedSampler over all chats
+`trl`      SFTTrainer with packing=True, rows of LENGTH, accuracy and entropy measured
+
+Only labels count as tokens; `…_fill` is the share of the batches' places that holds a chat. Without --chats,
+made-up chats with lengths as real ones have them. The last line is one JSON object.
 """
 
 import argparse
@@ -15,9 +21,11 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,205 +37,263 @@ WAYS = ("packed", "padded", "grouped", "trl")
 Batch = dict[str, torch.Tensor]
 
 
+class Chats(NamedTuple):
+    """What all ways learn from: some of a prepared ChatSet's."""
+
+    prepared: Any
+    chosen: Any
+    tokenizer: Any
+    base: str
+    device: torch.device
+    dtype: torch.dtype
+
+
+class Found(NamedTuple):
+    """One pass over the chats: its trained tokens, how full its batches were, what it took."""
+
+    tokens: int
+    fill: float
+    seconds: float
+
+
 def main() -> None:
     """Prepare, measure all ways in turns, print speeds and the JSON line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sft", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of few steps")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sft", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="one round of fewer chats")
     parser.add_argument("--chats", nargs="+", type=Path, help="files of chats; without it, made-up ones")
     arguments = parser.parse_args()
-    rounds, steps = (1, 3) if arguments.quick else (3, 16)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rounds, number = (1, 96) if arguments.quick else (3, 400)
+    ways: dict[str, Callable[[Chats], Found]] = {
+        "packed": measure_packed, "padded": measure_padded, "trl": measure_trl,
+        "grouped": partial(measure_padded, grouped=True),
+    }  # fmt: skip
+    found: dict[str, list[Found]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as scratch:
-        chats, tokenizer, base = prepare(Path(scratch), arguments.chats)
-        speeds: dict[str, list[float]] = {way: [] for way in WAYS}
-        for number in range(rounds):
-            for way in WAYS if number % 2 == 0 else WAYS[::-1]:
-                found = measure(way, chats, tokenizer, base, steps, device)
-                speeds[way].append(found)
-                print(f"round {number + 1}: {way:8} {found:10,.0f} trained tokens/s", flush=True)
-    middle = {way: statistics.median(values) for way, values in speeds.items()}
+        chats = prepare(Path(scratch), arguments.chats, number)
+        for turn in range(rounds):
+            for way in WAYS[turn % 4 :] + WAYS[: turn % 4]:
+                each = ways[way](chats)
+                found[way].append(each)
+                speed = f"{each.tokens / each.seconds:8,.0f} trained tokens/s"
+                print(
+                    f"round {turn + 1}: {way:8}{speed}, {each.seconds:.1f} s, {each.fill:.0%} full",
+                    flush=True,
+                )
+    assert len({each.tokens for all_of in found.values() for each in all_of}) == 1, "all learn the same"
+    middle = {way: statistics.median(each.tokens / each.seconds for each in found[way]) for way in WAYS}
     results = {f"{way}_trained_tokens_per_s": value for way, value in middle.items()}
-    results |= {
-        "packed_vs_padded_ratio": middle["packed"] / middle["padded"],
-        "packed_vs_length_grouped_ratio": middle["packed"] / middle["grouped"],
-        "packed_vs_trl_packed_ratio": middle["packed"] / middle["trl"],
-    }
+    results |= {f"{way}_fill": found[way][0].fill for way in WAYS}
+    results |= {"chats": len(chats.chosen), "trained_tokens": found["packed"][0].tokens}
+    for way, name in (("padded", "padded"), ("grouped", "length_grouped"), ("trl", "trl_packed")):
+        results[f"packed_vs_{name}_ratio"] = middle["packed"] / middle[way]
     print_result("sft", ("torch", "transformers", "trl"), results)
 
 
-def prepare(folder: Path, files: list[Path] | None) -> tuple[Any, Any, str]:
-    """The tokenised chats, their tokenizer (8,000 pieces, trained on them) and a base of random weights."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
+    """The tokenised chats, their tokenizer (4,000 pieces, trained on them) and a base of random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from core.model import load_tokenizer
     from data.chats.config import ChatDataConfig
     from data.chats.prepare import prepare as tokenise
+    from data.indexed import Documents
 
     if not files:
         made_up(folder / "chats.jsonl")
         files = [folder / "chats.jsonl"]
+    train_tokenizer(folder / "tokenizer", files)
+    settings = {"template": "chatml", "max_tokens": LENGTH, "validation_share": 0.0, "error_budget": None}
+    settings |= {"output_dir": str(folder / "data"), "sources": [{"path": str(path)} for path in files]}
+    chats = tokenise(ChatDataConfig.model_validate(settings), folder / "tokenizer")
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        hidden_size=128, intermediate_size=352, num_hidden_layers=6, num_attention_heads=4, vocab_size=4096,
+        max_position_embeddings=LENGTH, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(folder / "base")
+    chosen = choose(Documents(chats.split("train")).lengths.tolist(), number)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Chats(chats, chosen, load_tokenizer(str(chats.tokenizer)), str(folder / "base"), device,
+                 torch.bfloat16 if device.type == "cuda" else torch.float32)  # fmt: skip
+
+
+def choose(lengths: list[int], number: int) -> Any:
+    """So many chats: whole batches of SAMPLES of an epoch over all of them that is grouped by length.
+
+    Of few chats groups would be of less equal length than those of all.
+    """
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    generator = torch.Generator().manual_seed(0)
+    order = np.array(list(LengthGroupedSampler(SAMPLES, lengths=lengths, generator=generator)))
+    batches = order[: len(order) // SAMPLES * SAMPLES].reshape(-1, SAMPLES)
+    return batches[np.random.default_rng(0).permutation(len(batches))[: number // SAMPLES]].flatten()
+
+
+def train_tokenizer(folder: Path, files: list[Path]) -> None:
+    """Byte-level BPE of the records' texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from data.chats.files import rows
+    from data.ingest import list_files
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=8000, special_tokens=["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"],
+        vocab_size=4000, special_tokens=["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"],
         show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    texts = [line[:2000] for path in files for file in _files(path) for line in file.open(encoding="utf-8")]
+    found = (row for path in files for file in list_files(path) for _, row in rows(file))
+    texts = [json.dumps(row, ensure_ascii=False)[:2000] for row in found if isinstance(row, dict)]
     tokenizer.train_from_iterator(random.Random(0).sample(texts, min(len(texts), 20_000)), trainer)
-    fast = PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    fast.save_pretrained(folder / "tokenizer")
-    config = ChatDataConfig.model_validate(
-        {
-            "output_dir": str(folder / "data"), "template": "chatml", "max_tokens": LENGTH,
-            "validation_share": 0.0, "error_budget": None, "sources": [{"path": str(path)} for path in files],
-        }
-    )  # fmt: skip
-    chats = tokenise(config, folder / "tokenizer")
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6, vocab_size=8000,
-        max_position_embeddings=LENGTH, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    LlamaForCausalLM(shape).save_pretrained(folder / "base")
-    return chats, load_tokenizer(str(chats.tokenizer)), str(folder / "base")
+    ).save_pretrained(folder)
 
 
-def measure(way: str, chats: Any, tokenizer: Any, base: str, steps: int, device: str) -> float:
-    """Trained tokens a second over `steps` steps, after one that does not count."""
-    from core.loss import IGNORED, full_loss, summed_loss
+def measure_packed(chats: Chats) -> Found:
+    """Rows of several chats in a random order, one a step."""
+    from core.loop import collate
+    from core.loss import measure, summed_loss
     from core.model import load_model
     from core.schema import ModelConfig
 
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    if way == "trl":
-        return measure_trl(chats, tokenizer, base, steps, dtype)
-    model = load_model(base, ModelConfig(path=base), dtype).to(device).train()
-    if way != "packed":
-        model.set_attn_implementation("sdpa")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
-    tokens, begun = 0, time.perf_counter()
-    for number, batch in enumerate(packed(chats, device) if way == "packed" else padded(way, chats, device)):
-        if number == 1:
-            tokens, begun = 0, time.perf_counter()
-        if way == "packed":
-            loss = summed_loss(model, batch)
-        else:
-            inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-            loss = full_loss(model(**inputs, use_cache=False).logits, batch["labels"])
+    model = load_model(chats.base, ModelConfig(path=chats.base), chats.dtype).to(chats.device)
+    measure(model)
+    blocks = chats.prepared.blocks(
+        "train", LENGTH, packing="best-fit", padding_id=chats.tokenizer.pad_token_id, chosen=chats.chosen
+    )
+    order = np.random.default_rng(0).permutation(len(blocks)).tolist()
+    return timed(model, (collate([blocks[i]], chats.device) for i in order), blocks.places, summed_loss)
+
+
+def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
+    """SAMPLES chats a batch, padded to the longest: in a random order, or grouped by length."""
+    from transformers import AutoModelForCausalLM
+
+    from core.loss import full_loss
+
+    rows = documents_of(chats)
+    if not grouped:
+        random.Random(0).shuffle(rows)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(rows), SAMPLES):
+            chosen = rows[start : start + SAMPLES]
+            shape = len(chosen), max(len(ids) for ids, _ in chosen) - 1
+            ids, labels, mask = (np.full(shape, value, np.int64) for value in (0, -100, 0))
+            for place, (tokens, trained) in enumerate(chosen):
+                n = len(tokens) - 1
+                ids[place, :n], mask[place, :n] = tokens[:-1], 1
+                labels[place, :n] = np.where(trained[1:], tokens[1:], -100)
+            arrays = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+            yield {name: torch.from_numpy(array).to(chats.device) for name, array in arrays.items()}
+
+    def loss(model: Any, batch: Batch) -> torch.Tensor:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return full_loss(model(**inputs, use_cache=False).logits, batch["labels"])
+
+    model = AutoModelForCausalLM.from_pretrained(chats.base, dtype=chats.dtype).to(chats.device)
+    return timed(model, batches(), sum(len(ids) - 1 for ids, _ in rows), loss)
+
+
+def timed(model: Any, batches: Iterator[Batch], places: int, loss_of: Callable[[Any, Batch], Any]) -> Found:
+    """A step on every batch; the first one is done once more before, without the clock."""
+    from core.loss import IGNORED
+
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=next(model.parameters()).is_cuda)
+
+    def step(batch: Batch) -> int:
         trained = int((batch["labels"] != IGNORED).sum())
-        torch.autograd.backward(loss / trained)
+        torch.autograd.backward(loss_of(model, batch) / trained)
         optimizer.step()
         optimizer.zero_grad()
-        tokens += trained
-        if number == steps:
-            break
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return tokens / (time.perf_counter() - begun)
+        return trained
+
+    first = next(batches)
+    step(first)
+    tokens = read = 0
+    begun = now()
+    for batch in chain([first], batches):
+        tokens += step(batch)
+        read += batch["input_ids"].numel()
+    return Found(tokens, places / read, now() - begun)
 
 
-def packed(chats: Any, device: str) -> Iterator[Batch]:
-    """Rows of several chats in a random order, one a batch."""
-    from core.loop import collate
-
-    blocks = chats.blocks("train", LENGTH, packing="best-fit", padding_id=0)
-    for number in np.random.default_rng(0).permutation(len(blocks)):
-        yield collate([blocks[int(number)]], torch.device(device))
-
-
-def padded(way: str, chats: Any, device: str) -> Iterator[Batch]:
-    """SAMPLES chats a batch, padded to the longest: in a random order, or grouped by length."""
-    from data.indexed import Documents
-
-    documents, marks = Documents(chats.split("train")), chats.trained("train")
-    lengths = documents.lengths.tolist()
-    if way == "grouped":
-        from transformers.trainer_pt_utils import LengthGroupedSampler
-
-        generator = torch.Generator().manual_seed(0)
-        order = list(LengthGroupedSampler(SAMPLES, lengths=lengths, generator=generator))
-        # The sampler puts long batches first in each group of 50: take batches from all over.
-        batches = [order[i : i + SAMPLES] for i in range(0, len(order), SAMPLES)]
-        random.Random(0).shuffle(batches)
-    else:
-        order = np.random.default_rng(0).permutation(len(lengths)).tolist()
-        batches = [order[i : i + SAMPLES] for i in range(0, len(order), SAMPLES)]
-    for rows in batches:
-        longest = max(lengths[i] for i in rows) - 1
-        ids = np.zeros((len(rows), longest), np.int64)
-        labels = np.full((len(rows), longest), -100, np.int64)
-        mask = np.zeros((len(rows), longest), np.int64)
-        for place, i in enumerate(rows):
-            tokens, first, n = documents[i].astype(np.int64), documents.first_token(i), lengths[i] - 1
-            ids[place, :n], mask[place, :n] = tokens[:-1], 1
-            labels[place, :n] = np.where(marks[first + 1 : first + n + 1], tokens[1:], -100)
-        arrays = {"input_ids": ids, "labels": labels, "attention_mask": mask}
-        yield {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-
-
-def measure_trl(chats: Any, tokenizer: Any, base: str, steps: int, dtype: torch.dtype) -> float:
-    """The same with TRL's SFTTrainer and its packing; the time runs from the end of the first step."""
+def measure_trl(chats: Chats) -> Found:
+    """The same with TRL's SFTTrainer and its packing, from the beginning of its loop to the end."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from data.indexed import Documents
-
-    documents, marks = Documents(chats.split("train")), chats.trained("train")
-    rows = []
-    for i in range(len(documents)):
-        first = documents.first_token(i)
-        mask = marks[first : first + len(documents[i])].tolist()
-        rows.append({"input_ids": documents[i].tolist(), "completion_mask": mask})
-    tokens = [0]
-    begun = [0.0]
+    tokens = read = 0
+    clock: list[float] = []
 
     class Counting(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-            tokens[0] += int((inputs["labels"] != -100).sum())
+            nonlocal tokens, read
+            tokens += int((inputs["labels"] != -100).sum())
+            read += inputs["input_ids"].numel()
             return super().compute_loss(model, inputs, *rest, **more)
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            if state.global_step == 1:
-                tokens[0], begun[0] = 0, time.perf_counter()
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clock.append(now())
 
+        on_train_end = on_train_begin
+
+    found = documents_of(chats)
+    rows = [{"input_ids": ids.tolist(), "completion_mask": marks.tolist()} for ids, marks in found]
+    model = AutoModelForCausalLM.from_pretrained(chats.base, dtype=chats.dtype).to(chats.device)
+    ids = torch.from_numpy(found[0][0][None]).to(chats.device)
+    model(input_ids=ids, labels=ids).loss.backward()
+    model.zero_grad()
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
-            folder, max_steps=steps + 1, per_device_train_batch_size=1, learning_rate=1e-4, report_to=[],
+            folder, num_train_epochs=1, per_device_train_batch_size=1, learning_rate=1e-4, report_to=[],
             packing=True, max_length=LENGTH, save_strategy="no", disable_tqdm=True, completion_only_loss=True,
-            use_cpu=not torch.cuda.is_available(), bf16=dtype == torch.bfloat16, gradient_checkpointing=False,
-            logging_steps=1000,
+            use_cpu=chats.device.type == "cpu", bf16=chats.dtype == torch.bfloat16, logging_steps=1000,
+            gradient_checkpointing=False, max_grad_norm=0.0, optim="adamw_torch",
         )  # fmt: skip
-        trainer = Counting(
-            AutoModelForCausalLM.from_pretrained(base, dtype=dtype), args=settings, callbacks=[Clock()],
-            train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-        )  # fmt: skip
-        trainer.train()
-    return tokens[0] / (time.perf_counter() - begun[0])
+        Counting(
+            model, args=settings, callbacks=[Clock()], train_dataset=Dataset.from_list(rows),
+            processing_class=chats.tokenizer,
+        ).train()  # fmt: skip
+    return Found(tokens, sum(len(ids) for ids, _ in found) / read, clock[1] - clock[0])
+
+
+def documents_of(chats: Chats) -> list[tuple[Any, Any]]:
+    """Ids and marks of each chat."""
+    from data.indexed import Documents
+
+    documents, marks = Documents(chats.prepared.split("train")), chats.prepared.trained("train")
+    firsts = {int(i): documents.first_token(int(i)) for i in chats.chosen}
+    return [
+        (documents[i].astype(np.int64), marks[first : first + len(documents[i])])
+        for i, first in firsts.items()
+    ]
+
+
+def now() -> float:
+    """The time in seconds, once the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def made_up(file: Path) -> None:
     """3,000 chats of random words; lengths are log-normal, as those of instruction data are."""
-    generator = random.Random(0)
-    words = ["".join(generator.choices("etaoinshrdlu", k=generator.randint(2, 9))) for _ in range(2000)]
-
-    def text(median: int) -> str:
-        return " ".join(
-            generator.choices(words, k=max(3, min(900, int(generator.lognormvariate(0, 1) * median))))
-        )
-
+    draw = random.Random(0)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(2000)]
     with file.open("w", encoding="utf-8") as lines:
         for _ in range(3000):
-            lines.write(json.dumps({"instruction": text(15), "input": "", "output": text(60)}) + "\n")
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            lengths = [max(3, min(900, int(draw.lognormvariate(0, 1) * median))) for median in (15, 60)]
+            question, answer = (" ".join(draw.choices(words, k=length)) for length in lengths)
+            lines.write(json.dumps({"instruction": question, "input": "", "output": answer}) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ builds none.
 """
 
 import inspect
-import itertools
 from typing import Any
 
 import torch
@@ -121,17 +120,19 @@ def _one_by_one(
     query, key, value = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
     grouped = query.shape[1] != key.shape[1]
     outs = []
-    edges = starts.tolist()
-    for first, last in itertools.pairwise(edges):
+    lengths = starts.diff().tolist()
+    # Split, not sliced: the gradient of a slice is as long as the whole row, and there is one a document.
+    parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
+    for length, q, k, v in zip(lengths, *parts, strict=True):
         mask = None
-        if 0 <= window < last - first - 1:
-            place = torch.arange(last - first, device=query.device)
+        if 0 <= window < length - 1:
+            place = torch.arange(length, device=query.device)
             back = place[:, None] - place
             mask = (back >= 0) & (back <= window)
         outs.append(
             scaled_dot_product_attention(
-                query[:, :, first:last], key[:, :, first:last], value[:, :, first:last], attn_mask=mask,
-                dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped,
+                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling,
+                enable_gqa=grouped,
             )
         )  # fmt: skip
     return torch.cat(outs, dim=2)[0].transpose(0, 1)

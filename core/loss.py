@@ -43,7 +43,7 @@ def install(model: Any, kind: str) -> None:
         return
     layer: Any = head
     layer.loss_of = _liger_loss if chosen == "liger" else chunked_loss
-    layer.labels = None
+    layer.labels = layer.learnt = None
     layer.forward = MethodType(_loss_or_logits, head)
 
 
@@ -119,11 +119,11 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
                 _measures(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None])
             )
         return full_loss(logits, batch["labels"])
-    head.labels = batch["labels"]
+    head.labels, head.learnt = batch["labels"], batch.get("learnt")
     try:
         loss: torch.Tensor = engine(**inputs).logits
     finally:
-        head.labels = None
+        head.labels = head.learnt = None
     return loss
 
 
@@ -208,12 +208,17 @@ TOKENS = Objective(summed_loss, lambda batch: (batch["labels"] != IGNORED).sum()
 
 
 def _loss_or_logits(head: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The output layer's forward pass: a loss where there are labels, else logits as ever (to generate)."""
+    """The output layer's forward pass: a loss where there are labels, else logits as ever (to generate).
+
+    Places that nothing is learnt from, as questions, need no logits.
+    """
     if head.labels is None:
         return linear(hidden, head.weight, head.bias)
-    loss: torch.Tensor = head.loss_of(
-        hidden, head.weight, head.bias, head.labels, getattr(head, "measures", None)
-    )
+    labels = head.labels
+    if head.learnt is not None:
+        hidden = hidden.flatten(0, -2).index_select(0, head.learnt)
+        labels = labels.flatten().index_select(0, head.learnt)
+    loss: torch.Tensor = head.loss_of(hidden, head.weight, head.bias, labels, getattr(head, "measures", None))
     return loss
 
 

@@ -8,6 +8,7 @@ import torch
 
 from core import loss as losses
 from core.errors import UserError
+from core.loop import collate
 from core.loss import IGNORED, chunked_loss, full_loss, install, summed_loss
 
 
@@ -111,6 +112,44 @@ def test_liger_is_chosen_where_it_can_be_and_asked_for_in_vain_it_says_why() -> 
             install(model, "liger")
         install(model, "auto")
         assert model.lm_head.loss_of is chunked_loss
+
+
+@pytest.mark.parametrize("trained", [0.0, 0.3])
+def test_places_that_are_not_learnt_make_no_logits_and_change_nothing(trained: float) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=97, **shape))
+    install(model, "chunked")
+    losses.measure(model)
+    ids = torch.randint(0, 97, (2, 65)).numpy()
+    labels = ids[:, 1:].copy()
+    labels[:, int(64 * trained) : 63] = IGNORED
+    labels[:, 63:] = labels[:, 63:] if trained else IGNORED
+    samples = [
+        {"input_ids": row[:-1], "position_ids": torch.arange(64).numpy(), "labels": label}
+        for row, label in zip(ids, labels, strict=True)
+    ]
+    batch = collate(samples, torch.device("cpu"))
+    rows: list[int] = []
+    head = model.get_output_embeddings()
+
+    def watched(hidden: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(hidden.shape[-2])
+        return chunked_loss(hidden, *rest)
+
+    head.loss_of = watched
+    found = []
+    for each in (batch, {name: batch[name] for name in batch if name != "learnt"}):
+        loss = summed_loss(model, each)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters()), *head.measures])
+        model.zero_grad()
+        head.measures.clear()
+    assert rows == [int((batch["labels"] != IGNORED).sum()), batch["labels"].shape[1]]
+    for ours, whole in zip(*found, strict=True):
+        torch.testing.assert_close(ours, whole)
 
 
 def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:

@@ -36,6 +36,11 @@ def held(file: Path) -> int:
     return len(whole) if isinstance(whole, list) else sum(map(len, whole.values()))
 
 
+def test_no_file_is_left_out_here(real: Path) -> None:
+    prompts = {"alpaca.json", "kullm.json"}  # published prompts, which the last test compares
+    assert {file.name for file in (real / "instructions").iterdir()} == LAYOUTS.keys() | prompts
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_record_of_a_file_is_read_by_its_layout(real: Path, name: str) -> None:
     file = real / "instructions" / name

@@ -1,0 +1,90 @@
+"""`transformers serve` with a tuned model: prompted as it was trained, it answers and stops."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.launch import free_port
+from tests.sft.chats import Bases, answer, train
+
+CHAT = [
+    {"role": "system", "content": "You know patents."},
+    {"role": "user", "content": "field A1"},
+    {"role": "assistant", "content": "A is food."},
+    {"role": "user", "content": "class G4"},
+]
+
+
+@pytest.fixture(scope="module")
+def model(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    train(bases, folder, "training.steps=100", "training.validate_every_steps=100")
+    return folder / "run" / "model"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server, as the documentation starts it."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [str(Path(sys.executable).with_name("transformers")), "serve", "--port", port],
+            stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+    deadline = time.monotonic() + 180
+    try:
+        while True:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/health", timeout=5).close()
+                break
+            except urllib.error.URLError:
+                time.sleep(0.5)
+        yield f"http://localhost:{port}/v1/chat/completions"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def ask(url: str, model: Path, messages: list[dict[str, str]], **more: Any) -> str:
+    """The body of the answer."""
+    body = {"model": str(model), "messages": messages, "temperature": 0.0, "max_tokens": 30, **more}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return str(reply.read().decode())
+
+
+@pytest.mark.slow
+def test_a_served_model_is_prompted_as_it_was_trained_and_stops(url: str, model: Path) -> None:
+    from core.model import load_tokenizer
+    from data.chats.template import prompt_ids
+
+    tokenizer = load_tokenizer(str(model))
+    for messages in (CHAT[-1:], CHAT):
+        told = json.loads(ask(url, model, messages, stream=False))
+        assert told["usage"]["prompt_tokens"] == len(prompt_ids(tokenizer, messages))
+        assert told["choices"][0]["finish_reason"] == "stop"
+    told = json.loads(ask(url, model, CHAT[-1:], stream=False))
+    said = told["choices"][0]["message"]["content"]
+    assert said + "</s>" == answer(model, "class G4")
+    assert said.strip() == "G is physics."
+
+
+@pytest.mark.slow
+def test_a_served_model_streams_its_answer(url: str, model: Path) -> None:
+    lines = ask(url, model, CHAT[-1:], stream=True).splitlines()
+    parts = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    pieces = [choice["delta"].get("content") or "" for part in parts for choice in part["choices"]]
+    assert sum(map(bool, pieces)) > 1
+    assert "".join(pieces).strip() == "G is physics."
