@@ -30,13 +30,13 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup doctor data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-slow soak test-real constraints clean
+.PHONY: help setup doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-slow soak test-real constraints clean
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: CONFIG=file.yaml  ARGS=\"key.path=value …\"  GPUS=8  HOSTFILE=hosts  PYTHON=python3  VENV=.venv"
-	@echo "Example:   make pretrain CONFIG=configs/pretrain/llama-7b.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
+	@echo "Example:   make pretrain CONFIG=configs/pretrain/8x80gb.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
 
 setup: $(READY) ## install the pinned packages into .venv
 
@@ -46,6 +46,9 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
 	@$(PY) -m core.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
+
+plan: $(READY) ## disk, memory, GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
+	@$(PY) -m core.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 data: $(READY) ## raw patents to a packed corpus
 	@$(PY) -m data run --config $(DATA_CONFIG) $(ARGS)
