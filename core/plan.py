@@ -110,9 +110,16 @@ def main() -> int | None:
         prog="python -m core.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default="configs/patent-llama/plan.yaml")
-    config = from_arguments(PlanConfig, parser.parse_intermixed_args())
+    parser.add_argument(
+        "--commands", action="store_true", help="only each step's name and command, for scripts"
+    )
+    arguments = parser.parse_intermixed_args()
+    config = from_arguments(PlanConfig, arguments)
     if config is None:
         return None
+    if arguments.commands:
+        print("\n".join(f"{step.name}\t{step.command}" for step in config.steps))
+        return 0
     warnings.filterwarnings("ignore", category=Warning)  # of libraries, about how the estimate traces a model
     for line in plan(config):
         print(line, flush=True)
