@@ -36,10 +36,7 @@ def main() -> None:
         from data.pieces import main as extend
 
         run_command(lambda: extend(sys.argv[3:]))
-    parser = command_line()
-    arguments, rest = parser.parse_known_args()
-    if rest:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+    arguments = command_line().parse_args()
     run_command(lambda: arguments.call(arguments))
 
 
