@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def as_modules(command: str) -> Iterator[tuple[str, list[str], int]]:
             case "train.sbatch" | "room.sbatch":
                 yield words[at + 1], words[at + 2 :], 8
         return
-    number = next((word for flag, word in zip(words, words[1:], strict=False) if flag == "--processes"), "")
+    number = next((word for flag, word in pairwise(words) if flag == "--processes"), "")
     starts = [i for i, word in enumerate(words[:-1]) if word == "-m"]
     at = starts[0] if words[starts[0] + 1] != "core.launch" or len(starts) == 1 else starts[1]
     number = number or next(
@@ -111,7 +112,10 @@ def understand(module: str, arguments: list[str], processes: int, patch: pytest.
     """Take arguments to a module's own parser; AssertionError where it does not understand them."""
     file = f"{module}.__main__" if (ROOT / module).is_dir() else module
     assert importlib.util.find_spec(file), module
-    if module.split(".")[0] in ("benchmarks", "tests", "pytest", "json") or module == "core.launch":
+    if (
+        module.split(".", maxsplit=1)[0] in ("benchmarks", "tests", "pytest", "json")
+        or module == "core.launch"
+    ):
         return
 
     def stop_after(parse: Any) -> Any:

@@ -4,7 +4,6 @@ commands."""
 import ast
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
