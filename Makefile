@@ -23,6 +23,7 @@ HOSTFILE ?=
 REAL ?=
 RUN ?=
 NAME ?= corpus
+TESTS ?=
 
 TEST_PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile --durations 15
 PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
@@ -30,13 +31,15 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup doctor data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-slow soak test-real constraints clean
+.PHONY: help setup doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real constraints clean
+
+##@ The machine
 
 help: ## list the targets
 	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {print substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: CONFIG=file.yaml  ARGS=\"key.path=value …\"  GPUS=8  HOSTFILE=hosts  PYTHON=python3  VENV=.venv"
-	@echo "Example:   make pretrain CONFIG=configs/pretrain/llama-7b.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
+	@echo "Example:   make pretrain CONFIG=configs/pretrain/8x80gb.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
 
 setup: $(READY) ## install the pinned packages into .venv
 
@@ -46,6 +49,11 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
 	@$(PY) -m core.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
+
+plan: $(READY) ## disk, memory, GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
+	@$(PY) -m core.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+
+##@ From raw patents to scores, in their order
 
 data: $(READY) ## raw patents to a packed corpus
 	@$(PY) -m data run --config $(DATA_CONFIG) $(ARGS)
@@ -77,11 +85,15 @@ eval: $(READY) ## scores, comparison, report: MODEL=folder TASKS=patent,ceval [B
 lineage: $(READY) ## what a model or a score rests on, back to the raw files: RUN=folder [VERIFY=1]
 	@$(VENV)/bin/python -m core.lineage '$(RUN)' $(if $(VERIFY),--verify)
 
+##@ Measure
+
 bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results
 	@$(PY) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(PY) -m json.tool > benchmarks/results/.$(NAME).partial
 	@mv benchmarks/results/.$(NAME).partial benchmarks/results/$(NAME).json
 	@$(PY) -m benchmarks.page
+
+##@ Change the code
 
 check: $(READY) ## format, lint, types
 	@$(VENV)/bin/ruff format --check .
@@ -94,6 +106,12 @@ format: $(READY) ## format the code
 
 test: $(READY) ## the tests that take minutes
 	@$(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real"
+
+test-coverage: $(READY) ## the same, and which lines of core, data, delta and eval they run: TESTS="tests/delta tests/eval"
+	@$(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real" $(TESTS)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report
 
 test-slow: $(READY) ## the tests that take longer
 	@$(PY) -m pytest --durations 15 -m "slow and not real"

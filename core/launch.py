@@ -39,19 +39,29 @@ def main(arguments: list[str]) -> int:
     if "-m" not in arguments:
         print(__doc__)
         return 2
+    if "--dry-run" in arguments:  # one process checks for all of them
+        hosts = _read_hostfile(Path(options["--hostfile"])) if options["--hostfile"] else [("", "")]
+        slots = [int(number or options["--processes"] or 1) for _, number in hosts]
+        os.environ.setdefault("WORLD_SIZE", str(sum(slots)))
+        return _run_here(arguments[arguments.index("-m") :])
     if options["--hostfile"]:
         return _on_hosts(Path(options["--hostfile"]), arguments)
     import torch
 
     processes = int(options["--processes"] or 0) or max(1, torch.cuda.device_count())
     if processes == 1 and arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        return 0
+        return _run_here(arguments)
     if not torch.cuda.is_available():
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "900")  # seconds for a checkpoint after a signal
     return _torchrun([f"--nproc-per-node={processes}", *arguments])
+
+
+def _run_here(arguments: list[str]) -> int:
+    """The module in this process."""
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    return 0
 
 
 def _torchrun(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@
     python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
     python -m data run --until dedup                       … up to a step; a later run goes on from there
     python -m data run --keys                              every key of the configuration
+    python -m data run --config mine.yaml --dry-run        is everything right and in its place?
     python -m data stats corpora/tiny                      documents and tokens by office, language and step
     python -m data show corpora/tiny                       what a finished corpus holds, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
@@ -35,10 +36,7 @@ def main() -> None:
         from data.pieces import main as extend
 
         run_command(lambda: extend(sys.argv[3:]))
-    parser = command_line()
-    arguments, rest = parser.parse_known_args()
-    if rest:
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+    arguments = command_line().parse_args()
     run_command(lambda: arguments.call(arguments))
 
 
@@ -56,6 +54,9 @@ def command_line() -> argparse.ArgumentParser:
         choices=("ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack"),
         default="pack",
         help="stop after this step; a later run goes on from there",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="check everything, read no document, and stop"
     )
     command.set_defaults(call=run)
 
@@ -124,7 +125,12 @@ def run(arguments: argparse.Namespace) -> None:
     from data import pipeline
 
     config = from_arguments(pipeline.DataConfig, arguments)
-    if config is not None:
+    if config is not None and arguments.dry_run:
+        from core import dry
+        from data.dry import looks
+
+        dry.report(looks(config))
+    elif config is not None:
         pipeline.run(config, force=arguments.force, until=arguments.until)
 
 

@@ -4,7 +4,7 @@
     engine.scheduler=slurm              jobs that `engine.slurm` describes do them, and end with the run
 
 With SLURM, dask's scheduler runs in this process, which therefore lives as long as the run: on a login node,
-or in a small job of its own (configs/slurm/data.sbatch). Jobs that reach their time limit are replaced.
+or in a small job of its own. Jobs that reach their time limit are replaced.
 Workers and this process start from the repository's root and see the same folders.
 """
 

@@ -64,6 +64,12 @@ def main() -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """A delta from two models, or from a base and an adapter."""
+    if arguments.dry_run:
+        from core import dry
+        from delta.dry import looks
+
+        dry.report(looks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
+        return
     from delta import card, weights
     from delta.make import make as make_delta
     from delta.make import stored_files
@@ -93,6 +99,12 @@ def make(arguments: argparse.Namespace) -> None:
 
 def apply(arguments: argparse.Namespace) -> None:
     """The target from base and delta."""
+    if arguments.dry_run:
+        from core import dry
+        from delta.dry import apply_looks
+
+        dry.report(apply_looks(arguments.base, arguments.delta, arguments.target))
+        return
     from delta.apply import apply as apply_delta
 
     if arguments.rule:
@@ -173,6 +185,9 @@ def _add_care(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     command.add_argument("--force", action="store_true", help="replace an existing folder, after success")
+    command.add_argument(
+        "--dry-run", action="store_true", help="look at everything but the tensors, and stop"
+    )
 
 
 if __name__ == "__main__":

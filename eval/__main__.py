@@ -55,6 +55,7 @@ def main() -> None:
     )
     command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
     command.add_argument("--output", type=Path, metavar="DIR", help="default: runs/eval/NAME")
+    command.add_argument("--dry-run", action="store_true", help="read tasks and questions, ask nobody")
     command.set_defaults(call=run)
 
     command = commands.add_parser("score", help="scores of predictions, with 95%% intervals")
@@ -108,6 +109,12 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Ask a model all questions of the tasks, and score its answers."""
+    if arguments.dry_run:
+        from core import dry
+        from eval.dry import looks
+
+        dry.report(looks(arguments))
+        return
     from eval.backends import run_arguments
 
     run_arguments(arguments)

@@ -5,6 +5,7 @@
     torchrun --nproc-per-node=8 -m pretrain --config FILE              train on eight GPUs
     python -m pretrain --config FILE optimizer.learning_rate=1e-5      override any key; --keys lists them all
     python -m pretrain estimate --config FILE --gpus 8                 memory and time, before anything starts
+    python -m pretrain --config FILE --dry-run                 is everything right, but the weights?
     python -m pretrain smoke --processes 8                     ten minutes on your node, before the long run
 
 The result is RUN/model; the same command again goes on from RUN/checkpoints. RUN also holds config.yaml,
@@ -12,6 +13,7 @@ metrics.jsonl, log.txt and loss.png.
 """
 
 import argparse
+import importlib
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -90,14 +92,9 @@ FIXED = (
 
 def main() -> int | None:
     """Read the configuration, then prepare or train."""
-    if sys.argv[1:2] == ["estimate"]:
-        from pretrain.estimate import main as estimate
-
-        return estimate(sys.argv[2:])
-    if sys.argv[1:2] == ["smoke"]:
-        from pretrain.smoke import main as smoke
-
-        return smoke(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in ("estimate", "smoke"):
+        result: int | None = importlib.import_module(f"pretrain.{sys.argv[1]}").main(sys.argv[2:])
+        return result
     parser = argparse.ArgumentParser(
         prog="python -m pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -106,10 +103,16 @@ def main() -> int | None:
     parser.add_argument(
         "--force", action="store_true", help="with --prepare: make a corpus again that differs"
     )
+    parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, and stop")
     arguments = parser.parse_intermixed_args()
     config = from_arguments(PretrainConfig, arguments)
     if config is None:
         return None
+    if arguments.dry_run:
+        from core import dry
+        from pretrain.dry import looks
+
+        return dry.report(looks(config))
     if arguments.prepare:
         prepare(config, force=arguments.force)
         return None

@@ -3,6 +3,7 @@
     python -m sft --config configs/sft/tiny.yaml --prepare     tokenise the chats of all stages
     python -m sft --config configs/sft/tiny.yaml               train on one process (CPU or one GPU)
     torchrun --nproc-per-node=8 -m sft --config FILE           train on eight GPUs
+    python -m sft --config FILE --dry-run                      is everything right, but the weights?
     python -m sft preview --config FILE                        the first chats, trained tokens coloured
     python -m sft dpo --config FILE                            preference tuning, as the step after
     python -m sft merge --adapter RUN/model --output FOLDER    the adapter added to its base, in bf16
@@ -48,10 +49,16 @@ def main() -> int | None:
     parser.add_argument(
         "--force", action="store_true", help="with --prepare: make a folder again that differs"
     )
+    parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, and stop")
     arguments = parser.parse_intermixed_args()
     config = from_arguments(SftConfig, arguments)
     if config is None:
         return None
+    if arguments.dry_run:
+        from core import dry
+        from sft.dry import looks
+
+        return dry.report(looks(config))
     if arguments.prepare:
         prepare(config, force=arguments.force)
         return None

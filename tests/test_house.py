@@ -4,7 +4,6 @@ commands."""
 import ast
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -76,12 +75,3 @@ def test_make_help_lists_every_target() -> None:
     for target in phony.group(1).split():
         assert re.search(rf"make {target}\s", listed), target
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-@pytest.mark.parametrize(
-    "page", sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=str
-)
-def test_links_inside_the_documentation_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text("utf-8")):
-        if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), target

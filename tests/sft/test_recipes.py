@@ -73,11 +73,17 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_recipe_resolves_to_the_published_settings(name: str) -> None:
-    config = load(SftConfig, ROOT / f"configs/sft/{name}.yaml")
+    config = load(SftConfig, recipe(name))
     for key, published in SETTINGS[name].items():
         assert value_of(config, key) == published, key
     assert name != "korean-patent-qa-qlora" or "특허" in str(config.data.system_prompt)
-    assert name != "taiwan-legal-3b" or "1,280" in (ROOT / f"configs/sft/{name}.yaml").read_text("utf-8")
+    assert name != "taiwan-legal-3b" or "1,280" in (recipe(name)).read_text("utf-8")
+
+
+def recipe(name: str) -> Path:
+    """The file of a recipe."""
+    folder = "patent-llama" if name in ("general", "domain") else "sft"
+    return ROOT / f"configs/{folder}/{name}.yaml"
 
 
 def value_of(config: Any, key: str) -> Any:
@@ -88,7 +94,7 @@ def value_of(config: Any, key: str) -> Any:
 
 
 def test_general_sources_are_those_of_patent_llama() -> None:
-    general, domain = (load(SftConfig, ROOT / f"configs/sft/{name}.yaml") for name in ("general", "domain"))
+    general, domain = (load(SftConfig, recipe(name)) for name in ("general", "domain"))
     assert [source.name for source in general.data.sources] == ["pCLUE", "Firefly", "BELLE", "Safety-Prompts"]
     assert {"extraction", "title", "zh-en", "en-zh"} < {source.name for source in domain.data.sources}
     assert domain.model.path == f"{general.run_dir}/model"
@@ -106,7 +112,7 @@ OVERLAYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_recipe_runs_at_tiny_scale_learns_and_stops(name: str, bases: Bases, tmp_path: Path) -> None:
-    template = str(load(SftConfig, ROOT / f"configs/sft/{name}.yaml").data.template)
+    template = str(load(SftConfig, recipe(name)).data.template)
     base = bases.taught("gpt_neox" if name == "korean-legal-lora" else "llama", template)
     sources = f"[{{name: tiny, path: {bases.folder / 'chats.jsonl'}}}]"
     replay = f"[{{name: a, path: {bases.folder / 'chats.jsonl'}}}, " + sources[1:].replace(
@@ -121,9 +127,7 @@ def test_a_recipe_runs_at_tiny_scale_learns_and_stops(name: str, bases: Bases, t
     assert len({key.partition("=")[0] for key in overlay}) <= 5
     places = [f"run_dir={tmp_path / 'run'}", f"data.output_dir={tmp_path / 'chats'}"]
     for part in (["--prepare"], []):
-        done = run(
-            "sft", *part, "--config", ROOT / f"configs/sft/{name}.yaml", *overlay, *places, timeout=500
-        )
+        done = run("sft", *part, "--config", recipe(name), *overlay, *places, timeout=500)
         assert done.returncode == 0, done.stdout + done.stderr
     log = (tmp_path / "run/log.txt").read_text()
     first = float(log.partition("step 0: validation loss ")[2].split()[0])

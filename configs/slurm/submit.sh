@@ -1,0 +1,62 @@
+#!/bin/bash
+# A whole recipe as SLURM jobs, each of which begins when the one before it has ended well.
+#
+#   bash configs/slurm/submit.sh --dry-run                  check every step, print the sbatch lines, submit nothing
+#   bash configs/slurm/submit.sh                            configs/patent-llama/plan.yaml, from its first step
+#   bash configs/slurm/submit.sh --plan mine.yaml --from general --account=patents --partition=gpu
+#
+# Other arguments go to every sbatch. Every step is checked first (its command with --dry-run): a mistake in the
+# last one shows now, and nothing is submitted. What a job needs stands in its script; data and training take
+# --array and --nodes from DATA_TASKS and NODES where they are set, answering its GPUs from GPUS (8).
+set -euo pipefail
+
+PYTHON=${VENV:-.venv}/bin/python PLAN=configs/patent-llama/plan.yaml FROM="" DRY=""
+OPTIONS=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dry-run) DRY=1 ;;
+    --plan) PLAN=$2; shift ;;
+    --from) FROM=$2; shift ;;
+    *) OPTIONS+=("$1") ;;
+  esac
+  shift
+done
+
+NAMES=() COMMANDS=()
+STEPS=$("$PYTHON" -m core.plan --config "$PLAN" --commands)
+while IFS=$'\t' read -r name command; do
+  [ "$name" = "$FROM" ] && FROM=""
+  [ -n "$FROM" ] || { NAMES+=("$name"); COMMANDS+=("$command"); }
+done <<< "$STEPS"
+[ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: $PLAN has no such step." >&2; exit 2; }
+
+PROCESSES=$((${NODES:-4} * 8))
+for i in "${!NAMES[@]}"; do
+  echo "# ${NAMES[i]}: python -m ${COMMANDS[i]} --dry-run"
+  WORLD_SIZE=$PROCESSES bash -c "'$PYTHON' -m ${COMMANDS[i]} --dry-run" | sed 's/^/#   /'
+done
+
+before=""
+[ -n "$DRY" ] || mkdir -p runs # where the jobs write
+for i in "${!NAMES[@]}"; do
+  words=()
+  eval "words=(${COMMANDS[i]})" # the command's own quotes
+  line=(sbatch --parsable --kill-on-invalid-dep=yes --job-name="${NAMES[i]}")
+  [ -z "$before" ] || line+=(--dependency="afterok:$before")
+  line+=(${OPTIONS[@]+"${OPTIONS[@]}"})
+  case ${words[0]} in
+    data) line+=(${DATA_TASKS:+--array=0-$((DATA_TASKS - 1))} configs/slurm/data.sbatch "${words[@]:2}") ;;
+    pretrain | sft) line+=(${NODES:+--nodes=$NODES} configs/slurm/train.sbatch "${words[@]}") ;;
+    delta) line+=(configs/slurm/room.sbatch "${words[@]}" --resume) ;;
+    *) line+=(--gpus-per-node="${GPUS:-8}" configs/slurm/room.sbatch "${words[@]}") ;;
+  esac
+  printf '%q ' "${line[@]}"
+  if [ -n "$DRY" ]; then
+    before="ID-OF-${NAMES[i]}"
+  else
+    before=$("${line[@]}")
+    before=${before%%;*}
+    printf '# job %s' "$before"
+  fi
+  echo
+done

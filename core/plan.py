@@ -1,0 +1,299 @@
+"""What a whole recipe will need, step by step, before anything starts: disk, memory of a GPU, GPU-hours.
+
+    python -m core.plan                                        Patent-LLaMA 7B on three kinds of machines
+    python -m core.plan --config mine.yaml mfu_share=0.35      a recipe of your own
+
+A step is one command of a room; sizes that nobody can know beforehand (tokens, samples) stand in the plan,
+as in configs/patent-llama/plan.yaml. Memory comes from core/estimate.py. Where a step does not fit a machine
+as it is configured, the first cheaper settings that fit are named: they are overrides for its command. Time
+is tokens x operations a token / (MFU x the cards' peak).
+"""
+
+import argparse
+import shlex
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from core.config import Config, add_arguments, from_arguments, load
+from core.doctor import CHECKPOINT_BYTES
+from core.errors import UserError, run_command
+from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+
+DATA_MB_PER_CORE_S = 6.7
+"""Raw Chinese patents to packed ids: docs/numbers.md, corpus."""
+RECORDS_PER_RAW = 0.35
+"""Compressed records of plain text; `ingest` and `clean` each keep them."""
+DELTA_GB_PER_CORE_S = 0.4
+"""Of the tuned model's weights: an assumption."""
+DELTA_PER_MODEL = 1 / 3.8
+"""A delta's bytes beside those of a model that was trained with fp32 masters: docs/delta.md, a tiny one."""
+READING_SHARE = 0.1
+"""Of the peak that generating answers reaches, prompts included: an assumption."""
+MEMORY_SHARE = 0.9
+"""Of a card that the estimate may fill."""
+
+
+class Machine(Config):
+    """Cards that work on a step together."""
+
+    name: str
+    """What the plan calls it."""
+    card: str
+    """A card of core/flops.py, which knows its peak."""
+    gpus: int = Field(ge=1)
+    """How many."""
+    gib: float = Field(gt=0)
+    """Memory of one."""
+
+
+class Step(Config):
+    """One command of the recipe."""
+
+    name: str
+    """What the plan calls it."""
+    command: str
+    """A room and its arguments, as after `python -m`."""
+    raw_gb: float | None = Field(None, gt=0)
+    """Of a corpus: its raw files."""
+    tokens: float | None = Field(None, gt=0)
+    """Tokens in the corpus, or trained on in an epoch."""
+    samples: float | None = Field(None, gt=0)
+    """In place of `tokens`: chats, or questions."""
+    tokens_per_sample: float | None = Field(None, gt=0)
+    """Their mean length: an assumption, to be corrected by what `--prepare` counts."""
+
+
+class PlanConfig(Config):
+    """A recipe, and the machines to reckon for."""
+
+    architecture: dict[str, Any]
+    """Keys of a transformers configuration: the shape of the base, whose weights need not be here."""
+    mfu_share: float = Field(0.4, gt=0, le=1)
+    """Model FLOP utilisation: the assumption that all hours rest on."""
+    machines: tuple[Machine, ...] = Field(min_length=1)
+    """What to reckon for."""
+    steps: tuple[Step, ...] = Field(min_length=1)
+    """In their order."""
+
+
+class Chats(Config):
+    """What the plan reads of a `data` section."""
+
+    model_config = ConfigDict(extra="ignore")
+    max_tokens: int | None = None
+
+
+class Shape(Config):
+    """What the plan reads of a training configuration, which is that of pretrain or of sft."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: ModelConfig
+    data: Chats = Chats()
+    sequence_length: int | None = None
+    training: TrainingConfig = TrainingConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+
+    @property
+    def length(self) -> int:
+        """Tokens of one row."""
+        return self.sequence_length or self.data.max_tokens or 2048
+
+
+def main() -> int | None:
+    """Print the plan."""
+    parser = argparse.ArgumentParser(
+        prog="python -m core.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, default="configs/patent-llama/plan.yaml")
+    parser.add_argument(
+        "--commands", action="store_true", help="only each step's name and command, for scripts"
+    )
+    arguments = parser.parse_intermixed_args()
+    config = from_arguments(PlanConfig, arguments)
+    if config is None:
+        return None
+    if arguments.commands:
+        print("\n".join(f"{step.name}\t{step.command}" for step in config.steps))
+        return 0
+    warnings.filterwarnings("ignore", category=Warning)  # of libraries, about how the estimate traces a model
+    for line in plan(config):
+        print(line, flush=True)
+    return 0
+
+
+def plan(config: PlanConfig) -> Iterator[str]:
+    """The lines of the plan."""
+    from core.flops import PEAK_TFLOPS
+
+    for machine in config.machines:
+        if machine.card not in PEAK_TFLOPS:
+            raise UserError(f"machines: card {machine.card} is not known. One of {', '.join(PEAK_TFLOPS)}.")
+    parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
+    yield f"{parameters / 1e9:.2f}B parameters. Nothing below has been measured on a card; what is assumed:"
+    mfu = f"training reaches {config.mfu_share:.0%} of a card's bf16 peak (MFU)"
+    yield f"  {mfu}, answering {READING_SHARE:.0%};"
+    yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text a second (docs/numbers.md, without a GPU);"
+    yield "  chats and questions have the lengths that the plan gives (tokens_per_sample)."
+    for step in config.steps:
+        yield f"\n{step.name}: python -m {step.command}"
+        room = step.command.split()[0]
+        if room == "data":
+            yield from data_lines(step)
+        elif room == "delta":
+            yield from delta_lines(parameters)
+        elif room == "eval":
+            yield from answering_lines(config, step)
+        else:
+            yield from training_lines(config, step, parameters)
+
+
+def data_lines(step: Step) -> Iterator[str]:
+    """Disk and cores of a corpus."""
+    if step.raw_gb is None or step.tokens is None:
+        raise UserError(f"steps: {step.name}: a corpus needs `raw_gb` and `tokens`.")
+    ids = 2 * step.tokens / 1e9
+    records = 2 * RECORDS_PER_RAW * step.raw_gb
+    hours = step.raw_gb * 1e3 / DATA_MB_PER_CORE_S / 3600
+    yield (
+        f"  disk      {step.raw_gb:,.0f} GB raw, {records:,.0f} GB of records, {ids:,.0f} GB of ids"
+        f" ({2 * ids:,.0f} GB while they are put in order)"
+    )
+    yield f"  time      {hours:,.1f} core-hours; divides by the workers. No GPU"
+
+
+def delta_lines(parameters: int) -> Iterator[str]:
+    """Disk and cores of a published model."""
+    model = 2 * parameters / 1e9
+    written = DELTA_PER_MODEL * model
+    yield f"  disk      {2 * model:,.0f} GB read (base and model), about {written:,.1f} GB written"
+    yield f"  time      {model / DELTA_GB_PER_CORE_S / 3600 * 60:,.1f} minutes on one core. No GPU"
+
+
+def answering_lines(config: PlanConfig, step: Step) -> Iterator[str]:
+    """GPU-hours of asking two models, the tuned one and its base."""
+    parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
+    tokens = tokens_of(step)
+    yield f"  disk      the answers: under 1 GB. Memory: {2 * parameters / 2**30:.1f} GiB of weights a GPU"
+    for machine in config.machines:
+        work = 2 * 2.0 * parameters * tokens
+        hours = work / (READING_SHARE * peak(machine)) / 3600
+        yield f"  {machine.name:<14}{hours:10,.1f} GPU-hours {hours / machine.gpus:9,.2f} hours"
+
+
+def training_lines(config: PlanConfig, step: Step, parameters: int) -> Iterator[str]:
+    """Disk, and for each machine memory, settings, speed and time."""
+    words = shlex.split(step.command)
+    if "--config" not in words:
+        raise UserError(f"steps: {step.name}: its command names no --config FILE.")
+    at = words.index("--config") + 1
+    shape = load(Shape, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
+    _, flops = shape_of(tuple(sorted(config.architecture.items())), shape.length)
+    tokens = tokens_of(step) * (shape.training.epochs or 1)
+    kept = shape.training.keep_checkpoints + 1
+    checkpoints, model = CHECKPOINT_BYTES * parameters / 1e9, 2 * parameters / 1e9
+    yield (
+        f"  disk      {kept * checkpoints + model:,.0f} GB: {kept} checkpoints of {checkpoints:,.0f} GB (one"
+        f" is being written), the model {model:,.0f} GB"
+    )
+    yield f"  tokens    {tokens:,.0f}, {flops / 1e9:,.1f} GFLOP each"
+    for machine in config.machines:
+        speed = config.mfu_share * peak(machine) / flops
+        hours = tokens / speed / 3600
+        gib, overrides = fit(shape, config.architecture, machine)
+        if gib > MEMORY_SHARE * machine.gib:
+            needs = f"does not fit: {gib:.0f} GiB with {' '.join(overrides)}"
+            yield f"  {machine.name:<14}{needs}; train an adapter (model.adapter)"
+            continue
+        yield (
+            f"  {machine.name:<14}{gib:6.1f} of {machine.gib:.0f} GiB {speed:9,.0f} tokens/s a GPU"
+            f" {hours:9,.1f} GPU-hours {hours / machine.gpus:9,.1f} hours"
+        )
+        if overrides:
+            yield f"  {'':<14}with {' '.join(overrides)}"
+
+
+def tokens_of(step: Step) -> float:
+    """Tokens of one epoch."""
+    if step.tokens is not None:
+        return step.tokens
+    if step.samples is None or step.tokens_per_sample is None:
+        raise UserError(f"steps: {step.name}: give `tokens`, or `samples` and `tokens_per_sample`.")
+    return step.samples * step.tokens_per_sample
+
+
+def peak(machine: Machine) -> float:
+    """Operations a second of one card."""
+    from core.flops import PEAK_TFLOPS
+
+    return PEAK_TFLOPS[machine.card] * 1e12
+
+
+def fit(shape: Shape, architecture: dict[str, Any], machine: Machine) -> tuple[float, list[str]]:
+    """GiB of a GPU and the overrides of the first settings that fit; of the last tried where none does."""
+    overrides: dict[str, str] = {}
+    gib = memory(shape, architecture, machine.gpus)
+    for key, value in (
+        ("deepspeed.gradient_dtype", "bf16"),
+        ("model.activation_checkpointing", "full"),
+        ("training.micro_batch_size", "1"),
+        ("deepspeed.zero_stage", "3"),
+    ):
+        if gib <= MEMORY_SHARE * machine.gib:
+            break
+        section, _, name = key.partition(".")
+        old = getattr(shape, section)
+        new = old.model_copy(update={name: int(value) if value.isdigit() else value})
+        if new != old and not (name == "zero_stage" and machine.gpus == 1):
+            shape = shape.model_copy(update={section: new})
+            overrides[key] = value
+            gib = memory(shape, architecture, machine.gpus)
+    return gib, [f"{key}={value}" for key, value in overrides.items()]
+
+
+def memory(shape: Shape, architecture: dict[str, Any], gpus: int) -> float:
+    """GiB of one GPU by core/estimate.py."""
+    shape.training.accumulation(gpus)
+    model = shape.model.model_copy(update={"path": None})
+    batch = shape.training.micro_batch_size
+    return estimated(tuple(sorted(architecture.items())), model, shape.deepspeed, gpus, batch, shape.length)
+
+
+@lru_cache
+def estimated(
+    architecture: tuple[tuple[str, Any], ...],
+    model: ModelConfig,
+    zero: DeepSpeedConfig,
+    gpus: int,
+    batch: int,
+    length: int,
+) -> float:
+    """As `memory`; two stages of one shape are reckoned once."""
+    from transformers import AutoConfig
+
+    from core.estimate import estimate
+
+    config = AutoConfig.for_model(**dict(architecture))
+    needed = estimate(model, config, zero, processes=gpus, batch=batch, length=length, bf16=True)
+    return needed.total / 2**30
+
+
+@lru_cache
+def shape_of(architecture: tuple[tuple[str, Any], ...], length: int) -> tuple[int, float]:
+    """Parameters, and operations of a trained token, of a model without storage."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from core.flops import flops_per_token
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(architecture)))
+    return sum(p.numel() for p in model.parameters()), flops_per_token(model, length)
+
+
+if __name__ == "__main__":
+    run_command(main)

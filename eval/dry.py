@@ -1,0 +1,30 @@
+"""`python -m eval run --dry-run`: the tasks and their files are read, no model is asked."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from core import dry
+from core.errors import UserError
+from eval import tasks
+
+
+def looks(arguments: argparse.Namespace) -> Iterator[dry.Look]:
+    """What the run would ask, and whom."""
+    if not (arguments.model or arguments.replay):
+        raise UserError("give --model FOLDER, --endpoint URL --model NAME, or --replay FILE.")
+    for name, task, _ in tasks.load_tasks(arguments.tasks):
+        if not sorted(arguments.data.glob(task.data)):
+            yield dry.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)
+            continue
+        tasks.data_files(name, task, arguments.data)
+        number = len(tasks.requests(name, task, arguments.data))
+        yield dry.Look(f"task {name}", f"{number:,} questions")
+    for subject, asked in (("model", arguments.model), ("base", arguments.base)):
+        if asked and arguments.endpoint:
+            yield dry.Look(subject, f"{asked} behind {arguments.endpoint}, which is not asked")
+        elif asked:
+            yield dry.model(subject, asked)
+    if arguments.replay:
+        yield dry.place("replay", arguments.replay)
+    yield dry.writable("output", arguments.output or Path("runs/eval"))

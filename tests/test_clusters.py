@@ -1,0 +1,121 @@
+"""SLURM scripts, the submit script and the containers: they parse, chain, and name what is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/slurm/*"))
+SLURM = [name for name in SCRIPTS if name.endswith(".sbatch")]
+VENV = str(Path(sys.executable).parent.parent)
+
+
+def submit(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The submit script, which without --dry-run would need SLURM."""
+    return subprocess.run(
+        ["bash", "configs/slurm/submit.sh", *arguments], cwd=ROOT,
+        env=os.environ | {"VENV": VENV} | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "setup.sh"])
+def test_a_script_is_right_for_bash_and_shellcheck(script: str) -> None:
+    checked = subprocess.run(["bash", "-n", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    found = subprocess.run(
+        [shellcheck, "--severity=warning", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("script", SLURM)
+def test_a_job_is_queued_again_when_it_is_ended_early(script: str) -> None:
+    text = (ROOT / script).read_text("utf-8")
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(\S*)$", text, re.MULTILINE))
+    assert {"requeue", "signal", "time", "output", "open-mode"} <= options.keys()
+    assert "USR1@" in options["signal"]
+    assert "scontrol requeue" in text
+    assert "trap" in text
+
+
+def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
+    done = submit("--dry-run", "--account=patents", GPUS="4", NODES="2", DATA_TASKS="3", PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    jobs = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]
+    names = ["data", "pretrain", "general", "domain", "delta", "eval"]
+    assert [re.findall(r"--job-name=(\S+)", job) for job in jobs] == [[name] for name in names]
+    assert "--dependency" not in jobs[0]
+    for before, job in zip(names, jobs[1:], strict=False):
+        assert f"--dependency=afterok:ID-OF-{before} " in job
+    assert all("--account=patents" in job and "--kill-on-invalid-dep=yes" in job for job in jobs)
+    assert "--array=0-2 configs/slurm/data.sbatch --config configs/patent-llama/data.yaml" in jobs[0]
+    assert "--nodes=2 configs/slurm/train.sbatch pretrain --config" in jobs[1]
+    assert "--nodes=2 configs/slurm/train.sbatch sft --config configs/patent-llama/domain.yaml" in jobs[3]
+    assert jobs[4].rstrip().endswith("--resume")
+    assert "--gpus-per-node=4 configs/slurm/room.sbatch eval run" in jobs[5]
+    assert "4 x 16 processes x" in done.stdout, "checked for the processes that it would have"
+
+
+def test_a_mistake_in_a_late_step_submits_nothing(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    mistake = "eval run --model x --tasks claims-zh"
+    plan.write_text(
+        "architecture: {}\nmachines: [{name: a, card: H200, gpus: 1, gib: 1}]\n"
+        "steps: [{name: delta, command: delta make --base a --target b --delta c},"
+        f" {{name: eval, command: {mistake}}}]\n"
+    )
+    done = submit("--plan", str(plan), PATH="/usr/bin:/bin")
+    assert done.returncode == 2
+    assert "claims-zh-en" in done.stderr
+    assert "sbatch" not in done.stdout
+    assert submit("--plan", str(plan), "--from", "sft", "--dry-run").returncode == 2
+    assert "--dependency" not in submit("--dry-run", "--from", "delta").stdout.split("sbatch")[1]
+
+
+CONTAINERS = ["configs/container/Dockerfile", "configs/container/patent-llama.def"]
+
+
+@pytest.mark.parametrize("file", CONTAINERS)
+def test_a_container_copies_what_is_there_and_installs_what_is_pinned(file: str) -> None:
+    text = (ROOT / file).read_text("utf-8")
+    if file.endswith("Dockerfile"):
+        copied = [
+            path for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for path in line.split()[:-1]
+        ]
+    else:
+        section = text.partition("%files\n")[2].partition("%post")[0]
+        copied = [line.split()[0] for line in section.splitlines() if line.strip()]
+    assert {"pyproject.toml", "constraints.txt", "setup.sh", "delta/kernel.c"} <= set(copied)
+    for path in copied:
+        assert (ROOT / path).exists(), path
+        ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
+        assert ignored.returncode == 1, f"{path} is not in a clone"
+    assert "pip install" not in text, "setup.sh alone installs, from constraints.txt"
+    assert "bash setup.sh" in text
+    pins = dict(
+        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    )
+    for name, version in re.findall(r"([\w.-]+)==([\w.]+)", text):
+        assert pins[name] == version
+
+
+def test_both_containers_have_the_same_base_and_system_packages() -> None:
+    docker, apptainer = ((ROOT / file).read_text("utf-8") for file in CONTAINERS)
+    (tag,) = re.findall(r"^ARG CUDA=(\S+)$", docker, re.MULTILINE)
+    assert f"From: nvidia/cuda:{tag}\n" in apptainer
+    installed = [
+        re.findall(r"--no-install-recommends ([^\\\n]*)", text)[0].split() for text in (docker, apptainer)
+    ]
+    assert installed[0] == installed[1]
+
+
+def test_every_room_is_in_the_image() -> None:
+    text = (ROOT / CONTAINERS[0]).read_text("utf-8")
+    for room in ("core", "data", "pretrain", "sft", "delta", "eval", "configs"):
+        assert f"COPY {room} {room}\n" in text

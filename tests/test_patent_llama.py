@@ -1,0 +1,93 @@
+"""The full-scale recipe: each of its commands is right, and checks all but the weights with --dry-run."""
+
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.config import load
+from core.plan import PlanConfig
+from tests.conftest import ROOT
+
+PLAN = load(PlanConfig, ROOT / "configs/patent-llama/plan.yaml")
+STEPS = {step.name: shlex.split(step.command) for step in PLAN.steps}
+
+
+def dry_run(command: list[str], monkeypatch: pytest.MonkeyPatch, processes: int = 8) -> int:
+    """The exit code of `python -m COMMAND --dry-run`, as torchrun would start it, in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setattr(sys, "argv", [*command, "--dry-run"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    return int(ended.value.code or 0)
+
+
+def test_every_configuration_of_the_recipe_belongs_to_a_step() -> None:
+    named = {word for words in STEPS.values() for word in words if word.endswith(".yaml")}
+    there = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/patent-llama/*.yaml")}
+    assert named == there - {"configs/patent-llama/plan.yaml"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("processes", [machine.gpus for machine in PLAN.machines])
+def test_a_step_is_checked_without_weights_and_without_data(
+    step: str, processes: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path for path in ROOT.iterdir() if path.is_dir()}
+    assert dry_run(STEPS[step], monkeypatch, processes) == 0
+    said = capsys.readouterr().out
+    assert "dry run: nothing was started or written" in said
+    assert step in ("data", "delta", "eval") or f"x {processes} processes x" in said
+    assert {path for path in ROOT.iterdir() if path.is_dir()} == before
+
+
+def test_each_step_begins_where_the_one_before_ended() -> None:
+    made = [
+        (STEPS["pretrain"], "runs/patent-llama-pretrain"),
+        (STEPS["general"], "runs/patent-llama-general"),
+    ]
+    for (command, run), following in zip(made, ("general", "domain"), strict=True):
+        assert f"run_dir: {run}\n" in (ROOT / command[-1]).read_text("utf-8")
+        assert f"  path: {run}/model\n" in (ROOT / STEPS[following][-1]).read_text("utf-8")
+    domain = "runs/patent-llama-domain"
+    assert f"run_dir: {domain}\n" in (ROOT / STEPS["domain"][-1]).read_text("utf-8")
+    assert f"{domain}/model" in STEPS["delta"]
+    assert f"{domain}/model" in STEPS["eval"]
+
+
+@pytest.mark.parametrize(
+    ("step", "mistake", "word"),
+    [
+        ("data", "require_use=commercial", "refuses these sources"),
+        ("data", "pack.validation_shere=0.1", "validation_share"),
+        ("pretrain", "training.global_batch_size=20", "multiple"),
+        ("pretrain", "deepspeed.json_file=none.json", "none.json"),
+        ("pretrain", "model={path: x, compile: true, activation_checkpointing: selective}", "compile"),
+        ("general", "data.template=lama", "llama2"),
+        ("general", "training.micro_batch_size=3", "multiple"),
+        ("domain", "model.adapter={r: 8}", ""),
+        ("domain", "card.former=none.md", "none.md"),
+    ],
+)
+def test_a_mistake_ends_a_dry_run_as_it_would_end_the_run(
+    step: str, mistake: str, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = dry_run([*STEPS[step], mistake], monkeypatch)
+    assert code == (2 if word else 0)
+    assert word in capsys.readouterr().err
+
+
+def test_what_is_there_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Raw files and chats are counted; an empty folder is refused."""
+    (tmp_path / "a.jsonl").write_text("x" * 2_000_000)
+    chats = f"data.sources=[{{name: a, path: {tmp_path}}}]"
+    for command in ([*STEPS["data"], f"sources=[{tmp_path}]"], [*STEPS["general"], chats]):
+        assert dry_run(command, monkeypatch) == 0
+        assert f"{tmp_path}: 1 files, 0.00 GB" in capsys.readouterr().out
+    (tmp_path / "a.jsonl").unlink()
+    assert dry_run([*STEPS["data"], f"sources=[{tmp_path}]"], monkeypatch) == 2
