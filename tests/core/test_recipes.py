@@ -19,6 +19,7 @@ from tests.conftest import ROOT, run
 SCHEMAS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig, "eval": TaskConfig,
     "sft": SftConfig, "dpo": DpoConfig, "groups": TaskGroup,
+    "demo": TaskConfig, "asked": TaskConfig, "few-shot": TaskConfig,
 }  # fmt: skip
 """What the files of each folder of configs/ hold."""
 
