@@ -35,18 +35,20 @@ class Sizes(Config):
     """General questions with answers."""
     vocabulary: int = Field(1280, ge=1)
     """Tokens."""
-    samples: int = Field(1000, ge=1)
+    samples: int = Field(800, ge=1)
     """Instruction samples of each patent task, at most."""
     asked: int = Field(70, ge=10)
     """Questions of each patent task, those shown as examples among them."""
-    width: int = Field(128, ge=16)
+    width: int = Field(96, ge=16)
     """Hidden size of the model."""
-    layers: int = Field(4, ge=1)
+    layers: int = Field(3, ge=1)
     """Its layers."""
     base_steps: int = Field(200, ge=1)
     """Optimiser steps of the base, on everyday texts with a tenth of patents."""
-    cpt_steps: int = Field(400, ge=1)
+    cpt_steps: int = Field(300, ge=1)
     """Optimiser steps of continued pretraining."""
+    save_every_steps: int = Field(100, ge=1)
+    """A checkpoint every so many steps of training: what a kill may cost."""
     general_epochs: float = Field(1, gt=0)
     """Passes over the general chats."""
     domain_epochs: float = Field(1, gt=0)
@@ -115,7 +117,7 @@ def _corpus(s: Sizes, name: str, prefix: str = "") -> str:
     """What makes a corpus, as overrides of configs/data/tiny.yaml; `prefix` is where they stand."""
     keys = [f"output_dir={s.corpora}/{name}", f"tokenizer={{path: {s.corpora}/tokenizer}}"]
     if name == "general":
-        keys.append(f"sources=[{_source(_stories(s))}]")
+        keys += [f"sources=[{_source(_stories(s))}]", "clean.min_characters=50"]  # stories are short
     else:
         held_out = f"{s.corpora}/evaluation/inventions/records.jsonl"
         asked = f"{{path: {held_out}, text_fields: [title, abstract, claims]}}"
@@ -166,7 +168,7 @@ def _instructions(s: Sizes) -> list[Step]:
 
 
 SMALL = (
-    "training.global_batch_size=4 training.micro_batch_size=4 training.save_every_steps=100"
+    "training.global_batch_size=4 training.micro_batch_size=4"
     " training.validate_every_steps=100 deepspeed.zero_stage=0 schedule.warmup_share=0.05"
     " logging.every_steps=20"
 )
@@ -174,9 +176,11 @@ SMALL = (
 
 
 def _training(s: Sizes) -> list[Step]:
+    saved = f"training.save_every_steps={s.save_every_steps}"
+
     def pretrain(name: str, recipe: str, run: str, keys: str) -> Step:
         config = f"--config configs/pretrain/{recipe}.yaml run_dir={run} sequence_length=512"
-        command = f"pretrain {config} {SMALL} {keys}"
+        command = f"pretrain {config} {SMALL} {saved} {keys}"
         return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,))
 
     def share(name: str, share: float) -> str:
@@ -186,7 +190,7 @@ def _training(s: Sizes) -> list[Step]:
     random = " ".join(f"model.architecture.{key}={value}" for key, value in size.items())
     rate = "optimizer.learning_rate=3e-3"
     base, cpt = f"{s.runs}/base", f"{s.runs}/cpt"
-    tune = f"sft --config configs/sft/general.yaml {SMALL} {_stages(s)}"
+    tune = f"sft --config configs/sft/general.yaml {SMALL} {saved} {_stages(s)}"
 
     def tuned(name: str, model: str, run: str, chats: tuple[str, ...] = ()) -> Step:
         command = f"{tune} model.path={model}/model run_dir={run}"
@@ -237,7 +241,7 @@ def _publishing(s: Sizes) -> list[Step]:
     return [
         Step("delta", (f"delta make {base} --target {tuned} --delta {delta} --resume",), (delta,)),
         Step("delta applied", (f"delta apply {base} --target {again} --delta {delta} --resume",),
-             (f"{again}/config.json",), (again,)),
+             (again,)),
         Step("delta verified", (f"delta verify {base} --target {again} --delta {delta}",)),
     ]  # fmt: skip
 
