@@ -7,9 +7,9 @@
     steps (core/demo_steps.py) ──command, inputs──▶ hash ──as recorded?──▶ up to date, or run ──▶ summary
 
 A step is done when it has ended well with the command and the inputs that it has now: what it reads are the
-paths in its command, each by the manifest that stands there or by its hash. A killed step is started again
-and goes on from what it left; one whose command or inputs changed begins anew. Only what lies in the folders
-of the demo is ever removed.
+paths in its command, each by the manifest that stands there or by its hash. A killed step goes on from what
+it left where its command can (training, evaluation, corpora), else it begins anew, as does one whose command
+or inputs changed: then what it had made is removed, and nothing that no record tells of.
 """
 
 import argparse
@@ -71,18 +71,18 @@ def run(todo: Sequence[Step], records: Path) -> list[str]:
     for number, step in enumerate(todo, 1):
         file, made_from = records / f"{slug(step)}.json", fingerprint(step)
         before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        same, proven = before.get("made_from") == made_from, all(_proven(Path(made)) for made in step.makes)
-        if same and proven and before.get("done"):
+        same, done_before = before.get("made_from") == made_from, before.get("done", False)
+        if same and done_before and all(_proven(Path(made)) for made in step.makes):
             continue
-        if not same or (before.get("done") and not proven):
-            _remove(step)
-        starts = before.get("starts", 0) + 1 if same else 1
-        record = {"made_from": made_from, "starts": starts, "done": False}
+        goes_on = same and step.goes_on and not done_before
+        if not goes_on:
+            _remove(step, ours=bool(before))
+        starts = before["starts"] + 1 if same else 1
+        record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
         disk.write_text(file, json.dumps(record) + "\n")
         print(f"{number:>3}/{len(todo)} {step.name} …", end=" ", flush=True)
-        if not (same and proven and step.makes):
-            record |= _execute(step, file.with_suffix(".log"))
-        print(f"{record.get('seconds', 0):.0f} s{' (resumed)' if starts > 1 else ''}", flush=True)
+        record |= _execute(step, file.with_suffix(".log"))
+        print(f"{record['seconds']:.0f} s{' (went on)' if goes_on else ''}", flush=True)
         disk.write_text(file, json.dumps(record | {"done": True}) + "\n")
         done.append(step.name)
     return done
@@ -113,8 +113,14 @@ def _proven(path: Path) -> bool:
     return path.is_file() or (path / manifest.NAME).is_file()
 
 
-def _remove(step: Step) -> None:
-    """Take away what the step made from something else."""
+def _remove(step: Step, *, ours: bool) -> None:
+    """Take away what the step made from something else; UserError where no record says that it made it."""
+    there = [path for path in map(Path, (*step.clears, *step.makes)) if path.exists()]
+    if there and not ours:
+        raise UserError(
+            f"{there[0]} is there already, and no record says that the demo made it. Move it away, or give"
+            " the demo other folders: runs=… corpora=…"
+        )
     for path in map(Path, (*step.clears, *step.makes)):
         for each in (path, path.with_name(f".{path.name}.unfinished")):
             if each.is_dir():

@@ -64,6 +64,8 @@ class Step(NamedTuple):
     makes: tuple[str, ...] = ()
     clears: tuple[str, ...] = ()
     """What is removed, beside what it makes, before it begins anew."""
+    goes_on: bool = False
+    """Whether the commands, killed, go on from what they left."""
 
 
 def slug(step: Step) -> str:
@@ -105,11 +107,11 @@ def _corpora(s: Sizes) -> list[Step]:
     return [
         Step("tokenizer", (f"data tokenizer {words} {_patents(s)} {_stories(s)}",), (tokenizer,)),
         Step("general corpus", (f"data run {_corpus(s, 'general')}",), (f"{s.corpora}/general/pack",),
-             (f"{s.corpora}/general",)),
+             (f"{s.corpora}/general",), goes_on=True),
         Step("patent corpus", (f"data run {_corpus(s, 'patents')}",), (f"{s.corpora}/patents/pack",),
-             (f"{s.corpora}/patents",)),
+             (f"{s.corpora}/patents",), goes_on=True),
         Step("held-out records", (f"data run --until clean output_dir={records} {held_out}",),
-             (f"{records}/clean",), (records,)),
+             (f"{records}/clean",), (records,), goes_on=True),
     ]  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def _training(s: Sizes) -> list[Step]:
     def pretrain(name: str, recipe: str, run: str, keys: str) -> Step:
         config = f"--config configs/pretrain/{recipe}.yaml run_dir={run} sequence_length=512"
         command = f"pretrain {config} {SMALL} {saved} {keys}"
-        return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,))
+        return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,), goes_on=True)
 
     def share(name: str, share: float) -> str:
         return shlex.join([f"mixture=[{{name: {name}, output_dir: {s.corpora}/{name}, share: {share}}}]"])
@@ -195,7 +197,8 @@ def _training(s: Sizes) -> list[Step]:
     def tuned(name: str, model: str, run: str, chats: tuple[str, ...] = ()) -> Step:
         command = f"{tune} model.path={model}/model run_dir={run}"
         commands = (f"{command} --prepare", command) if chats else (command,)
-        return Step(name, commands, (f"{run}/general/model", f"{run}/domain/model", *chats), (run,))
+        models = f"{run}/general/model", f"{run}/domain/model"
+        return Step(name, commands, (*models, *chats), (run,), goes_on=True)
 
     return [
         pretrain("base", "tiny", base,
@@ -239,8 +242,8 @@ def _publishing(s: Sizes) -> list[Step]:
     base = f"--base {s.runs}/base/model"
     tuned = f"{s.runs}/tuned/domain/model"
     return [
-        Step("delta", (f"delta make {base} --target {tuned} --delta {delta} --resume",), (delta,)),
-        Step("delta applied", (f"delta apply {base} --target {again} --delta {delta} --resume",),
+        Step("delta", (f"delta make {base} --target {tuned} --delta {delta}",), (delta,)),
+        Step("delta applied", (f"delta apply {base} --target {again} --delta {delta}",),
              (again,)),
         Step("delta verified", (f"delta verify {base} --target {again} --delta {delta}",)),
     ]  # fmt: skip
@@ -254,7 +257,7 @@ def _scores(s: Sizes) -> list[Step]:
 
     def score(name: str, model: str, tasks: str) -> Step:
         command = f"eval run {model} --tasks {tasks} --data {s.corpora}/evaluation --output {runs}/{name}"
-        return Step(f"scores: {name}", (command,), (f"{runs}/{name}",))
+        return Step(f"scores: {name}", (command,), (f"{runs}/{name}",), goes_on=True)
 
     def compare(a: str, b: str) -> Step:
         file = f"{runs}/{b}-against-{a}.json"

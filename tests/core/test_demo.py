@@ -107,3 +107,16 @@ def test_the_list_of_commands_can_be_typed(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     assert f"python -m delta apply --base {tmp_path}/runs/base/model" in listed.stdout
     assert not any(tmp_path.iterdir())
+
+
+def test_what_no_record_tells_of_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "work.txt").write_text("years", "utf-8")
+    step = Step(
+        "texts", (f"data everyday --stories 1 --chats 1 --output {tmp_path}/mine",), (f"{tmp_path}/mine",)
+    )
+    for _ in range(2):
+        with pytest.raises(UserError, match="mine is there already, and no record says"):
+            do([step], tmp_path)
+    assert (tmp_path / "mine" / "work.txt").read_text("utf-8") == "years"
