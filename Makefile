@@ -31,7 +31,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real constraints clean
+.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real constraints clean
 
 ##@ The machine
 
@@ -46,6 +46,9 @@ setup: $(READY) ## install the pinned packages into .venv
 $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@PYTHON=$(PYTHON) VENV=$(VENV) bash setup.sh
 	@touch $(READY)
+
+demo: $(READY) ## the whole story in minutes on two cores: corpora, base, tuning, delta, scores, report
+	@$(PY) -m core.demo $(ARGS)
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
 	@$(PY) -m core.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)

@@ -12,6 +12,7 @@
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
     python -m data tokenizer extend --help                 more pieces for a LLaMA tokenizer and its model
     python -m data synthesize --inventions 1000 --output corpora/made-up
+    python -m data everyday --stories 1000 --chats 500 --output corpora/everyday   general text, made up
     python -m data chats --config mine.yaml --tokenizer models/base      instruction data to tokens
     python -m data build corpus=corpora/tiny/decontaminate output_dir=chats/patents   … made of a corpus
     python -m data generate --endpoint URL --config qa.yaml   … written by a model from documents
@@ -82,8 +83,16 @@ def command_line() -> argparse.ArgumentParser:
     )
     command.add_argument("--inventions", type=int, default=1000, metavar="N")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--fields", nargs="+", default=[], metavar="NAME", help="of data/lexicon.yaml")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(call=write_synthetic)
+
+    command = commands.add_parser("everyday", help="write made-up bilingual stories and general chats")
+    command.add_argument("--stories", type=int, default=1000, metavar="N")
+    command.add_argument("--chats", type=int, default=1000, metavar="N")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.set_defaults(call=write_everyday)
 
     command = commands.add_parser("show", help="what a finished corpus holds, step by step")
     command.add_argument("corpus", type=Path, metavar="DIR")
@@ -184,10 +193,22 @@ def write_synthetic(arguments: argparse.Namespace) -> None:
 
     if arguments.inventions < 1:
         raise UserError(f"--inventions {arguments.inventions}: must be 1 or more.")
-    settings = {"inventions": arguments.inventions, "seed": arguments.seed}
+    settings = {name: getattr(arguments, name) for name in ("inventions", "seed", "fields")}
     with manifest.build(arguments.output, step="synthetic", config=settings, inputs={}) as built:
-        built.counts = synthesize(built.path, arguments.inventions, arguments.seed)
+        built.counts = synthesize(built.path, **settings)
     print(f"{arguments.inventions:,} inventions: {arguments.output}")
+
+
+def write_everyday(arguments: argparse.Namespace) -> None:
+    """A folder of made-up everyday texts and chats."""
+    from data.everyday import synthesize
+
+    settings = {name: getattr(arguments, name) for name in ("stories", "chats", "seed")}
+    if min(settings.values()) < 0:
+        raise UserError("--stories, --chats and --seed: none may be below 0.")
+    with manifest.build(arguments.output, step="everyday", config=settings, inputs={}) as built:
+        built.counts = synthesize(built.path, **settings)
+    print(f"{2 * arguments.stories:,} texts, {arguments.chats:,} chats: {arguments.output}")
 
 
 def show(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ value of the embodiment.
 """
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -59,11 +60,15 @@ class Invention(TypedDict):
     key_information: tuple[dict[str, list[str]], dict[str, list[str]]]
 
 
-def synthesize(folder: Path, inventions: int, seed: int) -> dict[str, Any]:
+def synthesize(folder: Path, inventions: int, seed: int, fields: Sequence[str] = ()) -> dict[str, Any]:
     """Write `records.jsonl` and `truth.jsonl` of so many inventions into `folder`, and count them.
 
-    Raises UserError where `inventions` is not between 1 and 10,000,000.
+    `fields` of the lexicon bound the vocabulary; none for all. Raises UserError where `inventions` is not
+    between 1 and 10,000,000, or there is no such field.
     """
+    there = load("lexicon.yaml")["fields"]
+    if unknown := [name for name in fields if name not in there]:
+        raise UserError(f"there is no field {unknown[0]!r}; there are {', '.join(there)}.")
     if not 1 <= inventions <= MOST:
         raise UserError(f"inventions is {inventions}; give a number from 1 to {MOST:,}.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +79,7 @@ def synthesize(folder: Path, inventions: int, seed: int) -> dict[str, Any]:
     ):
         for index in range(inventions):
             rng = Random(f"{seed}:{index}")
-            invention = invent(rng)
+            invention = invent(rng, fields)
             identity = _identity(rng, index)
             for i, language in enumerate(LANGUAGES):
                 record = _record(invention, i, identity, f"synthesize:{seed}#{index}")
@@ -85,9 +90,9 @@ def synthesize(folder: Path, inventions: int, seed: int) -> dict[str, Any]:
     return {"inventions": inventions, "records": 2 * inventions, "characters": characters}
 
 
-def invent(rng: Random) -> Invention:
+def invent(rng: Random, fields: Sequence[str] = ()) -> Invention:
     """One invention, in both languages."""
-    draft = draw(rng)
+    draft = draw(rng, fields)
     templates = load("templates.yaml")
     style = templates[draft.style]
     features = _choose_features(rng, style["features"])

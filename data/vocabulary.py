@@ -5,6 +5,7 @@ and gives them as a `Draft`: the slots of the templates in data/templates.yaml, 
 drawn through `Random.random()`, the one method whose sequence Python promises to keep across versions.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -26,10 +27,11 @@ def load(name: str) -> Any:
     return yaml.safe_load((Path(__file__).parent / name).read_text("utf-8"))
 
 
-def draw(rng: Random) -> Draft:
-    """The words of one invention; the same for the same state of `rng` on every machine."""
+def draw(rng: Random, fields: Sequence[str] = ()) -> Draft:
+    """The words of one invention in one of these fields (none: any); the same for the same state of `rng` on
+    every machine."""
     lexicon = load("lexicon.yaml")
-    words = pick(rng, list(lexicon["fields"].values()))
+    words = pick(rng, [lexicon["fields"][name] for name in fields or lexicon["fields"]])
     product = pick(rng, words["products"])
     topic, topic2 = sample(rng, words["topics"], 2)
     ipc = list(dict.fromkeys([product[2], topic["ipc"]]))

@@ -39,6 +39,9 @@ def main() -> None:
     command.add_argument(
         "--replay", type=Path, metavar="FILE", help="predictions instead of a model: FILE or run"
     )
+    command.add_argument(
+        "--copy", action="store_true", help="answer with the text asked about: what doing nothing scores"
+    )
     command.add_argument("--base", metavar="NAME", help="a model to compare with, or a finished run")
     command.add_argument("--chat", action="store_true", help="ask in the model's chat template")
     command.add_argument("--four-bit", action="store_true", help="read the weights in 4 bits (bitsandbytes)")

@@ -19,9 +19,9 @@ from eval.sample import read_predictions
 
 def run_arguments(arguments: argparse.Namespace) -> None:
     """Ask the model, and its base where one is given, all questions of the tasks; score and compare."""
-    if not (arguments.model or arguments.replay):
-        raise UserError("give --model FOLDER, --endpoint URL --model NAME, or --replay FILE.")
-    name = arguments.model or str(arguments.replay)
+    if not (arguments.model or arguments.replay or arguments.copy):
+        raise UserError("give --model FOLDER, --endpoint URL --model NAME, --replay FILE, or --copy.")
+    name = arguments.model or str(arguments.replay or "copy")
     output = arguments.output or _output(name)
     chosen = tasks.load_tasks(arguments.tasks)
     requests = [
@@ -56,10 +56,10 @@ def _output(name: str) -> Path:
 
 
 def _open(arguments: argparse.Namespace, name: str, ranks: Ranks, of_base: bool = False) -> Backend:
-    if arguments.replay and not of_base:
+    if (arguments.replay or arguments.copy) and not of_base:
         from eval import replay
 
-        return replay.open_backend(arguments.replay)
+        return replay.open_backend(arguments.replay) if arguments.replay else replay.open_copy()
     if arguments.endpoint:
         from eval import endpoint
 

@@ -1,4 +1,5 @@
-"""Answers from a predictions file, as if a model gave them: other programs' are scored as ours."""
+"""Answers without a model: from a predictions file, so that other programs' are scored as ours; or the
+question's own text, as the baseline that does nothing."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,3 +27,13 @@ def open_backend(file: Path) -> Backend:
 
     hashes = hash_files([file])
     return Backend({"backend": "replay", "file": hashes[file.as_posix()]}, generate, inputs=hashes)
+
+
+def open_copy() -> Backend:
+    """Answers each request with its `source`, or with all of its prompt where the task names none."""
+
+    def generate(requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
+        for i, request in enumerate(requests):
+            yield i, request.sample.source or request.prompt
+
+    return Backend({"backend": "copy"}, generate)

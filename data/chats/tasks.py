@@ -4,7 +4,8 @@ title            the title, from the abstract
 abstract         the abstract, from the claims
 next-claim       a dependent claim, from the claims before it
 ipc              the section of the main IPC symbol, a letter, from title and abstract
-extract          phrases of the abstract by type, where they are labelled
+extract          phrases of the abstract by type, where they are labelled, in the form that evaluation reads:
+                 `解决问题:…;技术手段:…,…;实施效果:;`; phrases that hold a separator themselves make no sample
 translate-zh-en  a claim in the other language, where one invention has both: the same claim
 translate-en-zh  of two lists of equal length
 """
@@ -21,6 +22,8 @@ from data.language import base
 from data.record import Record
 
 TASKS = ("title", "abstract", "translate-zh-en", "translate-en-zh", "next-claim", "ipc", "extract")
+SEPARATORS = frozenset(",;:，；：")
+"""What stands between the phrases of an answer to `extract`."""
 Labels = Mapping[str, list[str]]
 
 
@@ -29,7 +32,7 @@ class Sample(NamedTuple):
 
     task: str
     id: str
-    """The record that it is made from."""
+    """The record that it is made from; of a sample in one language, with that language."""
     instruction: str
     input: str
     output: str
@@ -55,10 +58,10 @@ def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sam
         made.append(("ipc", "\n".join(filter(None, (title, abstract))), record["ipc"][0][0], {}))
     if abstract and labels:
         found = {kind: [p for p in phrases if p in abstract] for kind, phrases in labels.items()}
-        colon, comma = ("：", "；") if language == "zh" else (": ", "; ")
-        lines = [f"{kind}{colon}{comma.join(phrases)}" for kind, phrases in found.items() if phrases]
-        if lines:
-            made.append(("extract", abstract, "\n".join(lines), {}))
+        phrases = [phrase for each in found.values() for phrase in each]
+        if phrases and not SEPARATORS & set("".join(phrases)):
+            answer = "".join(f"{kind}:{','.join(each)};" for kind, each in found.items())
+            made.append(("extract", abstract, answer, {}))
     dependent = [n for n in range(2, len(claims) + 1) if dependencies(claims[n - 1], language, n)]
     if dependent:
         number = dependent[_hash(seed, record["id"], "claim") % len(dependent)]
@@ -73,7 +76,8 @@ def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sam
         )
     for task, text, answer, slots in made:
         if instruction := instruct(task, language, f"{record['id']} {language}", seed, slots):
-            yield _sample(task, record["id"], instruction, text, answer, language, seed)
+            made_of = _sample(task, record["id"], instruction, text, answer, language, seed)
+            yield made_of._replace(id=f"{record['id']} {language}")
 
 
 def translations(chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int) -> list[Sample]:

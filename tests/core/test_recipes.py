@@ -20,7 +20,7 @@ from tests.conftest import ROOT, run
 SCHEMAS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig, "eval": TaskConfig,
     "sft": SftConfig, "dpo": DpoConfig, "groups": TaskGroup, "general": SftConfig, "domain": SftConfig,
-    "plan": PlanConfig,
+    "plan": PlanConfig, "demo": TaskConfig, "asked": TaskConfig, "few-shot": TaskConfig,
 }  # fmt: skip
 """What the files of each folder of configs/ hold; those of a whole recipe by their own names."""
 

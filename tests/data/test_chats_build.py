@@ -1,6 +1,7 @@
 """Patent instruction data: right answers, no invention on both sides, nothing alike across them."""
 
 import json
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from data.chats.layouts import read_row
 from data.ingest import ingest, read_records
 from data.source import Source
 from data.synthesize import synthesize
+from eval.patent import parse_extraction
 from tests.conftest import run
 from tests.data.records import record, write_shards
 
@@ -47,11 +49,12 @@ def test_every_answer_is_what_the_record_says(patents: Path, tmp_path: Path) -> 
     claims = {(c["zh"], c["en"]) for invention in truth for c in invention["claims"]}
     phrases = {p for t in truth for key in ("key_information", "key_information_en")
                for found in t[key].values() for p in found}  # fmt: skip
+    normal = {unicodedata.normalize("NFKC", phrase) for phrase in phrases}
     seen: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         seen[sample["task"]].add(sample["instruction"])
         chinese = any("\u4e00" <= sign <= "\u9fff" for sign in sample["input"])
-        read = records[sample["id"], "zh" if chinese or "translate" in sample["task"] else "en"]
+        read = records[sample["id"].split()[0], "zh" if chinese or "translate" in sample["task"] else "en"]
         match sample["task"]:
             case "title":
                 assert (sample["input"], sample["output"]) == (read["abstract"], read["title"])
@@ -69,9 +72,9 @@ def test_every_answer_is_what_the_record_says(patents: Path, tmp_path: Path) -> 
             case "translate-en-zh":
                 assert (sample["output"], sample["input"]) in claims
             case "extract":
-                for line in sample["output"].splitlines():
-                    _, _, listed = line.replace("：", ": ").partition(": ")
-                    assert all(p in phrases for p in listed.replace("；", "; ").split("; "))
+                found = parse_extraction(sample["output"])
+                assert found is not None, sample["output"]
+                assert {p for each in found.values() for p in each} <= normal
         layout, (chat,) = read_row(sample, "x")
         assert (layout, chat["task"]) == ("alpaca", sample["task"])
     assert len(seen) == 7
@@ -81,7 +84,7 @@ def test_every_answer_is_what_the_record_says(patents: Path, tmp_path: Path) -> 
 def test_an_invention_stands_on_one_side_in_every_language(patents: Path, tmp_path: Path) -> None:
     sides = built(patents, tmp_path / "out")
     inventions = {r["id"]: r["application_id"] for r in read_records(patents / "records")}
-    train, held = ({inventions[s["id"]] for s in sides[side]} for side in ("train", "validation"))
+    train, held = ({inventions[s["id"].split()[0]] for s in sides[side]} for side in ("train", "validation"))
     assert train
     assert held
     assert not train & held
@@ -109,8 +112,13 @@ def test_near_duplicates_across_the_split_are_removed_and_counted(tmp_path: Path
     counts = build(
         BuildConfig(corpus=str(tmp_path / "records"), output_dir=str(tmp_path / "out"), validation_share=0.3)
     )
-    held = {json.loads(line)["id"] for line in (tmp_path / "out/validation.jsonl").read_text().splitlines()}
-    train = {json.loads(line)["id"] for line in (tmp_path / "out/train.jsonl").read_text().splitlines()}
+    held = {
+        json.loads(line)["id"].split()[0]
+        for line in (tmp_path / "out/validation.jsonl").read_text().splitlines()
+    }
+    train = {
+        json.loads(line)["id"].split()[0] for line in (tmp_path / "out/train.jsonl").read_text().splitlines()
+    }
     assert held & {r["id"] for r in alike}
     assert not train & {r["id"] for r in alike}
     assert counts["near_duplicates_removed"] == 40 - len(held & {r["id"] for r in alike})

@@ -124,3 +124,15 @@ def test_predictions_of_others_are_scored_as_our_own(tmp_path: Path) -> None:
     assert "by generation, as the model gives no log-probabilities" in score["signature"]
     with pytest.raises(UserError, match=r"1 of 4 requests failed \(first: t 3: .* has no prediction for it"):
         run_all(requests(4), backend, tmp_path / "out", {})
+
+
+def test_a_copy_answers_with_what_was_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"q": "a b", "answer": "c"}\n{"q": "d", "answer": "d"}\n', "utf-8")
+    (tmp_path / "echo.yaml").write_text(
+        "layout: jsonl\ndata: x.jsonl\nprompt: 'Say {q}'\nsource: q\nmetrics: [chrf]\n", "utf-8"
+    )
+    task, out = tmp_path / "echo.yaml", tmp_path / "out"
+    done = run("eval", "run", "--copy", "--tasks", task, "--data", tmp_path, "--output", out)
+    assert done.returncode == 0, done.stderr
+    lines = (out / "predictions.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["prediction"] for line in lines] == ["a b", "d"]

@@ -1,0 +1,277 @@
+"""What `make demo` does, step by step: the commands that anybody would type, at sizes that fit a laptop.
+
+    made-up patents, everyday texts ──▶ tokenizer, two packed corpora ──▶ base ──▶ continued pretraining
+    ──▶ general, then domain chats ──▶ delta, published and applied again ──▶ scores of all models ──▶ report
+
+The recipes are those under configs/; what stands behind them shrinks them. A step is proven by what it makes:
+folders with a manifest, or files.
+"""
+
+import re
+import shlex
+from typing import NamedTuple
+
+from pydantic import Field
+
+from core.config import Config
+
+
+class Sizes(Config):
+    """How large the demo is, and where it goes. Everything else stands in the commands."""
+
+    runs: str = "runs/demo"
+    """Models, scores, the report and the records of the steps."""
+    corpora: str = "corpora/demo"
+    """Texts, corpora, instruction data, evaluation data."""
+    fields: str = "refrigeration"
+    """Fields of data/lexicon.yaml that the inventions are in, with spaces between them."""
+    inventions: int = Field(1200, ge=1)
+    """Made-up inventions to train on."""
+    held_out: int = Field(90, ge=1)
+    """Made-up inventions to be evaluated on; the corpus is cleared of what is like them."""
+    stories: int = Field(3000, ge=1)
+    """Everyday stories to train on, in both languages."""
+    chats: int = Field(1200, ge=1)
+    """General questions with answers."""
+    vocabulary: int = Field(1280, ge=1)
+    """Tokens."""
+    samples: int = Field(800, ge=1)
+    """Instruction samples of each patent task, at most."""
+    asked: int = Field(70, ge=10)
+    """Questions of each patent task, those shown as examples among them."""
+    width: int = Field(96, ge=16)
+    """Hidden size of the model."""
+    layers: int = Field(3, ge=1)
+    """Its layers."""
+    base_steps: int = Field(200, ge=1)
+    """Optimiser steps of the base, on everyday texts with a tenth of patents."""
+    cpt_steps: int = Field(300, ge=1)
+    """Optimiser steps of continued pretraining."""
+    save_every_steps: int = Field(100, ge=1)
+    """A checkpoint every so many steps of training: what a kill may cost."""
+    general_epochs: float = Field(1, gt=0)
+    """Passes over the general chats."""
+    domain_epochs: float = Field(1, gt=0)
+    """Passes over the patent tasks."""
+
+
+class Step(NamedTuple):
+    """Commands, one after the other, and the folders (with manifests) or files that prove that they ended."""
+
+    name: str
+    commands: tuple[str, ...]
+    """What follows `python -m`; split as a shell does, without its other powers."""
+    makes: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
+    """What is removed, beside what it makes, before it begins anew."""
+    goes_on: bool = False
+    """Whether the commands, killed, go on from what they left."""
+
+
+def slug(step: Step) -> str:
+    """The step's name as a file's."""
+    return re.sub(r"\W+", "-", step.name)
+
+
+TASKS = {"title": "title", "extract": "extract", "zh-en": "translate-zh-en", "en-zh": "translate-en-zh"}
+"""Folder of each task's evaluation data, and what `python -m data build` calls it."""
+TEXTS = ("text-general", "text-domain")
+ASKED = ("title", "extraction", "claims-zh-en", "claims-en-zh")
+
+
+def steps(s: Sizes) -> list[Step]:
+    """All steps in their order."""
+    return [*_texts(s), *_corpora(s), *_instructions(s), *_training(s), *_publishing(s), *_scores(s)]
+
+
+def _texts(s: Sizes) -> list[Step]:
+    made, held_out = f"{s.corpora}/made-up", f"{s.corpora}/evaluation"
+
+    def write(name: str, command: str, folder: str) -> Step:
+        return Step(name, (f"data {command} --output {folder}",), (folder,))
+
+    patents = f"synthesize --fields {s.fields} --inventions"
+    return [
+        write("patents", f"{patents} {s.inventions}", f"{made}/patents"),
+        write("everyday texts", f"everyday --stories {s.stories} --chats {s.chats}", f"{made}/everyday"),
+        write("held-out patents", f"{patents} {s.held_out} --seed 1", f"{held_out}/inventions"),
+        write("held-out everyday texts", "everyday --stories 60 --chats 0 --seed 1", f"{held_out}/stories"),
+    ]
+
+
+def _corpora(s: Sizes) -> list[Step]:
+    tokenizer = f"{s.corpora}/tokenizer"
+    records = f"{s.corpora}/evaluation/records"
+    words = f"--vocabulary-size {s.vocabulary} --output {tokenizer}"
+    held_out = shlex.join([f"sources=[{_source(f'{s.corpora}/evaluation/inventions/records.jsonl')}]"])
+    return [
+        Step("tokenizer", (f"data tokenizer {words} {_patents(s)} {_stories(s)}",), (tokenizer,)),
+        Step("general corpus", (f"data run {_corpus(s, 'general')}",), (f"{s.corpora}/general/pack",),
+             (f"{s.corpora}/general",), goes_on=True),
+        Step("patent corpus", (f"data run {_corpus(s, 'patents')}",), (f"{s.corpora}/patents/pack",),
+             (f"{s.corpora}/patents",), goes_on=True),
+        Step("held-out records", (f"data run --until clean output_dir={records} {held_out}",),
+             (f"{records}/clean",), (records,), goes_on=True),
+    ]  # fmt: skip
+
+
+def _corpus(s: Sizes, name: str, prefix: str = "") -> str:
+    """What makes a corpus, as overrides of configs/data/tiny.yaml; `prefix` is where they stand."""
+    keys = [f"output_dir={s.corpora}/{name}", f"tokenizer={{path: {s.corpora}/tokenizer}}"]
+    if name == "general":
+        keys += [f"sources=[{_source(_stories(s))}]", "clean.min_characters=50"]  # stories are short
+    else:
+        held_out = f"{s.corpora}/evaluation/inventions/records.jsonl"
+        asked = f"{{path: {held_out}, text_fields: [title, abstract, claims]}}"
+        keys += [
+            f"sources=[{_source(_patents(s))}]",
+            "pack.parts=[title, abstract, claims]",
+            f"decontaminate.sets=[{asked}]",
+            "decontaminate.least_share=0.5",  # all are made from the same templates
+        ]
+    return shlex.join(prefix + key for key in keys)
+
+
+def _source(path: str) -> str:
+    return f"{{path: {path}, licence: made by this program, use: any}}"
+
+
+def _patents(s: Sizes) -> str:
+    return f"{s.corpora}/made-up/patents/records.jsonl"
+
+
+def _stories(s: Sizes) -> str:
+    return f"{s.corpora}/made-up/everyday/texts.jsonl"
+
+
+def _chats(s: Sizes) -> str:
+    return f"{s.corpora}/made-up/everyday/chats.jsonl"
+
+
+def _instructions(s: Sizes) -> list[Step]:
+    held_out = f"{s.corpora}/evaluation"
+
+    def build(name: str, corpus: str, truth: str, split: str, samples: str, folder: str) -> Step:
+        keys = [f"corpus={corpus}", f"labels={truth}/truth.jsonl", *split.split(),
+                f"samples={{{samples}}}", "max_characters=700", f"output_dir={folder}"]  # fmt: skip
+        return Step(name, (f"data build {shlex.join(keys)}",), (folder,))
+
+    every = ", ".join(f"{name}: {s.samples}" for name in TASKS.values())
+    made, asked = f"{s.corpora}/made-up/patents", "validation_share=0.8 near_share=1"
+    return [
+        build("instructions", f"{s.corpora}/patents/decontaminate", made, "validation_share=0.02", every,
+              f"{s.corpora}/instructions"),
+        *(
+            build(f"questions: {name}", f"{held_out}/records/clean", f"{held_out}/inventions", asked,
+                  f"{task}: {s.asked}", f"{held_out}/{name}")
+            for name, task in TASKS.items()
+        ),
+    ]  # fmt: skip
+
+
+SMALL = (
+    "training.global_batch_size=4 training.micro_batch_size=4"
+    " training.validate_every_steps=100 deepspeed.zero_stage=0 schedule.warmup_share=0.05"
+    " logging.every_steps=20"
+)
+"""What a laptop needs of a recipe for many GPUs."""
+
+
+def _training(s: Sizes) -> list[Step]:
+    saved = f"training.save_every_steps={s.save_every_steps}"
+
+    def pretrain(name: str, recipe: str, run: str, keys: str) -> Step:
+        config = f"--config configs/pretrain/{recipe}.yaml run_dir={run} sequence_length=512"
+        command = f"pretrain {config} {SMALL} {saved} {keys}"
+        return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,), goes_on=True)
+
+    def share(name: str, share: float) -> str:
+        return shlex.join([f"mixture=[{{name: {name}, output_dir: {s.corpora}/{name}, share: {share}}}]"])
+
+    size = {"hidden_size": s.width, "intermediate_size": s.width * 11 // 4, "num_hidden_layers": s.layers}
+    random = " ".join(f"model.architecture.{key}={value}" for key, value in size.items())
+    rate = "optimizer.learning_rate=3e-3"
+    base, cpt = f"{s.runs}/base", f"{s.runs}/cpt"
+    tune = f"sft --config configs/sft/general.yaml {SMALL} {saved} {_stages(s)}"
+
+    def tuned(name: str, model: str, run: str, chats: tuple[str, ...] = ()) -> Step:
+        command = f"{tune} model.path={model}/model run_dir={run}"
+        commands = (f"{command} --prepare", command) if chats else (command,)
+        models = f"{run}/general/model", f"{run}/domain/model"
+        return Step(name, commands, (*models, *chats), (run,), goes_on=True)
+
+    return [
+        pretrain("base", "tiny", base,
+                 f"{random} {_corpus(s, 'general', 'data.')} {share('patents', 0.1)} {rate}"
+                 f" training.steps={s.base_steps}"),
+        pretrain("continued pretraining", "llama-7b", cpt,
+                 f"model.path={base}/model model.attention=documents"
+                 f" data=configs/data/tiny.yaml {_corpus(s, 'patents', 'data.')} {share('general', 0.2)}"
+                 f" general_dir={s.corpora}/general {rate} training.steps={s.cpt_steps}"),
+        tuned("general and domain tuning", cpt, f"{s.runs}/tuned",
+              (f"{s.corpora}/chats-general", f"{s.corpora}/chats-domain")),
+        tuned("the same without continued pretraining", base, f"{s.runs}/tuned-without"),
+    ]  # fmt: skip
+
+
+def _stages(s: Sizes) -> str:
+    """General chats, then the patent tasks with a share of general chats repeated."""
+    instructions = f"{s.corpora}/instructions"
+    sources = (
+        f"{{name: patents, path: {instructions}/train.jsonl, side: train}},"
+        f" {{name: held out, path: {instructions}/validation.jsonl, side: validation}},"
+        f" {{name: everyday, path: {_chats(s)}, replay: true}}"
+    )
+    data = f"{{output_dir: {s.corpora}/chats-domain, replay_share: 0.1, sources: [{sources}]}}"
+    domain = f"{{name: domain, training: {{epochs: {s.domain_epochs}}}, data: {data}}}"
+    keys = [
+        f"data.output_dir={s.corpora}/chats-general",
+        f"data.sources=[{{name: everyday, path: {_chats(s)}}}]",
+        "data.validation_share=0.02",
+        "data.max_tokens=384",
+        "model.activation_checkpointing=none",
+        "optimizer.learning_rate=2e-3",
+        f"training.epochs={s.general_epochs}",
+        f"stages=[{{name: general}}, {domain}]",
+    ]
+    return shlex.join(keys)
+
+
+def _publishing(s: Sizes) -> list[Step]:
+    delta, again = f"{s.runs}/published", f"{s.runs}/applied"
+    base = f"--base {s.runs}/base/model"
+    tuned = f"{s.runs}/tuned/domain/model"
+    return [
+        Step("delta", (f"delta make {base} --target {tuned} --delta {delta}",), (delta,)),
+        Step("delta applied", (f"delta apply {base} --target {again} --delta {delta}",),
+             (again,)),
+        Step("delta verified", (f"delta verify {base} --target {again} --delta {delta}",)),
+    ]  # fmt: skip
+
+
+def _scores(s: Sizes) -> list[Step]:
+    texts = ",".join(f"configs/demo/{name}.yaml" for name in TEXTS)
+    few = ",".join(f"configs/demo/few-shot/{name}.yaml" for name in ASKED)
+    asked = ",".join(f"configs/demo/asked/{name}.yaml" for name in ASKED)
+    runs = f"{s.runs}/scores"
+
+    def score(name: str, model: str, tasks: str) -> Step:
+        command = f"eval run {model} --tasks {tasks} --data {s.corpora}/evaluation --output {runs}/{name}"
+        return Step(f"scores: {name}", (command,), (f"{runs}/{name}",), goes_on=True)
+
+    def compare(a: str, b: str) -> Step:
+        file = f"{runs}/{b}-against-{a}.json"
+        return Step(f"{b} against {a}", (f"eval compare {runs}/{a} {runs}/{b} --output {file}",), (file,))
+
+    page = f"{runs}/domain/report.html"
+    return [
+        score("base", f"--model {s.runs}/base/model", f"{few},{texts}"),
+        score("cpt", f"--model {s.runs}/cpt/model", f"{few},{texts}"),
+        score("general", f"--model {s.runs}/tuned/general/model --chat", f"{asked},{texts}"),
+        score("domain", f"--model {s.runs}/applied --chat", f"{asked},{texts}"),
+        score("without-cpt", f"--model {s.runs}/tuned-without/domain/model --chat", f"{asked},{texts}"),
+        score("copy", "--copy", asked),
+        compare("base", "domain"),
+        compare("without-cpt", "domain"),
+        Step("report", (f"eval report {runs}/domain --base {runs}/base",), (page,)),
+    ]

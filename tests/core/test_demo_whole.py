@@ -1,0 +1,60 @@
+"""The whole demo, shrunk until its scores say nothing: killed twice, it ends as one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.config import load
+from core.demo import run as do
+from core.demo_steps import Sizes, steps
+from tests.conftest import ROOT, run
+
+SMALL = ["inventions=60", "held_out=12", "stories=60", "chats=60", "samples=30", "asked=12", "width=32",
+         "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5"]  # fmt: skip
+
+
+def killed(arguments: list[str], mark: Path, text: str) -> None:
+    """Start the demo and kill it outright as soon as the file `mark` holds `text`."""
+    command = [sys.executable, "-m", "core.demo", *arguments]
+    demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (mark.is_file() and text in mark.read_text("utf-8", "replace")):
+        assert demo.poll() is None, demo.stderr.read().decode() if demo.stderr else ""
+        time.sleep(0.05)
+    demo.send_signal(signal.SIGKILL)
+    demo.communicate()
+
+
+@pytest.mark.slow
+def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    arguments = [*SMALL, f"runs={runs}", f"corpora={tmp_path / 'corpora'}"]
+    records = runs / "steps"
+    killed(arguments, records / "continued-pretraining.log", "saved ")
+    killed(arguments, records / "scores-cpt.json", "{")
+    done = run("core.demo", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((records / "continued-pretraining.json").read_text("utf-8"))["starts"] == 2
+    summary = (runs / "summary.txt").read_text("utf-8")
+    assert summary in done.stdout
+    for words in ("domain chat, not continued", "copies its input", "bits-per-byte", "CPU seconds"):
+        assert words in summary
+    assert "<svg" in (runs / "report.html").read_text("utf-8")
+    again = run("core.demo", *arguments, timeout=20)
+    assert "all 29 steps are up to date" in again.stdout
+
+    monkeypatch.chdir(ROOT)
+    todo = steps(load(Sizes, None, arguments))
+    chosen = [step for step in todo if step.name in ("continued pretraining", "scores: cpt")]
+    results = [runs / "cpt/model/model.safetensors", runs / "scores/cpt/scores.json"]
+    before = [file.read_bytes() for file in results]
+    for step in chosen:
+        (records / f"{step.name.replace(': ', '-').replace(' ', '-')}.json").unlink()
+    assert do(chosen, records) == [step.name for step in chosen]  # from their beginning, and not killed
+    assert [file.read_bytes() for file in results] == before
