@@ -1,6 +1,7 @@
 """What is written while training goes on is of the moment when it was handed over, or not there at all."""
 
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_work_is_done_in_order_and_told_by_the_training_thread(tmp_path: Path) -
     said: list[str] = []
     writer = Background(ALONE, said.append)
     for number in range(20):
-        writer.later(lambda number=number: f"{number}", tmp_path)
+        writer.later(partial(str, number), tmp_path)
     assert not said
     writer.wait()
     assert said == [str(number) for number in range(20)]
