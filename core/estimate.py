@@ -1,7 +1,8 @@
 """Memory of one GPU and the time of a run, before anything starts: `python -m pretrain estimate`.
 
 Weights, gradients and optimiser states follow from how DeepSpeed lays its buffers out at each ZeRO stage; of
-a model with an adapter only what is trained is laid out so, the rest is whole on every process.
+a model with an adapter only what is trained is laid out so, the rest is whole on every process; its
+activations are taken to be those of the model without it.
 Activations are measured on a model of the same shape with few layers, whose tensors have no storage, by
 torch's memory tracker; every further layer adds the same. Nothing of the real size is ever allocated.
 """
@@ -135,10 +136,6 @@ def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: in
     AttentionInterface.register("one_document", _one_document)
     with FakeTensorMode():
         decoder = AutoModel.from_config(small, dtype=dtype, attn_implementation="one_document").train()
-        if model.adapter is not None:
-            from peft import inject_adapter_in_model
-
-            inject_adapter_in_model(adapters.lora(model.adapter, decoder, None), decoder)
         activations.prepare(decoder, model.model_copy(update={"compile": False}))
         return measured(decoder, torch.zeros(batch, length, dtype=torch.long))
 

@@ -20,7 +20,7 @@ from core.background import Background
 from core.checkpoint import Progress
 from core.distributed import World
 from core.guard import Guard
-from core.loading import Ahead
+from core.loading import Ahead, to_host
 from core.log import Log
 from core.loss import IGNORED, TOKENS, Objective
 from core.meter import Meter, sentence
@@ -83,7 +83,7 @@ def fit(
         first, micro_batches = progress.samples, ahead.at(progress.samples)
         counts, nll = _backward(engine, micro_batches, world, signals.received, objective)
         loss = world.sum(nll) / counts[0].clamp(min=1)
-        arriving = _to_host(counts)
+        arriving = to_host(counts)
         applied, gradient_norm = guard.step(loss)  # waits for the device, the only time in a step
         tokens, stops = arriving.tolist()
         stopping = stops > 0
@@ -203,13 +203,6 @@ def collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tens
     if device.type == "cuda":  # only pinned memory is copied while the GPU computes
         return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in stacked.items()}
     return stacked
-
-
-def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in host memory, which is there after the next look at the device."""
-    if tensor.device.type != "cuda":
-        return tensor
-    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 def _set_rate(engine: Any, value: float) -> None:

@@ -15,12 +15,12 @@ SHAPE = {
 }  # fmt: skip
 
 
-def trained(**settings: Any) -> tuple[dict[str, torch.Tensor], int]:
-    """Gradients of a small LLaMA, and the bytes that wait for its backward pass."""
+def trained(layers: int = 3, **settings: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a small LLaMA of so many layers, and the bytes that wait for its backward pass."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE)).train()
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE | {"num_hidden_layers": layers})).train()
     activations.prepare(model, ModelConfig(path="x", **settings))
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -73,8 +73,8 @@ def test_selective_repeats_fewer_matrix_products_than_full() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "full"])
 def test_compiled_layers_give_the_same_gradients(kind: str) -> None:
-    expected, _ = trained()
-    found, _ = trained(compile=True, activation_checkpointing=kind)
+    expected, _ = trained(layers=1)
+    found, _ = trained(layers=1, compile=True, activation_checkpointing=kind)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
 

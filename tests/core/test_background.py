@@ -1,0 +1,60 @@
+"""What is written while training goes on is of the moment when it was handed over, or not there at all."""
+
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.background import Background, available_bytes, host_copy
+from core.distributed import World
+
+ALONE = World(0, 1, 0, torch.device("cpu"))
+
+
+def test_a_copy_shares_nothing_and_keeps_what_stood_twice_once() -> None:
+    flat = torch.arange(8.0)
+    weight = torch.nn.Parameter(torch.ones(2))
+    tree = OrderedDict(part=flat[2:4], again=[flat[2:4]], weight=weight, plain=({"lr": 0.1}, "name", None))
+    copied = host_copy(tree)
+    flat.zero_()
+    weight.data.zero_()
+    assert isinstance(copied, OrderedDict)
+    assert copied["part"].tolist() == [2, 3]
+    assert copied["part"] is copied["again"][0]
+    assert copied["part"].untyped_storage().nbytes() == 8, "not all that it was a part of"
+    assert isinstance(copied["weight"], torch.nn.Parameter)
+    assert copied["weight"].tolist() == [1, 1]
+    assert copied["plain"] == ({"lr": 0.1}, "name", None)
+
+
+def test_work_is_done_in_order_and_told_by_the_training_thread(tmp_path: Path) -> None:
+    said: list[str] = []
+    writer = Background(ALONE, said.append)
+    for number in range(20):
+        writer.later(partial(str, number), tmp_path)
+    assert not said
+    writer.wait()
+    assert said == [str(number) for number in range(20)]
+
+
+def test_what_fails_is_raised_and_nothing_follows_it(tmp_path: Path) -> None:
+    def full() -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    writer = Background(ALONE, print)
+    writer.later(full, tmp_path)
+    writer.later((tmp_path / "after").touch, tmp_path)
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.wait()
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.check()
+    assert not (tmp_path / "after").exists()
+
+
+def test_copies_are_made_only_where_memory_has_room() -> None:
+    writer = Background(ALONE, print)
+    assert writer.room(1)
+    assert not writer.room(available_bytes())
+    assert not Background(ALONE).room(1), "everything is done at once"
