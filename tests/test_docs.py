@@ -112,10 +112,8 @@ def understand(module: str, arguments: list[str], processes: int, patch: pytest.
     """Take arguments to a module's own parser; AssertionError where it does not understand them."""
     file = f"{module}.__main__" if (ROOT / module).is_dir() else module
     assert importlib.util.find_spec(file), module
-    if (
-        module.split(".", maxsplit=1)[0] in ("benchmarks", "tests", "pytest", "json")
-        or module == "core.launch"
-    ):
+    elsewhere = ("benchmarks", "tests", "pytest", "json", "coverage")
+    if module.partition(".")[0] in elsewhere or module == "core.launch":
         return
 
     def stop_after(parse: Any) -> Any:
@@ -141,7 +139,7 @@ def understand(module: str, arguments: list[str], processes: int, patch: pytest.
     patch.setattr(sys, "argv", [module, *arguments])
     main = importlib.import_module(file).main
     try:
-        code = main([*arguments]) if module == "core.launch" else main()
+        code = main()
     except Understood:
         return
     except SystemExit as ended:

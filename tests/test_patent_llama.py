@@ -5,11 +5,13 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from core.config import load
 from core.plan import PlanConfig
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 PLAN = load(PlanConfig, ROOT / "configs/patent-llama/plan.yaml")
 STEPS = {step.name: shlex.split(step.command) for step in PLAN.steps}
@@ -49,9 +51,9 @@ def test_each_step_begins_where_the_one_before_ended() -> None:
         (STEPS["pretrain"], "runs/patent-llama-pretrain"),
         (STEPS["general"], "runs/patent-llama-general"),
     ]
-    for (command, run), following in zip(made, ("general", "domain"), strict=True):
-        assert f"run_dir: {run}\n" in (ROOT / command[-1]).read_text("utf-8")
-        assert f"  path: {run}/model\n" in (ROOT / STEPS[following][-1]).read_text("utf-8")
+    for (command, made_in), following in zip(made, ("general", "domain"), strict=True):
+        assert f"run_dir: {made_in}\n" in (ROOT / command[-1]).read_text("utf-8")
+        assert f"  path: {made_in}/model\n" in (ROOT / STEPS[following][-1]).read_text("utf-8")
     domain = "runs/patent-llama-domain"
     assert f"run_dir: {domain}\n" in (ROOT / STEPS["domain"][-1]).read_text("utf-8")
     assert f"{domain}/model" in STEPS["delta"]
@@ -91,3 +93,25 @@ def test_what_is_there_is_looked_at(
         assert f"{tmp_path}: 1 files, 0.00 GB" in capsys.readouterr().out
     (tmp_path / "a.jsonl").unlink()
     assert dry_run([*STEPS["data"], f"sources=[{tmp_path}]"], monkeypatch) == 2
+
+
+def test_a_delta_is_looked_at_by_its_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, rows in (("base", 3), ("tuned", 4)):
+        (tmp_path / folder).mkdir()
+        tensors = {"norm": np.zeros(2, np.float32), "embedding": np.zeros((rows, 2), np.float32)}
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    folders = ["--base", f"{tmp_path}/base", "--target", f"{tmp_path}/tuned", "--delta", f"{tmp_path}/delta"]
+    assert dry_run(["delta", "make", *folders], monkeypatch) == 0
+    assert "2, 1 of them as differences to the base's" in capsys.readouterr().out
+    assert dry_run(["delta", "apply", *folders], monkeypatch) == 0
+    assert dry_run(["delta", "make", *folders, "--adapter", "x"], monkeypatch) == 2
+    assert not (tmp_path / "delta").exists()
+
+
+def test_the_launcher_checks_once_for_all_processes_of_all_hosts(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("one slots=8\ntwo slots=8\n")
+    done = run("core.launch", "--hostfile", tmp_path / "hosts", "-m", *STEPS["domain"], "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 x 16 processes x 2 times") == 1
