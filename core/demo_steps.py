@@ -81,7 +81,9 @@ ASKED = ("title", "extraction", "claims-zh-en", "claims-en-zh")
 
 def steps(s: Sizes) -> list[Step]:
     """All steps in their order."""
-    return [*_texts(s), *_corpora(s), *_instructions(s), *_training(s), *_publishing(s), *_scores(s)]
+    *training, without = _training(s)
+    before = [*_texts(s), *_corpora(s), *_instructions(s), *training]
+    return [*before, *_publishing(s), *_scores(s), without, *_beside(s)]
 
 
 def _texts(s: Sizes) -> list[Step]:
@@ -250,28 +252,34 @@ def _publishing(s: Sizes) -> list[Step]:
 
 
 def _scores(s: Sizes) -> list[Step]:
-    texts = ",".join(f"configs/demo/{name}.yaml" for name in TEXTS)
-    few = ",".join(f"configs/demo/few-shot/{name}.yaml" for name in ASKED)
-    asked = ",".join(f"configs/demo/asked/{name}.yaml" for name in ASKED)
     runs = f"{s.runs}/scores"
-
-    def score(name: str, model: str, tasks: str) -> Step:
-        command = f"eval run {model} --tasks {tasks} --data {s.corpora}/evaluation --output {runs}/{name}"
-        return Step(f"scores: {name}", (command,), (f"{runs}/{name}",), goes_on=True)
-
-    def compare(a: str, b: str) -> Step:
-        file = f"{runs}/{b}-against-{a}.json"
-        return Step(f"{b} against {a}", (f"eval compare {runs}/{a} {runs}/{b} --output {file}",), (file,))
-
-    page = f"{runs}/domain/report.html"
     return [
-        score("base", f"--model {s.runs}/base/model", f"{few},{texts}"),
-        score("cpt", f"--model {s.runs}/cpt/model", f"{few},{texts}"),
-        score("general", f"--model {s.runs}/tuned/general/model --chat", f"{asked},{texts}"),
-        score("domain", f"--model {s.runs}/applied --chat", f"{asked},{texts}"),
-        score("without-cpt", f"--model {s.runs}/tuned-without/domain/model --chat", f"{asked},{texts}"),
-        score("copy", "--copy", asked),
-        compare("base", "domain"),
-        compare("without-cpt", "domain"),
-        Step("report", (f"eval report {runs}/domain --base {runs}/base",), (page,)),
+        _score(s, "base", "few-shot", f"--model {s.runs}/base/model"),
+        _score(s, "domain", "asked", f"--model {s.runs}/applied --chat"),
+        _compare(runs, "base", "domain"),
+        _score(s, "copy", "asked", "--copy", ()),
+        _score(s, "cpt", "few-shot", f"--model {s.runs}/cpt/model"),
+        _score(s, "general", "asked", f"--model {s.runs}/tuned/general/model --chat"),
+        Step("report", (f"eval report {runs}/domain --base {runs}/base",), (f"{runs}/domain/report.html",)),
     ]
+
+
+def _beside(s: Sizes) -> list[Step]:
+    return [
+        _score(s, "without-cpt", "asked", f"--model {s.runs}/tuned-without/domain/model --chat"),
+        _compare(f"{s.runs}/scores", "without-cpt", "domain"),
+    ]
+
+
+def _score(s: Sizes, name: str, how: str, model: str, texts: tuple[str, ...] = TEXTS) -> Step:
+    """Ask a model the patent tasks in the one or the other way, and let it read texts."""
+    files = [*(f"{how}/{task}" for task in ASKED), *texts]
+    tasks = ",".join(f"configs/demo/{file}.yaml" for file in files)
+    output = f"{s.runs}/scores/{name}"
+    command = f"eval run {model} --tasks {tasks} --data {s.corpora}/evaluation --output {output}"
+    return Step(f"scores: {name}", (command,), (output,), goes_on=True)
+
+
+def _compare(runs: str, a: str, b: str) -> Step:
+    file = f"{runs}/{b}-against-{a}.json"
+    return Step(f"{b} against {a}", (f"eval compare {runs}/{a} {runs}/{b} --output {file}",), (file,))
