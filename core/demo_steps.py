@@ -183,7 +183,7 @@ def _training(s: Sizes) -> list[Step]:
     saved = f"training.save_every_steps={s.save_every_steps}"
 
     def pretrain(name: str, recipe: str, run: str, keys: str) -> Step:
-        config = f"--config configs/pretrain/{recipe}.yaml run_dir={run} sequence_length=512"
+        config = f"--config configs/{recipe}.yaml run_dir={run} sequence_length=512"
         command = f"pretrain {config} {SMALL} {saved} {keys}"
         return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,), goes_on=True)
 
@@ -194,7 +194,7 @@ def _training(s: Sizes) -> list[Step]:
     random = " ".join(f"model.architecture.{key}={value}" for key, value in size.items())
     rate = "optimizer.learning_rate=3e-3"
     base, cpt = f"{s.runs}/base", f"{s.runs}/cpt"
-    tune = f"sft --config configs/sft/general.yaml {SMALL} {saved} {_stages(s)}"
+    tune = f"sft --config configs/patent-llama/general.yaml {SMALL} {saved} {_stages(s)}"
 
     def tuned(name: str, model: str, run: str, chats: tuple[str, ...] = ()) -> Step:
         command = f"{tune} model.path={model}/model run_dir={run}"
@@ -203,10 +203,10 @@ def _training(s: Sizes) -> list[Step]:
         return Step(name, commands, (*models, *chats), (run,), goes_on=True)
 
     return [
-        pretrain("base", "tiny", base,
+        pretrain("base", "pretrain/tiny", base,
                  f"{random} {_corpus(s, 'general', 'data.')} {share('patents', 0.1)} {rate}"
                  f" training.steps={s.base_steps}"),
-        pretrain("continued pretraining", "llama-7b", cpt,
+        pretrain("continued pretraining", "patent-llama/pretrain", cpt,
                  f"model.path={base}/model model.attention=documents"
                  f" data=configs/data/tiny.yaml {_corpus(s, 'patents', 'data.')} {share('general', 0.2)}"
                  f" general_dir={s.corpora}/general {rate} training.steps={s.cpt_steps}"),
