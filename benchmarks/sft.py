@@ -6,13 +6,12 @@ Every way takes the same chats once and so learns the same tokens (checked): a s
 fp32 on a CPU (bf16 on a GPU), forward, backward and AdamW. Ways take turns in one process, in another order
 each round; medians count; each first does a step unmeasured.
 
-`packed`   as `python -m sft`: rows of LENGTH, our attention and loss, accuracy and entropy measured
+`packed`   as `python -m sft`: rows of LENGTH, our attention and loss
 `padded`   shuffled, each batch of SAMPLES padded to its longest; transformers' own attention and loss
 `grouped`  the same, batches of transformers' LengthGroupedSampler over all chats
-`trl`      SFTTrainer with packing=True, rows of LENGTH, accuracy and entropy measured
+`trl`      SFTTrainer with packing=True, rows of LENGTH
 
-Only labels count as tokens; `…_fill` is the share of the batches' places that holds a chat. Without --chats,
-made-up chats with lengths as real ones have them. The last line is one JSON object.
+Only labels count as tokens; `…_fill` is the share of places that holds a chat. Without --chats: made-up ones.
 """
 
 import argparse
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of fewer chats")
     parser.add_argument("--chats", nargs="+", type=Path, help="files of chats; without it, made-up ones")
     arguments = parser.parse_args()
-    rounds, number = (1, 96) if arguments.quick else (3, 400)
+    rounds, number = (1, 48) if arguments.quick else (3, 192)
     ways: dict[str, Callable[[Chats], Found]] = {
         "packed": measure_packed, "padded": measure_padded, "trl": measure_trl,
         "grouped": partial(measure_padded, grouped=True),
@@ -84,7 +83,7 @@ def main() -> None:
     middle = {way: statistics.median(each.tokens / each.seconds for each in found[way]) for way in WAYS}
     results = {f"{way}_trained_tokens_per_s": value for way, value in middle.items()}
     results |= {f"{way}_fill": found[way][0].fill for way in WAYS}
-    results |= {"chats": len(chats.chosen), "trained_tokens": found["packed"][0].tokens}
+    results["chats"], results["trained_tokens"] = len(chats.chosen), found["packed"][0].tokens
     for way, name in (("padded", "padded"), ("grouped", "length_grouped"), ("trl", "trl_packed")):
         results[f"packed_vs_{name}_ratio"] = middle["packed"] / middle[way]
     print_result("sft", ("torch", "transformers", "trl"), results)
@@ -119,10 +118,7 @@ def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
 
 
 def choose(lengths: list[int], number: int) -> Any:
-    """So many chats: whole batches of SAMPLES of an epoch over all of them that is grouped by length.
-
-    Of few chats groups would be of less equal length than those of all.
-    """
+    """So many chats, as batches of an epoch over all of them: groups of few would be of less equal length."""
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +170,7 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
     """SAMPLES chats a batch, padded to the longest: in a random order, or grouped by length."""
     from transformers import AutoModelForCausalLM
 
-    from core.loss import full_loss
+    from core.loss import full_loss, measures_of
 
     rows = documents_of(chats)
     if not grouped:
@@ -194,7 +190,9 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
 
     def loss(model: Any, batch: Batch) -> torch.Tensor:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        return full_loss(model(**inputs, use_cache=False).logits, batch["labels"])
+        logits = model(**inputs, use_cache=False).logits
+        measures_of(logits.detach().flatten(0, 1), batch["labels"].flatten()[:, None])
+        return full_loss(logits, batch["labels"])
 
     model = AutoModelForCausalLM.from_pretrained(chats.base, dtype=chats.dtype).to(chats.device)
     return timed(model, batches(), sum(len(ids) - 1 for ids, _ in rows), loss)

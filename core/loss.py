@@ -116,7 +116,7 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = engine(**inputs).logits
         if hasattr(head, "measures"):
             head.measures.append(
-                _measures(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None])
+                measures_of(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None])
             )
         return full_loss(logits, batch["labels"])
     head.labels, head.learnt = batch["labels"], batch.get("learnt")
@@ -160,14 +160,19 @@ class _ChunkedLoss(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             part, label = hidden[start : start + rows], labels[start : start + rows, None]
             logits = linear(part, weight, bias).float()
-            if measures is not None:
-                found += _measures(logits, label, logits.logsumexp(1, keepdim=True))
             trained = label != IGNORED
             label = label.clamp(min=0)
-            largest, right = logits.amax(1, keepdim=True), logits.gather(1, label)
-            gradient = logits.sub_(largest).exp_()  # softmax, in the logits' own memory
+            likeliest = logits.argmax(1, keepdim=True) if measures is not None else label
+            logits.sub_(logits.amax(1, keepdim=True))
+            right = logits.gather(1, label)
+            # Softmax, in the logits' own memory where they are not needed any more.
+            gradient = logits.exp_() if measures is None else logits.exp()
             total = gradient.sum(1, keepdim=True)
-            loss += ((total.log() + largest - right) * trained).sum()
+            loss += ((total.log() - right) * trained).sum()
+            if measures is not None:
+                entropy = total.log() - torch.linalg.vecdot(gradient, logits)[:, None] / total
+                seen = (trained, (likeliest == label) & trained, entropy * trained)
+                found += torch.stack([each.sum(dtype=torch.float64) for each in seen])
             if not any(wanted):
                 continue
             gradient.mul_(trained / total).scatter_add_(1, label, -trained.to(gradient.dtype))
@@ -222,13 +227,13 @@ def _loss_or_logits(head: Any, hidden: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def _measures(logits: torch.Tensor, label: torch.Tensor, normaliser: Any = None) -> torch.Tensor:
+def measures_of(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """Trained tokens, hits and summed entropy (nats) of logits (N, V) for labels (N, 1), in fp64."""
     trained = (label != IGNORED).squeeze(1)
     logits, label = logits[trained].float(), label[trained]
-    normaliser = logits.logsumexp(1, keepdim=True) if normaliser is None else normaliser[trained]
     hits = (logits.argmax(1, keepdim=True) == label).sum()
-    entropy = (normaliser.squeeze(1) - ((logits - normaliser).exp() * logits).sum(1)).sum()
+    logs = logits.log_softmax(1)
+    entropy = -torch.linalg.vecdot(logs.exp(), logs).sum()
     return torch.stack([trained.sum().double(), hits.double(), entropy.double()])
 
 

@@ -12,6 +12,7 @@ the first step; no second model is held. Steps, checkpoints and going on are tho
 
 import argparse
 import hashlib
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,7 @@ from core.schema import (
     ScheduleConfig,
     TrainingConfig,
 )
-from sft.pairs import Pairs, PairsConfig, read_pairs
+from sft.pairs import Pairs, PairsConfig, read_pairs, reasons
 
 FIXED = ("model", "data", "beta", "training.seed", "training.global_batch_size", "training.precision")
 
@@ -110,7 +111,11 @@ def _fit(config: DpoConfig, world: Any) -> bool:
                                config.model.adapter.path else base)  # fmt: skip
     install(tokenizer, config.data.template)
     data, held_out, dropped = read_pairs(config.data, tokenizer)
-    log.line(f"{len(data):,} pairs to train on, {len(held_out):,} held out, left out: {dropped or 'none'}")
+    said = f"{len(data):,} pairs to train on, {len(held_out):,} held out"
+    log.line(f"{said}, left out: {reasons(dropped) or 'none'} (dropped.jsonl)")
+    if world.is_main:
+        lines = [json.dumps(each.__dict__, ensure_ascii=False) + "\n" for each in dropped]
+        disk.write_text(run / "dropped.jsonl", "".join(lines))
     model = load_model(base, config.model, dtype)
     prompt_as_trained(model, tokenizer)
     engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)

@@ -7,8 +7,9 @@ whole conversations; then `prompt` may be missing. A row holds both chats one be
 documents that do not see each other.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from pydantic import Field
 
 from core.config import Config
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    from data.formats import Rejected
 
 Array = npt.NDArray[np.int64]
 IGNORED = -100
@@ -69,60 +73,77 @@ class Pairs:
         return row | {"reference": self.reference[index]}
 
 
-def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, dict[str, int]]:
-    """Pairs to train on, pairs held out, and what was left out, by reason; UserError where none is left."""
+def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, list["Rejected"]]:
+    """Pairs to train on, pairs held out, and what was left out; UserError where none is left to train on."""
     from data.chats.files import rows
-    from data.chats.template import encode
     from data.formats import Rejected
     from data.ingest import list_files
 
     sides: tuple[list[Any], list[Any]] = ([], [])
-    dropped: dict[str, int] = {}
+    dropped: list[Rejected] = []
     for path in (file for name in config.paths for file in list_files(Path(name))):
         for place, row in rows(path):
-            if isinstance(row, Rejected):
-                reason = row.reason
+            found = row if isinstance(row, Rejected) else _encode(row, place, config, tokenizer)
+            if isinstance(found, Rejected):
+                dropped.append(found)
             else:
-                try:
-                    chats = [_chat(row, key) for key in ("chosen", "rejected")]
-                    encoded = [encode(tokenizer, chat, train_on="last") for chat in chats]
-                    reason = _problem(encoded, config.max_tokens)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise UserError(
-                        f"{place}: not a preference ({error}). A record has `prompt`, `chosen`, `rejected`."
-                    ) from None
-            if reason:
-                dropped[reason] = dropped.get(reason, 0) + 1
-                continue
-            sides[_held_out(str(chats[0][:-1]), config)].append(tuple(encoded))
+                prompt, pair = found
+                sides[_held_out(prompt, config)].append(pair)
     if not sides[0]:
-        raise UserError(f"{', '.join(config.paths)}: no pair is left to train on; left out: {dropped}.")
+        first = f"; the first: {dropped[0].source}: {dropped[0].detail}" if dropped else ""
+        raise UserError(
+            f"{', '.join(config.paths)}: no pair is left to train on; left out: {reasons(dropped)}{first}. A"
+            " record has `prompt`, `chosen`, `rejected`."
+        )
     padding = tokenizer.pad_token_id
     train, held_out = (Pairs(side, config.max_tokens, padding) for side in sides)
     return train, held_out, dropped
 
 
+def reasons(dropped: list["Rejected"]) -> dict[str, int]:
+    """How many were left out, by reason."""
+    return dict(Counter(each.reason for each in dropped))
+
+
+def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any) -> Any:
+    """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
+    from data.chats.record import problem
+    from data.chats.template import encode
+    from data.formats import Rejected
+
+    encoded, prompts = [], []
+    for key in ("chosen", "rejected"):
+        try:
+            messages = _chat(row, key)
+            wrong = problem(messages)
+            if not wrong and messages[-1]["role"] != "assistant":
+                wrong = "no-answer", "the last message is not the assistant's"
+            if wrong:
+                return Rejected(place, wrong[0], f"`{key}`: {wrong[1]}")
+            encoded.append(encode(tokenizer, messages, train_on="last"))
+            prompts.append(str(messages[:-1]))
+        except KeyError as error:
+            return Rejected(place, "no-layout", f"`{key}`: there is no {error}")
+        except (TypeError, AttributeError) as error:
+            return Rejected(place, "no-layout", f"`{key}`: {error}")
+        except ValueError as error:
+            return Rejected(place, "template", f"`{key}`: {error}")
+    longest = max(len(chat.ids) for chat in encoded)
+    if longest > config.max_tokens:
+        return Rejected(place, "over-long", f"{longest} tokens")
+    if np.array_equal(encoded[0].ids, encoded[1].ids):
+        return Rejected(place, "same-answer", "`chosen` and `rejected` are the same")
+    return prompts[0], tuple(encoded)
+
+
 def _chat(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """The conversation that ends with an answer."""
-    from data.chats.record import problem
-
     answer, prompt = row[key], row.get("prompt") or []
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     if isinstance(answer, str):
         answer = [{"role": "assistant", "content": answer}]
-    messages = [*prompt, *answer]
-    if found := problem(messages):
-        raise ValueError(f"`{key}`: {found[1]}")
-    if messages[-1]["role"] != "assistant":
-        raise ValueError(f"`{key}` does not end with an answer")
-    return messages
-
-
-def _problem(encoded: list[Any], max_tokens: int) -> str:
-    if max(len(chat.ids) for chat in encoded) > max_tokens:
-        return "over-long"
-    return "same-answer" if np.array_equal(encoded[0].ids, encoded[1].ids) else ""
+    return [*prompt, *answer]
 
 
 def _held_out(prompt: str, config: PairsConfig) -> int:
