@@ -108,7 +108,7 @@ format: $(READY) ## format the code
 	@$(VENV)/bin/ruff check --fix .
 
 test: $(READY) ## the tests that take minutes
-	@$(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real"
 
 test-coverage: $(READY) ## the same, and which lines of core, data, delta and eval they run: TESTS="tests/delta tests/eval"
 	@$(PY) -m coverage erase

@@ -152,7 +152,7 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
 
 def measure_packed(chats: Chats) -> Found:
     """Rows of several chats in a random order, one a step."""
-    from core.loop import collate
+    from core.loading import collate
     from core.loss import measure, summed_loss
     from core.model import load_model
     from core.schema import ModelConfig

@@ -1,10 +1,14 @@
-"""The next step's micro-batches are read and sent to the device while this step is computed."""
+"""Samples become micro-batches; those of the next step are read and sent to the device during this step."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+
+from core.attention import boundaries
+from core.loss import IGNORED
 
 T = TypeVar("T")
 
@@ -39,3 +43,22 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.device.type != "cuda":
         return tensor
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def collate(samples: list[dict[str, np.ndarray]], device: torch.device) -> dict[str, torch.Tensor]:
+    """Samples as one batch (B, L) on the device, with the boundaries of their documents; places behind the
+    last label, which nothing is learnt from, are left out, by multiples of 64. Where a tenth or more of the
+    rest is not learnt from either, `learnt` (N,) says which places are, read row after row."""
+    learnt = np.flatnonzero(np.any([sample["labels"] != IGNORED for sample in samples], axis=0))
+    used = -(-(int(learnt[-1]) + 1 if len(learnt) else 1) // 64) * 64
+    stacked = {
+        name: torch.from_numpy(np.stack([sample[name][:used] for sample in samples])) for name in samples[0]
+    }
+    stacked["boundaries"] = boundaries(stacked["position_ids"])
+    labels = stacked["labels"].flatten()
+    learnt_places = (labels != IGNORED).nonzero().flatten()
+    if len(learnt_places) < 0.9 * len(labels):
+        stacked["learnt"] = learnt_places
+    if device.type == "cuda":  # only pinned memory is copied while the GPU computes
+        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in stacked.items()}
+    return stacked

@@ -16,8 +16,9 @@ import torch
 from core.checkpoint import Progress
 from core.distributed import World
 from core.errors import UserError
+from core.loading import collate
 from core.log import Log
-from core.loop import Dataset, collate
+from core.loop import Dataset
 from core.loss import IGNORED, summed_loss, take_measures
 from core.schema import CollapseConfig, ForgettingConfig
 

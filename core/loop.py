@@ -15,12 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from core.attention import boundaries
 from core.background import Background
 from core.checkpoint import Progress
 from core.distributed import World
 from core.guard import Guard
-from core.loading import Ahead, to_host
+from core.loading import Ahead, collate, to_host
 from core.log import Log
 from core.loss import IGNORED, TOKENS, Objective
 from core.meter import Meter, sentence
@@ -184,25 +183,6 @@ class _Signals:
 
     def _note(self, *_: object) -> None:
         self.received = True
-
-
-def collate(samples: list[Sample], device: torch.device) -> dict[str, torch.Tensor]:
-    """Samples as one batch (B, L) on the device, with the boundaries of their documents; places behind the
-    last label, which nothing is learnt from, are left out, by multiples of 64. Where a tenth or more of the
-    rest is not learnt from either, `learnt` (N,) says which places are, read row after row."""
-    learnt = np.flatnonzero(np.any([sample["labels"] != IGNORED for sample in samples], axis=0))
-    used = -(-(int(learnt[-1]) + 1 if len(learnt) else 1) // 64) * 64
-    stacked = {
-        name: torch.from_numpy(np.stack([sample[name][:used] for sample in samples])) for name in samples[0]
-    }
-    stacked["boundaries"] = boundaries(stacked["position_ids"])
-    labels = stacked["labels"].flatten()
-    learnt_places = (labels != IGNORED).nonzero().flatten()
-    if len(learnt_places) < 0.9 * len(labels):
-        stacked["learnt"] = learnt_places
-    if device.type == "cuda":  # only pinned memory is copied while the GPU computes
-        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in stacked.items()}
-    return stacked
 
 
 def _set_rate(engine: Any, value: float) -> None:

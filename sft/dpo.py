@@ -156,7 +156,7 @@ def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, s
     import numpy as np
     import torch
 
-    from core.loop import collate
+    from core.loading import collate
     from sft.preference import log_probabilities
 
     if not len(pairs):

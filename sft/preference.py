@@ -73,7 +73,7 @@ class Preference:
     @torch.no_grad()
     def validate(self, engine: Any, pairs: "Pairs", size: int, world: "World") -> dict[str, float]:
         """The numbers of held-out pairs; collective."""
-        from core.loop import collate
+        from core.loading import collate
 
         engine.eval()
         for first in range(world.rank * size, len(pairs), world.size * size):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import UserError
-from core.loop import collate
+from core.loading import collate
 from core.loss import measure, summed_loss, take_measures
 from core.model import load_model
 from core.schema import ModelConfig

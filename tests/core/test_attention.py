@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core import attention
-from core.loop import collate
+from core.loading import collate
 from core.loss import IGNORED, summed_loss
 
 LENGTHS = [[37, 1, 90], [128], [2, 100, 26]]

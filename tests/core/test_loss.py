@@ -8,7 +8,7 @@ import torch
 
 from core import loss as losses
 from core.errors import UserError
-from core.loop import collate
+from core.loading import collate
 from core.loss import IGNORED, chunked_loss, full_loss, install, summed_loss
 
 

@@ -18,7 +18,8 @@ import torch
 
 from core import deepspeed, distributed
 from core.checkpoint import _weights
-from core.loop import Batches, Sample, _backward, collate
+from core.loading import collate
+from core.loop import Batches, Sample, _backward
 from core.loss import IGNORED, summed_loss
 from core.model import load_model
 from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.loop import collate
+from core.loading import collate
 from core.order import Order, Part
 from sft.pairs import PairsConfig, read_pairs
 from sft.preference import Preference, log_probabilities
