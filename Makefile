@@ -117,7 +117,7 @@ test-coverage: $(READY) ## the same, and which lines of core, data, delta and ev
 	@$(PY) -m coverage report
 
 test-slow: $(READY) ## the tests that take longer
-	@$(PY) -m pytest --durations 15 -m "slow and not real"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "slow and not real"
 
 soak: $(READY) ## kill a small run 20 times at random moments: its weights must not change
 	@$(PY) -m tests.pretrain.soak $$(mktemp -d) --kills $(or $(KILLS),20)

@@ -19,8 +19,7 @@ from eval.sample import read_predictions
 
 def run_arguments(arguments: argparse.Namespace) -> None:
     """Ask the model, and its base where one is given, all questions of the tasks; score and compare."""
-    if not (arguments.model or arguments.replay or arguments.copy):
-        raise UserError("give --model FOLDER, --endpoint URL --model NAME, --replay FILE, or --copy.")
+    check(arguments)
     name = arguments.model or str(arguments.replay or "copy")
     output = arguments.output or _output(name)
     chosen = tasks.load_tasks(arguments.tasks)
@@ -47,6 +46,12 @@ def run_arguments(arguments: argparse.Namespace) -> None:
         rows = scoring.compare(read_predictions(base_run), read_predictions(output))
         print(f"\nA is {base_run}, B is {output}\n{scoring.comparison_table(rows)}")
     print(write_report(output, base_run or None))
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """UserError where a command line names nothing that could answer."""
+    if not (arguments.model or arguments.replay or arguments.copy):
+        raise UserError("give --model FOLDER, --endpoint URL --model NAME, --replay FILE, or --copy.")
 
 
 def _output(name: str) -> Path:

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import dry
-from core.errors import UserError
-from eval import tasks
+from eval import backends, tasks
 
 
 def looks(arguments: argparse.Namespace) -> Iterator[dry.Look]:
     """What the run would ask, and whom."""
-    if not (arguments.model or arguments.replay):
-        raise UserError("give --model FOLDER, --endpoint URL --model NAME, or --replay FILE.")
+    backends.check(arguments)
     for name, task, _ in tasks.load_tasks(arguments.tasks):
         if not sorted(arguments.data.glob(task.data)):
             yield dry.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)

@@ -14,7 +14,7 @@ from core.demo import run as do
 from core.demo_steps import Sizes, steps
 from tests.conftest import ROOT, run
 
-SMALL = ["inventions=60", "held_out=12", "stories=60", "chats=60", "samples=30", "asked=12", "width=32",
+SMALL = ["inventions=60", "held_out=10", "stories=60", "chats=60", "samples=30", "asked=10", "width=32",
          "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5"]  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def killed(arguments: list[str], mark: Path, text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,7 +39,7 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     records = runs / "steps"
     killed(arguments, records / "continued-pretraining.log", "saved ")
     killed(arguments, records / "scores-cpt.json", "{")
-    done = run("core.demo", *arguments)
+    done = run("core.demo", *arguments, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((records / "continued-pretraining.json").read_text("utf-8"))["starts"] == 2
     summary = (runs / "summary.txt").read_text("utf-8")
@@ -46,7 +47,7 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     for words in ("domain chat, not continued", "copies its input", "bits-per-byte", "CPU seconds"):
         assert words in summary
     assert "<svg" in (runs / "report.html").read_text("utf-8")
-    again = run("core.demo", *arguments, timeout=20)
+    again = run("core.demo", *arguments)
     assert "all 29 steps are up to date" in again.stdout
 
     monkeypatch.chdir(ROOT)

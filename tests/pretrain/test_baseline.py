@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
         "validation_tokens=null",
     ]
     for part in (["--prepare"], []):
-        done = run("pretrain", *part, *overrides, timeout=1200, threads=2)
+        done = run("pretrain", *part, *overrides, timeout=1200)
         assert done.returncode == 0, done.stdout + done.stderr
     return load(PretrainConfig, ROOT / "configs/pretrain/tiny.yaml", overrides)
 
