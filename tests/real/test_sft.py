@@ -61,8 +61,8 @@ def test_general_then_domain_ends_in_a_chat_model_that_pipeline_prompts_as_train
         f"run_dir={tmp_path / 'run'}", f"model.path={make_base(real, tmp_path)}",
         f"stages={json.dumps(stages)}", "data.max_tokens=256",
         "data.engine.workers=1", "data.error_budget=null",
-        "data.validation_share=0.02", "validation_tokens=2000", "training.steps=8",
-        "training.global_batch_size=2", "training.micro_batch_size=2", "training.validate_every_steps=8",
+        "data.validation_share=0.02", "validation_tokens=2000", "training.steps=20",
+        "training.global_batch_size=2", "training.micro_batch_size=2", "training.validate_every_steps=20",
         "training.save_every_steps=null", "optimizer.learning_rate=1e-2", "logging.tensorboard=false",
     ]  # fmt: skip
     for part in (["--prepare"], []):
