@@ -51,7 +51,7 @@ class Sizes(Config):
     """A checkpoint every so many steps of training: what a kill may cost."""
     general_epochs: float = Field(1, gt=0)
     """Passes over the general chats."""
-    domain_epochs: float = Field(1, gt=0)
+    domain_epochs: float = Field(3, gt=0)
     """Passes over the patent tasks."""
 
 
@@ -232,7 +232,7 @@ def _stages(s: Sizes) -> str:
         "data.validation_share=0.02",
         "data.max_tokens=384",
         "model.activation_checkpointing=none",
-        "optimizer.learning_rate=2e-3",
+        "optimizer.learning_rate=3e-3",
         f"training.epochs={s.general_epochs}",
         f"stages=[{{name: general}}, {domain}]",
     ]
