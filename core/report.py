@@ -8,6 +8,7 @@ Sections are strings of HTML that the functions here return; everything that com
 import difflib
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ STYLE = """
 #27ae6033 } body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0
 1rem } h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem;
-border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap } td.number, th.number {
+border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap } th { white-space:
+normal; vertical-align: bottom } td.number, th.number {
 text-align: right } .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .2rem
 .7rem; max-width: 44rem } .bars div { background: var(--bar); height: 1rem; align-self: center; min-width:
 1px; border-radius: 2px } details { border-bottom: 1px solid var(--line); padding: .4rem 0 } .pair {
@@ -32,6 +34,7 @@ stroke-width: 1.5; stroke-dasharray: 3 3 } .estimates small { display: block; co
 (max-width: 45rem) { .pair { grid-template-columns: 1fr } .estimates { grid-template-columns: 1fr; gap: 0 }
 .estimates span { overflow-wrap: anywhere } .estimates .figure { margin-bottom: .9rem } }
 """
+INTERVAL = re.compile(r" (\([^()]* – [^()]*\))")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """What a page may load: nothing, whatever text of a model or a corpus stands in it."""
 
@@ -80,12 +83,13 @@ def paragraph(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers stand to the right, with thousands marked."""
+    """A table; numbers stand to the right, with thousands marked; an interval stands below its number."""
 
     def cell(value: object, tag: str) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return f'<{tag} class="number">{value:,}</{tag}>'
-        return f"<{tag}>{escape(str(value))}</{tag}>"
+        text = INTERVAL.sub(r"<br><small>\1</small>", escape(str(value)))
+        return f"<{tag}>{text}</{tag}>"
 
     lines = ["".join(cell(value, "td") for value in row) for row in rows]
     top = "".join(cell(name, "th") for name in header)

@@ -123,6 +123,7 @@ def train(config: SftConfig) -> int:
 def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     """Load, build, fit, save the best; False where a signal ended it early."""
     from core import checkpoint, deepspeed, loss
+    from core.background import Background
     from core.flops import flops_per_token
     from core.log import Log
     from core.lookout import Lookout
@@ -153,9 +154,11 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     progress = resume(run, engine, world, log, changed)
     inputs = manifest.outputs_of(chats.folder) | weight_files(config.base) if world.is_main else {}
 
+    background = Background(world, log.line)
+
     def save(now: checkpoint.Progress) -> None:
-        root, keep = run / "checkpoints", config.training.keep_checkpoints
-        log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
+        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     def publish(now: checkpoint.Progress) -> None:
         sources = manifest.read(chats.folder).get("sources") or {}
@@ -170,7 +173,7 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     finished = fit(
         engine, data, Best(look, publish, config.patience, log) if validations else None, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
-        world=world, log=log, save=save,
+        world=world, log=log, save=save, background=background,
     )  # fmt: skip
     if world.is_main:
         length = config.data.max_tokens

@@ -91,6 +91,7 @@ def train(config: DpoConfig) -> int:
 
 def _fit(config: DpoConfig, world: Any) -> bool:
     from core import checkpoint, deepspeed
+    from core.background import Background
     from core.log import Log
     from core.loop import fit
     from core.model import load_model, load_tokenizer, make_optimizer, weight_files
@@ -126,9 +127,11 @@ def _fit(config: DpoConfig, world: Any) -> bool:
                       config.training.micro_batch_size)  # fmt: skip
     progress = resume(run, engine, world, log, changed)
 
+    background = Background(world, log.line)
+
     def save(now: checkpoint.Progress) -> None:
-        root, keep = run / "checkpoints", config.training.keep_checkpoints
-        log.line(f"saved {checkpoint.save(engine, tokenizer, root, now, world, config=resolved, keep=keep)}")
+        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     def publish(now: checkpoint.Progress) -> None:
         inputs = weight_files(base) if world.is_main else {}
@@ -140,7 +143,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     finished = fit(
         engine, data, Best(look, publish, config.patience, log) if len(held_out) else None, progress,
         training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
-        world=world, log=log, save=save, objective=preference.objective(),
+        world=world, log=log, save=save, background=background, objective=preference.objective(),
     )  # fmt: skip
     if not finished:
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")

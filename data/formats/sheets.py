@@ -94,4 +94,19 @@ def load_dataset(dataset: str, revision: str | None, split: str | None) -> dict[
         raise UserError(
             f"data set {dataset}, revision {revision}, split {split or 'all'}: not {where}: {error}"
         ) from None
-    return dict(found) if split is None else {split: found}
+    splits = dict(found) if split is None else {split: found}
+    if revision and not streaming:
+        _check_revision(dataset, revision, splits)
+    return splits
+
+
+def _check_revision(dataset: str, revision: str, splits: dict[str, Any]) -> None:
+    """UserError where the cache gives another commit: offline, `datasets` takes its newest."""
+    for found in splits.values():
+        for file in found.cache_files:
+            commit = Path(file["filename"]).parent.name
+            if not (len(revision) >= 7 and commit.startswith(revision)):
+                raise UserError(
+                    f"data set {dataset}, revision {revision}: the newest in the cache is commit {commit}"
+                    " (the hub is offline). Name that commit, or fetch the other one while online."
+                )

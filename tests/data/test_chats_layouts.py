@@ -152,6 +152,31 @@ def test_a_data_set_that_datasets_can_load_is_read_split_by_split(
         list(dataset_rows("who/what", "abc", None))
 
 
+def test_offline_the_cache_must_hold_the_asked_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, cache = "c0ffee" + "0" * 34, tmp_path / "cache"
+    file = write("parquet", tmp_path, [{"question": "?", "answer": "!"}])
+    datasets.load_dataset("parquet", data_files={"train": str(file)}, cache_dir=str(cache))
+    (made,) = (cache / "parquet").glob("default-*/0.0.0/*/")
+    there = cache / "who___what" / "default" / "0.0.0" / commit
+    there.parent.mkdir(parents=True)
+    made.rename(there)
+    (there / "parquet-train.arrow").rename(there / "what-train.arrow")
+    info = json.loads((there / "dataset_info.json").read_text())
+    info |= {"dataset_name": "what", "config_name": "default"}
+    (there / "dataset_info.json").write_text(json.dumps(info))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    for revision in (commit, commit[:7]):
+        assert [row for _, row in dataset_rows("who/what", revision, None)] == [
+            {"question": "?", "answer": "!"}
+        ]
+    for revision in ("beef" * 10, "main", "c"):
+        with pytest.raises(UserError, match=f"revision {revision}: the newest in the cache is commit {commit}"):
+            list(dataset_rows("who/what", revision, None))
+
+
 def test_a_long_json_list_is_read_item_by_item_with_the_line_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
