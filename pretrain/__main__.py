@@ -17,77 +17,15 @@ import importlib
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from core import disk, manifest
-from core.config import Config, add_arguments, dump, from_arguments
+from core.config import add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
-from core.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    ForgettingConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
-from data.pipeline import Corpus, DataConfig, find_corpus
-from pretrain.corpora import CorpusConfig
 
-
-class PretrainConfig(Config):
-    """One pretraining run."""
-
-    run_dir: str
-    """Where everything of this run goes."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
-    branch_from: str | None = None
-    """A checkpoint of another run to begin from, with its optimiser and its place in the data: so the decay
-    of `schedule.kind=warmup-stable-decay` branches off a stable run, which itself goes on."""
-    model: ModelConfig
-    data: DataConfig
-    mixture: tuple[CorpusConfig, ...] = ()
-    """Corpora besides `data`, which takes the share that they leave."""
-    sequence_length: int = Field(4096, ge=2)
-    """Tokens of one block."""
-    packing: Literal["best-fit", "concat"] = "best-fit"
-    """How documents share blocks; see data/blocks.py."""
-    general_dir: str | None = None
-    """A finished corpus of general text, of the same tokenizer: its held-out part shows what is forgotten."""
-    forgetting: ForgettingConfig = ForgettingConfig()
-    collapse: CollapseConfig = CollapseConfig()
-    validation_tokens: int | None = Field(1_000_000, ge=1)
-    """About how many held-out tokens a validation uses, whole documents; null for all."""
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    logging: LoggingConfig = LoggingConfig()
-
-
-FIXED = (
-    "model",
-    "data.sources",
-    "data.extends",
-    "data.synthetic",
-    "data.select",
-    "data.clean",
-    "data.dedup",
-    "data.decontaminate",
-    "data.tokenizer",
-    "data.pack",
-    "mixture",
-    "sequence_length",
-    "packing",
-    "training.seed",
-    "training.global_batch_size",
-    "training.precision",
-)
-"""What a run that goes on may not change: the model, and which samples come when."""
+if TYPE_CHECKING:
+    from data.pipeline import Corpus
+    from pretrain.config import PretrainConfig
 
 
 def main() -> int | None:
@@ -105,6 +43,8 @@ def main() -> int | None:
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, and stop")
     arguments = parser.parse_intermixed_args()
+    from pretrain.config import PretrainConfig
+
     config = from_arguments(PretrainConfig, arguments)
     if config is None:
         return None
@@ -119,13 +59,14 @@ def main() -> int | None:
     return train(config)
 
 
-def prepare(config: PretrainConfig, *, force: bool) -> None:
+def prepare(config: "PretrainConfig", *, force: bool) -> None:
     """All that one process does before the launch: corpus, tokenizer, base model, and the checks that need
     them."""
     from core.log import quiet_libraries
     from core.model import check_vocabulary, create_base, load_tokenizer
     from core.run import check_resume, check_unchanged
     from data.pipeline import run
+    from pretrain.config import FIXED
 
     quiet_libraries()
     check_unchanged(config, Path(config.run_dir), FIXED)
@@ -133,17 +74,18 @@ def prepare(config: PretrainConfig, *, force: bool) -> None:
     corpus = run(config.data, force=force)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     if config.model.architecture is not None:
-        made = create_base(config.model, tokenizer, Path(base_path(config)))
-        print(f"base           {'done' if made else 'up to date'}: {base_path(config)} (random weights)")
-    check_vocabulary(base_path(config), tokenizer)
+        made = create_base(config.model, tokenizer, Path(config.base))
+        print(f"base           {'done' if made else 'up to date'}: {config.base} (random weights)")
+    check_vocabulary(config.base, tokenizer)
 
 
-def train(config: PretrainConfig) -> int:
+def train(config: "PretrainConfig") -> int:
     """Check what can be checked, join the other processes, and train while no other run is in the folder."""
     from core import distributed
     from core.log import quiet_libraries
     from core.model import check_vocabulary, load_tokenizer
     from core.run import check_branch, check_resume, check_unchanged
+    from pretrain.config import FIXED
 
     quiet_libraries()
     run = Path(config.run_dir)
@@ -153,7 +95,7 @@ def train(config: PretrainConfig) -> int:
     if config.branch_from:
         check_branch(config, Path(config.branch_from), FIXED)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
-    check_vocabulary(base_path(config), tokenizer)
+    check_vocabulary(config.base, tokenizer)
     world = distributed.setup(config.training.timeout_minutes)
     config.training.accumulation(world.size)
     problem = f"{run}: another run is at work there"
@@ -163,7 +105,7 @@ def train(config: PretrainConfig) -> int:
     return 0 if finished else 143
 
 
-def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, changed: list[str]) -> bool:
+def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
     from core import activations, adapters, checkpoint, deepspeed
     from core.background import Background
@@ -175,7 +117,7 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     from core.run import summary
     from pretrain.corpora import load_data
 
-    run, base = Path(config.run_dir), base_path(config)
+    run, base = Path(config.run_dir), config.base
     resolved = config.model_dump(mode="json")
     activations.check(config.model, config.deepspeed.zero_stage)
     adapters.check(config.model.adapter, config.deepspeed.zero_stage)
@@ -225,15 +167,12 @@ def _fit(config: PretrainConfig, corpus: Corpus, tokenizer: Any, world: Any, cha
     return True
 
 
-def base_path(config: PretrainConfig) -> str:
-    """Where the model that training starts from is: the given one, or the random one of this run."""
-    return config.model.path or str(Path(config.run_dir) / "base")
+def _require_prepared(config: "PretrainConfig") -> "Corpus":
+    from data.pipeline import find_corpus
 
-
-def _require_prepared(config: PretrainConfig) -> Corpus:
     corpus = find_corpus(config.data)
-    if corpus is None or (not Path(base_path(config)).exists() and config.model.architecture is not None):
-        missing = config.data.output_dir if corpus is None else base_path(config)
+    if corpus is None or (not Path(config.base).exists() and config.model.architecture is not None):
+        missing = config.data.output_dir if corpus is None else config.base
         raise UserError(
             f"{missing} is not made yet: run the same command with --prepare first (make pretrain does both)."
         )

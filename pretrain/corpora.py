@@ -15,7 +15,7 @@ from core.errors import UserError
 from data.pipeline import Corpus
 
 if TYPE_CHECKING:
-    from pretrain.__main__ import PretrainConfig
+    from pretrain.config import PretrainConfig
 
 
 class CorpusConfig(Config):

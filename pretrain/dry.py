@@ -7,7 +7,7 @@ from core import dry
 from core.run import check_branch, check_resume, check_unchanged
 from data.dry import looks as data_looks
 from data.pipeline import find_corpus
-from pretrain.__main__ import FIXED, PretrainConfig, base_path
+from pretrain.config import FIXED, PretrainConfig
 
 
 def looks(config: PretrainConfig) -> Iterator[dry.Look]:
@@ -27,13 +27,13 @@ def looks(config: PretrainConfig) -> Iterator[dry.Look]:
         yield from data_looks(config.data)
     else:
         yield dry.place("corpus", corpus.folder / "pack")
-        yield from dry.vocabulary(base_path(config), corpus.tokenizer)
+        yield from dry.vocabulary(config.base, corpus.tokenizer)
     for more in config.mixture:
         yield dry.place("mixture", more.output_dir)
     if config.general_dir:
         yield dry.place("general", config.general_dir)
     if config.model.architecture is None:
-        yield dry.model("base", base_path(config))
+        yield dry.model("base", config.base)
     else:
         yield dry.Look("base", f"random weights, {config.model.architecture['model_type']}")
     yield dry.writable("run", config.run_dir)

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument("--card", default="H100", help="a card of core/flops.py, where nothing is measured")
     parser.add_argument("--fp32", action="store_true", help="for training.precision=auto on a CPU")
     given = parser.parse_intermixed_args(arguments)
-    from pretrain.__main__ import PretrainConfig
+    from pretrain.config import PretrainConfig
 
     config = from_arguments(PretrainConfig, given)
     if config is None:

@@ -140,7 +140,7 @@ def memory(node: Node, overrides: list[str], measured_mib: float) -> Check:
         return Check("memory", "-", f"{measured_mib:,.0f} MiB resident; the estimate is of a GPU")
     from core.config import load
     from core.estimate import estimate
-    from pretrain.__main__ import PretrainConfig
+    from pretrain.config import PretrainConfig
     from pretrain.estimate import read_architecture
 
     config = load(PretrainConfig, Path("configs/pretrain/tiny.yaml"), [*common(node, "speed"), *overrides])

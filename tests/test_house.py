@@ -44,7 +44,8 @@ def test_the_way_from_make_pretrain_to_the_weights_stays_short() -> None:
     core = [ROOT / f"core/{name}.py" for name in names]
     way = [ROOT / "pretrain/__main__.py", *core, ROOT / "data/blocks.py"]
     assert len(way) <= 10
-    assert sum(path.read_text("utf-8").count("\n") for path in way) < 1500
+    schema = ROOT / "pretrain/config.py"
+    assert sum(path.read_text("utf-8").count("\n") for path in [*way, schema]) < 1500
 
 
 def test_deepspeeds_own_keys_are_written_in_one_file() -> None:
@@ -56,15 +57,16 @@ def test_deepspeeds_own_keys_are_written_in_one_file() -> None:
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if (ROOT / room / "__main__.py").exists()])
-def test_help_gives_examples_and_loads_no_torch(room: str) -> None:
+def test_help_gives_examples_and_loads_nothing_slow(room: str) -> None:
     done = run(room, "--help")
     assert done.returncode == 0, done.stderr
     assert f"python -m {room}" in done.stdout
-    loaded = f"import sys, {room}.__main__; print('torch' in sys.modules)"
+    slow = {"torch", "transformers", "numba", "pyarrow.compute"}
+    loaded = f"import sys, {room}.__main__; print({slow} & sys.modules.keys())"
     assert subprocess.run(
         [ROOT / ".venv/bin/python" if (ROOT / ".venv/bin/python").exists() else "python3", "-c", loaded],
         cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.strip() == "False"  # fmt: skip
+    ).stdout.strip() == "set()"  # fmt: skip
 
 
 def test_make_help_lists_every_target() -> None:

@@ -18,7 +18,7 @@ from core.errors import UserError
 from data.chats.build import BuildConfig
 from data.pipeline import DataConfig
 from eval.tasks import load_task
-from pretrain.__main__ import PretrainConfig
+from pretrain.config import PretrainConfig
 from sft.config import SftConfig, stages
 from tests.conftest import ROOT, run
 

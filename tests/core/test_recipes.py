@@ -12,7 +12,7 @@ from core.plan import PlanConfig
 from core.schema import ModelConfig
 from data.pipeline import DataConfig
 from eval.tasks import TaskConfig, TaskGroup, load_task
-from pretrain.__main__ import PretrainConfig
+from pretrain.config import PretrainConfig
 from sft.config import SftConfig
 from sft.dpo import DpoConfig
 from tests.conftest import ROOT, run

@@ -173,7 +173,7 @@ def test_offline_the_cache_must_hold_the_asked_commit(
             {"question": "?", "answer": "!"}
         ]
     for revision in ("beef" * 10, "main", "c"):
-        with pytest.raises(UserError, match=f"revision {revision}: the newest in the cache is commit {commit}"):
+        with pytest.raises(UserError, match=f"{revision}: the newest in the cache is commit {commit}"):
             list(dataset_rows("who/what", revision, None))
 
 

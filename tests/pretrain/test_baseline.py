@@ -14,7 +14,7 @@ from core.config import load
 from data.ingest import read_records
 from data.layout import layout
 from data.split import split_of
-from pretrain.__main__ import PretrainConfig
+from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, run
 
 END = "\x03"

@@ -13,7 +13,7 @@ from core.loop import Batches
 from core.schedule import rate
 from data.blocks import Blocks
 from data.indexed import Documents
-from pretrain.__main__ import PretrainConfig
+from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, TinyRuns, losses, run, warm
 from tests.pretrain.folders import weights
 
