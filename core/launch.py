@@ -71,6 +71,10 @@ def _torchrun(arguments: list[str]) -> int:
 
     if not any(option.startswith(("--nnodes", "--rdzv", "--master")) for option in arguments):
         arguments = ["--standalone", *arguments]
+    else:
+        # torch 2.13: a first host that stays does not tell the address of its shared store to one that comes
+        # back (dynamic_rendezvous.py writes it in the first round only), and both wait for each other.
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     try:
         torchrun(["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", *arguments])
     except ChildFailedError as error:
