@@ -1,13 +1,11 @@
 """C-Eval's subjects and averages (Huang et al. 2023): every average is the mean over subjects, unweighted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from eval.sample import Measure, Sample, mean
 
-SUBJECTS = {"STEM": 20, "Social Sciences": 10, "Humanities": 11, "Other": 11}
-"""Number of subjects of each category."""
 HARD = (
     "advanced_mathematics",
     "discrete_mathematics",
@@ -18,13 +16,6 @@ HARD = (
     "high_school_physics",
     "high_school_chemistry",
 )
-
-
-def average_of_categories(scores: Mapping[str, float]) -> float:
-    """The average over the 52 subjects from the scores of the four categories."""
-    return sum(SUBJECTS[name] * score for name, score in scores.items()) / sum(
-        SUBJECTS[name] for name in scores
-    )
 
 
 def mean_over_subjects(measure: Measure, samples: Sequence[Sample]) -> Measure:

@@ -11,11 +11,11 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-from eval.ceval import average_of_categories
+from eval.ceval import mean_over_subjects
 from eval.metrics import METRICS, answer_letters, characters
 from eval.ngrams import chinese_tokens
 from eval.patent import parse_extraction
-from eval.sample import Sample
+from eval.sample import Sample, mean
 
 ZH = "一种酸奶冰淇淋的制作工艺，其特征在于，首创性地对全部原料进行混料、美拉德反应并且进行发酵12小时"
 EN = "A data processing system according to claim 1, characterized in that the batch date is 12 mm away"
@@ -108,8 +108,19 @@ def test_562_equal_titles_of_1000_give_patent_llamas_rouge() -> None:
 
 
 def test_ceval_average_is_over_subjects_and_not_over_categories() -> None:
-    published = {"STEM": 30.4, "Social Sciences": 35.4, "Humanities": 31.2, "Other": 31.6}
-    assert round(average_of_categories(published), 3) == 31.785
+    published = {
+        "STEM": (20, 30.4),
+        "Social Sciences": (10, 35.4),
+        "Humanities": (11, 31.2),
+        "Other": (11, 31.6),
+    }
+    scores = {f"{name} {i}": score for name, (subjects, score) in published.items() for i in range(subjects)}
+    asked = [
+        Sample(task="c", id=name, prediction="", reference="", groups={"subject": name}) for name in scores
+    ]
+    average = mean_over_subjects(mean("accuracy", list(scores.values()), ""), asked)
+    assert len(asked) == 52
+    assert round(float(average.combine(average.statistics.sum(0))), 3) == 31.785
 
 
 def extraction(prediction: str, reference: str) -> Sample:
