@@ -8,6 +8,7 @@ torch's memory tracker; every further layer adds the same. Nothing of the real s
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,9 @@ def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, d
 
     Two small models without storage are traced; the layers above are taken to cost what the second adds.
     """
-    few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, about how a model is traced
+        few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
     return int(few + (more - few) // 2 * (config.num_hidden_layers - 2))
 
 

@@ -183,10 +183,12 @@ def draw_tradeoff(metrics: list[dict[str, float]], file: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Leave the terminal to this project's words: no bars while weights load, no note that there is only a
+    """Leave the terminal to this project's words: no bars while weights load, no notes that there is only a
     CPU."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # of a kernel to download
     logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator to CPU" not in record.getMessage())
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")  # peft's calls
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

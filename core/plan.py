@@ -11,7 +11,6 @@ is tokens x operations a token / (MFU x the cards' peak).
 
 import argparse
 import shlex
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -120,7 +119,9 @@ def main() -> int | None:
     if arguments.commands:
         print("\n".join(f"{step.name}\t{step.command}" for step in config.steps))
         return 0
-    warnings.filterwarnings("ignore", category=Warning)  # of libraries, about how the estimate traces a model
+    from core.log import quiet_libraries
+
+    quiet_libraries()
     for line in plan(config):
         print(line, flush=True)
     return 0

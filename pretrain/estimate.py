@@ -33,6 +33,9 @@ def main(arguments: list[str]) -> int | None:
     config = from_arguments(PretrainConfig, given)
     if config is None:
         return None
+    from core.log import quiet_libraries
+
+    quiet_libraries()
     print("\n".join(lines(config, given)))
     return 0
 
