@@ -58,6 +58,11 @@ class ChatSource(Config):
             return self.name
         return self.path or "/".join(filter(None, (f"{self.dataset}@{self.revision}", self.split)))
 
+    @property
+    def label(self) -> str:
+        """What it is called wherever it lies."""
+        return self.name or Path(self.path or str(self.dataset)).name
+
 
 class ChatDataConfig(Config):
     """From files of chats to token ids with marks on those that are trained on."""

@@ -143,12 +143,12 @@ def _encode(
 
 
 def _side(config: ChatDataConfig, source: ChatSource, chat: Chat) -> tuple[str, int]:
-    """The side of the split, by the first question, and the chat's draw."""
+    """The side of the split, by the first question, and the chat's draw: neither depends on the folder that
+    the data lie in, so that the same data in another place are in the same order."""
     first = next(message for message in chat["messages"] if message["role"] == "user")
     question = f"{first['content']}\n{first.get('input', '')}".strip()
-    draw = xxhash.xxh3_64_intdigest(
-        f"{source.title} {chat['source']} {chat['messages']}".encode(), config.seed
-    )
+    within = chat["source"].removeprefix(str(Path(source.path or str(source.dataset))))
+    draw = xxhash.xxh3_64_intdigest(f"{source.label} {within} {chat['messages']}".encode(), config.seed)
     if source.side != "auto":
         return source.side, draw
     held_out = xxhash.xxh3_64_intdigest(f"{question} side".encode(), config.seed)

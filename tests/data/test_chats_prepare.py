@@ -1,6 +1,7 @@
 """A prepared folder: every chat is where it belongs, with the tokens that it trains on, whoever made it."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,20 @@ def test_the_preview_colours_what_is_trained_on(chat_tokenizer: Path, tmp_path: 
     plain = preview(made, load(made.tokenizer), chats=1, colour=False)
     assert "⟦q answer " in plain
     assert "a: " in plain
+
+
+def test_the_same_files_in_another_folder_make_the_same_data(chat_tokenizer: Path, tmp_path: Path) -> None:
+    made = []
+    for place in ("here", "there/deeper"):
+        files = tmp_path / place / "chats"
+        (files / "more").mkdir(parents=True)
+        write_lines(files / "a.jsonl", pairs(80))
+        write_lines(files / "more/b.jsonl", pairs(90))
+        (files / "more/list.json").write_text(json.dumps(pairs(30)), "utf-8")
+        write_lines(tmp_path / place / "c.jsonl", pairs(60))
+        with zipfile.ZipFile(files / "d.zip", "w") as archive:
+            archive.writestr("d.jsonl", (tmp_path / place / "c.jsonl").read_bytes())
+        sources = [{"path": str(files), "cap": 200}, {"path": str(tmp_path / place / "c.jsonl")}]
+        made.append(prepared(tmp_path / place / "out", chat_tokenizer, sources, validation_share=0.2))
+    for name in FILES:
+        assert (made[0].folder / name).read_bytes() == (made[1].folder / name).read_bytes(), name
