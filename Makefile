@@ -112,7 +112,7 @@ test: $(READY) ## the tests that take minutes
 
 test-coverage: $(READY) ## the same, and which lines of core, data, delta and eval they run: TESTS="tests/delta tests/eval"
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real" $(TESTS)
+	@OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real" $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
