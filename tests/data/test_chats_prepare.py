@@ -237,7 +237,10 @@ def test_the_same_files_in_another_folder_make_the_same_data(chat_tokenizer: Pat
         write_lines(tmp_path / place / "c.jsonl", pairs(60))
         with zipfile.ZipFile(files / "d.zip", "w") as archive:
             archive.writestr("d.jsonl", (tmp_path / place / "c.jsonl").read_bytes())
-        sources = [{"path": str(files), "cap": 200}, {"path": str(tmp_path / place / "c.jsonl")}]
+        sources: list[dict[str, Any]] = [
+            {"path": str(files), "cap": 200},
+            {"path": str(tmp_path / place / "c.jsonl")},
+        ]
         made.append(prepared(tmp_path / place / "out", chat_tokenizer, sources, validation_share=0.2))
     for name in FILES:
         assert (made[0].folder / name).read_bytes() == (made[1].folder / name).read_bytes(), name
