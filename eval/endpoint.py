@@ -17,7 +17,7 @@ class EndpointConfig(endpoint.EndpointConfig):
     chat: bool = False
     """Ask /chat/completions with one user message, not /completions."""
     log_probabilities: bool = False
-    """It echoes log-probabilities of a prompt, so that options are compared by likelihood."""
+    """It echoes log-probabilities of a prompt: options are compared by them, and texts measured."""
 
 
 def open_backend(config: EndpointConfig) -> Backend:
@@ -27,7 +27,8 @@ def open_backend(config: EndpointConfig) -> Backend:
         return Backend(seen, partial(generate, config))
     if config.chat:
         raise UserError("--log-probabilities are those of /completions: leave --chat out.")
-    return Backend(seen, partial(generate, config), partial(log_likelihood, config))
+    likelihoods = partial(log_likelihood, config), partial(rolling_log_likelihood, config)
+    return Backend(seen, partial(generate, config), *likelihoods)
 
 
 def generate(config: EndpointConfig, requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
@@ -49,13 +50,21 @@ def log_likelihood(
     config: EndpointConfig, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of continuations after their contexts, where the endpoint echoes log-probabilities of a prompt (vLLM,
-    SGLang): it is asked for one token more, which is left out. A token that stands on the border between the
-    two belongs to the continuation."""
+    SGLang). A token that stands on the border between the two belongs to the continuation."""
+    asked = [(_echo("".join(pair)), partial(_continuation, pair[1])) for pair in pairs]
+    yield from endpoint.ask(config, "completions", asked)
 
-    def body(pair: tuple[str, str]) -> Body:
-        return {"prompt": "".join(pair), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
 
-    yield from endpoint.ask(config, "completions", [(body(pair), partial(_echoed, *pair)) for pair in pairs])
+def rolling_log_likelihood(
+    config: EndpointConfig, texts: Sequence[str]
+) -> Iterator[tuple[int, Likelihood | Exception]]:
+    """Of whole texts, where the endpoint begins a prompt with a token of its own (LLaMA's `<s>`)."""
+    yield from endpoint.ask(config, "completions", [(_echo(text), partial(_whole, text)) for text in texts])
+
+
+def _echo(prompt: str) -> Body:
+    """The prompt's log-probabilities, and one token more that nobody wants: some servers refuse none."""
+    return {"prompt": prompt, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
 
 
 def _text(chat: bool, answer: Any) -> str:
@@ -66,19 +75,45 @@ def _text(chat: bool, answer: Any) -> str:
     return text
 
 
-def _echoed(context: str, continuation: str, answer: Any) -> Likelihood:
-    """Sum over the tokens that lie in the continuation; `text_offset` counts characters."""
-    choice = answer["choices"][0]
-    if not choice.get("logprobs"):
+def _continuation(continuation: str, answer: Any) -> Likelihood:
+    """The sum over the last tokens that make it up. Offsets are of no use: vLLM's begin with `<s>`, three
+    characters that the prompt does not have."""
+    found, tokens = _prompt_tokens(answer)
+    first, text = len(tokens), ""
+    while first and len(text) < len(continuation):
+        first -= 1
+        text = tokens[first] + text
+    if not text.endswith(continuation):
+        raise ValueError(
+            f"the prompt ends with the tokens {tokens[first:]}, which do not spell {continuation!r}"
+        )
+    return _sum(found, range(first, len(tokens)))
+
+
+def _whole(text: str, answer: Any) -> Likelihood:
+    found, tokens = _prompt_tokens(answer)
+    first = next((i for i, nats in enumerate(found["token_logprobs"]) if nats is not None), 0)
+    spelled = "".join(tokens[first:]).lstrip()
+    if spelled != text.lstrip():
+        unseen = text.lstrip().endswith(spelled)
+        why = (
+            "first token has no log-probability: none stands before it" if unseen else "tokens spell another"
+        )
+        raise ValueError(f"a text cannot be measured, as its {why}")
+    return _sum(found, range(first, len(tokens)))
+
+
+def _prompt_tokens(answer: Any) -> tuple[dict[str, Any], list[str]]:
+    """The log-probabilities, and the prompt's tokens as text: all but the generated ones."""
+    found = answer["choices"][0].get("logprobs") or {"tokens": []}
+    generated = int((answer.get("usage") or {}).get("completion_tokens", 1))
+    tokens = [str(token).replace("▁", " ") for token in found["tokens"]]
+    if len(tokens) <= generated:
         raise ValueError("no log-probabilities of the prompt: leave --log-probabilities out")
-    found = choice["logprobs"]
-    starts = [int(start) for start in found["text_offset"]]
-    ends = [*starts[1:], len(context) + len(continuation) + 1]
-    places = [
-        i
-        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
-        if end > len(context) and start < len(context) + len(continuation)
-    ]
+    return found, tokens[: len(tokens) - generated]
+
+
+def _sum(found: dict[str, Any], places: Sequence[int]) -> Likelihood:
     nats = [float(found["token_logprobs"][i]) for i in places]
     best = [max(map(float, (found["top_logprobs"][i] or {"": 0.0}).values())) for i in places]
     return Likelihood(sum(nats), len(nats), sum(a >= b for a, b in zip(nats, best, strict=True)))
