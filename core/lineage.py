@@ -152,8 +152,9 @@ def walk(root: Step) -> list[Step]:
 
 
 def files(step: Step) -> dict[Path, str]:
-    """What a step made, and the raw files that it read, with their hashes."""
-    return {step.folder / name: digest for name, digest in step.manifest["outputs"].items()} | step.raw
+    """What a step made, and the raw files that it read, with their hashes; a hub's revision is no file."""
+    raw = {path: digest for path, digest in step.raw.items() if digest.startswith("sha256:")}
+    return {step.folder / name: digest for name, digest in step.manifest["outputs"].items()} | raw
 
 
 if __name__ == "__main__":

@@ -251,8 +251,8 @@ def _identity(config: ChatDataConfig) -> dict[str, Any]:
 
 
 def _hash_tokenizer(tokenizer: Any) -> str:
-    """One hash of all that the tokenizer does."""
+    """One hash of all that the tokenizer does; no file's, wherever it lies."""
     import hashlib
 
     said = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
-    return f"sha256:{hashlib.sha256(repr(said).encode()).hexdigest()}"
+    return f"behaviour:{hashlib.sha256(repr(said).encode()).hexdigest()}"

@@ -49,6 +49,17 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     assert "<svg" in (runs / "report.html").read_text("utf-8")
     again = run("core.demo", *arguments)
     assert "all 29 steps are up to date" in again.stdout
+    lineage = ("core.lineage", runs / "scores/domain", "--verify")
+    told = run(*lineage)
+    assert told.returncode == 0, told.stdout[-2000:]
+    raw = tmp_path / "corpora/made-up/patents/records.jsonl"
+    content = raw.read_bytes()
+    raw.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    told = run(*lineage)
+    assert told.returncode == 1
+    assert f"{raw}: was altered" in told.stdout
+    assert f"  {runs / 'scores/domain'}" in told.stdout
+    raw.write_bytes(content)
 
     monkeypatch.chdir(ROOT)
     todo = steps(load(Sizes, None, arguments))

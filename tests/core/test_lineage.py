@@ -10,11 +10,12 @@ from tests.conftest import run
 
 @pytest.fixture
 def result(tmp_path: Path) -> Path:
-    """raw/a.xml, raw/b.xml ─▶ corpus ─▶ tokenizer; corpus, tokenizer ─▶ run/model."""
+    """raw/a.xml, raw/b.xml, a data set ─▶ corpus ─▶ tokenizer; corpus, tokenizer ─▶ run/model."""
     (tmp_path / "raw").mkdir()
     for name in "ab":
         (tmp_path / f"raw/{name}.xml").write_text(f"<patent>{name}</patent>")
-    make(tmp_path / "corpus", "pack", manifest.hash_files(sorted((tmp_path / "raw").iterdir())))
+    raw = manifest.hash_files(sorted((tmp_path / "raw").iterdir()))
+    make(tmp_path / "corpus", "pack", raw | {"somebody/patents@abc": "revision:abc"})
     corpus = manifest.outputs_of(tmp_path / "corpus")
     make(tmp_path / "tokenizer", "tokenizer", corpus)
     make(tmp_path / "run/model", "train", corpus | manifest.outputs_of(tmp_path / "tokenizer"))
@@ -36,6 +37,7 @@ def test_the_tree_goes_back_to_the_raw_files_and_names_each_step_once(result: Pa
     assert sum("[pack] " in line for line in lines) == 1
     assert sum("[pack, see above]" in line for line in lines) == 1
     assert sum(f"{result.parent / 'raw'}" in line for line in lines) == 2
+    assert sum("somebody/patents@abc  revision:abc" in line for line in lines) == 1
     assert lines[-1] == "all 5 files are as they were."
 
 
