@@ -60,7 +60,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
 
         def save(writer: Background | None, progress: Any = progress) -> Path:
             return checkpoint.save(
-                engine, Tokenizer(), folder / "checkpoints", progress, world, config={}, keep=1,
+                engine, Tokenizer(), folder / "checkpoints", progress, world, config={}, inputs=dict, keep=1,
                 background=writer,
             )  # fmt: skip
 

@@ -13,7 +13,7 @@ All processes write into a hidden folder beside, where memory allows it while tr
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,15 @@ def save(
     world: World,
     *,
     config: Mapping[str, Any],
+    inputs: Callable[[], Mapping[str, str]],
     keep: int,
     background: Background | None = None,
 ) -> Path:
     """Write a checkpoint of this step, point `latest` at it, keep the newest `keep`; collective.
 
-    With `background` it returns as soon as training may go on, and `background` tells when it is complete;
-    the one before is waited for first.
+    `inputs` gives the files that the run rests on, with their hashes: the main process asks when all else is
+    written. With `background` it returns as soon as training may go on, and `background` tells when it is
+    complete; the one before is waited for first.
     """
     begun, name = time.perf_counter(), f"step-{progress.step:08d}"
     partial, target = root / f".{name}.partial", root / name
@@ -107,7 +109,7 @@ def save(
         for mark in marks:
             mark.unlink()
         disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
-        manifest.write(partial, step="checkpoint", config=config, inputs={}, counts=counts)
+        manifest.write(partial, step="checkpoint", config=config, inputs=inputs(), counts=counts)
         disk.replace(partial, target)
         disk.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:

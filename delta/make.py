@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core import manifest
+from core.errors import UserError
 from delta import card, codec, container, weights
 from delta.container import Delta, Entry, File
 from delta.unfinished import MARK, hashed, in_order, unfinished, workers
@@ -250,16 +251,23 @@ def _identity(source: weights.Source) -> list[list[Any]]:
 
 
 def _write_manifest(folder: Path, base: Path, target: Path, delta: Delta) -> None:
-    """The house's record of where a folder came from; inputs by the hash of their tensors' hashes."""
+    """The house's record of where a folder came from."""
     of_base = {name: entry.base_sha256 for name, entry in delta.tensors.items()}
     of_target = {name: entry.sha256 for name, entry in delta.tensors.items()}
-    inputs = {
-        path.as_posix(): f"sha256:{hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()}"
-        for path, tensors in ((base, of_base), (target, of_target))
-    }
+    inputs = _input(base, of_base) | _input(target, of_target)
     (folder / MARK).unlink()
     config = {"chunk_elements": codec.CHUNK_ELEMENTS, "zstd_level": codec.LEVEL}
     manifest.write(folder, step="delta", config=config, inputs=inputs, counts=card.counts(delta))
+
+
+def _input(model: Path, tensors: dict[str, Any]) -> dict[str, str]:
+    """A model that was made here by its files, whose hashes its manifest has; another by a hash of its
+    tensors' hashes."""
+    try:
+        return manifest.outputs_of(model)
+    except (UserError, OSError):
+        digest = hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
+        return {model.as_posix(): f"tensors:{digest}"}
 
 
 def _hash(pieces: Iterator[bytes]) -> str:

@@ -16,6 +16,7 @@ import argparse
 import importlib
 import sys
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +137,14 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     before = progress.step
 
     background = Background(world, log.line)
+    packs = [folder / "pack" for folder in (corpus.folder, *(Path(c.output_dir) for c in config.mixture))]
+
+    @cache
+    def inputs() -> dict[str, str]:
+        return {k: v for pack in packs for k, v in manifest.outputs_of(pack).items()} | weight_files(base)
 
     def save(now: checkpoint.Progress) -> None:
-        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     look = Lookout(
@@ -154,12 +160,10 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
         log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
         return False
     if progress.step > before or not (run / "model").exists():
-        packs = [f / "pack" for f in (corpus.folder, *(Path(c.output_dir) for c in config.mixture))]
-        inputs = {k: v for pack in packs for k, v in manifest.outputs_of(pack).items()}
         sources = {k: v for pack in packs for k, v in (manifest.read(pack).get("sources") or {}).items()}
         checkpoint.publish(
             engine, tokenizer, run / "model", progress, world, config=resolved,
-            inputs=inputs | weight_files(base) if world.is_main else {}, sources=sources,
+            inputs=inputs() if world.is_main else {}, sources=sources,
         )  # fmt: skip
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")

@@ -57,21 +57,8 @@ class PretrainConfig(Config):
 
 
 FIXED = (
-    "model",
-    "data.sources",
-    "data.extends",
-    "data.synthetic",
-    "data.select",
-    "data.clean",
-    "data.dedup",
-    "data.decontaminate",
-    "data.tokenizer",
-    "data.pack",
-    "mixture",
-    "sequence_length",
-    "packing",
-    "training.seed",
-    "training.global_batch_size",
-    "training.precision",
-)
+    "model", "data.sources", "data.extends", "data.synthetic", "data.select", "data.clean", "data.dedup",
+    "data.decontaminate", "data.tokenizer", "data.pack", "mixture", "sequence_length", "packing",
+    "training.seed", "training.global_batch_size", "training.precision",
+)  # fmt: skip
 """What a run that goes on may not change: the model, and which samples come when."""

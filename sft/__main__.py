@@ -22,6 +22,7 @@ import platform
 import sys
 import time
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,19 +153,23 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     del partitioned
     loss.measure(engine.module)
     progress = resume(run, engine, world, log, changed)
-    inputs = manifest.outputs_of(chats.folder) | weight_files(config.base) if world.is_main else {}
+
+    @cache
+    def inputs() -> dict[str, str]:
+        return manifest.outputs_of(chats.folder) | weight_files(config.base)
 
     background = Background(world, log.line)
 
     def save(now: checkpoint.Progress) -> None:
-        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     def publish(now: checkpoint.Progress) -> None:
-        sources = manifest.read(chats.folder).get("sources") or {}
         checkpoint.publish(
-            engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs, sources=sources
-        )
+            engine, tokenizer, run / "model", now, world, config=resolved,
+            inputs=inputs() if world.is_main else {},
+            sources=manifest.read(chats.folder).get("sources") or {},
+        )  # fmt: skip
 
     look = Lookout(
         engine, tokenizer, validations, config.training.micro_batch_size, world, log, collapse=config.collapse

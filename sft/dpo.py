@@ -14,12 +14,13 @@ import argparse
 import hashlib
 import json
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from core import disk
+from core import disk, manifest
 from core.config import Config, add_arguments, dump, from_arguments
 from core.errors import UserError
 from core.schema import (
@@ -98,6 +99,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     from core.restore import resume
     from core.run import check_unchanged, summary
     from data.chats.template import install
+    from data.ingest import list_files
     from sft.__main__ import prompt_as_trained
     from sft.best import Best
     from sft.preference import Preference
@@ -129,13 +131,18 @@ def _fit(config: DpoConfig, world: Any) -> bool:
 
     background = Background(world, log.line)
 
+    @cache
+    def inputs() -> dict[str, str]:
+        files = (file for name in config.data.paths for file in list_files(Path(name)))
+        return manifest.hash_files(files) | weight_files(base)
+
     def save(now: checkpoint.Progress) -> None:
-        settings: Any = {"config": resolved, "keep": config.training.keep_checkpoints}
+        settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     def publish(now: checkpoint.Progress) -> None:
-        inputs = weight_files(base) if world.is_main else {}
-        checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs)
+        made_from = inputs() if world.is_main else {}
+        checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=made_from)
 
     def look(_: checkpoint.Progress) -> dict[str, float]:
         return preference.validate(engine, held_out, config.training.micro_batch_size, world)

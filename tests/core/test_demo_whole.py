@@ -52,6 +52,9 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     lineage = ("core.lineage", runs / "scores/domain", "--verify")
     told = run(*lineage)
     assert told.returncode == 0, told.stdout[-2000:]
+    told = run("core.lineage", runs / "published", "--verify")
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert told.stdout.count("[train] ") >= 2, "base and target"
     raw = tmp_path / "corpora/made-up/patents/records.jsonl"
     content = raw.read_bytes()
     raw.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])

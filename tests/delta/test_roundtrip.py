@@ -58,6 +58,9 @@ def test_the_commands_as_published(tmp_path: Path) -> None:
     for command in commands:
         done = run("delta", *command)
         assert done.returncode == 0, done.stderr
+    told = run("core.lineage", delta, "--verify")
+    assert told.returncode == 0, told.stdout
+    assert f"{base}  tensors:" in told.stdout
         if command[0] == "info":
             assert "6 tensors (BF16): 1 as the base's, 5 as a difference, 0 whole" in done.stdout
             assert f"python -m delta apply --base base --target target --delta {delta}" in done.stdout
