@@ -107,6 +107,7 @@ def _varlen(
     return found
 
 
+@torch.compiler.disable  # it would be compiled for every row of lengths
 def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,

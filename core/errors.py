@@ -33,12 +33,22 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # the reader of our output left (`… | head`): not an error of the user's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except ModuleNotFoundError as error:
+        status = _report(missing_package(error))
     except OSError as error:
         message = explain_os_error(error)
         if message is None:
             raise
         status = _report(message)
     sys.exit(status)
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Say what to do about a package that is not installed; a module of this project's own is a bug."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "core", "data", "pretrain", "sft", "delta", "eval"):
+        raise error
+    return f"the Python package {package} is not installed. `make setup` installs what this project needs."
 
 
 def explain_os_error(error: OSError) -> str | None:

@@ -128,7 +128,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
 
 
 def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices; fused where all weights are on a GPU."""
+    """AdamW with weight decay on matrices, one fused kernel on a GPU and on a CPU."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     dimensions = {
         id(parameter): len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in parameters
@@ -144,9 +144,8 @@ def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.opt
             groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon
         )
         return paged
-    fused = torch.cuda.is_available() and all(parameter.is_floating_point() for parameter in parameters)
     return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=fused
+        groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True
     )
 
 

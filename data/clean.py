@@ -25,6 +25,7 @@ from core import disk
 from core.errors import UserError
 from data.boilerplate import count_lines, frequent_lines
 from data.engine import Rows, forget_shards, join_parts, map_in_order, map_shards, nested, sum_rows, to_rows
+from data.formats.content import is_of_the_machine
 from data.ingest import BATCH_CHARACTERS, read_shard, shard_files
 from data.record import PARQUET, SCHEMA, Record
 from data.steps import CleanConfig, clean_record, size
@@ -97,6 +98,8 @@ def clean_shard(config: CleanConfig, boilerplate: frozenset[str], shard: Path, f
                 counts["in", "characters"] += size(record)
                 outcome = clean_record(config, record, boilerplate)
             except Exception as error:  # whatever a record holds, a run over millions of them goes on
+                if is_of_the_machine(error):
+                    raise
                 counts["dropped", "error"] += 1
                 dropped.write(_dropped_line(record, "error", f"{type(error).__name__}: {error}"))
                 continue

@@ -22,7 +22,7 @@ from data.formats.content import (
     Part,
     Unreadable,
     as_utf8,
-    is_of_the_disk,
+    is_of_the_machine,
     lines,
     open_file,
     seekable,
@@ -48,7 +48,7 @@ def rows(path: Path, part: Part | None = None) -> Iterator[Row]:
             except Unreadable as error:  # what came before it was read
                 yield content.name, Rejected(content.name, error.reason, error.detail)
             except Exception as error:  # whatever a file holds, the others are read
-                if is_of_the_disk(error):
+                if is_of_the_machine(error):
                     raise
                 detail = f"{type(error).__name__}: {error}"
                 yield content.name, Rejected(content.name, "reader-error", detail)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.formats.content import Content, Part, Unreadable, as_utf8, is_of_the_disk, open_file
+from data.formats.content import Content, Part, Unreadable, as_utf8, is_of_the_machine, open_file
 from data.record import Record
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
     except Unreadable as error:  # what came before it was read
         yield Rejected(content.name, error.reason, error.detail)
     except Exception as error:  # whatever a file holds, a run over thousands of them goes on
-        if is_of_the_disk(error):
-            raise  # it is the disk's, not the file's
+        if is_of_the_machine(error):
+            raise  # it is not the file's
         yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 
 
@@ -166,6 +166,8 @@ def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
         try:
             publications = _publications(document)
         except Exception as error:
+            if is_of_the_machine(error):
+                raise
             publications = Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
         if isinstance(publications, Rejected):
             yield publications
@@ -181,6 +183,8 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
     except Unreadable as error:
         return Rejected(source, error.reason, error.detail)
     except Exception as error:  # whatever a document holds, a run over millions of them goes on
+        if is_of_the_machine(error):
+            raise
         return Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
     if not records:
         return Rejected(source, "missing-text", "no title, abstract, claim or description")

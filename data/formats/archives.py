@@ -23,7 +23,15 @@ from functools import partial
 from typing import IO, Any, NamedTuple, Self, cast
 
 from data.formats import Rejected
-from data.formats.content import CHUNK_BYTES, Content, Unreadable, is_of_the_disk, position, seekable, stream
+from data.formats.content import (
+    CHUNK_BYTES,
+    Content,
+    Unreadable,
+    is_of_the_machine,
+    position,
+    seekable,
+    stream,
+)
 
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""
@@ -196,7 +204,7 @@ def _named_errors() -> Iterator[None]:
     except (EOFError, tarfile.ReadError) as error:
         raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
     except Exception as error:  # zlib, lzma, zipfile, struct …: the libraries agree on no class
-        if is_of_the_disk(error):
+        if is_of_the_machine(error):
             raise
         reason = "truncated-archive" if "Truncated" in str(error) else "damaged-archive"
         raise Unreadable(reason, f"{type(error).__name__}: {error}") from None

@@ -45,12 +45,14 @@ class Unreadable(Exception):
         self.detail = detail
 
 
-def is_of_the_disk(error: Exception) -> bool:
-    """Whether an error is the disk's or the system's, not one of the file's content.
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether an error is the disk's, the system's or a missing package's, not one of the content.
 
     EINVAL is the content's: a broken archive makes its reader seek to before the start.
     """
-    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.EINVAL)
+    return isinstance(error, ImportError)
 
 
 class Part(NamedTuple):

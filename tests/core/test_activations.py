@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from core import activations
+from core import activations, attention
 from core.errors import UserError
 from core.schema import ModelConfig
 
@@ -77,6 +77,25 @@ def test_compiled_layers_give_the_same_gradients(kind: str) -> None:
     found, _ = trained(layers=1, compile=True, activation_checkpointing=kind)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_layers_are_not_compiled_again_for_other_documents() -> None:
+    from torch._dynamo.utils import counters
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    attention.register()
+    config = LlamaConfig(**SHAPE, attn_implementation=attention.NAME)
+    model = LlamaForCausalLM(config).train()
+    activations.prepare(model, ModelConfig(path="x", compile=True))
+    graphs = []
+    for lengths in ([64], [30, 34], [10, 20, 34], [1, 2, 3, 58], [40, 24], [16] * 4, [63, 1], [8] * 8):
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        batch = {"input_ids": positions, "boundaries": attention.boundaries(positions)}
+        given = attention.arguments(batch)
+        model(input_ids=positions, position_ids=positions, use_cache=False, **given).logits.sum().backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[-1] == graphs[2], "once for one document, once for any number of them"
 
 
 def test_repeating_parts_of_layers_that_zero_3_has_split_is_refused() -> None:

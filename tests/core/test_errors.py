@@ -57,6 +57,7 @@ def start(body: str, stdout: int | None = subprocess.PIPE) -> subprocess.Popen[s
         ),
         ("open('/no/such/file')", "error: /no/such/file: No such file or directory."),
         ("open('/')", "error: /: Is a directory."),
+        ("import patentlib.x", "error: the Python package patentlib is not installed. `make setup`"),
     ],
 )
 def test_what_the_user_can_mend_ends_with_one_message_and_exit_code_2(body: str, message: str) -> None:
@@ -69,7 +70,8 @@ def test_what_the_user_can_mend_ends_with_one_message_and_exit_code_2(body: str,
 
 
 @pytest.mark.parametrize(
-    "body", ["1 / 0", "raise OSError(errno.EIO, 'Input/output error')", "raise KeyError('x')"]
+    "body",
+    ["1 / 0", "raise OSError(errno.EIO, 'Input/output error')", "raise KeyError('x')", "import core.no"],
 )
 def test_a_bug_keeps_its_traceback(body: str) -> None:
     process = start(body)

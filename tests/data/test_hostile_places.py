@@ -160,3 +160,16 @@ def test_a_gigabyte_without_a_line_end_costs_the_command_no_memory(tmp_path: Pat
         assert len(list(read_records(corpus / "ingest"))) == records
         peaks.append(usage.ru_maxrss >> 10)
     assert peaks[1] - peaks[0] < 200, f"MiB: {peaks}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_package_that_is_missing_is_no_fault_of_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    (tmp_path / "opencc.py").write_text("raise ModuleNotFoundError('No module', name='opencc')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    where = (f"output_dir={tmp_path / 'c'}", f"engine.workers={workers}")
+    done = run("data", "run", *where, "synthetic.inventions=20", *SETTINGS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the Python package opencc is not installed. `make setup`")
+    assert not (tmp_path / "c" / "clean").exists(), "nothing was dropped for it"

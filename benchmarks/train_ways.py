@@ -1,0 +1,246 @@
+"""The ways of `benchmarks.train`: ours, transformers' Trainer with DeepSpeed, TRL's SFTTrainer."""
+
+import json
+import resource
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Timed = tuple[list[float], list[int]]
+"""When each step ended, and the useful tokens of each."""
+
+
+def work(way: str, folder: Path) -> dict[str, float]:
+    """Train the plan's steps in one way, after two that are not timed."""
+    import deepspeed  # noqa: F401  imported before memory is looked at, as transformers and TRL are
+    import torch
+    import trl  # noqa: F401
+    from transformers import Trainer  # noqa: F401
+
+    from core import distributed
+    from core.flops import flops_per_token, peak_flops
+    from data.indexed import Documents
+
+    plan = json.loads((folder / "plan.json").read_text("utf-8")) | {"folder": str(folder)}
+    world = distributed.setup(30)
+    imports = peak_mib(torch)
+    documents = Documents(folder / "corpus/pack/train")
+    tool, rows = way.split("-")
+    run = {"ours": run_ours, "trainer": run_trainer, "trl": run_trl}[tool]
+    times, useful = run(plan, documents, rows, plan["steps"] + 2, world)
+    speed = sum(useful[2:]) / (times[-1] - times[1])
+    peak_memory = peak_mib(torch) - imports
+    with torch.device("meta"):
+        flops = flops_per_token(model_of(plan, "sdpa"), plan["length"])
+    return {
+        "tokens_per_s": round(speed, 1),
+        "mfu": round(speed * flops / peak_flops(world.device), 4),
+        "peak_mib": round(peak_memory, 1),
+    }
+
+
+def model_of(plan: dict[str, Any], attention: str) -> Any:
+    """The model, from random weights, on the default device."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(0)
+    config = LlamaConfig(**plan["architecture"], max_position_embeddings=plan["length"])
+    dtype = torch.bfloat16 if plan["bf16"] else torch.float32
+    return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+
+
+def equal_rows(documents: Any, length: int) -> list[np.ndarray]:
+    """Rows of `length` + 1 ids, each of them one document."""
+    whole = np.concatenate([documents[i] for i in range(len(documents))]).astype(np.int64)
+    return [whole[i : i + length + 1] for i in range(0, len(whole) - length, length + 1)]
+
+
+class Equal:
+    """Equal rows, as the training loop reads them."""
+
+    def __init__(self, rows: list[np.ndarray]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        row = self.rows[index]
+        return {"input_ids": row[:-1], "position_ids": np.arange(len(row) - 1), "labels": row[1:]}
+
+
+class Clock:
+    """A log that only notes when each step ended."""
+
+    every_steps = 1000
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def advance(self) -> None:
+        """A step ended."""
+        self.times.append(now())
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def now() -> float:
+    """Seconds, once the device has done what it was given."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
+    """The training loop of this project."""
+    from core import activations, attention, deepspeed, loss
+    from core.checkpoint import Progress
+    from core.loop import Batches, fit
+    from core.model import make_optimizer
+    from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+    from data.blocks import Blocks
+
+    batch = plan["micro_batch"] * plan["accumulation"]
+    training = TrainingConfig(
+        steps=steps, global_batch_size=batch, micro_batch_size=plan["micro_batch"],
+        validate_every_steps=None, precision="bf16" if plan["bf16"] else "fp32",
+    )  # fmt: skip
+    config = ModelConfig(
+        path="random", activation_checkpointing=plan["checkpointing"], compile=plan["compile"]
+    )
+    activations.check(config, 1)
+    chosen, _ = deepspeed.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
+    attention.register()
+    with world.device:
+        model = model_of(plan, attention.NAME)
+    activations.prepare(model, config)
+    loss.install(model, config.cross_entropy)
+    engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    length = plan["length"]
+    data: Any = Equal(equal_rows(documents, length))
+    if rows == "packed":
+        data = Blocks(documents, length, packing="best-fit", padding_id=2)
+    clock: Any = Clock()
+    fit(
+        engine, data, None, Progress(), training=training, schedule=ScheduleConfig(), learning_rate=2e-5,
+        world=world, log=clock, save=lambda _: None,
+    )  # fmt: skip
+    order = Batches(data, training, steps * batch, world)
+    labels = (data[order.index(i)]["labels"] for i in range(steps * batch))
+    return clock.times, by_step([int((label != loss.IGNORED).sum()) for label in labels], steps)
+
+
+def run_trainer(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
+    """transformers' Trainer with DeepSpeed."""
+    from transformers import Trainer, TrainingArguments
+
+    length, wanted = plan["length"], steps * plan["micro_batch"] * plan["accumulation"]
+    order = np.random.default_rng(0).permutation(len(documents))
+    if rows == "equal":
+        chosen = [row[:-1] for row in equal_rows(documents, length)]
+    elif rows == "concat":
+        whole = np.concatenate([documents[i] for i in order]).astype(np.int64)
+        chosen = [whole[i : i + length] for i in range(0, len(whole) - length, length)]
+    else:
+        chosen = [documents[i][:length].astype(np.int64) for i in order]
+    samples = [padded(row, length) for row in (chosen * wanted)[:wanted]]
+    useful = [int((sample["labels"][1:] != -100).sum()) for sample in samples]
+    arguments = TrainingArguments(**settings(plan, steps))
+    with world.device:
+        model = model_of(plan, "sdpa")
+    return timed(Trainer(model, arguments, train_dataset=samples)), by_step(useful, steps)
+
+
+def run_trl(plan: dict[str, Any], documents: Any, _rows: str, steps: int, world: Any) -> Timed:
+    """TRL's SFTTrainer with its default packing."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    length = plan["length"]
+    ids = [documents[i].astype(np.int64).tolist() for i in range(len(documents))]
+    pieces = [row[i : i + length] for row in ids for i in range(0, len(row), length)]
+    arguments = SFTConfig(packing=True, max_length=length, **settings(plan, steps))
+    with world.device:
+        model = model_of(plan, "sdpa")
+    trainer = SFTTrainer(
+        model, arguments, train_dataset=Dataset.from_dict({"input_ids": pieces}),
+        processing_class=AutoTokenizer.from_pretrained(Path(plan["folder"]) / "corpus/tokenizer"),
+    )  # fmt: skip
+    useful: list[int] = []
+    collate = trainer.data_collator
+
+    def counted(samples: Any) -> Any:
+        batch = collate(samples)
+        useful.append(int((batch["labels"][:, 1:] != -100).sum()))
+        return batch
+
+    trainer.data_collator = counted
+    times = timed(trainer)
+    return times, by_step(useful[: steps * plan["accumulation"]], steps)
+
+
+def by_step(counts: list[int], steps: int) -> list[int]:
+    """Counts of equal shares of the steps, summed up by step."""
+    return [int(part.sum()) for part in np.split(np.array(counts), steps)]
+
+
+def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
+    """What both peers are told; all else, the fused AdamW too, is their default."""
+    from core import deepspeed
+    from core.schema import DeepSpeedConfig, TrainingConfig
+
+    training = TrainingConfig(
+        micro_batch_size=plan["micro_batch"], precision="bf16" if plan["bf16"] else "fp32"
+    )
+    zero, _ = deepspeed.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
+    del zero["managed_gradient_accumulation"]
+    zero["gradient_accumulation_steps"] = plan["accumulation"]
+    return {
+        "output_dir": str(Path(plan["folder"]) / "peer"), "max_steps": steps,
+        "per_device_train_batch_size": plan["micro_batch"],
+        "gradient_accumulation_steps": plan["accumulation"], "use_cpu": not plan["cuda"],
+        "bf16": plan["bf16"], "deepspeed": zero, "report_to": [], "save_strategy": "no",
+        "logging_steps": 1000, "disable_tqdm": True, "learning_rate": 2e-5, "torch_compile": plan["compile"],
+        "gradient_checkpointing": plan["checkpointing"] != "none",
+        "use_liger_kernel": plan["cuda"] and find_spec("liger_kernel") is not None,
+    }  # fmt: skip
+
+
+def padded(row: np.ndarray, length: int) -> dict[str, np.ndarray]:
+    """A row of `length` ids with mask and labels."""
+    room = length - len(row)
+    return {
+        "input_ids": np.pad(row, (0, room), constant_values=2),
+        "attention_mask": np.pad(np.ones_like(row), (0, room)),
+        "labels": np.pad(row, (0, room), constant_values=-100),
+    }
+
+
+def timed(trainer: Any) -> list[float]:
+    """Train, and note when each step ended."""
+    from transformers import TrainerCallback
+
+    times: list[float] = []
+
+    class Note(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(now())
+
+    trainer.add_callback(Note())
+    trainer.train()
+    return times
+
+
+def peak_mib(torch: Any) -> float:
+    """Most memory so far: of the card, or of the process."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated() / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
