@@ -14,12 +14,18 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from core.errors import UserError
 from core.schema import ModelConfig
 
-ATTENTION = (
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_cudnn_attention",
-)
+ATTENTION = {
+    "torch_attn::_varlen_attn",  # of core/attention.py on a GPU
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "flash_attn::_flash_attn_forward",
+    "flash_attn::_flash_attn_varlen_forward",
+}
+"""Operators whose results `selective` keeps."""
+PRODUCTS = {"aten::mm", "aten::addmm"}
+"""Operators of which it keeps every second one."""
 
 
 def prepare(model: Any, config: ModelConfig) -> None:
@@ -56,15 +62,15 @@ def layers(model: Any) -> list[torch.nn.Module]:
 
 def _selective() -> Any:
     """Contexts of one layer's forward pass and of its repetition; each counts its matrix products anew."""
-    attention = {getattr(torch.ops.aten, name).default for name in ATTENTION}
-    products = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
     counts = {False: 0, True: 0}
 
     def policy(context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-        if operator in products:
+        if operator.name() in PRODUCTS:
             counts[context.is_recompute] += 1
             if counts[context.is_recompute] % 2:
                 return CheckpointPolicy.MUST_SAVE
-        return CheckpointPolicy.MUST_SAVE if operator in attention else CheckpointPolicy.PREFER_RECOMPUTE
+        return (
+            CheckpointPolicy.MUST_SAVE if operator.name() in ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+        )
 
     return create_selective_checkpoint_contexts(policy)

@@ -50,24 +50,31 @@ def test_checkpointed_layers_keep_less_and_give_the_same_gradients() -> None:
     assert kept["full"] < 0.6 * everything
 
 
-def test_selective_repeats_fewer_matrix_products_than_full() -> None:
+def test_selective_repeats_fewer_matrix_products_than_full_and_no_attention() -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
-        products = 0
+        products = attention = 0
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             self.products += function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+            self.attention += function is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
             return function(*args, **(kwargs or {}))
 
-    counts = {}
+    counts, attention = {}, {}
     for kind in ("none", "selective", "full"):
         with Count() as counter:
             trained(activation_checkpointing=kind)
-        counts[kind] = counter.products
+        counts[kind], attention[kind] = counter.products, counter.attention
     # Seven products a layer and three layers: full repeats all but the last, selective every second one.
     assert counts["none"] < counts["selective"] < counts["full"], counts
     assert counts["selective"] - counts["none"] <= 3 * 4
+    assert attention == {"none": 3, "selective": 3, "full": 6}
+
+
+def test_selective_keeps_what_the_kernel_of_a_gpu_gives() -> None:
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    assert varlen.torch.ops.torch_attn._varlen_attn.default.name() in activations.ATTENTION
 
 
 @pytest.mark.slow
