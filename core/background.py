@@ -17,14 +17,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from core.distributed import World
 
+T = TypeVar("T")
+
 ROOM = 0.8
 """At most this share of the memory that the host has left is taken for copies."""
+
+
+def begun(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin `work` in a thread; what is returned waits for its result, and raises what it raised."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="begun")
+    future = thread.submit(work)
+    thread.shutdown(wait=False)
+    return future.result
 
 
 class Background:

@@ -195,12 +195,12 @@ def publish(
     world: World,
     *,
     config: Mapping[str, Any],
-    inputs: Mapping[str, str],
+    inputs: Callable[[], Mapping[str, str]],
     sources: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Export the final model, with its manifest, as `target`, in place of an earlier one; collective.
 
-    `sources` are the licences and permitted uses of what it was trained on.
+    `inputs` as in `save`; `sources` are the licences and permitted uses of what it was trained on.
     """
     partial = target.with_name(f".{target.name}.partial")
     if world.is_main:
@@ -209,8 +209,8 @@ def publish(
     with full_disk_named(partial):
         export(engine, tokenizer, partial, world)
     if world.is_main:
-        counts = progress.counts()
-        manifest.write(partial, step="train", config=config, inputs=inputs, counts=counts, sources=sources)
+        record: Any = {"config": config, "inputs": inputs(), "counts": progress.counts(), "sources": sources}
+        manifest.write(partial, step="train", **record)
         disk.replace(partial, target)
     world.barrier()
 

@@ -163,10 +163,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}). Remove {folder} and make it again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path}: unknown manifest format; this version reads format {FORMAT}.")
-    if absent := {"config", "inputs", "outputs", "counts"} - manifest.keys():
-        raise UserError(
-            f"{path} is damaged (no {', '.join(sorted(absent))}). Remove {folder} and make it again."
-        )
+    keys = ("config", "counts", "inputs", "outputs")
+    if absent := [key for key in keys if not isinstance(manifest.get(key), dict)]:
+        raise UserError(f"{path} is damaged (no {', '.join(absent)}). Remove {folder} and make it again.")
     return manifest
 
 

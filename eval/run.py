@@ -141,9 +141,8 @@ def _keep(folder: Path, keys: set[str]) -> None:
     for file in [folder / "predictions.jsonl", *parts]:
         if not file.exists():
             continue
-        for line in file.read_text("utf-8", errors="replace").split("\n")[
-            :-1
-        ]:  # a killed writer's last is cut
+        *lines, _cut = file.read_text("utf-8", errors="replace").split("\n")  # a killed writer's last
+        for line in lines:
             try:
                 key = json.loads(line)["key"]
             except (ValueError, LookupError, TypeError):

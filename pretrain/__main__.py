@@ -16,7 +16,6 @@ import argparse
 import importlib
 import sys
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ def train(config: "PretrainConfig") -> int:
 def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
     from core import activations, adapters, checkpoint, deepspeed
-    from core.background import Background
+    from core.background import Background, begun
     from core.log import Log
     from core.lookout import Lookout
     from core.loop import fit
@@ -139,9 +138,10 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     background = Background(world, log.line)
     packs = [folder / "pack" for folder in (corpus.folder, *(Path(c.output_dir) for c in config.mixture))]
 
-    @cache
-    def inputs() -> dict[str, str]:
+    def made_from() -> dict[str, str]:
         return {k: v for pack in packs for k, v in manifest.outputs_of(pack).items()} | weight_files(base)
+
+    inputs = begun(made_from) if world.is_main else dict
 
     def save(now: checkpoint.Progress) -> None:
         settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
@@ -162,8 +162,8 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     if progress.step > before or not (run / "model").exists():
         sources = {k: v for pack in packs for k, v in (manifest.read(pack).get("sources") or {}).items()}
         checkpoint.publish(
-            engine, tokenizer, run / "model", progress, world, config=resolved,
-            inputs=inputs() if world.is_main else {}, sources=sources,
+            engine, tokenizer, run / "model", progress, world, config=resolved, inputs=inputs,
+            sources=sources,
         )  # fmt: skip
     else:
         log.line(f"nothing left to do: the run is at its last step, {progress.step}.")

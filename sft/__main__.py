@@ -22,7 +22,6 @@ import platform
 import sys
 import time
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +123,7 @@ def train(config: SftConfig) -> int:
 def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     """Load, build, fit, save the best; False where a signal ended it early."""
     from core import checkpoint, deepspeed, loss
-    from core.background import Background
+    from core.background import Background, begun
     from core.flops import flops_per_token
     from core.log import Log
     from core.lookout import Lookout
@@ -154,10 +153,10 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     loss.measure(engine.module)
     progress = resume(run, engine, world, log, changed)
 
-    @cache
-    def inputs() -> dict[str, str]:
+    def made_from() -> dict[str, str]:
         return manifest.outputs_of(chats.folder) | weight_files(config.base)
 
+    inputs = begun(made_from) if world.is_main else dict
     background = Background(world, log.line)
 
     def save(now: checkpoint.Progress) -> None:
@@ -166,8 +165,7 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
 
     def publish(now: checkpoint.Progress) -> None:
         checkpoint.publish(
-            engine, tokenizer, run / "model", now, world, config=resolved,
-            inputs=inputs() if world.is_main else {},
+            engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs,
             sources=manifest.read(chats.folder).get("sources") or {},
         )  # fmt: skip
 

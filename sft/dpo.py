@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,7 +91,7 @@ def train(config: DpoConfig) -> int:
 
 def _fit(config: DpoConfig, world: Any) -> bool:
     from core import checkpoint, deepspeed
-    from core.background import Background
+    from core.background import Background, begun
     from core.log import Log
     from core.loop import fit
     from core.model import load_model, load_tokenizer, make_optimizer, weight_files
@@ -131,18 +130,18 @@ def _fit(config: DpoConfig, world: Any) -> bool:
 
     background = Background(world, log.line)
 
-    @cache
-    def inputs() -> dict[str, str]:
+    def made_from() -> dict[str, str]:
         files = (file for name in config.data.paths for file in list_files(Path(name)))
         return manifest.hash_files(files) | weight_files(base)
+
+    inputs = begun(made_from) if world.is_main else dict
 
     def save(now: checkpoint.Progress) -> None:
         settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
     def publish(now: checkpoint.Progress) -> None:
-        made_from = inputs() if world.is_main else {}
-        checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=made_from)
+        checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs)
 
     def look(_: checkpoint.Progress) -> dict[str, float]:
         return preference.validate(engine, held_out, config.training.micro_batch_size, world)

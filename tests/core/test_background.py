@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.background import Background, available_bytes, host_copy
+from core.background import Background, available_bytes, begun, host_copy
 from core.distributed import World
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
@@ -27,6 +27,16 @@ def test_a_copy_shares_nothing_and_keeps_what_stood_twice_once() -> None:
     assert isinstance(copied["weight"], torch.nn.Parameter)
     assert copied["weight"].tolist() == [1, 1]
     assert copied["plain"] == ({"lr": 0.1}, "name", None)
+
+
+def test_what_is_begun_is_done_once_and_raises_where_it_is_asked_for() -> None:
+    asked = iter(range(10))
+    result = begun(lambda: next(asked))
+    assert (result(), result(), next(asked)) == (0, 0, 1)
+    failed = begun(lambda: 1 // 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failed()
 
 
 def test_work_is_done_in_order_and_told_by_the_training_thread(tmp_path: Path) -> None:

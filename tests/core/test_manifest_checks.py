@@ -95,6 +95,7 @@ WHOLE = {"format": 1, "config": {}, "inputs": {}, "outputs": {}, "counts": {}}
         (b"{}", "unknown manifest format"),
         (json.dumps(WHOLE | {"format": 2}).encode(), "this version reads format 1"),
         (b'{"format": 1, "config": {}, "inputs": {}}', "damaged (no counts, outputs)"),
+        (json.dumps({**WHOLE, "outputs": ["a"]}).encode(), "damaged (no outputs)"),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
