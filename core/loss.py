@@ -1,7 +1,7 @@
 """The summed token loss of a micro-batch, computed where the logits arise, so that they are never held whole.
 
 A vocabulary of 128k and 8,192 places make 4 GiB of fp32 logits, and as much again for their gradient. Here
-the output layer itself computes the loss: a few hundred places at a time it makes logits, their loss and, in
+the output layer itself computes the loss: a thousand places at a time it makes logits, their loss and, in
 the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does, arXiv:2410.10989).
 It does so inside its own forward pass, where ZeRO 3 has gathered its weight. Liger's own kernel is used on a
 GPU where the package is installed in a version that sums the weight's gradient in fp32, as is done here. (It
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 IGNORED = -100
 """Label of a position that is not trained on (transformers' convention)."""
 
-CHUNK_ELEMENTS = 2**23
-"""Logits that are held at a time: 32 MiB in fp32."""
+CHUNK = 1024
+"""Places whose logits are held at a time: 125 MiB in fp32 for a vocabulary of 32k. With fewer, adding up the
+gradient of the weight takes longer than the products do."""
 
 UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
 """Keys of models that change the logits after the output layer: they take the plain way."""
@@ -156,9 +157,8 @@ class _ChunkedLoss(torch.autograd.Function):
         bias_grad = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
         found = torch.zeros(3, device=hidden.device, dtype=torch.float64)
-        rows = max(16, CHUNK_ELEMENTS // len(weight))
-        for start in range(0, len(hidden), rows):
-            part, label = hidden[start : start + rows], labels[start : start + rows, None]
+        for start in range(0, len(hidden), CHUNK):
+            part, label = hidden[start : start + CHUNK], labels[start : start + CHUNK, None]
             logits = linear(part, weight, bias).float()
             trained = label != IGNORED
             label = label.clamp(min=0)
@@ -180,7 +180,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 bias_grad += gradient.sum(0)
             gradient = gradient.to(hidden.dtype)
             if hidden_grad is not None:
-                torch.mm(gradient, weight, out=hidden_grad[start : start + rows])
+                torch.mm(gradient, weight, out=hidden_grad[start : start + CHUNK])
             if weight_grad is not None and weight_grad.dtype == gradient.dtype:
                 weight_grad.addmm_(gradient.T, part)
             elif weight_grad is not None:

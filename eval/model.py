@@ -173,6 +173,7 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
         texts = []
         for i, found in zip(batch, greedy(local.model, ids, mask, limits, ended), strict=True):
             text = local.tokenizer.decode(found, skip_special_tokens=True)
+            text = text.removeprefix(" ") if local.chat else text  # the template's, before every answer
             texts.append(min((text.split(stop)[0] for stop in requests[i].stop), key=len, default=text))
         return texts
 

@@ -6,7 +6,8 @@
 A template is Jinja, the tokenizer's own or one of TEMPLATES; `install` puts it into the tokenizer, with the
 token that ends an answer and a padding token that is another one, so that a saved tokenizer prompts exactly
 as it was trained. Where an answer stands in the text is found by rendering the chat up to it: prefixes are
-never tokenised by themselves, since tokens may reach across the border.
+never tokenised by themselves, since tokens may reach across the border. A prompt ends before the space that
+an answer begins with, which is a part of its first token.
 """
 
 import json
@@ -64,8 +65,8 @@ _LLAMA2 = (
 _LINLY = (
     _BOS + _SYSTEM + "{% set roles = ['user', 'assistant'] %}{% if system %}{{ system + '\n' }}{% endif %}"
     "{% for message in messages %}" + _ROLES + "{% if message.role == 'user' %}"
-    "{{ ('' if loop.first else '\n') + 'User: ' + message.content + '\nBot: ' }}"
-    "{% else %}{{ message.content + eos_token }}{% endif %}{% endfor %}"
+    "{{ ('' if loop.first else '\n') + 'User: ' + message.content + '\nBot:' }}"
+    "{% else %}{{ ' ' + message.content + eos_token }}{% endif %}{% endfor %}"
 )
 
 TEMPLATES: dict[str, str] = {

@@ -27,7 +27,7 @@ def inputs(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> list[An
 def test_value_and_gradients_are_those_of_the_full_logits(
     rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * 53)
+    monkeypatch.setattr(losses, "CHUNK", rows)
     hidden, weight, offset, labels = inputs(bias=bias)
     leaves = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
     expected = full_loss(torch.nn.functional.linear(hidden, weight, offset), labels)
@@ -60,7 +60,9 @@ def test_a_frozen_output_layer_and_a_row_without_labels() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_model_trains_the_same_and_its_logits_are_never_whole(tied: bool) -> None:
+def test_a_model_trains_the_same_and_its_logits_are_never_whole(
+    tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -88,13 +90,14 @@ def test_a_model_trains_the_same_and_its_logits_are_never_whole(tied: bool) -> N
             return found
 
     install(model, "chunked")
+    monkeypatch.setattr(losses, "CHUNK", 32)
     with Watch():
         found = summed_loss(model, batch)
         found.backward()
     torch.testing.assert_close(found, expected)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-5)
-    assert largest <= losses.CHUNK_ELEMENTS < 128 * 2**18
+    assert largest <= 32 * 2**18
     assert model(input_ids=ids).logits.shape == (1, 129, 2**18), "without labels there are logits, as ever"
 
 

@@ -65,6 +65,11 @@ def test_a_prompt_is_how_a_trained_chat_begins_up_to_its_answer(chat_tokenizer: 
     text = tokenizer.apply_chat_template(said, tokenize=False)
     assert text.startswith(tokenizer.decode(asked))
     assert said[-1]["content"] in text[len(tokenizer.decode(asked)) :]
+    for answer in ("一种水泵", "pump for water", "특허란"):
+        whole = encode(tokenizer, [*said[:-1], {"role": "assistant", "content": answer}])
+        assert whole.ids[: len(asked)].tolist() == asked, "no token reaches from the prompt into the answer"
+        assert whole.trained[len(asked) :].any()
+        assert not whole.trained[len(asked) - 1]
 
 
 @pytest.mark.parametrize("name", [*TEMPLATES])
