@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from core import activations, adapters
-from core.loss import CHUNK
+from core.loss import chunk_places
 from core.schema import DeepSpeedConfig, ModelConfig
 
 BUCKET = 500_000_000
@@ -95,7 +95,7 @@ def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype, *, tra
         return int(
             places * vocabulary * (dtype.itemsize + 3 * 4)
         )  # logits; in fp32: logits, softmax, gradient
-    chunk = min(places, CHUNK) * vocabulary * (2 * 4 + 2 * dtype.itemsize)
+    chunk = min(places, chunk_places(vocabulary)) * vocabulary * (2 * 4 + 2 * dtype.itemsize)
     return int(chunk + places * width * dtype.itemsize + (2 * vocabulary * width * 4 if trained else 0))
 
 

@@ -1,7 +1,7 @@
 """The summed token loss of a micro-batch, computed where the logits arise, so that they are never held whole.
 
 A vocabulary of 128k and 8,192 places make 4 GiB of fp32 logits, and as much again for their gradient. Here
-the output layer itself computes the loss: a thousand places at a time it makes logits, their loss and, in
+the output layer itself computes the loss: some hundred places at a time it makes logits, their loss and, in
 the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does, arXiv:2410.10989).
 It does so inside its own forward pass, where ZeRO 3 has gathered its weight. Liger's own kernel is used on a
 GPU where the package is installed in a version that sums the weight's gradient in fp32, as is done here. (It
@@ -27,8 +27,10 @@ IGNORED = -100
 """Label of a position that is not trained on (transformers' convention)."""
 
 CHUNK = 1024
-"""Places whose logits are held at a time: 125 MiB in fp32 for a vocabulary of 32k. With fewer, adding up the
-gradient of the weight takes longer than the products do."""
+"""Places whose logits are held at a time, at most. With few, adding up the weight's gradient takes longer
+than the products do."""
+CHUNK_ELEMENTS = 2**25
+"""Logits that are held at a time, at most: 128 MiB in fp32. Reached by vocabularies beyond 32k."""
 
 UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
 """Keys of models that change the logits after the output layer: they take the plain way."""
@@ -146,6 +148,11 @@ def chunked_loss(
     return loss
 
 
+def chunk_places(vocabulary: int) -> int:
+    """How many places' logits are held at a time."""
+    return max(16, min(CHUNK, CHUNK_ELEMENTS // vocabulary))
+
+
 class _ChunkedLoss(torch.autograd.Function):
     """Gradients of the loss are made in the forward pass, beside the logits that they need."""
 
@@ -157,8 +164,9 @@ class _ChunkedLoss(torch.autograd.Function):
         bias_grad = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
         found = torch.zeros(3, device=hidden.device, dtype=torch.float64)
-        for start in range(0, len(hidden), CHUNK):
-            part, label = hidden[start : start + CHUNK], labels[start : start + CHUNK, None]
+        rows = chunk_places(len(weight))
+        for start in range(0, len(hidden), rows):
+            part, label = hidden[start : start + rows], labels[start : start + rows, None]
             logits = linear(part, weight, bias).float()
             trained = label != IGNORED
             label = label.clamp(min=0)
@@ -180,7 +188,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 bias_grad += gradient.sum(0)
             gradient = gradient.to(hidden.dtype)
             if hidden_grad is not None:
-                torch.mm(gradient, weight, out=hidden_grad[start : start + CHUNK])
+                torch.mm(gradient, weight, out=hidden_grad[start : start + rows])
             if weight_grad is not None and weight_grad.dtype == gradient.dtype:
                 weight_grad.addmm_(gradient.T, part)
             elif weight_grad is not None:

@@ -162,3 +162,10 @@ def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:
     model = Gemma2ForCausalLM(Gemma2Config(vocab_size=97, num_key_value_heads=1, head_dim=8, **shape))
     install(model, "chunked")
     assert not hasattr(model.get_output_embeddings(), "loss_of")
+
+
+@pytest.mark.parametrize("vocabulary", [1_000, 32_000, 49_953, 128_256, 262_144, 2**24])
+def test_a_larger_vocabulary_takes_no_more_memory_for_its_logits(vocabulary: int) -> None:
+    places = losses.chunk_places(vocabulary)
+    assert 16 <= places <= losses.CHUNK
+    assert places * vocabulary <= losses.CHUNK_ELEMENTS or places == 16
