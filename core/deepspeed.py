@@ -20,8 +20,8 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
     `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
-    passes makes one optimiser step. At stage 0, clipping is done in `track_gradient_norm`, for DeepSpeed
-    reports no norm there.
+    passes makes one optimiser step. Clipping and refusing are the guard's (core/guard.py), which does both on
+    the device; DeepSpeed would wait for it.
     """
     precision = training.precision
     if precision == "auto":
@@ -31,12 +31,11 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
             "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Use"
             " zero_stage=1 (on one GPU it costs nothing more), or training.precision=fp32."
         )
-    clipping = (training.max_gradient_norm or 0.0) if config.zero_stage > 0 else 0.0
     chosen: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": clipping,
+        "gradient_clipping": 0.0,
         "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
@@ -44,7 +43,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
         "wall_clock_breakdown": False,
     }
     if precision == "bf16":
-        chosen["bf16"] = {"enabled": True, "check_grad_overflow": True}
+        chosen["bf16"] = {"enabled": True, "check_grad_overflow": False}
         chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
     if config.json_file:
         _merge(chosen, _read_json(Path(config.json_file)))

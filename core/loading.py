@@ -38,11 +38,25 @@ class Ahead(Generic[T]):
         return future.result()
 
 
-def to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in host memory, which is there after the next look at the device."""
+Arriving = Callable[[], list[float]]
+"""Waits for numbers that were sent off, and gives them."""
+
+
+def to_host(tensor: torch.Tensor) -> Arriving:
+    """Send a vector to the host. What is returned waits for what the device had to do before, and for nothing
+    that it was given since."""
     if tensor.device.type != "cuda":
-        return tensor
-    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+        return tensor.tolist
+    sent = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    arrival = torch.cuda.Event(blocking=True)
+    arrival.record()
+
+    def arrived() -> list[float]:
+        arrival.synchronize()
+        numbers: list[float] = sent.tolist()
+        return numbers
+
+    return arrived
 
 
 def collate(samples: list[dict[str, np.ndarray]], device: torch.device) -> dict[str, torch.Tensor]:

@@ -80,20 +80,25 @@ def fit(
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
         first, micro_batches = progress.samples, ahead.at(progress.samples)
-        counts, nll = _backward(engine, micro_batches, world, signals.received, objective)
-        loss = world.sum(nll) / counts[0].clamp(min=1)
+        counts = _counts(micro_batches, world, signals.received, objective)
         arriving = to_host(counts)
-        applied, gradient_norm = guard.step(loss)  # waits for the device, the only time in a step
-        tokens, stops = arriving.tolist()
+        nll = _backward(engine, micro_batches, counts[0], world, objective)
+        loss = world.sum(nll) / counts[0].clamp(min=1)
+        guard.step(loss)
+        tokens, stops = map(int, arriving())  # the device is at this step: the host runs no further ahead
         stopping = stops > 0
-        progress.advance(tokens if applied else 0, min(total, first + training.global_batch_size))
+        progress.advance(tokens, min(total, first + training.global_batch_size))
         meter.tokens += tokens
-        if not applied:
-            guard.note_skipped(first)
+        guard.note(first, tokens)
         last = progress.step == steps
         looking = look is not None and _due(training.validate_every_steps, progress.step, last)
-        if looking or _due(log.every_steps, progress.step, last):
-            numbers = meter.numbers(progress, loss, engine.optimizer.param_groups[0]["lr"], gradient_norm)
+        logging = looking or _due(log.every_steps, progress.step, last)
+        saving = stopping or _due(training.save_every_steps, progress.step, last)
+        if logging or saving:
+            guard.settle()  # waits for this step too
+        if logging:
+            rate_now = engine.optimizer.param_groups[0]["lr"]
+            numbers = meter.numbers(progress, loss, rate_now, guard.gradient_norm)
             numbers |= batches.order.numbers(progress.samples) | objective.take(engine.module, world)
             log.line(sentence(numbers, steps))
             if looking and look is not None:
@@ -103,7 +108,7 @@ def fit(
         log.advance()
         if background:
             background.check()
-        if stopping or _due(training.save_every_steps, progress.step, last or progress.ended):
+        if saving or progress.ended:
             with meter.pause():
                 save(progress)
             world.mark()
@@ -145,29 +150,32 @@ class Batches:
         return int(self._first[source]) + sample
 
 
+def _counts(
+    micro_batches: list[dict[str, torch.Tensor]], world: World, stopping: bool, objective: Objective = TOKENS
+) -> torch.Tensor:
+    """The step's trained tokens and how many processes were told to stop, over all processes: shape (2,), on
+    the device."""
+    trained = torch.stack([objective.divisor(batch) for batch in micro_batches]).sum()
+    return world.sum(torch.stack([trained, trained.new_full((), int(stopping))]))
+
+
 def _backward(
     engine: Any,
     micro_batches: list[dict[str, torch.Tensor]],
+    trained: torch.Tensor,
     world: World,
-    stopping: bool,
     objective: Objective = TOKENS,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Accumulate the step's gradients.
-
-    Returns, on the device so that nothing waits for it: the step's trained tokens and how many processes were
-    told to stop, over all processes, of shape (2,); and this process's summed loss.
-    """
-    device = world.device
-    trained = torch.stack([objective.divisor(batch) for batch in micro_batches]).sum()
-    counts = world.sum(torch.stack([trained, trained.new_full((), int(stopping))]))
+) -> torch.Tensor:
+    """Accumulate the gradients of a step of `trained` tokens; returns this process's summed loss, on the
+    device."""
     # DeepSpeed averages gradients over processes; the tokens are those of all of them: undo the average.
-    scale = (world.size / counts[0].clamp(min=1).double()).float()
-    nll = torch.zeros((), device=device, dtype=torch.float64)
+    scale = (world.size / trained.clamp(min=1).double()).float()
+    nll = torch.zeros((), device=world.device, dtype=torch.float64)
     for batch in micro_batches:
         loss = objective.loss(engine, batch)
         nll += loss.detach()
         engine.backward(loss * scale, scale_wrt_gas=False)
-    return counts, nll
+    return nll
 
 
 class _Signals:

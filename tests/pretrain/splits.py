@@ -7,7 +7,7 @@ compared with that of a single backward pass of torch over the whole batch.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from core import deepspeed, distributed
 from core.checkpoint import _weights
 from core.loading import collate
-from core.loop import Batches, Sample, _backward
+from core.loop import Batches, Sample, _backward, _counts
 from core.loss import IGNORED, summed_loss
 from core.model import load_model
 from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
@@ -52,7 +52,7 @@ def main(path: str, out: str) -> None:
     found = []
     for stage, micro in product((0, 1, 2, 3), (1, 2, 4, 8)):
         if micro * world.size <= BATCH:
-            gradients = by_engine(path, config, stage, micro, world)
+            gradients = by_engine(path, stage, micro, world)
             assert gradients.keys() == expected.keys()
             worst = max(float((gradients[name] - expected[name]).abs().max()) for name in expected)
             found.append((world.size, stage, micro, BATCH // micro // world.size, worst / scale))
@@ -69,29 +69,39 @@ def by_torch(path: str, config: ModelConfig) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def by_engine(path: str, config: ModelConfig, stage: Any, micro: int, world: Any) -> dict[str, torch.Tensor]:
+def by_engine(path: str, stage: Any, micro: int, world: Any) -> dict[str, torch.Tensor]:
     """The same by the training loop's own way, split into micro-batches of `micro`."""
     training = TrainingConfig(
         global_batch_size=BATCH, micro_batch_size=micro, steps=1, precision="fp32", max_gradient_norm=None
     )
-    with make_engine(path, config, stage, training) as engine:
+    with make_engine(path, DeepSpeedConfig(zero_stage=stage), training) as engine:
         before = dict(_weights(engine.module))
         batches = list(Batches(Uneven(), training, BATCH, world).at(0))
-        counts, _ = _backward(engine, batches, world, False)
+        counts = _counts(batches, world, False)
+        _backward(engine, batches, counts[0], world)
         assert int(counts[0]) == sum(TRAINED)
         engine.step()
         after = dict(_weights(engine.module))
     return {name: (before[name] - after[name]) / RATE for name in before}
 
 
+def plain_descent(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Gradient descent at `RATE`."""
+    return torch.optim.SGD(model.parameters(), lr=RATE)
+
+
 @contextmanager
-def make_engine(path: str, config: ModelConfig, stage: Any, training: TrainingConfig) -> Iterator[Any]:
-    """An engine whose optimiser is plain gradient descent."""
-    chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=stage), training)
+def make_engine(
+    path: str,
+    stage: DeepSpeedConfig,
+    training: TrainingConfig,
+    optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] = plain_descent,
+) -> Iterator[Any]:
+    """An engine around the model in `path`, with the optimiser that is asked for."""
+    chosen, dtype = deepspeed.settings(stage, training)
     partitioned = deepspeed.keep_partitioned(chosen)
-    model = load_model(path, config, dtype)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    engine = deepspeed.initialize(model, optimizer, chosen | {"zero_allow_untested_optimizer": True})
+    model = load_model(path, ModelConfig(path=path), dtype)
+    engine = deepspeed.initialize(model, optimizer(model), chosen)
     yield engine
     engine.destroy()
     del partitioned
