@@ -1,8 +1,8 @@
 """Steps that the guard refuses, at every ZeRO stage, on the processes of this launch:
 `python -m core.launch --processes 2 -m tests.pretrain.refusals MODEL OUT`."""
 
+import json
 import sys
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from core.guard import Guard
 from core.log import Log
 from core.loop import Batches, _backward, _counts
 from core.model import make_optimizer
-from core.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, TrainingConfig
+from core.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
 from tests.pretrain.splits import BATCH, Uneven, make_engine, plain_descent
+
+STAGES: tuple[Any, ...] = (0, 1, 2, 3)
+HALVED: list[tuple[Any, Precision]] = [(1, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
+"""ZeRO stages in bf16, each with the dtype of its gradients: DeepSpeed has three optimisers for them."""
 
 
 def fused(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -28,11 +32,19 @@ def main(path: str, out: str) -> None:
     """Write a log of one line a refused step to OUT/log.txt."""
     world = distributed.setup(5)
     log = Log(Path(out), LoggingConfig(tensorboard=False), {}, active=world.is_main)
-    training = TrainingConfig(global_batch_size=BATCH, micro_batch_size=1, steps=1, precision="fp32")
-    optimizers: tuple[Callable[..., Any], ...] = (fused, plain_descent)
-    for stage, optimizer in product((0, 1, 2, 3), optimizers):
-        zero: Any = {"zero_stage": stage}
-        with make_engine(path, DeepSpeedConfig(**zero), training, optimizer) as engine:
+    own = Path(out) / f"own-{world.rank}.json"
+    own.write_text(json.dumps({"bf16": {"check_grad_overflow": True}}))
+    plain = [
+        (DeepSpeedConfig(zero_stage=stage), "fp32", each)
+        for stage, each in product(STAGES, (fused, plain_descent))
+    ]
+    halved = [
+        (DeepSpeedConfig(zero_stage=stage, gradient_dtype=dtype), "bf16", fused) for stage, dtype in HALVED
+    ]
+    judging = DeepSpeedConfig(zero_stage=2, json_file=str(own))
+    for settings, precision, optimizer in [*plain, *halved, (judging, "bf16", fused)]:
+        training = TrainingConfig(global_batch_size=BATCH, micro_batch_size=1, steps=1, precision=precision)
+        with make_engine(path, settings, training, optimizer) as engine:
             check(engine, training, world, log)
     distributed.teardown()
 
@@ -77,11 +89,12 @@ def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
 
 
 def state(engine: Any) -> list[torch.Tensor]:
-    """A copy of all weights, and of the optimiser's moments and counts of steps."""
+    """A copy of all weights and their fp32 masters, and of the optimiser's moments and counts of steps."""
     inner = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
     moments = [value for held in inner.state.values() for value in held.values()]
+    masters = [weight for group in inner.param_groups for weight in group["params"]]
     weights = [weight for _, weight in _weights(engine.module)]
-    return [value.clone() for value in [*weights, *moments] if isinstance(value, torch.Tensor)]
+    return [value.clone() for value in [*weights, *masters, *moments] if isinstance(value, torch.Tensor)]
 
 
 def same(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
