@@ -25,7 +25,7 @@ from data.blocks import Blocks
 from data.chats.config import ChatDataConfig
 from data.chats.merge import Rows, merge
 from data.chats.shard import Todo, encode_shard
-from data.chats.template import install
+from data.chats.template import TEMPLATES, install, joined_begins
 from data.engine import forget_shards, join_parts, map_shards, open_executor, sum_rows
 from data.formats.columns import Options
 from data.formats.parts import parts
@@ -122,6 +122,13 @@ def prepare(
             built.sources = {s.title: {"licence": s.licence, "use": s.use} for s in config.sources}
     made = ChatSet(target)
     say(f"{'up to date' if done else 'done'}: {target}\n{report(made.counts)}")
+    if begins := joined_begins(tokenizer):
+        listed = ", ".join(map(repr, begins))
+        say(
+            f"warning: the template's prompt ends with another token where an answer begins with {listed}:"
+            " the model is asked with other tokens than it is trained on, and its first words suffer. End"
+            f" the prompt without a space, or take another `template`: {', '.join(TEMPLATES)}."
+        )
     return made
 
 

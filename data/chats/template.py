@@ -197,6 +197,18 @@ def prompt_ids(
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
+def joined_begins(tokenizer: Any) -> list[str]:
+    """Which beginnings of an answer (Latin words, a Chinese sign, a number) the tokenizer joins to the end of
+    the template's prompt: such a model is asked with other tokens than it was trained on."""
+    asked: Message = {"role": "user", "content": "1"}
+    found = []
+    for begin in ("The", "a", "这", "7"):
+        whole = encode(tokenizer, [asked, {"role": "assistant", "content": begin}]).ids.tolist()
+        prompt = prompt_ids(tokenizer, [asked])
+        found += [begin] if whole[: len(prompt)] != prompt else []
+    return found
+
+
 def answer_spans(
     tokenizer: Any,
     messages: Sequence[Message],

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from data.chats.record import Message
-from data.chats.template import TEMPLATES, encode, install, prompt_ids
+from data.chats.template import TEMPLATES, encode, install, joined_begins, prompt_ids
 from tests.data.chats import SPECIAL, chat_tokenizer, conversation, load, write_tokenizer
 
 __all__ = ["chat_tokenizer"]
@@ -70,6 +70,7 @@ def test_a_prompt_is_how_a_trained_chat_begins_up_to_its_answer(chat_tokenizer: 
         assert whole.ids[: len(asked)].tolist() == asked, "no token reaches from the prompt into the answer"
         assert whole.trained[len(asked) :].any()
         assert not whole.trained[len(asked) - 1]
+    assert not joined_begins(tokenizer)
 
 
 @pytest.mark.parametrize("name", [*TEMPLATES])
@@ -113,6 +114,20 @@ def test_a_token_that_reaches_from_the_prompt_into_the_answer_is_trained_on(tmp_
     encoded = encode(tokenizer, said)
     assert encoded.ids.tolist()[: len(alone)] != alone  # else the test shows nothing
     assert trained_texts(tokenizer, said) == [" pump?</s>"]
+
+
+def test_a_template_of_ones_own_that_joins_its_prompt_to_the_answer_is_found(tmp_path: Path) -> None:
+    """As `Bot: ` before a Latin word: a space is kept with the word behind it."""
+    own = (
+        "{%% for m in messages %%}{{ 'Bot:%s' if m.role == 'assistant' else 'User:%s' }}{{ m.content }}"
+        "{%% if m.role == 'assistant' %%}</s>{%% endif %%}{%% endfor %%}"
+        "{%% if add_generation_prompt %%}Bot:%s{%% endif %%}"
+    )
+    for end, some in ((" ", True), ("\n", False)):
+        folder = tmp_path / str(some)
+        folder.mkdir()
+        tokenizer = installed(write_tokenizer(folder, template=own % (end, end, end)), None)
+        assert bool(joined_begins(tokenizer)) == some
 
 
 def test_kullm_and_alpaca_prompt_word_by_word_as_their_authors_did(chat_tokenizer: Path) -> None:
