@@ -6,6 +6,7 @@ code works.
 """
 
 import atexit
+import faulthandler
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -66,6 +67,7 @@ def setup(timeout_minutes: float) -> World:
     import deepspeed
     from deepspeed.ops import __compatible_ops__ as available_kernels
 
+    faulthandler.enable()  # a process that crashes in a kernel says where it was
     if "RANK" not in os.environ:
         os.environ.update(
             RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port()
