@@ -4,8 +4,8 @@
                         ──no room for a copy──▶ files, while training waits
 
 The copy is made while nothing trains, so that the files hold one moment of the run, whatever is trained
-while they are written. A write that fails is raised in the training thread, and nothing that was to follow it
-is done.
+while they are written. Its memory is kept for the next one: fresh pages take several times as long as the
+copying. A write that fails is raised in the training thread, and nothing that was to follow it is done.
 """
 
 import copy
@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ import torch
 from core.distributed import World
 
 T = TypeVar("T")
+
+Copy = Callable[[torch.Tensor], torch.Tensor]
 
 ROOM = 0.8
 """At most this share of the memory that the host has left is taken for copies."""
@@ -47,6 +50,8 @@ class Background:
         self._jobs: list[Future[None]] = []
         self._failure: Exception | None = None
         self._told: list[str] = []
+        self._free: dict[Any, list[torch.Tensor]] = defaultdict(list)
+        self._used: dict[Any, list[torch.Tensor]] = defaultdict(list)
 
     def later(self, work: Callable[[], str | None], folder: Path) -> None:
         """Have `work` done, which writes to `folder`; what it returns is said when it is through."""
@@ -56,9 +61,21 @@ class Background:
             self._jobs.append(self._thread.submit(self._do, work, folder))
 
     def room(self, size: int) -> bool:
-        """Whether the host has memory for copies of `size` bytes by each process; False where nothing is put
-        off."""
-        return self.say is not None and size * self._processes_here() <= ROOM * available_bytes()
+        """Whether the host has memory for copies of `size` bytes by each process, beside what is kept for
+        them; False where nothing is put off."""
+        kept = sum(tensor.nbytes for tensors in self._free.values() for tensor in tensors)
+        needed = max(0, size - kept) * self._processes_here()
+        return self.say is not None and needed <= ROOM * available_bytes()
+
+    def copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy in host memory, in that of an earlier copy of the same shape which is written by now."""
+        if self.say is None:
+            return plain_copy(tensor)
+        key = (tensor.dtype, tensor.shape, tensor.stride())
+        free = self._free[key]
+        made = free.pop() if free else torch.empty_like(tensor, device="cpu", requires_grad=False)
+        self._used[key].append(made)
+        return made.copy_(tensor.detach())
 
     def check(self) -> None:
         """Say what was finished; raise what failed."""
@@ -68,10 +85,13 @@ class Background:
             self.say(self._told.pop(0))
 
     def settle(self) -> None:
-        """Wait until all is done."""
+        """Wait until all is done; the memory of its copies is free for others."""
         for job in self._jobs:
             job.result()
         self._jobs.clear()
+        for key, tensors in self._used.items():
+            self._free[key] += tensors
+        self._used.clear()
 
     def wait(self) -> None:
         """As `check`, when all is done."""
@@ -93,6 +113,11 @@ class Background:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world.size))
 
 
+def plain_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in host memory of its own."""
+    return tensor.detach().to("cpu", copy=True)
+
+
 @contextmanager
 def copied(engine: Any, background: Background) -> Iterator[None]:
     """Within, what DeepSpeed saves is copied and written by `background`; where memory does not allow it, it
@@ -106,7 +131,7 @@ def copied(engine: Any, background: Background) -> Iterator[None]:
             background.wait()
             write(state_dict, path)
             return
-        state = host_copy(state_dict)
+        state = host_copy(state_dict, background.copy)
         background.later(lambda: write(state, path), Path(path).parent)
 
     writer.save = save
@@ -116,23 +141,23 @@ def copied(engine: Any, background: Background) -> Iterator[None]:
         del writer.save
 
 
-def host_copy(tree: Any, seen: dict[Any, torch.Tensor] | None = None) -> Any:
-    """The same in host memory, sharing nothing with the original; a tensor that stands there twice is copied
-    once."""
+def host_copy(tree: Any, copied: Copy, seen: dict[Any, torch.Tensor] | None = None) -> Any:
+    """The same in host memory, by `copied`, sharing nothing with the original; a tensor that stands there
+    twice is copied once."""
     seen = {} if seen is None else seen
     if isinstance(tree, torch.Tensor):
         key = (tree.data_ptr(), tree.dtype, tree.shape, tree.stride(), type(tree))
         if key not in seen:
-            found = tree.detach().to("cpu", copy=True)
+            found = copied(tree)
             is_parameter = isinstance(tree, torch.nn.Parameter)
             seen[key] = torch.nn.Parameter(found, tree.requires_grad) if is_parameter else found
         return seen[key]
     if isinstance(tree, dict):
         made = copy.copy(tree)  # an OrderedDict stays one
-        made.update({key: host_copy(value, seen) for key, value in tree.items()})
+        made.update({key: host_copy(value, copied, seen) for key, value in tree.items()})
         return made
     if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        return type(tree)(host_copy(value, seen) for value in tree)
+        return type(tree)(host_copy(value, copied, seen) for value in tree)
     return copy.deepcopy(tree)
 
 

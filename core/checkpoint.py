@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from core import adapters, disk, manifest
-from core.background import Background, copied, full_disk_named
+from core.background import Background, Copy, copied, full_disk_named, plain_copy
 from core.distributed import World
 from core.errors import UserError
 
@@ -168,7 +168,7 @@ def export(engine: Any, tokenizer: Any, folder: Path, world: World, writer: Back
         return
     shards: list[list[str]] = [[]]
     pending: dict[str, torch.Tensor] = {}
-    for name, weight in _weights(model, copied=world.is_main):
+    for name, weight in _weights(model, now.copy if world.is_main else None):
         if not world.is_main:
             continue
         if pending and _size(pending) + weight.nbytes > SHARD_BYTES:
@@ -215,19 +215,19 @@ def publish(
     world.barrier()
 
 
-def _weights(model: Any, *, copied: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value, on the CPU where it is `copied`, of every weight that transformers stores; each tied
-    weight once."""
+def _weights(model: Any, copy: Copy | None = plain_copy) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value, where it is wanted a `copy` on the CPU, of every weight that transformers stores; each
+    tied weight once."""
     import deepspeed
 
     for name, parameter in model.named_parameters():
         split = [parameter] if hasattr(parameter, "ds_id") else []
         with deepspeed.zero.GatheredParameters(split):
-            yield name, parameter.detach().to("cpu", copy=True).contiguous() if copied else parameter
+            yield name, copy(parameter).contiguous() if copy else parameter
     stored = model.state_dict().keys()
     for name, buffer in model.named_buffers():
         if name in stored:
-            yield name, buffer.detach().to("cpu", copy=True).contiguous() if copied else buffer
+            yield name, copy(buffer).contiguous() if copy else buffer
 
 
 def _later(shard: dict[str, torch.Tensor], file: Path, writer: Background) -> None:

@@ -44,7 +44,7 @@ class Guard:
     def __init__(self, engine: Any, training: TrainingConfig, progress: Progress, log: Log) -> None:
         """`progress` holds the window and what was skipped: a resumed run decides as this one would."""
         self.engine, self.training, self.progress, self.log = engine, training, progress, log
-        self.gradient_norm = math.inf
+        self.norm = math.inf
         """Of the last step that `settle` has read: the 2-norm before clipping."""
         self._in_a_row = 0
         self._loss = self._verdict = torch.zeros(())
@@ -78,7 +78,7 @@ class Guard:
             return
         taken, self._taken = self._taken, None
         applied, loss, norm, *scores = taken.verdict()
-        self.gradient_norm = norm
+        self.norm = norm
         if not applied:
             self._skipped(taken, _reason(loss, norm, scores))
             return

@@ -97,8 +97,7 @@ def fit(
         if logging or saving:
             guard.settle()  # waits for this step too
         if logging:
-            rate_now = engine.optimizer.param_groups[0]["lr"]
-            numbers = meter.numbers(progress, loss, rate_now, guard.gradient_norm)
+            numbers = meter.numbers(progress, loss, engine.optimizer.param_groups[0]["lr"], guard.norm)
             numbers |= batches.order.numbers(progress.samples) | objective.take(engine.module, world)
             log.line(sentence(numbers, steps))
             if looking and look is not None:

@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 
-from core.background import Background, available_bytes, begun, host_copy
+from core.background import Background, available_bytes, begun, host_copy, plain_copy
 from core.distributed import World
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
@@ -17,7 +18,7 @@ def test_a_copy_shares_nothing_and_keeps_what_stood_twice_once() -> None:
     flat = torch.arange(8.0)
     weight = torch.nn.Parameter(torch.ones(2))
     tree = OrderedDict(part=flat[2:4], again=[flat[2:4]], weight=weight, plain=({"lr": 0.1}, "name", None))
-    copied = host_copy(tree)
+    copied = host_copy(tree, plain_copy)
     flat.zero_()
     weight.data.zero_()
     assert isinstance(copied, OrderedDict)
@@ -68,3 +69,31 @@ def test_copies_are_made_only_where_memory_has_room() -> None:
     assert writer.room(1)
     assert not writer.room(available_bytes())
     assert not Background(ALONE).room(1), "everything is done at once"
+
+
+def test_the_memory_of_copies_serves_the_next_ones_when_they_are_written(tmp_path: Path) -> None:
+    writer, go = Background(ALONE, print), Event()
+    rows = torch.arange(6.0).reshape(2, 3)
+    first = [writer.copy(rows), writer.copy(rows.T), writer.copy(rows)]
+    writer.later(lambda: str(go.wait(60)), tmp_path)
+    second = writer.copy(rows + 1)
+    assert len({tensor.data_ptr() for tensor in [*first, second]}) == 4, "none is written yet"
+    assert all(torch.equal(found, right) for found, right in zip(first, (rows, rows.T, rows), strict=True))
+    go.set()
+    writer.wait()
+    again = [writer.copy(rows - 1) for _ in range(4)]
+    known = {tensor.data_ptr() for tensor in (first[0], first[2], second)}
+    assert len({tensor.data_ptr() for tensor in again}) == 4
+    assert sum(tensor.data_ptr() in known for tensor in again) == 3
+    assert all(torch.equal(tensor, rows - 1) for tensor in again)
+    weight = torch.nn.Parameter(rows.clone())
+    assert not writer.copy(weight).requires_grad
+
+
+def test_what_is_kept_counts_as_room() -> None:
+    writer = Background(ALONE, print)
+    held = writer.copy(torch.zeros(2**24))
+    need = int(0.8 * available_bytes()) + held.nbytes // 2
+    assert not writer.room(need)
+    writer.settle()
+    assert writer.room(need)

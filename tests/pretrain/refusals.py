@@ -65,7 +65,7 @@ def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
         progress.advance(int(counts[0]), first + BATCH)
         guard.note(first, int(counts[0]))
         guard.settle()
-        return same(before, state(engine)), guard.gradient_norm
+        return same(before, state(engine)), guard.norm
 
     for group in engine.optimizer.param_groups:
         group["lr"] = 1e-5
