@@ -92,7 +92,8 @@ lineage: $(READY) ## what a model or a score rests on, back to the raw files: RU
 
 bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results
-	@$(PY) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(PY) -m json.tool > benchmarks/results/.$(NAME).partial
+	@$(PY) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(PY) -m json.tool 2> /dev/null > benchmarks/results/.$(NAME).partial \
+		|| { rm -f benchmarks/results/.$(NAME).partial; exit 2; }
 	@mv benchmarks/results/.$(NAME).partial benchmarks/results/$(NAME).json
 	@$(PY) -m benchmarks.page
 

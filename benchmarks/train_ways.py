@@ -202,6 +202,7 @@ def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
     )
     zero, _ = deepspeed.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
     del zero["managed_gradient_accumulation"]
+    zero["gradient_clipping"] = "auto"  # as ours: 1, the default of both
     zero["gradient_accumulation_steps"] = plan["accumulation"]
     return {
         "output_dir": str(Path(plan["folder"]) / "peer"), "max_steps": steps,
