@@ -60,6 +60,7 @@ def main() -> None:
         prog="python -m benchmarks.train", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="of all ways (default 5)")
     parser.add_argument("--quick", action="store_true", help="one round of few steps: under 4 minutes")
     parser.add_argument("--patents", type=Path, help="raw patents; without it, made-up ones")
     parser.add_argument("--shape", choices=SHAPES, help="default: llama-7b on a GPU, small on a CPU")
@@ -85,7 +86,7 @@ def main() -> None:
         sources = f"sources=[{arguments.patents}]" if arguments.patents else "synthetic.inventions=400"
         vocabulary = "tokenizer.vocabulary_size=8000"
         command("data", "run", f"output_dir={folder / 'corpus'}", vocabulary, sources)
-        for number in range(1 if arguments.quick else 3):
+        for number in range(1 if arguments.quick else arguments.rounds):
             for way in arguments.ways if number % 2 == 0 else arguments.ways[::-1]:
                 said = worker(way, scratch)
                 found[way] += [said] if said else []
