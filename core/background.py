@@ -4,8 +4,8 @@
                         ──no room for a copy──▶ files, while training waits
 
 The copy is made while nothing trains, so that the files hold one moment of the run, whatever is trained
-while they are written. Its memory is kept for the next one: fresh pages take several times as long as the
-copying. A write that fails is raised in the training thread, and nothing that was to follow it is done.
+while they are written. Its memory is kept for the next one, which is spared fresh pages. A write
+that fails is raised in the training thread, and nothing that was to follow it is done.
 """
 
 import copy

@@ -20,8 +20,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
     `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
-    passes makes one optimiser step. Clipping and refusing are the guard's (core/guard.py), which does both on
-    the device; DeepSpeed would wait for it.
+    passes makes one optimiser step. Clipping and refusing are the guard's (core/guard.py).
     """
     precision = training.precision
     if precision == "auto":
@@ -47,6 +46,8 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
         chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
     if config.json_file:
         _merge(chosen, _read_json(Path(config.json_file)))
+    if chosen["gradient_clipping"]:  # both would clip
+        raise UserError("deepspeed.json_file: replace gradient_clipping by training.max_gradient_norm.")
     return chosen, torch.bfloat16 if precision == "bf16" else torch.float32
 
 

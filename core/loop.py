@@ -75,7 +75,7 @@ def fit(
         look(progress)
     engine.train()  # transformers loads models for use: dropout and noise would be off until a validation
     meter.start()
-    stopping = False
+    stopping = 0
     while progress.step < steps and not progress.ended and not stopping:
         torch.manual_seed(_mix(training.seed, progress.step, world.rank))
         _set_rate(engine, learning_rate * rate(schedule, progress.step, steps))
@@ -85,8 +85,7 @@ def fit(
         nll = _backward(engine, micro_batches, counts[0], world, objective)
         loss = world.sum(nll) / counts[0].clamp(min=1)
         guard.step(loss)
-        tokens, stops = map(int, arriving())  # the device is at this step: the host runs no further ahead
-        stopping = stops > 0
+        tokens, stopping = map(int, arriving())  # the device is at this step: the host goes no further ahead
         progress.advance(tokens, min(total, first + training.global_batch_size))
         meter.tokens += tokens
         guard.note(first, tokens)

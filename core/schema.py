@@ -55,7 +55,7 @@ class OptimizerConfig(Config):
     """AdamW (arXiv:1711.05101)."""
 
     name: Literal["adamw", "paged_adamw_32bit"] = "adamw"
-    """adamw: torch's, fused on a GPU; paged_adamw_32bit: bitsandbytes', whose states leave a full GPU."""
+    """adamw: torch's, fused; paged_adamw_32bit: bitsandbytes', whose states leave a full GPU."""
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate; 1e-5 to 3e-5 for continued pretraining of a 7B model."""
     betas: tuple[float, float] = (0.9, 0.95)

@@ -201,10 +201,9 @@ def joined_begins(tokenizer: Any) -> list[str]:
     """Which beginnings of an answer (Latin words, a Chinese sign, a number) the tokenizer joins to the end of
     the template's prompt: such a model is asked with other tokens than it was trained on."""
     asked: Message = {"role": "user", "content": "1"}
-    found = []
+    prompt, found = prompt_ids(tokenizer, [asked]), []
     for begin in ("The", "a", "这", "7"):
         whole = encode(tokenizer, [asked, {"role": "assistant", "content": begin}]).ids.tolist()
-        prompt = prompt_ids(tokenizer, [asked])
         found += [begin] if whole[: len(prompt)] != prompt else []
     return found
 

@@ -39,6 +39,15 @@ def test_a_wrong_setting_is_named(tiny: TinyRuns, override: str, words: list[str
     refused(warm("pretrain", *tiny.overrides("wrong-setting", override)), *words)
 
 
+def test_deepspeeds_own_clipping_is_refused_for_the_gradients_would_be_clipped_twice(
+    tiny: TinyRuns, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.json"
+    file.write_text('{"gradient_clipping": 0.5}')
+    done = warm("pretrain", *tiny.overrides("clipped", f"deepspeed.json_file={file}"))
+    refused(done, "gradient_clipping", "training.max_gradient_norm")
+
+
 @pytest.mark.parametrize(
     "stage", [1, pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
