@@ -45,10 +45,11 @@ def main() -> None:
 
 def measure(folder: Path, rounds: int) -> dict[str, float]:
     """The figures of so many checkpoints in each way: medians."""
-    from core import checkpoint, distributed
-    from core.background import Background
+    from core.checkpoint import save as checkpoint
+    from core.distributed import process_group
+    from core.checkpoint.async_writer import Background
 
-    world = distributed.setup(30)
+    world = process_group.setup(30)
     engine, step = make(folder, world)
     for _ in range(3):
         step()
@@ -94,15 +95,15 @@ def make(folder: Path, world: Any) -> tuple[Any, Callable[[], None]]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from core import deepspeed
-    from core.loss import summed_loss
-    from core.model import load_model, make_optimizer
-    from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
+    from core.distributed import deepspeed_backend
+    from core.model.loss_head import summed_loss
+    from core.model.loading import load_model, make_optimizer
+    from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
 
     LlamaForCausalLM(LlamaConfig(vocab_size=8000, **SHAPE)).save_pretrained(folder / "base")
-    chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=1), TrainingConfig(steps=1))
+    chosen, dtype = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=1), TrainingConfig(steps=1))
     model = load_model(str(folder / "base"), ModelConfig(path=str(folder / "base")), dtype)
-    engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    engine = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
     ids = torch.randint(8000, (1, LENGTH), device=world.device)
     positions = torch.arange(LENGTH, device=world.device)[None]
     batch = {"input_ids": ids, "position_ids": positions, "labels": ids}

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.planted import synthetic_records
 from benchmarks.result import print_result
-from core.report import text_table
+from core.html_report import text_table
 from eval.model import Local, generate, open_model
 from eval.sample import Sample
 from eval.tasks import Request

@@ -93,7 +93,7 @@ def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
     """The tokenised chats, their tokenizer (4,000 pieces, trained on them) and a base of random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
     from data.chats.config import ChatDataConfig
     from data.chats.prepare import prepare as tokenise
     from data.indexed import Documents
@@ -152,10 +152,10 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
 
 def measure_packed(chats: Chats) -> Found:
     """Rows of several chats in a random order, one a step."""
-    from core.loading import collate
-    from core.loss import measure, summed_loss
-    from core.model import load_model
-    from core.schema import ModelConfig
+    from core.train.dataloader import collate
+    from core.model.loss_head import measure, summed_loss
+    from core.model.loading import load_model
+    from core.config.schema import ModelConfig
 
     model = load_model(chats.base, ModelConfig(path=chats.base), chats.dtype).to(chats.device)
     measure(model)
@@ -170,7 +170,7 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
     """SAMPLES chats a batch, padded to the longest: in a random order, or grouped by length."""
     from transformers import AutoModelForCausalLM
 
-    from core.loss import full_loss, measures_of
+    from core.model.loss_head import full_loss, measures_of
 
     rows = documents_of(chats)
     if not grouped:
@@ -200,7 +200,7 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
 
 def timed(model: Any, batches: Iterator[Batch], places: int, loss_of: Callable[[Any, Batch], Any]) -> Found:
     """A step on every batch; the first one is done once more before, without the clock."""
-    from core.loss import IGNORED
+    from core.model.loss_head import IGNORED
 
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=next(model.parameters()).is_cuda)

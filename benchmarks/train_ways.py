@@ -20,12 +20,12 @@ def work(way: str, folder: Path) -> dict[str, float]:
     import trl  # noqa: F401
     from transformers import Trainer  # noqa: F401
 
-    from core import distributed
-    from core.flops import flops_per_token, peak_flops
+    from core.distributed import process_group
+    from core.model.flops import flops_per_token, peak_flops
     from data.indexed import Documents
 
     plan = json.loads((folder / "plan.json").read_text("utf-8")) | {"folder": str(folder)}
-    world = distributed.setup(30)
+    world = process_group.setup(30)
     imports = peak_mib(torch)
     documents = Documents(folder / "corpus/pack/train")
     tool, rows = way.split("-")
@@ -100,11 +100,12 @@ def now() -> float:
 
 def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
     """The training loop of this project."""
-    from core import activations, attention, deepspeed, loss
-    from core.checkpoint import Progress
-    from core.loop import Batches, fit
-    from core.model import make_optimizer
-    from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+    from core.distributed import deepspeed_backend
+    from core.model import activation_checkpointing, loss_head, varlen_attention as attention
+    from core.checkpoint.save import Progress
+    from core.train.loop import Batches, fit
+    from core.model.loading import make_optimizer
+    from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
     from data.blocks import Blocks
 
     batch = plan["micro_batch"] * plan["accumulation"]
@@ -115,14 +116,14 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
     config = ModelConfig(
         path="random", activation_checkpointing=plan["checkpointing"], compile=plan["compile"]
     )
-    activations.check(config, 1)
-    chosen, _ = deepspeed.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
+    activation_checkpointing.check(config, 1)
+    chosen, _ = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
     attention.register()
     with world.device:
         model = model_of(plan, attention.NAME)
-    activations.prepare(model, config)
-    loss.install(model, config.cross_entropy)
-    engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    activation_checkpointing.prepare(model, config)
+    loss_head.install(model, config.cross_entropy)
+    engine = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
     length = plan["length"]
     data: Any = Equal(equal_rows(documents, length))
     if rows == "packed":
@@ -134,7 +135,7 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
     )  # fmt: skip
     order = Batches(data, training, steps * batch, world)
     labels = (data[order.index(i)]["labels"] for i in range(steps * batch))
-    return clock.times, by_step([int((label != loss.IGNORED).sum()) for label in labels], steps)
+    return clock.times, by_step([int((label != loss_head.IGNORED).sum()) for label in labels], steps)
 
 
 def run_trainer(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
@@ -194,13 +195,13 @@ def by_step(counts: list[int], steps: int) -> list[int]:
 
 def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
     """What both peers are told; all else, the fused AdamW too, is their default."""
-    from core import deepspeed
-    from core.schema import DeepSpeedConfig, TrainingConfig
+    from core.distributed import deepspeed_backend
+    from core.config.schema import DeepSpeedConfig, TrainingConfig
 
     training = TrainingConfig(
         micro_batch_size=plan["micro_batch"], precision="bf16" if plan["bf16"] else "fp32"
     )
-    zero, _ = deepspeed.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
+    zero, _ = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=1, gradient_dtype="bf16"), training)
     del zero["managed_gradient_accumulation"]
     zero["gradient_clipping"] = "auto"  # as ours: 1, the default of both
     zero["gradient_accumulation_steps"] = plan["accumulation"]

@@ -29,8 +29,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core import disk, manifest
-from core.config import add_arguments, from_arguments
+from core.provenance import atomic_io, manifest
+from core.config.loader import add_arguments, from_arguments
 from core.demo_steps import Sizes, Step, slug, steps
 from core.errors import UserError, run_command
 
@@ -56,7 +56,7 @@ def main() -> int:
         return 0
     records = Path(sizes.runs) / "steps"
     records.mkdir(parents=True, exist_ok=True)
-    with disk.lock(records / ".lock", f"{sizes.runs}: another demo is at work there"):
+    with atomic_io.lock(records / ".lock", f"{sizes.runs}: another demo is at work there"):
         if not run(todo, records):
             print(f"all {len(todo)} steps are up to date: {sizes.runs}")
     from core.demo_scores import summarise
@@ -79,11 +79,11 @@ def run(todo: Sequence[Step], records: Path) -> list[str]:
             _remove(step, ours=bool(before))
         starts = before["starts"] + 1 if same else 1
         record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
-        disk.write_text(file, json.dumps(record) + "\n")
+        atomic_io.write_text(file, json.dumps(record) + "\n")
         print(f"{number:>3}/{len(todo)} {step.name} …", end=" ", flush=True)
         record |= _execute(step, file.with_suffix(".log"))
         print(f"{record['seconds']:.0f} s{' (went on)' if goes_on else ''}", flush=True)
-        disk.write_text(file, json.dumps(record | {"done": True}) + "\n")
+        atomic_io.write_text(file, json.dumps(record | {"done": True}) + "\n")
         done.append(step.name)
     return done
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core import disk
-from core import report as html
+from core.provenance import atomic_io
+from core import html_report as html
 from core.demo_steps import Sizes, Step, slug
-from core.report import Estimate, Line
+from core.html_report import Estimate, Line
 
 HEADLINES = {
     "title": "rouge-l-char-f1",
@@ -54,12 +54,12 @@ def summarise(sizes: Sizes, todo: Sequence[Step]) -> str:
         html.section(f"{task}: {metric}", _plot(scores, task, metric)) for task, metric in HEADLINES.items()
     ]
     tables = [html.section(title, html.table(*table)) for title, table in parts]
-    disk.write_text(
+    atomic_io.write_text(
         page, html.page("What continued pretraining and tuning gained", [*tables[:3], *plots, tables[3]])
     )
     text = "\n\n".join(f"{title}\n{html.text_table(*table)}" for title, table in parts)
     pages = f"report         {page}\nsample by sample {runs / 'scores/domain/report.html'}"
-    disk.write_text(runs / "summary.txt", text + "\n")
+    atomic_io.write_text(runs / "summary.txt", text + "\n")
     return f"\n{text}\n\n{pages}"
 
 

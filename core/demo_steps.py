@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 
 
 class Sizes(Config):

@@ -202,9 +202,9 @@ def sum_over_processes() -> int:
     """What each started process does."""
     import torch
 
-    from core import distributed
+    from core.distributed import process_group
 
-    world = distributed.setup(2)
+    world = process_group.setup(2)
     values = torch.full((SUM_ELEMENTS,), float(world.rank + 1), device=world.device)
     world.sum(values.clone())
     start = time.perf_counter()
@@ -214,7 +214,7 @@ def sum_over_processes() -> int:
         speed = 4 * SUM_ELEMENTS / 1e9 / seconds
         backend = torch.distributed.get_backend()
         print(f"summed over {world.size} processes by {backend}, {speed:.1f} GB/s")
-    distributed.teardown()
+    process_group.teardown()
     return int(not right)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError, run_command
 
 SHOWN = 5

@@ -4,7 +4,7 @@
     python -m core.plan --config mine.yaml mfu_share=0.35      a recipe of your own
 
 A step is one command of a room; sizes that nobody can know beforehand (tokens, samples) stand in the plan,
-as in configs/patent-llama/plan.yaml. Memory comes from core/estimate.py. Where a step does not fit a machine
+as in configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. Where a step does not fit a machine
 as it is configured, the first cheaper settings that fit are named: they are overrides for its command. Time
 is tokens x operations a token / (MFU x the cards' peak).
 """
@@ -18,10 +18,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from core.config import Config, add_arguments, from_arguments, load
+from core.config.loader import Config, add_arguments, from_arguments, load
 from core.doctor import CHECKPOINT_BYTES
 from core.errors import UserError, run_command
-from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 DATA_MB_PER_CORE_S = 6.7
 """Raw Chinese patents to packed ids: docs/numbers.md, corpus."""
@@ -43,7 +43,7 @@ class Machine(Config):
     name: str
     """What the plan calls it."""
     card: str
-    """A card of core/flops.py, which knows its peak."""
+    """A card of core/model/flops.py, which knows its peak."""
     gpus: int = Field(ge=1)
     """How many."""
     gib: float = Field(gt=0)
@@ -119,7 +119,7 @@ def main() -> int | None:
     if arguments.commands:
         print("\n".join(f"{step.name}\t{step.command}" for step in config.steps))
         return 0
-    from core.log import quiet_libraries
+    from core.train.logger import quiet_libraries
 
     quiet_libraries()
     for line in plan(config):
@@ -129,7 +129,7 @@ def main() -> int | None:
 
 def plan(config: PlanConfig) -> Iterator[str]:
     """The lines of the plan."""
-    from core.flops import PEAK_TFLOPS
+    from core.model.flops import PEAK_TFLOPS
 
     for machine in config.machines:
         if machine.card not in PEAK_TFLOPS:
@@ -229,7 +229,7 @@ def tokens_of(step: Step) -> float:
 
 def peak(machine: Machine) -> float:
     """Operations a second of one card."""
-    from core.flops import PEAK_TFLOPS
+    from core.model.flops import PEAK_TFLOPS
 
     return PEAK_TFLOPS[machine.card] * 1e12
 
@@ -257,7 +257,7 @@ def fit(shape: Shape, architecture: dict[str, Any], machine: Machine) -> tuple[f
 
 
 def memory(shape: Shape, architecture: dict[str, Any], gpus: int) -> float:
-    """GiB of one GPU by core/estimate.py."""
+    """GiB of one GPU by core/model/memory_estimate.py."""
     shape.training.accumulation(gpus)
     model = shape.model.model_copy(update={"path": None})
     batch = shape.training.micro_batch_size
@@ -276,7 +276,7 @@ def estimated(
     """As `memory`; two stages of one shape are reckoned once."""
     from transformers import AutoConfig
 
-    from core.estimate import estimate
+    from core.model.memory_estimate import estimate
 
     config = AutoConfig.for_model(**dict(architecture))
     needed = estimate(model, config, zero, processes=gpus, batch=batch, length=length, bf16=True)
@@ -289,7 +289,7 @@ def shape_of(architecture: tuple[tuple[str, Any], ...], length: int) -> tuple[in
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from core.flops import flops_per_token
+    from core.model.flops import flops_per_token
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(architecture)))

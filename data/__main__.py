@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core import manifest
-from core.config import add_arguments, from_arguments
+from core.provenance import manifest
+from core.config.loader import add_arguments, from_arguments
 from core.errors import UserError, run_command
 
 
@@ -135,23 +135,23 @@ def run(arguments: argparse.Namespace) -> None:
 
     config = from_arguments(pipeline.DataConfig, arguments)
     if config is not None and arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from data.dry import looks
 
-        dry.report(looks(config))
+        dry_run.report(looks(config))
     elif config is not None:
         pipeline.run(config, force=arguments.force, until=arguments.until)
 
 
 def stats(arguments: argparse.Namespace) -> None:
     """The tables of a corpus's report, from its manifests."""
-    from core import report
+    from core import html_report
     from data.report import finished_steps, removals, stages
 
     counts = finished_steps(arguments.corpus)
-    print(report.text_table(*stages(counts)))
+    print(html_report.text_table(*stages(counts)))
     if removed := removals(counts):
-        print("\n" + report.text_table(("step", "removed by", "number"), removed))
+        print("\n" + html_report.text_table(("step", "removed by", "number"), removed))
 
 
 def inspect(arguments: argparse.Namespace) -> None:
@@ -160,14 +160,14 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     if arguments.documents < 1:
         raise UserError(f"--documents {arguments.documents}: must be 1 or more.")
-    print(report(arguments.folder, arguments.documents), end="")
+    print(html_report(arguments.folder, arguments.documents), end="")
 
 
 def train_tokenizer(arguments: argparse.Namespace) -> None:
     """A tokenizer folder from raw patents, without the rest of the pipeline."""
     import tempfile
 
-    from core.config import load
+    from core.config.loader import load
     from data.ingest import ingest, read_records
     from data.pipeline import input_hashes
     from data.source import Source
@@ -236,7 +236,7 @@ def chats(arguments: argparse.Namespace) -> None:
 
 def build(arguments: argparse.Namespace) -> None:
     """Instruction samples from records, with the counts of their tasks."""
-    from core import report
+    from core import html_report
     from data.chats.build import BuildConfig
     from data.chats.build import build as make
 
@@ -246,7 +246,7 @@ def build(arguments: argparse.Namespace) -> None:
     counts = make(config, force=arguments.force)
     sides = counts["train"], counts["validation"]
     rows = [(task, *(f"{side.get(task, 0):,}" for side in sides)) for task in config.samples]
-    print(report.text_table(("task", "train", "validation"), rows))
+    print(html_report.text_table(("task", "train", "validation"), rows))
     removed, too_long = counts["near_duplicates_removed"], counts["too_long"]
     print(f"{removed:,} near-duplicates across the split removed, {too_long:,} too long: {config.output_dir}")
 
@@ -271,7 +271,7 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def preview(arguments: argparse.Namespace) -> None:
     """The first chats of a prepared folder, in colour on a terminal."""
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
     from data.chats.prepare import ChatSet
     from data.chats.preview import preview
 

@@ -23,7 +23,7 @@ IGNORED = -100
 
 
 class Blocks:
-    """Block i of a packed corpus as arrays of shape (sequence_length,): a dataset for `core.loop`."""
+    """Block i of a packed corpus as arrays of shape (sequence_length,): a dataset for `core.train.loop`."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core import disk
+from core.provenance import atomic_io
 from core.errors import UserError
 from data.boilerplate import count_lines, frequent_lines
 from data.engine import Rows, forget_shards, join_parts, map_in_order, map_shards, nested, sum_rows, to_rows
@@ -75,7 +75,7 @@ def boilerplate_lines(
         if config.boilerplate_share is not None:
             found = map_in_order(executor, count_lines, shards, [config.boilerplate_share] * len(shards))
             lines = frequent_lines(found, config.boilerplate_share)
-        disk.write_text(table, json.dumps(lines, ensure_ascii=False, indent=1) + "\n")
+        atomic_io.write_text(table, json.dumps(lines, ensure_ascii=False, indent=1) + "\n")
     kept: dict[str, int] = json.loads(table.read_text("utf-8"))
     return kept
 

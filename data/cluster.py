@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 
 ROOT = Path(__file__).parent.parent

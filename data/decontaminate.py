@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 from data.dedup import filter_shard
 from data.engine import Rows, forget_shards, map_shards, nested, remove_shards, sum_rows

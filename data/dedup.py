@@ -42,7 +42,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from core import disk
+from core.provenance import atomic_io
 from data.engine import Rows, forget_shards, map_shards, nested, remove_shards, shard_name, sum_rows, to_rows
 from data.folding import Flags, Indices
 from data.keys import Part, key_batches, keys_schema, known_parts, sign_shard
@@ -176,7 +176,7 @@ def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
     if dropped.any():
         _write_rest(shard, target, dropped)
     else:
-        disk.link(shard, target)
+        atomic_io.link(shard, target)
     return to_rows(counts)
 
 

@@ -3,35 +3,35 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from core import dry
+from core import dry_run
 from data.extend import earlier_corpora
 from data.ingest import list_files
 from data.pipeline import DataConfig
 from data.source import Source, check_sources
 
 
-def looks(config: DataConfig) -> Iterator[dry.Look]:
+def looks(config: DataConfig) -> Iterator[dry_run.Look]:
     """What the pipeline would use; no document is read."""
     sources = [Source(path=source) if isinstance(source, str) else source for source in config.sources]
     check_sources(sources, config.require_use)
     if config.extends:
         earlier_corpora(config.extends)
     if not sources:
-        yield dry.Look("source", f"{config.synthetic.inventions:,} made-up inventions")
+        yield dry_run.Look("source", f"{config.synthetic.inventions:,} made-up inventions")
     for source in sources:
         if source.dataset and not Path(source.dataset).is_dir():
-            yield dry.Look("source", f"{source.name}: a data set of the hub")
+            yield dry_run.Look("source", f"{source.name}: a data set of the hub")
             continue
         path = Path(source.path or source.dataset or "")
         if path.exists():
             list_files(path)
-        yield dry.place("source", path)
+        yield dry_run.place("source", path)
     for each in config.decontaminate.sets:
-        yield dry.place("evaluation", each.path)
+        yield dry_run.place("evaluation", each.path)
     if config.tokenizer.path is None:
-        yield dry.Look("tokenizer", f"{config.tokenizer.vocabulary_size:,} pieces, made of the corpus")
+        yield dry_run.Look("tokenizer", f"{config.tokenizer.vocabulary_size:,} pieces, made of the corpus")
     elif config.tokenizer.path.endswith(".model"):
-        yield dry.place("tokenizer", config.tokenizer.path)
+        yield dry_run.place("tokenizer", config.tokenizer.path)
     else:
-        yield dry.model("tokenizer", config.tokenizer.path)
-    yield dry.writable("corpus", config.output_dir)
+        yield dry_run.model("tokenizer", config.tokenizer.path)
+    yield dry_run.writable("corpus", config.output_dir)

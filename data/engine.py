@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from core import disk
-from core.config import Config
+from core.provenance import atomic_io
+from core.config.loader import Config
 from core.errors import UserError
 from data.cluster import SlurmConfig, open_cluster
 
@@ -185,7 +185,7 @@ def _do(work: Work[Shard], shard: Shard, folder: Path, number: int) -> None:
     for path in sorted(scratch.iterdir()):
         path.replace(folder / f"{shard_name(number)}.{path.name}")
     scratch.rmdir()
-    disk.write_text(_done(folder, number), json.dumps(counts, ensure_ascii=False) + "\n")
+    atomic_io.write_text(_done(folder, number), json.dumps(counts, ensure_ascii=False) + "\n")
 
 
 def _done(folder: Path, number: int) -> Path:

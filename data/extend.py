@@ -6,7 +6,7 @@ extends: [JANUARY] ──▶ files not read again · records known by their keys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from data.split import SplitConfig
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 from data.folding import TEXTS, digests, fold, read_batches, whole_texts
 from data.shingles import signatures

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config.loader import Config
 from data.language import base
 from data.record import Record
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core.disk import scratch_array
+from core.provenance.atomic_io import scratch_array
 from data.folding import Hashes, Indices, kernel
 from data.shingles import Signatures
 

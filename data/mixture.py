@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import UserError
-from core.order import Part
+from core.train.sampler import Part
 from data.blocks import Blocks
 from data.plans import Array
 
@@ -30,7 +30,7 @@ class Component:
 
 
 class Mixture:
-    """A dataset for `core.loop`: the blocks of all corpora, one corpus after the other, and their `parts`."""
+    """A dataset for `core.train.loop`: the blocks of all corpora, one corpus after the other, and their `parts`."""
 
     def __init__(self, components: Sequence[Component]) -> None:
         """UserError where the shares leave nothing for a corpus, or are not 1 together."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from core.disk import scratch_array
+from core.provenance.atomic_io import scratch_array
 from data.folding import TEXTS, Indices, Keys, fold, read_batches, whole_texts
 from data.keys import KeyConfig, Part, key_batches
 from data.lsh import Bands

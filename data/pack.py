@@ -67,7 +67,7 @@ def pack(
     language, `by_language` and `by_source` (AMOUNTS and `tokens_per_character`, which is that of texts alone,
     without their beginning and end), `dropped`, `encoder`.
     """
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     loaded = load_tokenizer(str(tokenizer))
     start = loaded.bos_token_id if loaded.bos_token_id is not None else loaded.eos_token_id

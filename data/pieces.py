@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 
 
@@ -38,7 +38,7 @@ def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path)
     """Train, merge, write tokenizer and model to `output`, and say what was gained."""
     import tempfile
 
-    from core.config import load
+    from core.config.loader import load
     from data.ingest import ingest, read_records
     from data.pipeline import input_hashes
     from data.source import Source

@@ -20,8 +20,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from core import manifest, report
-from core.config import Config
+from core import html_report
+from core.provenance import manifest
+from core.config.loader import Config
 from core.errors import UserError
 from data.clean import CleanConfig, clean
 from data.decontaminate import DecontaminateConfig, decontaminate
@@ -128,7 +129,7 @@ def run(
         for step in _do_steps(config, sources, steps, executor):
             if step == until:
                 break
-    say("\n" + report.text_table(*stages(steps.counts)))
+    say("\n" + html_report.text_table(*stages(steps.counts)))
     if until == "pack":
         say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)

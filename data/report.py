@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from core import disk, manifest, report
+from core import html_report
+from core.provenance import atomic_io, manifest
 from core.errors import UserError
 from data.indexed import Documents
 from data.ingest import read_shard
@@ -28,20 +29,20 @@ SHOWN = LayoutConfig(headings=False)
 def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
     """Write `report.html` for the corpus in `root`; `steps` are the counts of its steps, in their order."""
     header, rows = stages(steps)
-    pairs = [report.pair(*shown) for shown in sample(root, seed)]
+    pairs = [html_report.pair(*shown) for shown in sample(root, seed)]
     sections = [
-        report.section("Documents and tokens", report.table(header, rows)),
-        report.section("What was removed", _removed(removals(steps))),
-        report.section(
-            "Length of documents", report.paragraph("tokens a document"), report.bars(lengths(root))
+        html_report.section("Documents and tokens", html_report.table(header, rows)),
+        html_report.section("What was removed", _removed(removals(steps))),
+        html_report.section(
+            "Length of documents", html_report.paragraph("tokens a document"), html_report.bars(lengths(root))
         ),
-        report.section(f"{len(pairs)} records before and after cleaning", *pairs),
-        report.section(
-            "Where it comes from", report.table(("step", "command", "commit", "made"), _origins(root, steps))
+        html_report.section(f"{len(pairs)} records before and after cleaning", *pairs),
+        html_report.section(
+            "Where it comes from", html_report.table(("step", "command", "commit", "made"), _origins(root, steps))
         ),
     ]
     file = root / "report.html"
-    disk.write_text(file, report.page(f"Corpus {root.name}", sections))
+    atomic_io.write_text(file, html_report.page(f"Corpus {root.name}", sections))
     return file
 
 
@@ -137,7 +138,7 @@ def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int
 
 
 def _removed(rows: list[tuple[str, str, int]]) -> str:
-    return report.table(("step", "rule", "number"), rows) if rows else report.paragraph("Nothing.")
+    return html_report.table(("step", "rule", "number"), rows) if rows else html_report.paragraph("Nothing.")
 
 
 def lengths(root: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from core.config import Config
+from core.config.loader import Config
 from data.language import base
 from data.record import Record
 

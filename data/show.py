@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from data.record import Record
 from data.sections import sections

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 from data.formats.columns import FIELDS, Options
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from data.engine import map_in_order
 from data.folding import Hashes
 from data.overlap import publication_number

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from data import language as lang
 from data import rules
 from data.quality import broken_share, odd_share

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 from data.record import Record
 
@@ -43,7 +43,7 @@ class TokenizerConfig(Config):
 def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Path) -> Any:
     """Write the tokenizer that `config` asks for to `folder` and return it; `texts` is read only to train
     one."""
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     if config.path is None:
         train_sentencepiece(config, texts, folder / "tokenizer.model")
@@ -84,7 +84,7 @@ def open_encoder(folder: Path, encoder: Encoder) -> Callable[[list[str]], list[l
         model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         threads = 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else len(os.sched_getaffinity(0))
         return lambda texts: [list(ids) for ids in model.encode(texts, num_threads=threads)]
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(folder))
     options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}

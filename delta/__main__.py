@@ -65,10 +65,10 @@ def main() -> None:
 def make(arguments: argparse.Namespace) -> None:
     """A delta from two models, or from a base and an adapter."""
     if arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from delta.dry import looks
 
-        dry.report(looks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
+        dry_run.report(looks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
         return
     from delta import card, weights
     from delta.make import make as make_delta
@@ -100,10 +100,10 @@ def make(arguments: argparse.Namespace) -> None:
 def apply(arguments: argparse.Namespace) -> None:
     """The target from base and delta."""
     if arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from delta.dry import apply_looks
 
-        dry.report(apply_looks(arguments.base, arguments.delta, arguments.target))
+        dry_run.report(apply_looks(arguments.base, arguments.delta, arguments.target))
         return
     from delta.apply import apply as apply_delta
 

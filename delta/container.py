@@ -86,7 +86,7 @@ def canonical(delta: Delta) -> bytes:
 
 def write(folder: Path, delta: Delta) -> None:
     """Write delta.json with its own hash."""
-    from core.disk import write_text
+    from core.provenance.atomic_io import write_text
 
     sealed = delta.model_copy(update={"sha256": hashlib.sha256(canonical(delta)).hexdigest()})
     write_text(folder / NAME, json.dumps(sealed.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")

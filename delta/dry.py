@@ -3,36 +3,36 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from core import dry
+from core import dry_run
 from core.errors import UserError
 from delta import weights
 
 
-def looks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry.Look]:
+def looks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry_run.Look]:
     """What `make` would read and write."""
     if (target is None) == (adapter is None):
         raise UserError("make: give either --target or --adapter.")
     tuned = target or adapter
     assert tuned is not None
-    yield dry.model("base", str(base))
-    yield dry.model("target" if target else "adapter", str(tuned))
+    yield dry_run.model("base", str(base))
+    yield dry_run.model("target" if target else "adapter", str(tuned))
     if target and base.is_dir() and target.is_dir():
         yield from tensors(weights.Folder(base), weights.Folder(target))
-    yield dry.writable("delta", delta)
+    yield dry_run.writable("delta", delta)
 
 
-def tensors(base: weights.Folder, target: weights.Folder) -> Iterator[dry.Look]:
+def tensors(base: weights.Folder, target: weights.Folder) -> Iterator[dry_run.Look]:
     """How many of the target's tensors the base has in the same shape and dtype; others are stored whole."""
     alike = sum(
         name in base.tensors
         and (base.tensors[name].shape, base.tensors[name].dtype) == (tensor.shape, tensor.dtype)
         for name, tensor in target.tensors.items()
     )
-    yield dry.Look("tensors", f"{len(target.tensors):,}, {alike:,} of them as differences to the base's")
+    yield dry_run.Look("tensors", f"{len(target.tensors):,}, {alike:,} of them as differences to the base's")
 
 
-def apply_looks(base: Path, delta: Path, target: Path) -> Iterator[dry.Look]:
+def apply_looks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look]:
     """What `apply` would read and write."""
-    yield dry.model("base", str(base))
-    yield dry.place("delta", delta)
-    yield dry.writable("target", target)
+    yield dry_run.model("base", str(base))
+    yield dry_run.place("delta", delta)
+    yield dry_run.writable("target", target)

@@ -13,7 +13,7 @@ from functools import partial as bind
 from pathlib import Path
 from typing import Any
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from delta import card, codec, container, weights
 from delta.container import Delta, Entry, File

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from core.disk import lock, remove_leftovers, replace, write_text
+from core.provenance.atomic_io import lock, remove_leftovers, replace, write_text
 from core.errors import UserError
 from delta.kernel import kernel
 from delta.weights import DiskError

@@ -19,7 +19,7 @@ import argparse
 import json
 from pathlib import Path
 
-from core import disk
+from core.provenance import atomic_io
 from core.errors import UserError, run_command
 
 
@@ -113,10 +113,10 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Ask a model all questions of the tasks, and score its answers."""
     if arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from eval.dry import looks
 
-        dry.report(looks(arguments))
+        dry_run.report(looks(arguments))
         return
     from eval.backends import run_arguments
 
@@ -140,7 +140,7 @@ def score(arguments: argparse.Namespace) -> None:
     folder = arguments.predictions
     output = arguments.output or (folder / "scores.json" if folder.is_dir() else None)
     if output:
-        disk.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
+        atomic_io.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
 
 
 def contamination(arguments: argparse.Namespace) -> None:
@@ -167,7 +167,7 @@ def compare(arguments: argparse.Namespace) -> None:
     rows = scoring.compare(a, b, arguments.metrics)
     print(scoring.comparison_table(rows))
     if arguments.output:
-        disk.write_text(arguments.output, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        atomic_io.write_text(arguments.output, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -201,11 +201,11 @@ def sheet(arguments: argparse.Namespace) -> None:
     rows = sheets.results(key, judgments)
     print(f"A is {key['a']}, B is {key['b']}\n{sheets.results_table(rows)}")
     if arguments.result:
-        disk.write_text(arguments.result, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        atomic_io.write_text(arguments.result, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     if arguments.pairs:
         pairs = sheets.preference_pairs(key, judgments)
         lines = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
-        disk.write_text(arguments.pairs, lines)
+        atomic_io.write_text(arguments.pairs, lines)
         print(f"{arguments.pairs}: {len(pairs)} pairs")
 
 

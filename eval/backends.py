@@ -8,7 +8,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from eval import scoring, tasks
 from eval.ask import Backend

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from core import disk
+from core.provenance import atomic_io
 from core.errors import UserError
-from core.report import text_table
+from core.html_report import text_table
 from data import overlap, seen
 from data.folding import BATCH_ROWS, TEXTS, read_batches
 from data.overlap import RULES, Index
@@ -92,7 +92,7 @@ def write(found: Sequence[Found], requests: Sequence[Request], file: Path) -> st
         hits = [{"rule": h.rule, "passage": h.passage, "place": h.place} for h in dirty.get(name, [])]
         lines.append({"task": name[0], "id": name[1], "found": hits})
     file.parent.mkdir(parents=True, exist_ok=True)
-    disk.write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    atomic_io.write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     rows = []
     for task in dict.fromkeys(line["task"] for line in lines):
         mine = [line["found"] for line in lines if line["task"] == task]

@@ -4,25 +4,25 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from core import dry
+from core import dry_run
 from eval import backends, tasks
 
 
-def looks(arguments: argparse.Namespace) -> Iterator[dry.Look]:
+def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
     """What the run would ask, and whom."""
     backends.check(arguments)
     for name, task, _ in tasks.load_tasks(arguments.tasks):
         if not sorted(arguments.data.glob(task.data)):
-            yield dry.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)
+            yield dry_run.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)
             continue
         tasks.data_files(name, task, arguments.data)
         number = len(tasks.requests(name, task, arguments.data))
-        yield dry.Look(f"task {name}", f"{number:,} questions")
+        yield dry_run.Look(f"task {name}", f"{number:,} questions")
     for subject, asked in (("model", arguments.model), ("base", arguments.base)):
         if asked and arguments.endpoint:
-            yield dry.Look(subject, f"{asked} behind {arguments.endpoint}, which is not asked")
+            yield dry_run.Look(subject, f"{asked} behind {arguments.endpoint}, which is not asked")
         elif asked:
-            yield dry.model(subject, asked)
+            yield dry_run.model(subject, asked)
     if arguments.replay:
-        yield dry.place("replay", arguments.replay)
-    yield dry.writable("output", arguments.output or Path("runs/eval"))
+        yield dry_run.place("replay", arguments.replay)
+    yield dry_run.writable("output", arguments.output or Path("runs/eval"))

@@ -1,17 +1,17 @@
-"""A model behind an OpenAI-compatible HTTP endpoint (core/endpoint.py) as something that answers requests."""
+"""A model behind an OpenAI-compatible HTTP endpoint (core/openai_client.py) as something that answers requests."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from core import endpoint
-from core.endpoint import Body
+from core import openai_client
+from core.openai_client import Body
 from core.errors import UserError
 from eval.ask import Backend, Likelihood
 from eval.tasks import Request
 
 
-class EndpointConfig(endpoint.EndpointConfig):
+class EndpointConfig(openai_client.EndpointConfig):
     """An endpoint, and how it is asked."""
 
     chat: bool = False
@@ -43,7 +43,7 @@ def generate(config: EndpointConfig, requests: Sequence[Request]) -> Iterator[tu
         return {"max_tokens": request.max_new_tokens, "temperature": 0, **stop, **prompt}
 
     asked = [(body(request), partial(_text, config.chat)) for request in requests]
-    yield from endpoint.ask(config, "chat/completions" if config.chat else "completions", asked)
+    yield from openai_client.ask(config, "chat/completions" if config.chat else "completions", asked)
 
 
 def log_likelihood(
@@ -52,14 +52,14 @@ def log_likelihood(
     """Of continuations after their contexts, where the endpoint echoes log-probabilities of a prompt (vLLM,
     SGLang). A token that stands on the border between the two belongs to the continuation."""
     asked = [(_echo("".join(pair)), partial(_continuation, pair[1])) for pair in pairs]
-    yield from endpoint.ask(config, "completions", asked)
+    yield from openai_client.ask(config, "completions", asked)
 
 
 def rolling_log_likelihood(
     config: EndpointConfig, texts: Sequence[str]
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of whole texts, where the endpoint begins a prompt with a token of its own (LLaMA's `<s>`)."""
-    yield from endpoint.ask(config, "completions", [(_echo(text), partial(_whole, text)) for text in texts])
+    yield from openai_client.ask(config, "completions", [(_echo(text), partial(_whole, text)) for text in texts])
 
 
 def _echo(prompt: str) -> Body:

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from core import adapters, manifest
+from core.model import lora
+from core.provenance import manifest
 from core.errors import UserError
-from core.manifest import hash_files
-from core.model import load_model, load_tokenizer, weight_files
-from core.schema import ModelConfig
+from core.provenance.manifest import hash_files
+from core.model.loading import load_model, load_tokenizer, weight_files
+from core.config.schema import ModelConfig
 from eval.decode import greedy
 from eval.tasks import Request
 
@@ -236,7 +237,7 @@ def _has_tokenizer(path: str) -> bool:
 def _with_adapter(model: Any, base: str, path: str) -> Any:
     from peft import PeftModel
 
-    adapters.check_base(Path(path), base, model)
+    lora.check_base(Path(path), base, model)
     try:
         return PeftModel.from_pretrained(model, path)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -247,7 +248,7 @@ def _four_bits(path: str, dtype: torch.dtype) -> Any:
     """Weights in NF4 with double quantisation, products in `dtype` (arXiv:2305.14314)."""
     from transformers import AutoModelForCausalLM
 
-    settings = adapters.quantised(adapters.AdapterConfig(load_in_4bit=True), dtype)
+    settings = lora.quantised(lora.AdapterConfig(load_in_4bit=True), dtype)
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings)
     except (OSError, ValueError, ImportError, RuntimeError) as error:

@@ -4,7 +4,7 @@ question's own text, as the baseline that does nothing."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from core.manifest import hash_files
+from core.provenance.manifest import hash_files
 from eval.ask import Backend
 from eval.sample import read_predictions
 from eval.tasks import Request

@@ -1,7 +1,7 @@
 """A run for people: one HTML page that needs no network, beside its base where there is one.
 
 RUN/predictions.jsonl ──score──▶ values, intervals, groups ─┐
-BASE/predictions.jsonl ──compare──▶ differences, verdicts ──┼──core/report.py──▶ RUN/report.html
+BASE/predictions.jsonl ──compare──▶ differences, verdicts ──┼──core/html_report.py──▶ RUN/report.html
 RUN/manifest.json ──────────────────────────────────────────┘
 """
 
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core import disk, manifest
-from core import report as html
-from core.report import Estimate, Line
+from core.provenance import atomic_io, manifest
+from core import html_report as html
+from core.html_report import Estimate, Line
 from eval import scoring
 from eval.metrics import METRICS
 from eval.sample import Sample, read_predictions
@@ -63,7 +63,7 @@ def write_report(
     sections += [*_exams(run, other), *_groups(run, other), *_samples(run, other)]
     sections.append(html.section("Where it comes from", *_origin(run), *(_origin(other) if other else ())))
     file = output or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
-    disk.write_text(file, html.page(f"Evaluation of {folder.resolve().name}", sections))
+    atomic_io.write_text(file, html.page(f"Evaluation of {folder.resolve().name}", sections))
     return file
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core import disk, manifest
+from core.provenance import atomic_io, manifest
 from core.errors import UserError
 from eval import scoring
 from eval.ask import Backend, ask
@@ -52,7 +52,7 @@ def run(
     with ExitStack() as held:
         if ranks.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(disk.lock(folder / ".lock", f"{folder}: it is being written already"))
+            held.enter_context(atomic_io.lock(folder / ".lock", f"{folder}: it is being written already"))
             for name in (manifest.NAME, "report.html"):  # they tell of a finished run
                 (folder / name).unlink(missing_ok=True)
             _keep(folder, set(keys))
@@ -81,7 +81,7 @@ def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -
     """Score the predictions, write scores.json and manifest.json, and say what is odd about the answers."""
     samples = read_predictions(folder)
     scores = scoring.score(samples)
-    disk.write_text(folder / "scores.json", json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
+    atomic_io.write_text(folder / "scores.json", json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
     counts: dict[str, Any] = {
         "samples": {task: tree["n"] for task, tree in scores.items()},
         "cut_to_context": sum(s.cut > 0 for s in samples),
@@ -149,7 +149,7 @@ def _keep(folder: Path, keys: set[str]) -> None:
                 continue
             if key in keys:
                 kept[key] = line
-    disk.write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in kept.values()))
+    atomic_io.write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in kept.values()))
     for file in parts:
         file.unlink()
 

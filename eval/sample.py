@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 from eval.statistics import Combine, Floats
 

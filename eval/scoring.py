@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from core.report import text_table
+from core.html_report import text_table
 from eval.ceval import HARD, mean_over_subjects
 from eval.metrics import METRICS
 from eval.sample import Measure, Sample, ratio

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core import disk
+from core.provenance import atomic_io
 from core.errors import UserError
-from core.report import text_table
+from core.html_report import text_table
 from eval.sample import Measure, Sample, mean, ratio, read_predictions
 from eval.statistics import Floats, bootstrap, mcnemar
 
@@ -76,7 +76,7 @@ def write_sheet(
         for number, (x, y) in enumerate(chosen, 1)
     ]
     cells = [[_cell(row, column) for column in COLUMNS] for row in rows]
-    disk.write_text(
+    atomic_io.write_text(
         key,
         json.dumps(
             {"a": str(a), "b": str(b), "seed": seed, "same": len(pairs) - len(different), "rows": rows},
@@ -195,7 +195,7 @@ def _cell(row: Tree, column: str) -> str:
 
 
 def _write_csv(file: Path, rows: Sequence[Sequence[str]]) -> None:
-    partial = disk.beside(file, "partial")
+    partial = atomic_io.beside(file, "partial")
     with partial.open("w", encoding="utf-8-sig", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(COLUMNS)
@@ -203,7 +203,7 @@ def _write_csv(file: Path, rows: Sequence[Sequence[str]]) -> None:
         writer.writerows(
             [f"'{cell}" if cell[:1] in "=+-@" and cell else cell for cell in row] for row in rows
         )
-    disk.replace(partial, file)
+    atomic_io.replace(partial, file)
 
 
 def _write_xlsx(file: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -227,9 +227,9 @@ def _write_xlsx(file: Path, rows: Sequence[Sequence[str]]) -> None:
     choice = DataValidation(type="list", formula1='"left,right,tie"', allow_blank=True)
     sheet.add_data_validation(choice)
     choice.add(f"G2:G{len(rows) + 1}")
-    partial = disk.beside(file, "partial")
+    partial = atomic_io.beside(file, "partial")
     book.save(partial)
-    disk.replace(partial, file)
+    atomic_io.replace(partial, file)
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from core.config import Config, load
+from core.config.loader import Config, load
 from core.errors import UserError
 from eval.legal import read_laws
 from eval.objects import read_objects

@@ -19,8 +19,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import disk, manifest
-from core.config import add_arguments, dump, from_arguments
+from core.provenance import atomic_io, manifest
+from core.config.loader import add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def main() -> int | None:
     if config is None:
         return None
     if arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from pretrain.dry import looks
 
-        return dry.report(looks(config))
+        return dry_run.report(looks(config))
     if arguments.prepare:
         prepare(config, force=arguments.force)
         return None
@@ -62,9 +62,9 @@ def main() -> int | None:
 def prepare(config: "PretrainConfig", *, force: bool) -> None:
     """All that one process does before the launch: corpus, tokenizer, base model, and the checks that need
     them."""
-    from core.log import quiet_libraries
-    from core.model import check_vocabulary, create_base, load_tokenizer
-    from core.run import check_resume, check_unchanged
+    from core.train.logger import quiet_libraries
+    from core.model.loading import check_vocabulary, create_base, load_tokenizer
+    from core.train.run_dir import check_resume, check_unchanged
     from data.pipeline import run
     from pretrain.config import FIXED
 
@@ -81,10 +81,10 @@ def prepare(config: "PretrainConfig", *, force: bool) -> None:
 
 def train(config: "PretrainConfig") -> int:
     """Check what can be checked, join the other processes, and train while no other run is in the folder."""
-    from core import distributed
-    from core.log import quiet_libraries
-    from core.model import check_vocabulary, load_tokenizer
-    from core.run import check_branch, check_resume, check_unchanged
+    from core.distributed import process_group
+    from core.train.logger import quiet_libraries
+    from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.run_dir import check_branch, check_resume, check_unchanged
     from pretrain.config import FIXED
 
     quiet_libraries()
@@ -96,40 +96,42 @@ def train(config: "PretrainConfig") -> int:
         check_branch(config, Path(config.branch_from), FIXED)
     tokenizer = load_tokenizer(str(corpus.tokenizer))
     check_vocabulary(config.base, tokenizer)
-    world = distributed.setup(config.training.timeout_minutes)
+    world = process_group.setup(config.training.timeout_minutes)
     config.training.accumulation(world.size)
     problem = f"{run}: another run is at work there"
-    with disk.lock(run / ".lock", problem) if world.is_main else nullcontext():
+    with atomic_io.lock(run / ".lock", problem) if world.is_main else nullcontext():
         finished = _fit(config, corpus, tokenizer, world, changed)
-    distributed.teardown()
+    process_group.teardown()
     return 0 if finished else 143
 
 
 def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
-    from core import activations, adapters, checkpoint, deepspeed
-    from core.background import Background, begun
-    from core.log import Log
-    from core.lookout import Lookout
-    from core.loop import fit
-    from core.model import load_model, make_optimizer, weight_files
-    from core.restore import resume
-    from core.run import summary
+    from core.checkpoint import save as checkpoint
+    from core.distributed import deepspeed_backend
+    from core.model import activation_checkpointing, lora
+    from core.checkpoint.async_writer import Background, begun
+    from core.train.logger import Log
+    from core.train.validation import Lookout
+    from core.train.loop import fit
+    from core.model.loading import load_model, make_optimizer, weight_files
+    from core.checkpoint.resume import resume
+    from core.train.run_dir import summary
     from pretrain.corpora import load_data
 
     run, base = Path(config.run_dir), config.base
     resolved = config.model_dump(mode="json")
-    activations.check(config.model, config.deepspeed.zero_stage)
-    adapters.check(config.model.adapter, config.deepspeed.zero_stage)
-    chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
+    activation_checkpointing.check(config.model, config.deepspeed.zero_stage)
+    lora.check(config.model.adapter, config.deepspeed.zero_stage)
+    chosen, dtype = deepspeed_backend.settings(config.deepspeed, config.training)
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
-        disk.write_text(run / "config.yaml", dump(config))
+        atomic_io.write_text(run / "config.yaml", dump(config))
     data, validations = load_data(config, corpus, tokenizer, log)
 
-    partitioned = deepspeed.keep_partitioned(chosen)
+    partitioned = deepspeed_backend.keep_partitioned(chosen)
     model = load_model(base, config.model, dtype)
-    engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
+    engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
     branch = Path(config.branch_from) if config.branch_from else None
     progress = resume(run, engine, world, log, changed, branch)

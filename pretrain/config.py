@@ -5,17 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from core.config import Config
-from core.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    ForgettingConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.loader import Config
+from core.config.schema import (CollapseConfig, DeepSpeedConfig, ForgettingConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
 from data.pipeline import DataConfig
 from pretrain.corpora import CorpusConfig
 

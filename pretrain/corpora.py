@@ -1,7 +1,7 @@
 """The packed corpora of a run: what is trained on, one or a mixture, and what is held out to look at.
 
-data, mixture ──blocks──▶ one dataset for core.loop
-data, general_dir ──held-out documents──▶ blocks for core.lookout
+data, mixture ──blocks──▶ one dataset for core.train.loop
+data, general_dir ──held-out documents──▶ blocks for core.train.validation
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from core import manifest
-from core.config import Config
+from core.provenance import manifest
+from core.config.loader import Config
 from core.errors import UserError
 from data.pipeline import Corpus
 
@@ -37,7 +37,7 @@ def load_data(
     """Training blocks, and held-out blocks of the domain and of general text, where there are any."""
     import numpy as np
 
-    from core.lookout import DOMAIN, GENERAL, Validation
+    from core.train.validation import DOMAIN, GENERAL, Validation
     from data.blocks import Blocks, choose_documents
     from data.indexed import Documents
     from data.mixture import Component, Mixture
@@ -76,7 +76,7 @@ def load_data(
 
 def open_corpus(key: str, folder: Path, tokenizer: Any) -> Corpus:
     """Another finished corpus; UserError, with its `key`, where it is not, or has another tokenizer."""
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     corpus = Corpus(folder)
     manifest.read(folder / "pack")

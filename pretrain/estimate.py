@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from core.config import add_arguments, from_arguments
+from core.config.loader import add_arguments, from_arguments
 from core.errors import UserError
 
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes of the run")
     parser.add_argument("--tokens", type=float, metavar="N", help="tokens to train on, as 10e9")
     parser.add_argument("--tokens-per-s", type=float, metavar="N", help="measured, of one GPU")
-    parser.add_argument("--card", default="H100", help="a card of core/flops.py, where nothing is measured")
+    parser.add_argument("--card", default="H100", help="a card of core/model/flops.py, where nothing is measured")
     parser.add_argument("--fp32", action="store_true", help="for training.precision=auto on a CPU")
     given = parser.parse_intermixed_args(arguments)
     from pretrain.config import PretrainConfig
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int | None:
     config = from_arguments(PretrainConfig, given)
     if config is None:
         return None
-    from core.log import quiet_libraries
+    from core.train.logger import quiet_libraries
 
     quiet_libraries()
     print("\n".join(lines(config, given)))
@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int | None:
 
 def lines(config: Any, given: argparse.Namespace) -> list[str]:
     """The table of memory, the chosen stage marked, and the time."""
-    from core.estimate import estimate
-    from core.flops import PEAK_TFLOPS
+    from core.model.memory_estimate import estimate
+    from core.model.flops import PEAK_TFLOPS
 
     config.training.accumulation(given.gpus)
     adapter = config.model.adapter
@@ -84,7 +84,7 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
 
 def measured_speed(config: Any, gpus: int) -> float | None:
     """Tokens a second and GPU at the end of the run's metrics.jsonl; None where there are none."""
-    from core.log import read_metrics
+    from core.train.logger import read_metrics
 
     metrics = read_metrics(Path(config.run_dir)) if Path(config.run_dir, "metrics.jsonl").exists() else []
     return float(metrics[-1]["tokens_per_s"]) / gpus if metrics else None
@@ -95,13 +95,13 @@ def flops(architecture: Any, model: Any, length: int) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from core import adapters
-    from core.flops import flops_per_token
+    from core.model import lora
+    from core.model.flops import flops_per_token
 
     with torch.device("meta"):
         whole = AutoModelForCausalLM.from_config(architecture)
         if model.adapter is not None:
-            whole = adapters.attach(whole, model.adapter, model.path or "the model", model.seed)
+            whole = lora.attach(whole, model.adapter, model.path or "the model", model.seed)
         return flops_per_token(whole, length)
 
 

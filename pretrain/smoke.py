@@ -138,8 +138,8 @@ def memory(node: Node, overrides: list[str], measured_mib: float) -> Check:
     """The peak of rank 0's GPU beside the estimate; a CPU has no such figure."""
     if node.device == "cpu":
         return Check("memory", "-", f"{measured_mib:,.0f} MiB resident; the estimate is of a GPU")
-    from core.config import load
-    from core.estimate import estimate
+    from core.config.loader import load
+    from core.model.memory_estimate import estimate
     from pretrain.config import PretrainConfig
     from pretrain.estimate import read_architecture
 
@@ -167,7 +167,7 @@ def compared(name: str, found: list[dict[str, Any]] | str, reference: list[float
 
 def train(node: Node, name: str, processes: int, *settings: str) -> list[dict[str, Any]] | str:
     """The metrics of a run, or where it failed and its last words; `--prepare` makes corpus and base too."""
-    from core.log import read_metrics
+    from core.train.logger import read_metrics
 
     print(f"{name}: {processes} process{'es'[: 2 * (processes > 1)]} …", file=sys.stderr, flush=True)
     said = node.folder / f"{name}.txt"

@@ -25,8 +25,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import disk, manifest
-from core.config import add_arguments, dump, from_arguments
+from core.provenance import atomic_io, manifest
+from core.config.loader import add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
 from sft.config import FIXED, SftConfig, stages
 
@@ -55,10 +55,10 @@ def main() -> int | None:
     if config is None:
         return None
     if arguments.dry_run:
-        from core import dry
+        from core import dry_run
         from sft.dry import looks
 
-        return dry.report(looks(config))
+        return dry_run.report(looks(config))
     if arguments.prepare:
         prepare(config, force=arguments.force)
         return None
@@ -67,9 +67,9 @@ def main() -> int | None:
 
 def prepare(config: SftConfig, *, force: bool) -> None:
     """All that one process does before the launch: the chats of all stages, by the first base's tokenizer."""
-    from core.log import quiet_libraries
-    from core.model import check_vocabulary, load_tokenizer
-    from core.run import check_resume, check_unchanged
+    from core.train.logger import quiet_libraries
+    from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.run_dir import check_resume, check_unchanged
     from data.chats.prepare import prepare as tokenise
 
     quiet_libraries()
@@ -85,10 +85,11 @@ def train(config: SftConfig) -> int:
     """Check what can be checked, join the other processes, and run stage after stage."""
     import torch
 
-    from core import activations, adapters, distributed
-    from core.log import quiet_libraries
-    from core.model import check_vocabulary, load_tokenizer
-    from core.run import check_resume, check_unchanged
+    from core.distributed import process_group
+    from core.model import activation_checkpointing, lora
+    from core.train.logger import quiet_libraries
+    from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.run_dir import check_resume, check_unchanged
 
     quiet_libraries()
     todo = stages(config)
@@ -96,18 +97,18 @@ def train(config: SftConfig) -> int:
     for stage in todo:
         check_resume(stage.resume, Path(stage.run_dir))
         check_unchanged(stage, Path(stage.run_dir), FIXED)
-        activations.check(stage.model, stage.deepspeed.zero_stage)
-        adapters.check(stage.model.adapter, stage.deepspeed.zero_stage)
+        activation_checkpointing.check(stage.model, stage.deepspeed.zero_stage)
+        lora.check(stage.model.adapter, stage.deepspeed.zero_stage)
         if stage.card.former is not None and not Path(stage.card.former).is_file():
             raise UserError(f"card.former: {stage.card.former}: there is no such file.")
     check_vocabulary(todo[0].base, load_tokenizer(str(prepared[0].tokenizer)))
-    world = distributed.setup(config.training.timeout_minutes)
+    world = process_group.setup(config.training.timeout_minutes)
     finished = True
     for stage, chats in zip(todo, prepared, strict=True):
         stage.training.accumulation(world.size)
         run = Path(stage.run_dir)
         with (
-            disk.lock(run / ".lock", f"{run}: another run is at work there")
+            atomic_io.lock(run / ".lock", f"{run}: another run is at work there")
             if world.is_main
             else nullcontext()
         ):
@@ -116,41 +117,43 @@ def train(config: SftConfig) -> int:
         torch.cuda.empty_cache()
         if not finished:
             break
-    distributed.teardown()
+    process_group.teardown()
     return 0 if finished else 143
 
 
 def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     """Load, build, fit, save the best; False where a signal ended it early."""
-    from core import checkpoint, deepspeed, loss
-    from core.background import Background, begun
-    from core.flops import flops_per_token
-    from core.log import Log
-    from core.lookout import Lookout
-    from core.loop import fit
-    from core.model import load_model, load_tokenizer, make_optimizer, weight_files
-    from core.restore import resume
-    from core.run import check_unchanged, summary
+    from core.checkpoint import save as checkpoint
+    from core.distributed import deepspeed_backend
+    from core.model import loss_head
+    from core.checkpoint.async_writer import Background, begun
+    from core.model.flops import flops_per_token
+    from core.train.logger import Log
+    from core.train.validation import Lookout
+    from core.train.loop import fit
+    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
+    from core.checkpoint.resume import resume
+    from core.train.run_dir import check_unchanged, summary
     from sft import noise
     from sft.best import Best
 
     run, resolved = Path(config.run_dir), config.model_dump(mode="json")
     changed = check_unchanged(config, run, FIXED)
-    chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
+    chosen, dtype = deepspeed_backend.settings(config.deepspeed, config.training)
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
-        disk.write_text(run / "config.yaml", dump(config))
+        atomic_io.write_text(run / "config.yaml", dump(config))
     tokenizer = load_tokenizer(str(chats.tokenizer))
     data, validations = load_data(config, chats, tokenizer, log)
 
-    partitioned = deepspeed.keep_partitioned(chosen)
+    partitioned = deepspeed_backend.keep_partitioned(chosen)
     model = load_model(config.base, config.model, dtype)
     prompt_as_trained(model, tokenizer)
     if config.neftune_alpha is not None:
         noise.install(model, config.neftune_alpha)
-    engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
+    engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
-    loss.measure(engine.module)
+    loss_head.measure(engine.module)
     progress = resume(run, engine, world, log, changed)
 
     def made_from() -> dict[str, str]:
@@ -203,12 +206,12 @@ def _record(run: Path, world: Any, seconds: float, flops: float) -> None:
     before = json.loads(file.read_text("utf-8")) if file.exists() else {"seconds": 0.0, "flops": 0.0}
     name = torch.cuda.get_device_name() if world.device.type == "cuda" else f"CPU ({platform.machine()})"
     record = {"device": name, "processes": world.size, "seconds": before["seconds"] + seconds}
-    disk.write_text(file, json.dumps(record | {"flops": before["flops"] + flops}) + "\n")
+    atomic_io.write_text(file, json.dumps(record | {"flops": before["flops"] + flops}) + "\n")
 
 
 def load_data(config: SftConfig, chats: "ChatSet", tokenizer: Any, log: Any) -> tuple[Any, dict[str, Any]]:
     """Rows of chats to train on, and held-out ones, where there are any."""
-    from core.lookout import DOMAIN, Validation
+    from core.train.validation import DOMAIN, Validation
     from data.blocks import choose_documents
     from data.indexed import Documents
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.checkpoint import Progress
-from core.log import Log
+from core.checkpoint.save import Progress
+from core.train.logger import Log
 
 
 @dataclass
 class Best:
-    """`look` for `core.loop.fit`: looks at the model and keeps it where it is the best so far; collective."""
+    """`look` for `core.train.loop.fit`: looks at the model and keeps it where it is the best so far; collective."""
 
     look: Callable[[Progress], dict[str, float]]
     keep: Callable[[Progress], None]

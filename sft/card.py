@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from core import disk, manifest
-from core.config import load
+from core.provenance import atomic_io, manifest
+from core.config.loader import load
 from core.errors import UserError
-from core.log import read_metrics
+from core.train.logger import read_metrics
 from sft.config import SftConfig
 
 Tree = dict[str, Any]
@@ -57,7 +57,7 @@ def write(run: Path, evaluation: Path | None = None) -> Path:
         _history(config, name),
     ]
     file = run / "model" / "README.md"
-    disk.write_text(file, "\n\n".join(part for part in parts if part) + "\n")
+    atomic_io.write_text(file, "\n\n".join(part for part in parts if part) + "\n")
     return file
 
 

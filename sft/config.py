@@ -13,17 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
-from core.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.schema import (CollapseConfig, DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
 from data.chats.config import ChatDataConfig
 
 

@@ -3,7 +3,7 @@ chosen ones out.
 
     python -m sft dpo --config FILE [key=value]          one process; torchrun -m sft dpo … for several
 
-    pairs ──the model as it is──▶ reference log-probabilities, kept in RUN ──▶ core.loop ──▶ RUN/model
+    pairs ──the model as it is──▶ reference log-probabilities, kept in RUN ──▶ core.train.loop ──▶ RUN/model
 
 The reference is the model that training starts from: with a new adapter the model without it, with
 `model.adapter.path` the model with that adapter as it came. Its log-probabilities are computed once, before
@@ -19,17 +19,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from core import disk, manifest
-from core.config import Config, add_arguments, dump, from_arguments
+from core.provenance import atomic_io, manifest
+from core.config.loader import Config, add_arguments, dump, from_arguments
 from core.errors import UserError
-from core.schema import (
-    DeepSpeedConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.schema import (DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
 from sft.pairs import Pairs, PairsConfig, read_pairs, reasons
 
 FIXED = ("model", "data", "beta", "training.seed", "training.global_batch_size", "training.precision")
@@ -67,9 +60,10 @@ def main(arguments: list[str]) -> int | None:
 
 def train(config: DpoConfig) -> int:
     """Check, join the other processes, and train."""
-    from core import adapters, distributed
-    from core.log import quiet_libraries
-    from core.run import check_resume, check_unchanged
+    from core.distributed import process_group
+    from core.model import lora
+    from core.train.logger import quiet_libraries
+    from core.train.run_dir import check_resume, check_unchanged
 
     quiet_libraries()
     run = Path(config.run_dir)
@@ -79,24 +73,25 @@ def train(config: DpoConfig) -> int:
         raise UserError("deepspeed.zero_stage=3 is not for preference tuning here. Set zero_stage=2.")
     check_resume(config.resume, run)
     check_unchanged(config, run, FIXED)
-    adapters.check(config.model.adapter, config.deepspeed.zero_stage)
-    world = distributed.setup(config.training.timeout_minutes)
+    lora.check(config.model.adapter, config.deepspeed.zero_stage)
+    world = process_group.setup(config.training.timeout_minutes)
     config.training.accumulation(world.size)
     problem = f"{run}: another run is at work there"
-    with disk.lock(run / ".lock", problem) if world.is_main else nullcontext():
+    with atomic_io.lock(run / ".lock", problem) if world.is_main else nullcontext():
         finished = _fit(config, world)
-    distributed.teardown()
+    process_group.teardown()
     return 0 if finished else 143
 
 
 def _fit(config: DpoConfig, world: Any) -> bool:
-    from core import checkpoint, deepspeed
-    from core.background import Background, begun
-    from core.log import Log
-    from core.loop import fit
-    from core.model import load_model, load_tokenizer, make_optimizer, weight_files
-    from core.restore import resume
-    from core.run import check_unchanged, summary
+    from core.checkpoint import save as checkpoint
+    from core.distributed import deepspeed_backend as deepspeed
+    from core.checkpoint.async_writer import Background, begun
+    from core.train.logger import Log
+    from core.train.loop import fit
+    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
+    from core.checkpoint.resume import resume
+    from core.train.run_dir import check_unchanged, summary
     from data.chats.template import install
     from data.ingest import list_files
     from sft.__main__ import prompt_as_trained
@@ -108,7 +103,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
     log = Log(run, config.logging, resolved, active=world.is_main)
     if world.is_main:
-        disk.write_text(run / "config.yaml", dump(config))
+        atomic_io.write_text(run / "config.yaml", dump(config))
     tokenizer = load_tokenizer(config.model.adapter.path if config.model.adapter and
                                config.model.adapter.path else base)  # fmt: skip
     install(tokenizer, config.data.template)
@@ -117,7 +112,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     log.line(f"{said}, left out: {reasons(dropped) or 'none'} (dropped.jsonl)")
     if world.is_main:
         lines = [json.dumps(each.__dict__, ensure_ascii=False) + "\n" for each in dropped]
-        disk.write_text(run / "dropped.jsonl", "".join(lines))
+        atomic_io.write_text(run / "dropped.jsonl", "".join(lines))
     model = load_model(base, config.model, dtype)
     prompt_as_trained(model, tokenizer)
     engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
@@ -165,7 +160,7 @@ def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, s
     import numpy as np
     import torch
 
-    from core.loading import collate
+    from core.train.dataloader import collate
     from sft.preference import log_probabilities
 
     if not len(pairs):
@@ -185,7 +180,7 @@ def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, s
     engine.train()
     pairs.reference = world.sum(found).cpu().numpy()
     if world.is_main:
-        with disk.beside(file, "partial").open("wb") as partial:
+        with atomic_io.beside(file, "partial").open("wb") as partial:
             np.save(partial, pairs.reference)
-        disk.replace(disk.beside(file, "partial"), file)
+        atomic_io.replace(atomic_io.beside(file, "partial"), file)
     log.line(f"reference log-probabilities of {len(pairs):,} pairs: {file}")

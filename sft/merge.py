@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import adapters, manifest
+from core.model import lora
+from core.provenance import manifest
 from core.errors import UserError
 
 
@@ -34,7 +35,7 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
     fit."""
     import torch
 
-    from core.model import load_tokenizer, weight_files
+    from core.model.loading import load_tokenizer, weight_files
 
     base = base or base_of(adapter)
     with manifest.build(
@@ -53,7 +54,7 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
 def base_of(adapter: Path) -> str:
     """The base that an adapter names; UserError where it is no adapter."""
     try:
-        settings = json.loads((adapter / adapters.CONFIG).read_text("utf-8"))
+        settings = json.loads((adapter / lora.CONFIG).read_text("utf-8"))
         base: str = settings["base_model_name_or_path"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{adapter}: this is not an adapter in peft's layout: {error}.") from None
@@ -65,12 +66,12 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    bits = adapters.quantised(adapters.AdapterConfig(load_in_4bit=load_in_4bit), dtype)
+    bits = lora.quantised(lora.AdapterConfig(load_in_4bit=load_in_4bit), dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **bits)
     except (OSError, ValueError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
     if adapter is not None:
-        adapters.check_base(adapter, base, model)
+        lora.check_base(adapter, base, model)
         model = PeftModel.from_pretrained(model, str(adapter))
     return model

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from core import attention
-from core.loss import IGNORED, Objective
+from core.model import varlen_attention
+from core.model.loss_head import IGNORED, Objective
 
 if TYPE_CHECKING:
-    from core.distributed import World
+    from core.distributed.process_group import World
     from sft.pairs import Pairs
 
 Batch = dict[str, torch.Tensor]
@@ -19,7 +19,7 @@ Batch = dict[str, torch.Tensor]
 def log_probabilities(engine: Any, batch: Batch) -> torch.Tensor:
     """Of the chosen and of the rejected answer of each pair, summed over their tokens (nats): (B, 2)."""
     places = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
-    logits = engine(**places, **attention.arguments(batch)).logits
+    logits = engine(**places, **varlen_attention.arguments(batch)).logits
     labels = batch["labels"]
     trained = labels != IGNORED
     row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
@@ -36,7 +36,7 @@ class Preference:
     noted: list[torch.Tensor] = field(default_factory=list)
 
     def objective(self) -> Objective:
-        """For `core.loop.fit`."""
+        """For `core.train.loop.fit`."""
         return Objective(self.loss, pairs_in, self.take)
 
     def loss(self, engine: Any, batch: Batch) -> torch.Tensor:
@@ -73,7 +73,7 @@ class Preference:
     @torch.no_grad()
     def validate(self, engine: Any, pairs: "Pairs", size: int, world: "World") -> dict[str, float]:
         """The numbers of held-out pairs; collective."""
-        from core.loading import collate
+        from core.train.dataloader import collate
 
         engine.eval()
         for first in range(world.rank * size, len(pairs), world.size * size):

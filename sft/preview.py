@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from core.config import add_arguments, from_arguments
+from core.config.loader import add_arguments, from_arguments
 from sft.config import SftConfig, stages
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     config = from_arguments(SftConfig, given)
     if config is None:
         return
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
     from data.chats.preview import preview
     from sft.__main__ import require_prepared
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from core import config as configuration
-from core.config import load
+from core.config import loader as configuration
+from core.config.loader import load
 from core.errors import UserError
 from eval.tasks import TaskConfig
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from core.config import load
+from core.config.loader import load
 from core.plan import PlanConfig
 from tests.conftest import ROOT, run
 

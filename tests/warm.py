@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = (
-    "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.loop", "core.restore",
+    "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.train.loop", "core.checkpoint.resume",
     "pretrain.corpora", "transformers.tokenization_utils_tokenizers",
 )  # fmt: skip
 

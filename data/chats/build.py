@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import Field
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from data.chats.tasks import TASKS, Labels, Sample, samples_of, translations
 from data.ingest import read_shard, shard_files

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config.loader import Config
 from data.chats.layouts import LAYOUTS
 from data.chats.template import TrainOn
 from data.engine import EngineConfig

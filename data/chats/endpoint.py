@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from core import endpoint
+from core import openai_client
 
 
-class EndpointConfig(endpoint.EndpointConfig):
+class EndpointConfig(openai_client.EndpointConfig):
     """An endpoint, how it samples, and what it costs."""
 
     temperature: float = Field(0.7, ge=0)
@@ -33,7 +33,7 @@ def ask(config: EndpointConfig, prompts: Sequence[str]) -> Iterator[tuple[int, A
     """Index and answer of each prompt, or what went wrong with it, as they come."""
     sampling = {"temperature": config.temperature, "max_tokens": config.max_new_tokens}
     bodies = [{"messages": [{"role": "user", "content": prompt}], **sampling} for prompt in prompts]
-    yield from endpoint.ask(config, "chat/completions", [(body, _read) for body in bodies])
+    yield from openai_client.ask(config, "chat/completions", [(body, _read) for body in bodies])
 
 
 def _read(tree: Any) -> Answer:

@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple
 import xxhash
 from pydantic import Field
 
-from core import manifest
-from core.config import Config
+from core.provenance import manifest
+from core.config.loader import Config
 from core.errors import UserError
 from data import formats
 from data.chats.endpoint import EndpointConfig, ask

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from data.blocks import Blocks
 from data.chats.config import ChatDataConfig
@@ -104,7 +104,7 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> ChatSet:
     """Make the folder unless it is made; `say` gets the report. `tokenizer_path` is a folder or hub id."""
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     target, identity = Path(config.output_dir), _identity(config)
     tokenizer = load_tokenizer(str(tokenizer_path))
@@ -218,7 +218,7 @@ def _summary(
 
 def report(counts: Mapping[str, Any]) -> str:
     """A table by source, then what was left out."""
-    from core.report import text_table
+    from core.html_report import text_table
 
     rows = [
         (

@@ -85,7 +85,7 @@ def encode_shard(config: ChatDataConfig, tokenizer: Path, vocabulary: int, todo:
 @lru_cache(maxsize=1)
 def open_tokenizer(folder: Path) -> Any:
     """The tokenizer, loaded once a process."""
-    from core.model import load_tokenizer
+    from core.model.loading import load_tokenizer
 
     return load_tokenizer(str(folder))
 

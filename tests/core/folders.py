@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from core import manifest
+from core.provenance import manifest
 
 CONFIG = {"rate": 0.5, "parts": ("title", "claims"), "inner": {"seed": 1}}
 INPUTS = {"raw/a.xml": "sha256:aa", "raw/b.xml": "sha256:bb"}

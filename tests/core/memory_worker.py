@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from core import deepspeed, distributed
-from core.estimate import Shape, buffers, held, trained_shapes
-from core.loss import summed_loss
-from core.model import load_model, make_optimizer
-from core.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from core.distributed import deepspeed_backend, process_group
+from core.model.memory_estimate import Shape, buffers, held, trained_shapes
+from core.model.loss_head import summed_loss
+from core.model.loading import load_model, make_optimizer
+from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
 
 
 def main() -> None:
     """Write FOLDER/memory.json: a line for each stage and dtype."""
     folder = Path(sys.argv[1])
-    world = distributed.setup(5)
+    world = process_group.setup(5)
     if world.is_main:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -55,7 +55,7 @@ def main() -> None:
     )
     if world.is_main:
         (folder / "memory.json").write_text(json.dumps(lines))
-    distributed.teardown()
+    process_group.teardown()
 
 
 def compare(
@@ -63,7 +63,7 @@ def compare(
     stage: int,
     precision: str,
     gradients: str,
-    world: distributed.World,
+    world: process_group.World,
     adapter: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a step, go backward once more, and count."""
@@ -72,11 +72,11 @@ def compare(
     batch = {"input_ids": torch.zeros(1, 32, dtype=torch.long), "position_ids": torch.arange(32)[None]}
     batch["labels"] = batch["input_ids"]
     earlier = live()  # kept alive, so that no address is used twice
-    chosen, dtype = deepspeed.settings(zero, training)
-    partitioned = deepspeed.keep_partitioned(chosen)
+    chosen, dtype = deepspeed_backend.settings(zero, training)
+    partitioned = deepspeed_backend.keep_partitioned(chosen)
     config = ModelConfig.model_validate({"path": str(folder), "adapter": adapter})
     model = load_model(str(folder), config, dtype)
-    engine = deepspeed.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    engine = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
     del partitioned
     shapes = [
         Shape(getattr(p, "ds_numel", p.numel()), len(getattr(p, "ds_shape", p.shape)) >= 2)

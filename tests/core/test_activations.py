@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from core import activations, attention
+from core.model import activation_checkpointing, varlen_attention as attention
 from core.errors import UserError
-from core.schema import ModelConfig
+from core.config.schema import ModelConfig
 
 SHAPE = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -21,7 +21,7 @@ def trained(layers: int = 3, **settings: Any) -> tuple[dict[str, torch.Tensor], 
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SHAPE | {"num_hidden_layers": layers})).train()
-    activations.prepare(model, ModelConfig(path="x", **settings))
+    activation_checkpointing.prepare(model, ModelConfig(path="x", **settings))
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -74,7 +74,7 @@ def test_selective_repeats_fewer_matrix_products_than_full_and_no_attention() ->
 
 def test_selective_keeps_what_the_kernel_of_a_gpu_gives() -> None:
     varlen = pytest.importorskip("torch.nn.attention.varlen")
-    assert varlen.torch.ops.torch_attn._varlen_attn.default.name() in activations.ATTENTION
+    assert varlen.torch.ops.torch_attn._varlen_attn.default.name() in activation_checkpointing.ATTENTION
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_compiled_layers_are_not_compiled_again_for_other_documents() -> None:
     attention.register()
     config = LlamaConfig(**SHAPE, attn_implementation=attention.NAME)
     model = LlamaForCausalLM(config).train()
-    activations.prepare(model, ModelConfig(path="x", compile=True))
+    activation_checkpointing.prepare(model, ModelConfig(path="x", compile=True))
     graphs = []
     for lengths in ([64], [30, 34], [10, 20, 34], [1, 2, 3, 58], [40, 24], [16] * 4, [63, 1], [8] * 8):
         positions = torch.cat([torch.arange(length) for length in lengths])[None]
@@ -108,12 +108,12 @@ def test_compiled_layers_are_not_compiled_again_for_other_documents() -> None:
 def test_repeating_parts_of_layers_that_zero_3_has_split_is_refused() -> None:
     config = ModelConfig(path="x", activation_checkpointing="selective")
     with pytest.raises(UserError, match="Set it to full or none, or zero_stage to 2"):
-        activations.check(config, 3)
-    activations.check(config, 2)
+        activation_checkpointing.check(config, 3)
+    activation_checkpointing.check(config, 2)
 
 
 @pytest.mark.parametrize(("stage", "kind"), [(3, "none"), (1, "selective")])
 def test_what_cannot_be_compiled_is_refused(stage: int, kind: str) -> None:
     settings = {"compile": True, "activation_checkpointing": kind}
     with pytest.raises(UserError, match=r"model\.compile"):
-        activations.check(ModelConfig.model_validate({"path": "x", **settings}), stage)
+        activation_checkpointing.check(ModelConfig.model_validate({"path": "x", **settings}), stage)

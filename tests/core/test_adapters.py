@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from core.errors import UserError
-from core.loading import collate
-from core.loss import measure, summed_loss, take_measures
-from core.model import load_model
-from core.schema import ModelConfig
+from core.train.dataloader import collate
+from core.model.loss_head import measure, summed_loss, take_measures
+from core.model.loading import load_model
+from core.config.schema import ModelConfig
 from tests.conftest import TinyRuns, losses, warm
 
 QLORA = ["model.adapter={r: 4, embeddings: true, load_in_4bit: true}", "optimizer.learning_rate=1e-2"]
@@ -144,7 +144,7 @@ def make_base(kind: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("way", ["chunked", "full"])
 def test_accuracy_and_entropy_are_those_of_the_plain_formulas(way: str, tmp_path: Path) -> None:
-    from core.distributed import World
+    from core.distributed.process_group import World
 
     base = make_base("llama", tmp_path)
     model = load_model(base, ModelConfig(path=base, cross_entropy=way), torch.float32)

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import attention
-from core.loading import collate
-from core.loss import IGNORED, summed_loss
+from core.model import varlen_attention
+from core.train.dataloader import collate
+from core.model.loss_head import IGNORED, summed_loss
 
 LENGTHS = [[37, 1, 90], [128], [2, 100, 26]]
 """Documents of three blocks of 128."""
 
 
-def make_model(implementation: str = attention.NAME, **settings: Any) -> Any:
+def make_model(implementation: str = varlen_attention.NAME, **settings: Any) -> Any:
     """A small LLaMA with weights so large that attention matters; the same for every implementation."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    attention.register()
+    varlen_attention.register()
     architecture: dict[str, Any] = {
         "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
         "vocab_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048,
@@ -48,14 +48,14 @@ def make_batch(lengths: list[list[int]]) -> dict[str, torch.Tensor]:
 
 def test_boundaries_are_those_of_the_documents_and_of_the_rows() -> None:
     positions = torch.tensor([[0, 1, 2, 0, 1], [3, 4, 0, 0, 1]])  # the second row begins inside a document
-    assert attention.boundaries(positions).tolist() == [0, 3, 5, 7, 8, 10]
+    assert varlen_attention.boundaries(positions).tolist() == [0, 3, 5, 7, 8, 10]
 
 
-@pytest.mark.parametrize("implementation", [attention.NAME, "sdpa"])
+@pytest.mark.parametrize("implementation", [varlen_attention.NAME, "sdpa"])
 def test_the_gradient_from_one_document_to_another_is_exactly_0(implementation: str) -> None:
     model, batch = make_model(implementation), make_batch(LENGTHS)
     found = _gradients(model, batch)
-    edges = attention.boundaries(batch["position_ids"]).tolist()
+    edges = varlen_attention.boundaries(batch["position_ids"]).tolist()
     for number, gradient in enumerate(found):
         inside = torch.zeros(len(gradient), dtype=torch.bool)
         inside[edges[number] : edges[number + 1]] = True
@@ -68,7 +68,7 @@ def _gradients(model: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]
     embedded: list[torch.Tensor] = []
     model.model.embed_tokens.register_forward_hook(lambda _m, _i, out: embedded.append(out))
     found = []
-    edges = attention.boundaries(batch["position_ids"]).tolist()
+    edges = varlen_attention.boundaries(batch["position_ids"]).tolist()
     for first, last in itertools.pairwise(edges):
         labels = torch.full_like(batch["labels"], IGNORED).flatten()
         labels[first:last] = batch["labels"].flatten()[first:last]
@@ -84,7 +84,7 @@ def test_each_document_is_computed_as_if_it_stood_alone(heads: int) -> None:
     summed_loss(model, batch).backward()
     total = torch.zeros(())
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()
-    edges = attention.boundaries(batch["position_ids"]).tolist()
+    edges = varlen_attention.boundaries(batch["position_ids"]).tolist()
     for first, last in itertools.pairwise(edges):
         logits = alone(input_ids=ids[None, first:last], use_cache=False).logits[0]
         loss = torch.nn.functional.cross_entropy(logits, labels[first:last], reduction="sum")
@@ -98,7 +98,7 @@ def test_each_document_is_computed_as_if_it_stood_alone(heads: int) -> None:
 def test_a_sliding_window_stays_what_the_model_asks_for() -> None:
     settings = {"model_type": "mistral", "sliding_window": 16}
     batch = make_batch(LENGTHS)
-    names = (attention.NAME, "eager")
+    names = (varlen_attention.NAME, "eager")
     found = [summed_loss(make_model(name, **settings), batch).item() for name in names]
     assert found[0] == pytest.approx(found[1], rel=1e-6)
     whole = make_model(model_type="mistral", sliding_window=None)
@@ -118,7 +118,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize(("implementation", "dense"), [(attention.NAME, False), ("sdpa", True)])
+@pytest.mark.parametrize(("implementation", "dense"), [(varlen_attention.NAME, False), ("sdpa", True)])
 def test_no_tensor_of_length_x_length_is_made(implementation: str, dense: bool) -> None:
     model, batch = make_model(implementation), make_batch([[700, 324]])
     with Largest() as largest:
@@ -130,6 +130,6 @@ def test_text_is_generated_as_by_transformers_own_attention() -> None:
     prompt = torch.arange(5)[None]
     texts = [
         make_model(name).generate(prompt, max_new_tokens=20, do_sample=False)
-        for name in (attention.NAME, "sdpa")
+        for name in (varlen_attention.NAME, "sdpa")
     ]
     assert torch.equal(*texts)

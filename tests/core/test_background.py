@@ -8,8 +8,8 @@ from threading import Event
 import pytest
 import torch
 
-from core.background import Background, available_bytes, begun, host_copy, plain_copy
-from core.distributed import World
+from core.checkpoint.async_writer import Background, available_bytes, begun, host_copy, plain_copy
+from core.distributed.process_group import World
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from core.config import Config, add_arguments, dump, from_arguments, load
+from core.config.loader import Config, add_arguments, dump, from_arguments, load
 from core.errors import UserError
 from tests.conftest import ROOT
 

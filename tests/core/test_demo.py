@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Config, load
+from core.config.loader import Config, load
 from core.demo import run as do
 from core.demo_steps import Sizes, Step, slug, steps
 from core.errors import UserError

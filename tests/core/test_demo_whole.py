@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import load
+from core.config.loader import load
 from core.demo import run as do
 from core.demo_steps import Sizes, slug, steps
 from tests.conftest import ROOT, run

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from core import activations
-from core.estimate import activation_bytes, logits_bytes, measured
-from core.schema import ModelConfig
+from core.model import activation_checkpointing
+from core.model.memory_estimate import activation_bytes, logits_bytes, measured
+from core.config.schema import ModelConfig
 from tests.conftest import warm
 
 
@@ -46,7 +46,7 @@ def test_activations_are_those_that_the_memory_tracker_sees(kind: str, dtype: to
     settings = ModelConfig.model_validate({"path": "x", "activation_checkpointing": kind})
     estimated = activation_bytes(config, settings, 2, 128, dtype)
     model = AutoModel.from_config(config, dtype=dtype, attn_implementation="one_document").train()
-    activations.prepare(model, settings)
+    activation_checkpointing.prepare(model, settings)
     assert estimated == pytest.approx(measured(model, torch.zeros(2, 128, dtype=torch.long)), rel=0.05)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.flops import PEAK_TFLOPS, flops_per_token, timed_product
+from core.model.flops import PEAK_TFLOPS, flops_per_token, timed_product
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import manifest
-from core.guard import FEWEST, WINDOW, Window
+from core.provenance import manifest
+from core.train.spike_guard import FEWEST, WINDOW, Window
 from tests.conftest import TinyRuns, losses, warm
 
 Pairs = list[list[float]]

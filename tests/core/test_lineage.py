@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core import manifest
+from core.provenance import manifest
 from tests.conftest import run
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from core.loading import Ahead
+from core.train.dataloader import Ahead
 
 
 def test_the_next_position_is_read_while_this_one_is_worked_on() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from core.log import Log, draw_loss, read_metrics
-from core.schema import LoggingConfig
+from core.train.logger import Log, draw_loss, read_metrics
+from core.config.schema import LoggingConfig
 
 
 def numbers(step: int, **more: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core import disk, manifest
+from core.provenance import atomic_io, manifest
 from core.errors import UserError
 from tests.conftest import ROOT
 from tests.core.folders import CONFIG, INPUTS, make, names, sha256
@@ -137,8 +137,8 @@ def test_what_a_living_process_builds_stays(builder: tuple[subprocess.Popen[str]
 
 
 def test_a_text_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    disk.write_text(tmp_path / "latest", "step-1\n")
-    disk.write_text(tmp_path / "latest", "第二\n")
+    atomic_io.write_text(tmp_path / "latest", "step-1\n")
+    atomic_io.write_text(tmp_path / "latest", "第二\n")
     assert (tmp_path / "latest").read_text("utf-8") == "第二\n"
     assert names(tmp_path) == ["latest"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
 from tests.core.folders import CONFIG, INPUTS, make
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.order import Order, Part
+from core.train.sampler import Order, Part
 
 
 def drawn(order: Order) -> np.ndarray:

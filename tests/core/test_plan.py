@@ -6,12 +6,12 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from core.config import load
+from core.config.loader import load
 from core.errors import UserError
-from core.estimate import estimate
-from core.flops import PEAK_TFLOPS
+from core.model.memory_estimate import estimate
+from core.model.flops import PEAK_TFLOPS
 from core.plan import PlanConfig, plan, shape_of
-from core.schema import DeepSpeedConfig, ModelConfig
+from core.config.schema import DeepSpeedConfig, ModelConfig
 from tests.conftest import ROOT, run
 
 SMALL = "{model_type: llama, vocab_size: 320, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4,"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from core.config import Config, dump, load
+from core.config.loader import Config, dump, load
 from core.plan import PlanConfig
-from core.schema import ModelConfig
+from core.config.schema import ModelConfig
 from data.pipeline import DataConfig
 from eval.tasks import TaskConfig, TaskGroup, load_task
 from pretrain.config import PretrainConfig

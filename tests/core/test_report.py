@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import report
+from core import html_report
 
 
 def plain(marked: str) -> str:
@@ -21,35 +21,35 @@ TEXT = st.text(st.sampled_from("ab<&\"'>一\n "), max_size=30)
 
 @given(TEXT, TEXT)
 def test_marking_differences_loses_no_text(before: str, after: str) -> None:
-    left, right = report.mark_differences(before, after)
+    left, right = html_report.mark_differences(before, after)
     assert plain(left) == "\n".join(before.splitlines())
     assert plain(right) == "\n".join(after.splitlines())
     assert not re.search(r"<(?!/?(ins|del)>)", left + right)
 
 
 def test_only_what_differs_is_marked() -> None:
-    left, right = report.mark_differences("[0001] A pump.\nSame.", "A pump.\nSame.")
+    left, right = html_report.mark_differences("[0001] A pump.\nSame.", "A pump.\nSame.")
     assert left == "<del>[0001] </del>A pump.\nSame."
     assert right == "A pump.\nSame."
 
 
 def test_a_table_for_a_terminal_has_its_numbers_below_each_other() -> None:
-    found = report.text_table(["office", "tokens"], [["CN", 1234567], ["all", 8]])
+    found = html_report.text_table(["office", "tokens"], [["CN", 1234567], ["all", 8]])
     assert found == "office     tokens\nCN      1,234,567\nall             8"
 
 
 def test_a_page_needs_no_network_and_escapes_what_it_is_given() -> None:
     hostile = "<script>alert(1)</script>"
-    page = report.page(
+    page = html_report.page(
         hostile,
         [
-            report.section(hostile, report.paragraph(hostile)),
-            report.table([hostile, "n"], [[hostile, 1234567]]),
-            report.bars({hostile: 3, "none": 0}),
-            report.pair(hostile, hostile, "", (hostile, hostile)),
-            report.folded(hostile, report.preformatted(hostile)),
-            report.estimates(
-                [report.Line(hostile, report.Estimate(1, 0, 2), note=hostile)], (hostile, hostile)
+            html_report.section(hostile, html_report.paragraph(hostile)),
+            html_report.table([hostile, "n"], [[hostile, 1234567]]),
+            html_report.bars({hostile: 3, "none": 0}),
+            html_report.pair(hostile, hostile, "", (hostile, hostile)),
+            html_report.folded(hostile, html_report.preformatted(hostile)),
+            html_report.estimates(
+                [html_report.Line(hostile, html_report.Estimate(1, 0, 2), note=hostile)], (hostile, hostile)
             ),
         ],
     )

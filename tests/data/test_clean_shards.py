@@ -173,7 +173,7 @@ def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path
 
 def run_clean(file: Path, corpus: Path) -> None:
     """Ingest and clean a file as the pipeline does."""
-    from core import manifest
+    from core.provenance import manifest
     from data.ingest import ingest
     from data.source import Source
 

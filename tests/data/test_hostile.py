@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from core import manifest
+from core.provenance import manifest
 from data.ingest import read_records
 from data.synthesize import synthesize
 from tests.conftest import ROOT, run

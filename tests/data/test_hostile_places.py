@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.disk import scratch_array
+from core.provenance.atomic_io import scratch_array
 from data.ingest import read_records
 from tests.conftest import ROOT, run
 from tests.data.test_hostile import LINE, ROW, SETTINGS

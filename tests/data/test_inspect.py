@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import load
+from core.config.loader import load
 from core.errors import UserError
 from data.inspect import inspect
 from data.pipeline import DataConfig

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from core.config import Config, _keys
+from core.config.loader import Config, _keys
 from data import __main__ as command
 from data import dedup, formats, overlap
 from data.chats.build import BuildConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.config import load
+from core.config.loader import load
 from data.pieces import merge, spelling
 from data.tokenizer import TokenizerConfig, train_sentencepiece
 from tests.conftest import run

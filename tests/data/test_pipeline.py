@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core import manifest
+from core.provenance import manifest
 from data.synthesize import synthesize
 from tests.conftest import ROOT, run
 

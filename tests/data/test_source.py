@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core.config import load
+from core.config.loader import load
 from core.errors import UserError
 from data.ingest import ingest, read_records
 from data.pipeline import DataConfig, input_hashes, run

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import manifest
+from core.provenance import manifest
 from tests.conftest import ROOT, run
 from tests.delta.models import Arrays, contents, random_model, save, tuned
 

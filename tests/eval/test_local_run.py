@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from core import lineage, manifest
+from core import lineage
+from core.provenance import manifest
 from eval.__main__ import main
 from eval.likelihood import log_likelihood
 from eval.model import open_model

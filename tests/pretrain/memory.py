@@ -15,33 +15,34 @@ from typing import Any
 
 import torch
 
-from core import checkpoint, deepspeed, distributed
-from core.model import load_model
-from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.checkpoint import save
+from core.distributed import deepspeed_backend, process_group
+from core.model.loading import load_model
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 SHARD_BYTES = 8 * 2**20
 
 
 def main(path: str, out: str, small: str) -> None:
     """Write OUT/RANK.json: megabytes at most beyond those before, while loading and while exporting."""
-    world = distributed.setup(5)
+    world = process_group.setup(5)
     training = TrainingConfig(steps=1, precision="fp32")
-    chosen, dtype = deepspeed.settings(DeepSpeedConfig(zero_stage=3), training)
-    partitioned = deepspeed.keep_partitioned(chosen)
+    chosen, dtype = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=3), training)
+    partitioned = deepspeed_backend.keep_partitioned(chosen)
     load_model(small, ModelConfig(path=small), dtype)  # what libraries take is not the model's
     model, loading = measure(lambda: load_model(path, ModelConfig(path=path), dtype))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    engine = deepspeed.initialize(model, optimizer, chosen | {"zero_allow_untested_optimizer": True})
+    engine = deepspeed_backend.initialize(model, optimizer, chosen | {"zero_allow_untested_optimizer": True})
     del partitioned
 
     class Tokenizer:
         def save_pretrained(self, folder: Path) -> None:
             """No tokenizer belongs to this."""
 
-    checkpoint.SHARD_BYTES = SHARD_BYTES
-    _, exporting = measure(lambda: checkpoint.export(engine, Tokenizer(), Path(out) / "model", world))
+    save.SHARD_BYTES = SHARD_BYTES
+    _, exporting = measure(lambda: save.export(engine, Tokenizer(), Path(out) / "model", world))
     (Path(out) / f"{world.rank}.json").write_text(json.dumps([loading, exporting]))
-    distributed.teardown()
+    process_group.teardown()
 
 
 def measure(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from core import distributed
-from core.checkpoint import Progress, _weights
-from core.guard import Guard
-from core.log import Log
-from core.loop import Batches, _backward, _counts
-from core.model import make_optimizer
-from core.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
+from core.distributed import process_group
+from core.checkpoint.save import Progress, _weights
+from core.train.spike_guard import Guard
+from core.train.logger import Log
+from core.train.loop import Batches, _backward, _counts
+from core.model.loading import make_optimizer
+from core.config.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
 from tests.pretrain.splits import BATCH, Uneven, make_engine, plain_descent
 
 STAGES: tuple[Any, ...] = (0, 1, 2, 3)
@@ -30,7 +30,7 @@ def fused(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 def main(path: str, out: str) -> None:
     """Write a log of one line a refused step to OUT/log.txt."""
-    world = distributed.setup(5)
+    world = process_group.setup(5)
     log = Log(Path(out), LoggingConfig(tensorboard=False), {}, active=world.is_main)
     own = Path(out) / f"own-{world.rank}.json"
     own.write_text(json.dumps({"bf16": {"check_grad_overflow": True}}))
@@ -46,7 +46,7 @@ def main(path: str, out: str) -> None:
         training = TrainingConfig(global_batch_size=BATCH, micro_batch_size=1, steps=1, precision=precision)
         with make_engine(path, settings, training, optimizer) as engine:
             check(engine, training, world, log)
-    distributed.teardown()
+    process_group.teardown()
 
 
 def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:

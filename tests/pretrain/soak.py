@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
-from core.log import read_metrics
+from core.train.logger import read_metrics
 from tests.conftest import ROOT, TinyRuns, losses, warm
 
 WAYS = ("all processes", "the launcher", "one rank")

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import deepspeed, distributed
-from core.checkpoint import _weights
-from core.loading import collate
-from core.loop import Batches, Sample, _backward, _counts
-from core.loss import IGNORED, summed_loss
-from core.model import load_model
-from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.distributed import deepspeed_backend, process_group
+from core.checkpoint.save import _weights
+from core.train.dataloader import collate
+from core.train.loop import Batches, Sample, _backward, _counts
+from core.model.loss_head import IGNORED, summed_loss
+from core.model.loading import load_model
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 BATCH, LENGTH, RATE = 8, 64, 1024.0
 TRAINED = (1, 64, 3, 40, 0, 64, 2, 17)
@@ -45,7 +45,7 @@ class Uneven:
 
 def main(path: str, out: str) -> None:
     """Write the largest difference of every split, in units of the largest gradient."""
-    world = distributed.setup(5)
+    world = process_group.setup(5)
     config = ModelConfig(path=path)
     expected = by_torch(path, config)
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
@@ -58,7 +58,7 @@ def main(path: str, out: str) -> None:
             found.append((world.size, stage, micro, BATCH // micro // world.size, worst / scale))
     if world.is_main:
         Path(out).write_text(json.dumps(found))
-    distributed.teardown()
+    process_group.teardown()
 
 
 def by_torch(path: str, config: ModelConfig) -> dict[str, torch.Tensor]:
@@ -98,10 +98,10 @@ def make_engine(
     optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer] = plain_descent,
 ) -> Iterator[Any]:
     """An engine around the model in `path`, with the optimiser that is asked for."""
-    chosen, dtype = deepspeed.settings(stage, training)
-    partitioned = deepspeed.keep_partitioned(chosen)
+    chosen, dtype = deepspeed_backend.settings(stage, training)
+    partitioned = deepspeed_backend.keep_partitioned(chosen)
     model = load_model(path, ModelConfig(path=path), dtype)
-    engine = deepspeed.initialize(model, optimizer(model), chosen)
+    engine = deepspeed_backend.initialize(model, optimizer(model), chosen)
     yield engine
     engine.destroy()
     del partitioned

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.config import load
+from core.config.loader import load
 from data.ingest import read_records
 from data.layout import layout
 from data.split import split_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
-from core.config import load
+from core.config.loader import load
 from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, warm
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.config import load
-from core.distributed import World
-from core.loop import Batches
-from core.schedule import rate
+from core.config.loader import load
+from core.distributed.process_group import World
+from core.train.loop import Batches
+from core.train.lr_schedule import rate
 from data.blocks import Blocks
 from data.indexed import Documents
 from pretrain.config import PretrainConfig

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.lookout import repeated_share
+from core.train.validation import repeated_share
 from tests.conftest import TinyRuns, losses, warm
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from core import manifest
+from core.provenance import manifest
 from core.errors import UserError
-from core.restore import check_pickles
+from core.checkpoint.resume import check_pickles
 from tests.conftest import TinyRuns, losses, warm
 
 STEPS = ["training.save_every_steps=null", "training.validate_every_steps=null"]

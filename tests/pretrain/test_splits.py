@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.report import text_table
+from core.html_report import text_table
 from tests.conftest import TinyRuns, warm
 
 TOLERANCE = 1e-5

@@ -1,6 +1,6 @@
 """Licences and origins go with the corpus into what is trained on it."""
 
-from core import manifest
+from core.provenance import manifest
 from tests.conftest import TinyRuns, run
 
 

@@ -10,19 +10,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import distributed
-from core.checkpoint import Progress
-from core.log import Log
-from core.loop import fit
-from core.model import make_optimizer
-from core.schema import (
-    DeepSpeedConfig,
-    LoggingConfig,
-    OptimizerConfig,
-    Precision,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.distributed import process_group
+from core.checkpoint.save import Progress
+from core.train.logger import Log
+from core.train.loop import fit
+from core.model.loading import make_optimizer
+from core.config.schema import (DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, ScheduleConfig, TrainingConfig,)
 from tests.pretrain.splits import BATCH, Uneven, make_engine
 
 STEPS = 8
@@ -75,7 +68,7 @@ class Listening(Log):
 def main(path: str, out: str) -> None:
     """Write what was seen in each case to OUT/waits.json, and under `watched` what is seen where every step
     is logged."""
-    world = distributed.setup(5)
+    world = process_group.setup(5)
     found = {}
     for stage, precision, gradients in CASES:
         settings = DeepSpeedConfig(zero_stage=stage, gradient_dtype=gradients)
@@ -84,7 +77,7 @@ def main(path: str, out: str) -> None:
     found["watched"] = waits(path, out, world, DeepSpeedConfig(zero_stage=1), "bf16", every_steps=1)
     if world.is_main:
         (Path(out) / "waits.json").write_text(json.dumps(found, indent=1))
-    distributed.teardown()
+    process_group.teardown()
 
 
 def waits(

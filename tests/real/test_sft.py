@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.schema import ModelConfig
+from core.config.schema import ModelConfig
 from data.chats.prepare import ChatSet
 from data.indexed import Documents
 from tests.conftest import ROOT, run
@@ -19,7 +19,7 @@ DOMAIN = ("belle_dev1K.jsonl", "safety_prompts_layout.json", "kullm-v1.jsonl")
 
 def make_base(real: Path, folder: Path) -> str:
     """A small LLaMA of random weights with Chinese-LLaMA's real tokenizer."""
-    from core.model import create_base
+    from core.model.loading import create_base
     from data.tokenizer import TokenizerConfig, prepare_tokenizer
 
     (folder / "tokenizer").mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import load
+from core.config.loader import load
 from core.errors import UserError
 from sft.card import _history, write
 from sft.config import SftConfig, stages

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.model import load_tokenizer
+from core.model.loading import load_tokenizer
 from data.chats.template import install
 from sft.pairs import PairsConfig, read_pairs, reasons
 from tests.conftest import run

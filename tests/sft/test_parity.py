@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.loading import collate
-from core.order import Order, Part
+from core.train.dataloader import collate
+from core.train.sampler import Order, Part
 from sft.pairs import PairsConfig, read_pairs
 from sft.preference import Preference, log_probabilities
 from tests.sft.chats import CHATS, Bases, metrics, train
@@ -27,8 +27,8 @@ SAME = [
 def test_twenty_steps_have_the_losses_of_trl(kind: str, bases: Bases, tmp_path: Path) -> None:
     adapter = []
     if kind == "lora":
-        from core.model import load_model
-        from core.schema import ModelConfig
+        from core.model.loading import load_model
+        from core.config.schema import ModelConfig
 
         config = ModelConfig(path=bases.path(), adapter={"r": 8, "dropout": 0.0}, seed=3)
         load_model(bases.path(), config, torch.float32).save_pretrained(tmp_path / "adapter")
@@ -150,10 +150,10 @@ def test_the_dpo_loss_is_that_of_trl(bases: Bases, tmp_path: Path) -> None:
 
 def documents() -> str:
     """Attention inside documents, made known to transformers."""
-    from core import attention
+    from core.model import varlen_attention
 
-    attention.register()
-    return attention.NAME
+    varlen_attention.register()
+    return varlen_attention.NAME
 
 
 def test_preference_tuning_prefers_what_was_chosen_and_goes_on(bases: Bases, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.config import load
+from core.config.loader import load
 from sft.config import SftConfig
 from tests.conftest import ROOT, run
 from tests.sft.chats import CHATS, Bases, answer, metrics

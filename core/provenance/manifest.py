@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.disk import beside, lock, remove_leftovers, replace, write_text
+from core.provenance.atomic_io import beside, lock, remove_leftovers, replace, write_text
 from core.errors import UserError
 
 NAME = "manifest.json"
@@ -219,7 +219,7 @@ def outputs_of(folder: Path) -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of this code, with `+changes` where the working tree differs; None outside git."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],

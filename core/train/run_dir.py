@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from core import manifest
-from core.config import Config, load
-from core.distributed import World
+from core.provenance import manifest
+from core.config.loader import Config, load
+from core.distributed.process_group import World
 from core.errors import UserError
-from core.log import read_metrics
+from core.train.logger import read_metrics
 
 T = TypeVar("T")
 

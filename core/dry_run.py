@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
-from core.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 
 class Look(NamedTuple):
@@ -63,12 +63,13 @@ def training(
     config: TrainingConfig, architecture: ModelConfig, zero: DeepSpeedConfig, tokens_per_sample: int
 ) -> Iterator[Look]:
     """The checks that every stage of training has in common, for the processes that WORLD_SIZE names."""
-    from core import activations, adapters, deepspeed
+    from core.distributed import deepspeed_backend
+    from core.model import activation_checkpointing, lora
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    activations.check(architecture, zero.zero_stage)
-    adapters.check(architecture.adapter, zero.zero_stage)
-    deepspeed.settings(zero, config)
+    activation_checkpointing.check(architecture, zero.zero_stage)
+    lora.check(architecture.adapter, zero.zero_stage)
+    deepspeed_backend.settings(zero, config)
     times = config.accumulation(processes)
     split = f"{config.micro_batch_size} x {processes} processes x {times} times"
     tokens = config.global_batch_size * tokens_per_sample
@@ -85,7 +86,7 @@ def vocabulary(path: str, tokenizer: str | Path) -> Iterator[Look]:
         (Path(path).is_dir() or is_cached(path)) and (Path(tokenizer).is_dir() or is_cached(str(tokenizer)))
     ):
         return
-    from core.model import check_vocabulary, load_tokenizer
+    from core.model.loading import check_vocabulary, load_tokenizer
 
     loaded = load_tokenizer(str(tokenizer))
     check_vocabulary(path, loaded)

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from core.config import Config
+from core.config.loader import Config
 
 T = TypeVar("T")
 Body = dict[str, Any]

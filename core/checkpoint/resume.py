@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from core import manifest
-from core.checkpoint import Progress, newest
-from core.deepspeed import load_state
-from core.distributed import World
+from core.provenance import manifest
+from core.checkpoint.save import Progress, newest
+from core.distributed.deepspeed_backend import load_state
+from core.distributed.process_group import World
 from core.errors import UserError
-from core.log import Log
-from core.run import on_main
+from core.train.logger import Log
+from core.train.run_dir import on_main
 
 SAFE = frozenset(
     {

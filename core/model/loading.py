@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from core import activations, adapters, attention, loss, manifest
+from core.model import activation_checkpointing, lora, loss_head, varlen_attention
+from core.provenance import manifest
 from core.errors import UserError
-from core.schema import ModelConfig, OptimizerConfig
+from core.config.schema import ModelConfig, OptimizerConfig
 
 WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -95,7 +96,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    attention.register()
+    varlen_attention.register()
     if torch.cuda.is_available() and config.attention in ("sdpa", "eager"):
         raise UserError(
             f"model.attention={config.attention} builds a mask of length x length on a GPU. Use"
@@ -104,7 +105,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True,
-            **adapters.quantised(config.adapter, dtype),
+            **lora.quantised(config.adapter, dtype),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: the model cannot be loaded: {_first_line(error)}") from None
@@ -118,11 +119,11 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
             f"{path}: {len(missing)} weights are missing, as {missing[0]}: this is not a whole model."
         )
     if config.adapter is not None:
-        model = adapters.attach(model, config.adapter, path, config.seed)
+        model = lora.attach(model, config.adapter, path, config.seed)
     elif config.trained == "embeddings":
-        adapters.freeze_all_but_embeddings(model)
-    activations.prepare(model, config)
-    loss.install(model, config.cross_entropy)
+        lora.freeze_all_but_embeddings(model)
+    activation_checkpointing.prepare(model, config)
+    loss_head.install(model, config.cross_entropy)
     model.config.use_cache = False
     return model
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from core.launch import free_port
-from core.watchdog import Watch
+from core.distributed.watchdog import Watch
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def setup(timeout_minutes: float) -> World:
     """Join the run: set the variables where nobody launched us, take a device, start NCCL (GPU) or gloo
     (CPU).
 
-    A rank that dies, or does not go on within `timeout_minutes`, ends the run (core/watchdog.py). Collective
+    A rank that dies, or does not go on within `timeout_minutes`, ends the run (core/distributed/watchdog.py). Collective
     operations wait twice as long, so that they do not end first, without its name.
     """
     import deepspeed

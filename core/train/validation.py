@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import Progress
-from core.distributed import World
+from core.checkpoint.save import Progress
+from core.distributed.process_group import World
 from core.errors import UserError
-from core.loading import collate
-from core.log import Log
-from core.loop import Dataset
-from core.loss import IGNORED, summed_loss, take_measures
-from core.schema import CollapseConfig, ForgettingConfig
+from core.train.dataloader import collate
+from core.train.logger import Log
+from core.train.loop import Dataset
+from core.model.loss_head import IGNORED, summed_loss, take_measures
+from core.config.schema import CollapseConfig, ForgettingConfig
 
 DOMAIN, GENERAL = "validation", "general"
 
@@ -35,7 +35,7 @@ class Validation:
 
 @dataclass
 class Lookout:
-    """Looks at the model every so many steps: `look` for `core.loop.fit`; collective."""
+    """Looks at the model every so many steps: `look` for `core.train.loop.fit`; collective."""
 
     engine: Any
     tokenizer: Any

@@ -7,7 +7,7 @@
     RUN/checkpoints/latest                        name of the newest complete one
 
 All processes write into a hidden folder beside, where memory allows it while training goes on
-(core/background.py); then the main process hashes it, renames it and only then moves `latest`.
+(core/checkpoint/async_writer.py); then the main process hashes it, renames it and only then moves `latest`.
 """
 
 import json
@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 
-from core import adapters, disk, manifest
-from core.background import Background, Copy, copied, full_disk_named, plain_copy
-from core.distributed import World
+from core.model import lora
+from core.provenance import atomic_io, manifest
+from core.checkpoint.async_writer import Background, Copy, copied, full_disk_named, plain_copy
+from core.distributed.process_group import World
 from core.errors import UserError
 
 SHARD_BYTES = 5 * 10**9
@@ -96,7 +97,7 @@ def save(
     with full_disk_named(partial), copied(engine, writer):
         engine.save_checkpoint(
             str(partial), tag="state", save_latest=False,
-            exclude_frozen_parameters=adapters.is_adapted(engine.module),
+            exclude_frozen_parameters=lora.is_adapted(engine.module),
         )  # fmt: skip
         export(engine, tokenizer, partial / "model", world, writer)
     writer.later((partial / f".written-{world.rank}").touch, partial)
@@ -104,14 +105,14 @@ def save(
 
     def complete() -> str:
         marks = [partial / f".written-{rank}" for rank in range(world.size)]
-        while not all(mark.exists() for mark in marks):  # one that died ends the run (core/watchdog.py)
+        while not all(mark.exists() for mark in marks):  # one that died ends the run (core/distributed/watchdog.py)
             time.sleep(0.01)
         for mark in marks:
             mark.unlink()
-        disk.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
+        atomic_io.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
         manifest.write(partial, step="checkpoint", config=config, inputs=inputs(), counts=counts)
-        disk.replace(partial, target)
-        disk.write_text(root / "latest", name + "\n")
+        atomic_io.replace(partial, target)
+        atomic_io.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
         return f"saved {target}; training stood still for {stood_s:.2f} s"
@@ -160,10 +161,10 @@ def export(engine: Any, tokenizer: Any, folder: Path, world: World, writer: Back
     model, now = engine.module, writer or Background(world)
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-    if adapters.is_adapted(model):
+    if lora.is_adapted(model):
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         if world.is_main:
-            adapters.write(model, {name: w for name, w in _weights(model) if name in trained}, folder)
+            lora.write(model, {name: w for name, w in _weights(model) if name in trained}, folder)
             tokenizer.save_pretrained(folder)
         return
     shards: list[list[str]] = [[]]
@@ -211,7 +212,7 @@ def publish(
     if world.is_main:
         record: Any = {"config": config, "inputs": inputs(), "counts": progress.counts(), "sources": sources}
         manifest.write(partial, step="train", **record)
-        disk.replace(partial, target)
+        atomic_io.replace(partial, target)
     world.barrier()
 
 
@@ -255,7 +256,7 @@ def _name_shards(folder: Path, shards: list[list[str]]) -> None:
         places |= dict.fromkeys(names, file)
     total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     index = {"metadata": {"total_size": total}, "weight_map": places}
-    disk.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=1) + "\n")
+    atomic_io.write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=1) + "\n")
 
 
 def _size(tensors: Mapping[str, torch.Tensor]) -> int:

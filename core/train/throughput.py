@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from core.checkpoint import Progress
-from core.distributed import World
-from core.flops import flops_per_token, peak_flops
-from core.log import peak_memory_mib
+from core.checkpoint.save import Progress
+from core.distributed.process_group import World
+from core.model.flops import flops_per_token, peak_flops
+from core.train.logger import peak_memory_mib
 
 
 class Meter:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from core.checkpoint import Progress
+from core.checkpoint.save import Progress
 from core.errors import UserError
-from core.loading import Arriving, to_host
-from core.log import Log
-from core.schema import TrainingConfig
+from core.train.dataloader import Arriving, to_host
+from core.train.logger import Log
+from core.config.schema import TrainingConfig
 
 WINDOW = 128
 """Applied steps that a step is compared with."""

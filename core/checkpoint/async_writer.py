@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from core.distributed import World
+from core.distributed.process_group import World
 
 T = TypeVar("T")
 

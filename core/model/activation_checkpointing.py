@@ -12,10 +12,10 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from core.errors import UserError
-from core.schema import ModelConfig
+from core.config.schema import ModelConfig
 
 ATTENTION = {
-    "torch_attn::_varlen_attn",  # of core/attention.py on a GPU
+    "torch_attn::_varlen_attn",  # of core/model/varlen_attention.py on a GPU
     "aten::_scaled_dot_product_flash_attention_for_cpu",
     "aten::_scaled_dot_product_flash_attention",
     "aten::_scaled_dot_product_efficient_attention",

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from core.adapters import is_adapted
+from core.model.lora import is_adapted
 from core.errors import UserError
-from core.schema import DeepSpeedConfig, TrainingConfig
+from core.config.schema import DeepSpeedConfig, TrainingConfig
 
 
 def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[str, Any], torch.dtype]:
     """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
     `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
-    passes makes one optimiser step. Clipping and refusing are the guard's (core/guard.py).
+    passes makes one optimiser step. Clipping and refusing are the guard's (core/train/spike_guard.py).
     """
     precision = training.precision
     if precision == "auto":

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core import disk
+from core.provenance import atomic_io
 from core.errors import UserError
-from core.schema import LoggingConfig
+from core.config.schema import LoggingConfig
 
 
 class Log:
@@ -51,7 +51,7 @@ class Log:
         if not self.active:
             return
         kept = [line for line in read_metrics(self.folder) if line["step"] <= step]
-        disk.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        atomic_io.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         if self._tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter

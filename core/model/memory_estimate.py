@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from core import activations, adapters
-from core.loss import chunk_places
-from core.schema import DeepSpeedConfig, ModelConfig
+from core.model import activation_checkpointing as activations, lora
+from core.model.loss_head import chunk_places
+from core.config.schema import DeepSpeedConfig, ModelConfig
 
 BUCKET = 500_000_000
 """Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; its default)."""
@@ -192,10 +192,10 @@ def trained_shapes(config: Any, model: ModelConfig, dtype: torch.dtype) -> tuple
     with torch.device("meta"):
         whole = AutoModelForCausalLM.from_config(config)
         if model.adapter is not None:
-            frozen, unpacked = adapters.frozen_bytes(whole, model.adapter, dtype.itemsize)
-            whole = adapters.attach(whole, model.adapter, model.path or "the model", model.seed)
+            frozen, unpacked = lora.frozen_bytes(whole, model.adapter, dtype.itemsize)
+            whole = lora.attach(whole, model.adapter, model.path or "the model", model.seed)
         elif model.trained == "embeddings":
-            adapters.freeze_all_but_embeddings(whole)
+            lora.freeze_all_but_embeddings(whole)
             frozen = dtype.itemsize * sum(p.numel() for p in whole.parameters() if not p.requires_grad)
     trained = (parameter for parameter in whole.parameters() if parameter.requires_grad)
     return [Shape(p.numel(), p.ndim >= 2) for p in trained], frozen, unpacked

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config.loader import Config
 from core.errors import UserError
 
 if TYPE_CHECKING:

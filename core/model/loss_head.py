@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy, linear
 
-from core import attention
+from core.model import varlen_attention
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from core.distributed import World
+    from core.distributed.process_group import World
 
 IGNORED = -100
 """Label of a position that is not trained on (transformers' convention)."""
@@ -114,7 +114,7 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         "use_cache": False,
     }
     if "boundaries" in batch:
-        inputs |= attention.arguments(batch)
+        inputs |= varlen_attention.arguments(batch)
     if not hasattr(head, "loss_of"):
         logits = engine(**inputs).logits
         if hasattr(head, "measures"):

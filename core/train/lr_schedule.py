@@ -2,7 +2,7 @@
 
 import math
 
-from core.schema import ScheduleConfig
+from core.config.schema import ScheduleConfig
 
 
 def rate(config: ScheduleConfig, step: int, steps: int) -> float:

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from core.attention import boundaries
-from core.loss import IGNORED
+from core.model.varlen_attention import boundaries
+from core.model.loss_head import IGNORED
 
 T = TypeVar("T")
 
