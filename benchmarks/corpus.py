@@ -71,9 +71,9 @@ def measure_reading(
     scratch: Path, zh: Sequence[Record], en: Sequence[Record], real: Path | None
 ) -> dict[str, float]:
     """XML to records, and to shards of records on the disk, in MB of XML a CPU second."""
-    from data import formats
-    from data.ingest import ingest
-    from data.source import Source
+    from data.readers import formats
+    from data.readers.ingest import ingest
+    from data.readers.source import Source
 
     (scratch / "zh").mkdir()
     (scratch / "us").mkdir()
@@ -203,7 +203,7 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
 
 def run_ours(planted: Planted, folder: Path) -> None:
     """`data.dedup` with its default settings."""
-    from data.dedup import DedupConfig, dedup
+    from data.dedup.dedup import DedupConfig, dedup
 
     dedup(DedupConfig(), planted.shards, folder)
 

@@ -48,7 +48,7 @@ class Score(NamedTuple):
 
 def synthetic_records(folder: Path, inventions: int, language: str, seed: int = 0) -> list[Record]:
     """Made-up patents in one language."""
-    from data.synthesize import synthesize
+    from data.synthetic.patents import synthesize
 
     synthesize(folder, inventions, seed)
     with (folder / "records.jsonl").open(encoding="utf-8") as file:

@@ -94,9 +94,9 @@ def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from core.model.loading import load_tokenizer
-    from data.chats.config import ChatDataConfig
-    from data.chats.prepare import prepare as tokenise
-    from data.indexed import Documents
+    from data.chat.config import ChatDataConfig
+    from data.chat.prepare import prepare as tokenise
+    from data.packing.indexed_dataset import Documents
 
     if not files:
         made_up(folder / "chats.jsonl")
@@ -132,8 +132,8 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from data.chats.files import rows
-    from data.ingest import list_files
+    from data.chat.row_reader import rows
+    from data.readers.ingest import list_files
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -266,7 +266,7 @@ def measure_trl(chats: Chats) -> Found:
 
 def documents_of(chats: Chats) -> list[tuple[Any, Any]]:
     """Ids and marks of each chat."""
-    from data.indexed import Documents
+    from data.packing.indexed_dataset import Documents
 
     documents, marks = Documents(chats.prepared.split("train")), chats.prepared.trained("train")
     firsts = {int(i): documents.first_token(int(i)) for i in chats.chosen}

@@ -22,7 +22,7 @@ def work(way: str, folder: Path) -> dict[str, float]:
 
     from core.distributed import process_group
     from core.model.flops import flops_per_token, peak_flops
-    from data.indexed import Documents
+    from data.packing.indexed_dataset import Documents
 
     plan = json.loads((folder / "plan.json").read_text("utf-8")) | {"folder": str(folder)}
     world = process_group.setup(30)
@@ -106,7 +106,7 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
     from core.train.loop import Batches, fit
     from core.model.loading import make_optimizer
     from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
-    from data.blocks import Blocks
+    from data.packing.packed_dataset import Blocks
 
     batch = plan["micro_batch"] * plan["accumulation"]
     training = TrainingConfig(

@@ -34,7 +34,7 @@ from core.errors import UserError, run_command
 def main() -> None:
     """The command line; each command is a function below."""
     if sys.argv[1:3] == ["tokenizer", "extend"]:
-        from data.pieces import main as extend
+        from data.packing.vocab_extension import main as extend
 
         run_command(lambda: extend(sys.argv[3:]))
     arguments = command_line().parse_args()
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = from_arguments(pipeline.DataConfig, arguments)
     if config is not None and arguments.dry_run:
         from core import dry_run
-        from data.dry import looks
+        from data.dry_run import looks
 
         dry_run.report(looks(config))
     elif config is not None:
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
 def stats(arguments: argparse.Namespace) -> None:
     """The tables of a corpus's report, from its manifests."""
     from core import html_report
-    from data.report import finished_steps, removals, stages
+    from data.corpus_report import finished_steps, removals, stages
 
     counts = finished_steps(arguments.corpus)
     print(html_report.text_table(*stages(counts)))
@@ -156,7 +156,7 @@ def stats(arguments: argparse.Namespace) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     """A report on raw files."""
-    from data.inspect import inspect as report
+    from data.inspect_sources import inspect as report
 
     if arguments.documents < 1:
         raise UserError(f"--documents {arguments.documents}: must be 1 or more.")
@@ -168,10 +168,10 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from core.config.loader import load
-    from data.ingest import ingest, read_records
+    from data.readers.ingest import ingest, read_records
     from data.pipeline import input_hashes
-    from data.source import Source
-    from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+    from data.readers.source import Source
+    from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]
@@ -189,7 +189,7 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
 
 def write_synthetic(arguments: argparse.Namespace) -> None:
     """A folder of made-up patents."""
-    from data.synthesize import synthesize
+    from data.synthetic.patents import synthesize
 
     if arguments.inventions < 1:
         raise UserError(f"--inventions {arguments.inventions}: must be 1 or more.")
@@ -201,7 +201,7 @@ def write_synthetic(arguments: argparse.Namespace) -> None:
 
 def write_everyday(arguments: argparse.Namespace) -> None:
     """A folder of made-up everyday texts and chats."""
-    from data.everyday import synthesize
+    from data.synthetic.general_text import synthesize
 
     settings = {name: getattr(arguments, name) for name in ("stories", "chats", "seed")}
     if min(settings.values()) < 0:
@@ -213,10 +213,10 @@ def write_everyday(arguments: argparse.Namespace) -> None:
 
 def show(arguments: argparse.Namespace) -> None:
     """The counts of every step of a corpus, or what cleaning did to one of its records."""
-    from data.report import describe, finished_steps
+    from data.corpus_report import describe, finished_steps
 
     if arguments.record:
-        from data.show import describe_record
+        from data.show_record import describe_record
 
         print("\n".join(describe_record(arguments.corpus, arguments.record)))
         return
@@ -226,8 +226,8 @@ def show(arguments: argparse.Namespace) -> None:
 
 def chats(arguments: argparse.Namespace) -> None:
     """A prepared folder of chats."""
-    from data.chats.config import ChatDataConfig
-    from data.chats.prepare import prepare
+    from data.chat.config import ChatDataConfig
+    from data.chat.prepare import prepare
 
     config = from_arguments(ChatDataConfig, arguments)
     if config is not None:
@@ -237,8 +237,8 @@ def chats(arguments: argparse.Namespace) -> None:
 def build(arguments: argparse.Namespace) -> None:
     """Instruction samples from records, with the counts of their tasks."""
     from core import html_report
-    from data.chats.build import BuildConfig
-    from data.chats.build import build as make
+    from data.chat.from_patents import BuildConfig
+    from data.chat.from_patents import build as make
 
     config = from_arguments(BuildConfig, arguments)
     if config is None:
@@ -253,8 +253,8 @@ def build(arguments: argparse.Namespace) -> None:
 
 def generate(arguments: argparse.Namespace) -> None:
     """Instruction samples from a model behind an endpoint, with what was left out and what they cost."""
-    from data.chats.generate import GenerateConfig
-    from data.chats.generate import generate as make
+    from data.chat.generate_with_llm import GenerateConfig
+    from data.chat.generate_with_llm import generate as make
 
     if arguments.endpoint:
         arguments.overrides.append(f"endpoint.url={arguments.endpoint}")
@@ -272,8 +272,8 @@ def generate(arguments: argparse.Namespace) -> None:
 def preview(arguments: argparse.Namespace) -> None:
     """The first chats of a prepared folder, in colour on a terminal."""
     from core.model.loading import load_tokenizer
-    from data.chats.prepare import ChatSet
-    from data.chats.preview import preview
+    from data.chat.prepare import ChatSet
+    from data.chat.preview import preview
 
     made = ChatSet(arguments.folder)
     shown = preview(

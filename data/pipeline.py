@@ -24,19 +24,19 @@ from core import html_report
 from core.provenance import manifest
 from core.config.loader import Config
 from core.errors import UserError
-from data.clean import CleanConfig, clean
-from data.decontaminate import DecontaminateConfig, decontaminate
-from data.dedup import DedupConfig, dedup
-from data.engine import EngineConfig, open_executor
-from data.extend import check_split, earlier_corpora, new_inputs, outputs_of_step
-from data.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
-from data.pack import PackConfig, pack
-from data.report import describe, stages, write_report
-from data.select import SelectConfig
-from data.source import Source, check_sources
-from data.split import SPLITS
-from data.synthesize import synthesize
-from data.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+from data.cleaning.clean import CleanConfig, clean
+from data.dedup.decontaminate import DecontaminateConfig, decontaminate
+from data.dedup.dedup import DedupConfig, dedup
+from data.executor import EngineConfig, open_executor
+from data.incremental import check_split, earlier_corpora, new_inputs, outputs_of_step
+from data.readers.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
+from data.packing.pack import PackConfig, pack
+from data.corpus_report import describe, stages, write_report
+from data.readers.record_filter import SelectConfig
+from data.readers.source import Source, check_sources
+from data.packing.train_val_split import SPLITS
+from data.synthetic.patents import synthesize
+from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
 ERRORS = 100
 """So many bad documents never end a run."""

@@ -1,11 +1,11 @@
 """Which samples of an evaluation stand in a training corpus, by data/'s own rules.
 
-    tasks ──texts of the data──▶ Index (data/overlap.py) ──scan every shard, every line──▶ contaminated.jsonl
-                              └▶ find_seen (data/seen.py) ── what was packed ──────────▲
+    tasks ──texts of the data──▶ Index (data/dedup/ngram_index.py) ──scan every shard, every line──▶ contaminated.jsonl
+                              └▶ find_seen (data/dedup/training_index.py) ── what was packed ──────────▲
 
 `score RUN --contaminated FILE` reports the clean and the dirty part of each task apart. A passage in more
 than `COMMON` texts of the corpus, or in more samples, is an office's wording and no evidence, as in
-data/decontaminate.py.
+data/dedup/decontaminate.py.
 """
 
 import itertools
@@ -20,9 +20,9 @@ import pyarrow as pa
 from core.provenance import atomic_io
 from core.errors import UserError
 from core.html_report import text_table
-from data import overlap, seen
-from data.folding import BATCH_ROWS, TEXTS, read_batches
-from data.overlap import RULES, Index
+from data.dedup import ngram_index, training_index
+from data.dedup.normalise import BATCH_ROWS, TEXTS, read_batches
+from data.dedup.ngram_index import Index, RULES
 from data.record import SCHEMA
 from eval.sample import Sample, read_jsonl
 from eval.tasks import Request
@@ -52,7 +52,7 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
     whose every text counts. UserError where a path holds neither.
     """
     samples = [
-        overlap.Sample(request.sample.task, request.sample.id, text, request.publication)
+        ngram_index.Sample(request.sample.task, request.sample.id, text, request.publication)
         for request in requests
         for text in ("\n".join(request.texts), *request.texts)
         if len(text) >= SHORTEST
@@ -65,7 +65,7 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
         met += (each for shard in shards for each in _shard(index, shard))
         met += (each for file in lines for each in _lines(index, file))
         for pack in packs:
-            for hit in seen.find_seen(pack, samples):
+            for hit in training_index.find_seen(pack, samples):
                 found[Found(hit.dataset, hit.sample, f"seen: {hit.rule}", None, f"{pack}: {hit.id}")] = None
     texts = Counter(target for _, hits in met for rule, target in hits if RULES[rule] == "overlap")
     overlap_rule = RULES.index("overlap")
@@ -123,7 +123,7 @@ def _files(corpus: Path) -> tuple[list[Path], list[Path], list[Path]]:
     shards: list[Path] = []
     for step in ("decontaminate", "dedup", "clean", "ingest", "."):
         shards = shards or sorted((corpus / step).glob("shard-*.parquet"))
-    packs = sorted({file.parent for pattern in ("", "pack/") for file in corpus.glob(pattern + seen.NAME)})
+    packs = sorted({file.parent for pattern in ("", "pack/") for file in corpus.glob(pattern + training_index.NAME)})
     lines = [] if shards or packs else sorted([*corpus.rglob("*.jsonl"), *corpus.rglob("*.txt")])
     if not (shards or packs or lines):
         raise UserError(

@@ -28,7 +28,7 @@ class PretrainConfig(Config):
     sequence_length: int = Field(4096, ge=2)
     """Tokens of one block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
-    """How documents share blocks; see data/blocks.py."""
+    """How documents share blocks; see data/packing/packed_dataset.py."""
     general_dir: str | None = None
     """A finished corpus of general text, of the same tokenizer: its held-out part shows what is forgotten."""
     forgetting: ForgettingConfig = ForgettingConfig()

@@ -38,9 +38,9 @@ def load_data(
     import numpy as np
 
     from core.train.validation import DOMAIN, GENERAL, Validation
-    from data.blocks import Blocks, choose_documents
-    from data.indexed import Documents
-    from data.mixture import Component, Mixture
+    from data.packing.packed_dataset import Blocks, choose_documents
+    from data.packing.indexed_dataset import Documents
+    from data.packing.dataset_mixture import Component, Mixture
 
     def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
         length, padding = config.sequence_length, tokenizer.eos_token_id

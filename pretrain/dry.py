@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core import dry_run
 from core.train.run_dir import check_branch, check_resume, check_unchanged
-from data.dry import looks as data_looks
+from data.dry_run import looks as data_looks
 from data.pipeline import find_corpus
 from pretrain.config import FIXED, PretrainConfig
 

@@ -31,7 +31,7 @@ from core.errors import UserError, run_command
 from sft.config import FIXED, SftConfig, stages
 
 if TYPE_CHECKING:
-    from data.chats.prepare import ChatSet
+    from data.chat.prepare import ChatSet
 
 COMMANDS = ("preview", "dpo", "merge", "chat", "card")
 
@@ -70,7 +70,7 @@ def prepare(config: SftConfig, *, force: bool) -> None:
     from core.train.logger import quiet_libraries
     from core.model.loading import check_vocabulary, load_tokenizer
     from core.train.run_dir import check_resume, check_unchanged
-    from data.chats.prepare import prepare as tokenise
+    from data.chat.prepare import prepare as tokenise
 
     quiet_libraries()
     todo = stages(config)
@@ -212,8 +212,8 @@ def _record(run: Path, world: Any, seconds: float, flops: float) -> None:
 def load_data(config: SftConfig, chats: "ChatSet", tokenizer: Any, log: Any) -> tuple[Any, dict[str, Any]]:
     """Rows of chats to train on, and held-out ones, where there are any."""
     from core.train.validation import DOMAIN, Validation
-    from data.blocks import choose_documents
-    from data.indexed import Documents
+    from data.packing.packed_dataset import choose_documents
+    from data.packing.indexed_dataset import Documents
 
     length, padding = config.data.max_tokens, tokenizer.pad_token_id
 
@@ -246,7 +246,7 @@ def _is_of(folder: Path, step: int) -> bool:
 
 def require_prepared(config: SftConfig) -> "ChatSet":
     """The chats of a run; UserError where they are not made yet."""
-    from data.chats.prepare import find_chats
+    from data.chat.prepare import find_chats
 
     chats = find_chats(config.data)
     if chats is None:

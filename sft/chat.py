@@ -77,7 +77,7 @@ def stream(model: Any, tokenizer: Any, said: list[Message], settings: dict[str, 
     import torch
     from transformers import TextIteratorStreamer
 
-    from data.chats.template import prompt_ids
+    from data.chat.chat_template import prompt_ids
 
     context = model.config.get_text_config().max_position_embeddings
     ids = prompt_ids(tokenizer, said)

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from core.config.loader import Config
 from core.errors import UserError
 from core.config.schema import (CollapseConfig, DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
-from data.chats.config import ChatDataConfig
+from data.chat.config import ChatDataConfig
 
 
 class CardConfig(Config):

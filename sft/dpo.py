@@ -92,8 +92,8 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
     from core.checkpoint.resume import resume
     from core.train.run_dir import check_unchanged, summary
-    from data.chats.template import install
-    from data.ingest import list_files
+    from data.chat.chat_template import install
+    from data.readers.ingest import list_files
     from sft.__main__ import prompt_as_trained
     from sft.best import Best
     from sft.preference import Preference

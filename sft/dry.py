@@ -6,8 +6,8 @@ from pathlib import Path
 from core import dry_run
 from core.errors import UserError
 from core.train.run_dir import check_resume, check_unchanged
-from data.chats.template import TEMPLATES, install
-from data.ingest import list_files
+from data.chat.chat_template import TEMPLATES, install
+from data.readers.ingest import list_files
 from sft.config import FIXED, SftConfig, stages
 
 

@@ -2,7 +2,7 @@
 
     {"prompt": "…" | [messages], "chosen": "…" | [messages], "rejected": "…" | [messages]}
 
-Files are those of data/chats/files.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected` may be
+Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected` may be
 whole conversations; then `prompt` may be missing. A row holds both chats one behind the other, as two
 documents that do not see each other.
 """
@@ -19,7 +19,7 @@ from core.config.loader import Config
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from data.formats import Rejected
+    from data.readers.formats import Rejected
 
 Array = npt.NDArray[np.int64]
 IGNORED = -100
@@ -46,7 +46,7 @@ class Pairs:
     log-probabilities of both answers under the model that training starts from."""
 
     def __init__(self, pairs: list[tuple[Any, Any]], max_tokens: int, padding_id: int) -> None:
-        """`pairs` are Encoded chats (data/chats/template.py)."""
+        """`pairs` are Encoded chats (data/chat/chat_template.py)."""
         self.pairs, self.max_tokens, self.padding_id = pairs, max_tokens, padding_id
         self.reference = np.zeros((len(pairs), 2))
 
@@ -75,9 +75,9 @@ class Pairs:
 
 def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, list["Rejected"]]:
     """Pairs to train on, pairs held out, and what was left out; UserError where none is left to train on."""
-    from data.chats.files import rows
-    from data.formats import Rejected
-    from data.ingest import list_files
+    from data.chat.row_reader import rows
+    from data.readers.formats import Rejected
+    from data.readers.ingest import list_files
 
     sides: tuple[list[Any], list[Any]] = ([], [])
     dropped: list[Rejected] = []
@@ -107,9 +107,9 @@ def reasons(dropped: list["Rejected"]) -> dict[str, int]:
 
 def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any) -> Any:
     """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
-    from data.chats.record import problem
-    from data.chats.template import encode
-    from data.formats import Rejected
+    from data.chat.messages import problem
+    from data.chat.chat_template import encode
+    from data.readers.formats import Rejected
 
     encoded, prompts = [], []
     for key in ("chosen", "rejected"):

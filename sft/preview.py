@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     if config is None:
         return
     from core.model.loading import load_tokenizer
-    from data.chats.preview import preview
+    from data.chat.preview import preview
     from sft.__main__ import require_prepared
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ

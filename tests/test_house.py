@@ -42,7 +42,7 @@ def test_no_file_grows_beyond_what_one_reads_in_a_sitting() -> None:
 def test_the_way_from_make_pretrain_to_the_weights_stays_short() -> None:
     names = ("schema", "run", "distributed", "model", "deepspeed", "loop", "schedule", "checkpoint")
     core = [ROOT / f"core/{name}.py" for name in names]
-    way = [ROOT / "pretrain/__main__.py", *core, ROOT / "data/blocks.py"]
+    way = [ROOT / "pretrain/__main__.py", *core, ROOT / "data/packing/packed_dataset.py"]
     assert len(way) <= 10
     schema = ROOT / "pretrain/config.py"
     assert sum(path.read_text("utf-8").count("\n") for path in [*way, schema]) < 1500

@@ -15,7 +15,7 @@ from core.config.loader import Config, load
 from core.demo import run as do
 from core.demo_steps import Sizes, Step, slug, steps
 from core.errors import UserError
-from data.chats.build import BuildConfig
+from data.chat.from_patents import BuildConfig
 from data.pipeline import DataConfig
 from eval.tasks import load_task
 from pretrain.config import PretrainConfig

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from data.chats.config import ChatDataConfig
-from data.chats.prepare import ChatSet, prepare
-from data.chats.record import Message
-from data.engine import EngineConfig
+from data.chat.config import ChatDataConfig
+from data.chat.prepare import ChatSet, prepare
+from data.chat.messages import Message
+from data.executor import EngineConfig
 
 SPECIAL = ("<s>", "</s>", "<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>",
            "<|im_end|>")  # fmt: skip

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from data.formats import Rejected, read
-from data.formats.archives import Limits, members
-from data.formats.content import LINE_BYTES, encoding, open_file
+from data.readers.formats import Rejected, read
+from data.readers.archives import Limits, members
+from data.readers.stream import LINE_BYTES, encoding, open_file
 from tests.data.reading import grant, reasons, records, rejected, without_digest, write
 
 LINES = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from data.chats.build import BuildConfig, build
-from data.chats.layouts import read_row
-from data.ingest import ingest, read_records
-from data.source import Source
-from data.synthesize import synthesize
+from data.chat.from_patents import BuildConfig, build
+from data.chat.record_formats import read_row
+from data.readers.ingest import ingest, read_records
+from data.readers.source import Source
+from data.synthetic.patents import synthesize
 from eval.patent import parse_extraction
 from tests.conftest import run
 from tests.data.records import record, write_shards

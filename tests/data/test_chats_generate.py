@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from data.chats.generate import GenerateConfig, generate
-from data.chats.support import unsupported
+from data.chat.generate_with_llm import GenerateConfig, generate
+from data.chat.grounding_check import unsupported
 from tests.conftest import run
 from tests.eval.server import Answer, serve
 

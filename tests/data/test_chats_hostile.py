@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from data.chats.config import ChatDataConfig
-from data.chats.prepare import prepare
+from data.chat.config import ChatDataConfig
+from data.chat.prepare import prepare
 from tests.conftest import run
-from tests.data.chats import (
+from tests.data.chat import (
     chat_tokenizer,
     conversation,
     load,

@@ -9,11 +9,11 @@ import datasets
 import pytest
 
 from core.errors import UserError
-from data.chats.files import dataset_rows, rows
-from data.chats.layouts import LAYOUTS, Unfit, read_row
-from data.chats.record import answered, problem
-from data.formats import Rejected
-from tests.data.chats import write_lines
+from data.chat.row_reader import dataset_rows, rows
+from data.chat.record_formats import LAYOUTS, Unfit, read_row
+from data.chat.messages import answered, problem
+from data.readers.formats import Rejected
+from tests.data.chat import write_lines
 
 PAIR = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 CALL = {"name": "f", "arguments": {"x": 1}}
@@ -180,7 +180,7 @@ def test_offline_the_cache_must_hold_the_asked_commit(
 def test_a_long_json_list_is_read_item_by_item_with_the_line_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.chats.files.CHUNK_BYTES", 7)  # every item is torn apart
+    monkeypatch.setattr("data.chat.row_reader.CHUNK_BYTES", 7)  # every item is torn apart
     records = [{"instruction": f"{i}] 水", "output": '"[{\\' * i} for i in range(30)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps(records, ensure_ascii=False, indent=1), "utf-8")

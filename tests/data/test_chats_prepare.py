@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.blocks import IGNORED
-from data.chats.config import ChatDataConfig
-from data.chats.prepare import ChatSet, find_chats, prepare
-from data.chats.preview import preview
-from data.chats.template import encode, install
-from data.indexed import Documents
-from tests.data.chats import chat_tokenizer, conversation, load, pairs, prepared, write_lines
+from data.packing.packed_dataset import IGNORED
+from data.chat.config import ChatDataConfig
+from data.chat.prepare import ChatSet, find_chats, prepare
+from data.chat.preview import preview
+from data.chat.chat_template import encode, install
+from data.packing.indexed_dataset import Documents
+from tests.data.chat import chat_tokenizer, conversation, load, pairs, prepared, write_lines
 
 __all__ = ["chat_tokenizer"]
 
@@ -75,9 +75,9 @@ def test_the_folder_is_the_same_whoever_makes_it_and_another_seed_gives_another_
 ) -> None:
     source = [{"path": str(write_lines(tmp_path / "a.jsonl", pairs(300)))}]
     one = prepared(tmp_path / "one", chat_tokenizer, source)
-    monkeypatch.setattr("data.chats.prepare.SHARD_BYTES", 2000)
-    monkeypatch.setattr("data.chats.shard.PART_TOKENS", 500)
-    monkeypatch.setattr("data.chats.merge.BUCKET_BYTES", 1000)
+    monkeypatch.setattr("data.chat.prepare.SHARD_BYTES", 2000)
+    monkeypatch.setattr("data.chat.tokenize_shard.PART_TOKENS", 500)
+    monkeypatch.setattr("data.chat.merge_shards.BUCKET_BYTES", 1000)
     many = prepared(tmp_path / "many", chat_tokenizer, source, workers=2)
     for name in FILES:
         assert (one.folder / name).read_bytes() == (many.folder / name).read_bytes(), name

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from data import steps
-from data.steps import CleanConfig, clean_record
+from data.cleaning import record_cleaner
+from data.cleaning.record_cleaner import CleanConfig, clean_record
 from tests.data.cleaning import BAD, CHINESE, ENGLISH, GERMAN, SAID_BY_ALL, TRADITIONAL, prose, record
 
 OFF = {
@@ -54,9 +54,9 @@ def test_every_rule_takes_its_part_and_the_good_text_is_left() -> None:
     assert outcome.changed["paragraph-numbers"] == len("[0001] ")
     assert outcome.changed["boilerplate"] == len("All of this is said by everybody and always.\n")
     assert outcome.changed["full-width"] == 0
-    assert sum(outcome.changed.values()) == steps.size(BAD) - steps.size(outcome.record)
+    assert sum(outcome.changed.values()) == record_cleaner.size(BAD) - record_cleaner.size(outcome.record)
     again = clean_record(CleanConfig(), outcome.record, SAID_BY_ALL)
-    assert again == steps.Outcome(outcome.record, "", {}), "cleaning again changes nothing"
+    assert again == record_cleaner.Outcome(outcome.record, "", {}), "cleaning again changes nothing"
 
 
 @pytest.mark.parametrize("key", TEXT_RULES)

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import UserError
-from data import steps
-from data.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, frequent_lines
-from data.clean import clean, clean_shard
-from data.engine import EngineConfig, open_executor, sum_rows
-from data.ingest import read_records
+from data.cleaning import record_cleaner
+from data.cleaning.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, frequent_lines
+from data.cleaning.clean import clean, clean_shard
+from data.executor import EngineConfig, open_executor, sum_rows
+from data.readers.ingest import read_records
 from data.record import Record
-from data.steps import CleanConfig
+from data.cleaning.record_cleaner import CleanConfig
 from tests.conftest import run
 from tests.data.cleaning import (
     BAD,
@@ -81,7 +81,7 @@ def test_records_in_are_records_out_and_dropped_ones_by_their_rule(tmp_path: Pat
     assert counts["records_out"] == len(kept)
     assert counts["records_in"] == counts["records_out"] + sum(counts["dropped"].values())
     assert counts["by_office_language"] == {"US": {"en": 4}, "unknown": {"zh": 1}}
-    assert counts["characters"] == sum(map(steps.size, kept))
+    assert counts["characters"] == sum(map(record_cleaner.size, kept))
     assert counts["lengths"] == {"en": {"100": 4}, "zh": {"100": 1}}
     assert counts["changed"] == {"regular": {"records": 1, "characters": 3}}
     dropped = [json.loads(line) for line in (tmp_path / "clean" / "dropped.jsonl").read_text().splitlines()]
@@ -174,8 +174,8 @@ def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path
 def run_clean(file: Path, corpus: Path) -> None:
     """Ingest and clean a file as the pipeline does."""
     from core.provenance import manifest
-    from data.ingest import ingest
-    from data.source import Source
+    from data.readers.ingest import ingest
+    from data.readers.source import Source
 
     with manifest.build(corpus / "ingest", step="ingest", config={}, inputs={}) as built:
         built.counts = ingest([Source(path=str(file))], built.path, None)

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from core.errors import UserError
-from data.cluster import SlurmConfig, slurm_cluster
-from data.engine import EngineConfig, map_shards, open_executor
+from data.dask_cluster import SlurmConfig, slurm_cluster
+from data.executor import EngineConfig, map_shards, open_executor
 from tests.conftest import ROOT
 from tests.data.shard_work import count_letters, die_once
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from benchmarks.planted import synthetic_records
 from core.errors import UserError
-from data.decontaminate import DecontaminateConfig, EvaluationSet, decontaminate
-from data.overlap import Index, Sample, publication_number
+from data.dedup.decontaminate import DecontaminateConfig, EvaluationSet, decontaminate
+from data.dedup.ngram_index import Index, Sample, publication_number
 from data.record import SCHEMA
 from tests.data.test_dedup import TEXTS, lines, record, write
 

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.planted import character_grams, plant, score, synthetic_records
 from core.errors import UserError
-from data.dedup import DedupConfig, dedup
-from data.keys import is_grant
+from data.dedup.dedup import DedupConfig, dedup
+from data.dedup.fingerprints import is_grant
 from data.record import SCHEMA, Record
 
 RNG = Random(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from data.engine import EngineConfig, forget_shards, map_shards, open_executor
+from data.executor import EngineConfig, forget_shards, map_shards, open_executor
 from tests.conftest import ROOT
 from tests.data.shard_work import count_letters, die_once, fail_at_c
 

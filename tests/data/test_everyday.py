@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from core.errors import UserError
-from data.everyday import chat, story, synthesize
-from data.synthesize import synthesize as patents
-from data.vocabulary import load
+from data.synthetic.general_text import chat, story, synthesize
+from data.synthetic.patents import synthesize as patents
+from data.synthetic.lexicon_sampler import load
 
 
 def test_a_seed_always_gives_the_same_texts_and_another_seed_others(tmp_path: Path) -> None:

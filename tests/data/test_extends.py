@@ -9,8 +9,8 @@ import pytest
 
 from core.provenance import manifest
 from core.model.loading import load_tokenizer
-from data.ingest import read_records
-from data.synthesize import synthesize
+from data.readers.ingest import read_records
+from data.synthetic.patents import synthesize
 from tests.conftest import run
 
 SETTINGS = ["tokenizer.vocabulary_size=1400", "pack.validation_share=0.1", "engine.workers=1"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.formats import Rejected, read
+from data.readers.formats import Rejected, read
 from tests.data.reading import grant, only, reasons, records, rejected, write
 
 EUROPEAN = """<?xml version="1.0" encoding="UTF-8"?>

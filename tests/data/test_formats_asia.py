@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.formats import Rejected, read
+from data.readers.formats import Rejected, read
 from data.record import Record
 from tests.data.reading import only, write
 

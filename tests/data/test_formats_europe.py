@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.formats import Rejected, read
+from data.readers.formats import Rejected, read
 from tests.data.reading import only, records, write
 
 WEEKLY = """<?xml version="1.0" encoding="UTF-8"?>

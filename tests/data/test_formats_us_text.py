@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.formats import Rejected, read
+from data.readers.formats import Rejected, read
 from tests.data.reading import records, write
 
 GREEN_BOOK = """HHHHHT        APS1        ISSUE - 760210

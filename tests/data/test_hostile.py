@@ -19,8 +19,8 @@ import pytest
 import zstandard
 
 from core.provenance import manifest
-from data.ingest import read_records
-from data.synthesize import synthesize
+from data.readers.ingest import read_records
+from data.synthetic.patents import synthesize
 from tests.conftest import ROOT, run
 from tests.data.reading import grant
 

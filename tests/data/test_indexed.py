@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from data.indexed import Documents, Writer
+from data.packing.indexed_dataset import Documents, Writer
 
 SMALL, LARGE = 2**16, 2**16 + 1
 """The largest vocabulary that fits uint16, and the smallest that does not."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from data.engine import EngineConfig, open_executor
-from data.ingest import ingest, list_files, read_records
-from data.source import Source
+from data.executor import EngineConfig, open_executor
+from data.readers.ingest import ingest, list_files, read_records
+from data.readers.source import Source
 
 
 def corpus(folder: Path) -> Path:

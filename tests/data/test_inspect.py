@@ -9,7 +9,7 @@ import pytest
 
 from core.config.loader import load
 from core.errors import UserError
-from data.inspect import inspect
+from data.inspect_sources import inspect
 from data.pipeline import DataConfig
 from tests.conftest import run
 from tests.data.reading import grant, write

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data.layout import HEADINGS, LayoutConfig, layout
+from data.packing.document_text import HEADINGS, LayoutConfig, layout
 from tests.data.records import record
 
 WHOLE_EN = (

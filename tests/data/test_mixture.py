@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.blocks import Blocks
-from data.indexed import Documents, Writer
-from data.mixture import Component, Mixture, token_shares
+from data.packing.packed_dataset import Blocks
+from data.packing.indexed_dataset import Documents, Writer
+from data.packing.dataset_mixture import Component, Mixture, token_shares
 
 
 def blocks(folder: Path, name: str, lengths: list[int]) -> Blocks:

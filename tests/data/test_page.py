@@ -12,16 +12,17 @@ import yaml
 
 from core.config.loader import Config, _keys
 from data import __main__ as command
-from data import dedup, formats, overlap
-from data.chats.build import BuildConfig
-from data.chats.config import ChatDataConfig
-from data.chats.generate import GenerateConfig
-from data.decontaminate import EvaluationSet
+from data.dedup import dedup, ngram_index
+from data.readers import formats
+from data.chat.from_patents import BuildConfig
+from data.chat.config import ChatDataConfig
+from data.chat.generate_with_llm import GenerateConfig
+from data.dedup.decontaminate import EvaluationSet
 from data.pipeline import DataConfig
 from data.record import Record
-from data.report import STEPS
-from data.source import Source
-from data.steps import CleanConfig, steps
+from data.corpus_report import STEPS
+from data.readers.source import Source
+from data.cleaning.record_cleaner import CleanConfig, steps
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "data.md").read_text("utf-8")
@@ -92,7 +93,7 @@ def test_every_rule_stands_in_the_page() -> None:
         ("Selection", selecting),
         ("Cleaning", cleaning),
         ("Duplicates", dedup.RULES),
-        ("Contamination", overlap.RULES),
+        ("Contamination", ngram_index.RULES),
     ):
         rows = {row.split("`")[1] for row in section(title).splitlines() if row.startswith("| `")}
         assert {*rules} <= rows, title

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.provenance import manifest
-from data.synthesize import synthesize
+from data.synthetic.patents import synthesize
 from tests.conftest import ROOT, run
 
 SETTINGS = [

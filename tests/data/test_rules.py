@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import rules
+from data.cleaning import text_rules
 from data.language import base, convert_chinese, is_traditional, main_language, other_language, script_share
-from data.quality import broken_share, odd_share
-from data.repetition import CHARACTERS, WORDS, repeated_lines, repeated_ngrams
+from data.cleaning.quality import broken_share, odd_share
+from data.cleaning.repetition import CHARACTERS, WORDS, repeated_lines, repeated_ngrams
 
 PROSE = {
     "en": "The present invention relates to a centrifugal pump whose housing is sealed against the shaft by a"
@@ -58,7 +58,7 @@ PROSE = {
     ],
 )
 def test_text_becomes_regular(raw: str, regular: str) -> None:
-    assert rules.regular_text(raw) == regular
+    assert text_rules.regular_text(raw) == regular
 
 
 NASTY = st.text(
@@ -72,8 +72,8 @@ NASTY = st.text(
 @settings(deadline=None)
 @given(text=st.text() | NASTY)
 def test_regular_text_stays_as_it_is(text: str) -> None:
-    once = rules.regular_text(text)
-    assert rules.regular_text(once) == once
+    once = text_rules.regular_text(text)
+    assert text_rules.regular_text(once) == once
     assert once == once.strip()
     assert unicodedata.is_normalized("NFC", once)
     assert "  " not in once
@@ -86,7 +86,7 @@ def test_no_letter_digit_or_sign_is_lost(text: str) -> None:
     def signs(value: str) -> list[str]:
         return [c for c in unicodedata.normalize("NFD", value) if unicodedata.category(c)[0] in "LNPS"]
 
-    assert signs(rules.regular_text(text)) == signs(text)
+    assert signs(text_rules.regular_text(text)) == signs(text)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_no_letter_digit_or_sign_is_lost(text: str) -> None:
     ],
 )
 def test_full_width_letters_and_digits_are_folded_and_nothing_else(raw: str, folded: str) -> None:
-    assert rules.fold_full_width(raw) == folded
+    assert text_rules.fold_full_width(raw) == folded
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_full_width_letters_and_digits_are_folded_and_nothing_else(raw: str, fol
     ],
 )
 def test_paragraph_numbers_go_and_references_stay(raw: str, left: str) -> None:
-    assert rules.drop_paragraph_numbers(raw) == left
+    assert text_rules.drop_paragraph_numbers(raw) == left
 
 
 def test_claim_numbers_go_where_they_are_the_places_of_the_claims() -> None:
-    assert rules.unnumbered_claims(["1. A pump", "2、水泵", "3) x"]) == ["A pump", "水泵", "x"]
+    assert text_rules.unnumbered_claims(["1. A pump", "2、水泵", "3) x"]) == ["A pump", "水泵", "x"]
     for claims in (["1.5 mm thick", "2. b"], ["A", "2. B"], ["2. A", "1. B"], []):
-        assert rules.unnumbered_claims(claims) == claims
+        assert text_rules.unnumbered_claims(claims) == claims
 
 
 LISTING = """The probe of SEQ ID NO: 1 is used.
@@ -141,9 +141,9 @@ He met Ala Arg in 1 5 tries"""
 
 def test_sequence_listings_go_and_primers_in_the_text_stay() -> None:
     kept = LISTING.split("\n")
-    assert rules.drop_sequences(LISTING).split("\n") == [kept[0], kept[-2], kept[-1]]
-    assert rules.drop_sequences("ACGT" * 20 + "\nEnd") == "End"
-    assert rules.drop_sequences("standard warrant strand\n1 5\n12") == "standard warrant strand\n1 5\n12"
+    assert text_rules.drop_sequences(LISTING).split("\n") == [kept[0], kept[-2], kept[-1]]
+    assert text_rules.drop_sequences("ACGT" * 20 + "\nEnd") == "End"
+    assert text_rules.drop_sequences("standard warrant strand\n1 5\n12") == "standard warrant strand\n1 5\n12"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_sequence_listings_go_and_primers_in_the_text_stay() -> None:
     ],
 )
 def test_lines_about_people_go(line: str) -> None:
-    assert rules.drop_people(f"A pump.\n{line}\nA valve.") == "A pump.\nA valve."
+    assert text_rules.drop_people(f"A pump.\n{line}\nA valve.") == "A pump.\nA valve."
 
 
 @pytest.mark.parametrize(
@@ -187,27 +187,27 @@ def test_lines_about_people_go(line: str) -> None:
     ],
 )
 def test_other_lines_with_the_same_words_stay(line: str) -> None:
-    assert rules.drop_people(line) == line
+    assert text_rules.drop_people(line) == line
 
 
 def test_lines_are_dropped_whatever_their_paragraph_number() -> None:
     text = "[0001] 水泵。\n[0002]  以上所述仅为较佳实施例。\n密封。"
-    assert rules.drop_lines(text, {"以上所述仅为较佳实施例。"}) == "[0001] 水泵。\n密封。"
-    assert rules.drop_lines(text, {"水"}) is text
+    assert text_rules.drop_lines(text, {"以上所述仅为较佳实施例。"}) == "[0001] 水泵。\n密封。"
+    assert text_rules.drop_lines(text, {"水"}) is text
 
 
 RULES: list[Callable[[str], str]] = [
-    rules.fold_full_width,
-    rules.drop_paragraph_numbers,
-    rules.drop_sequences,
-    rules.drop_people,
+    text_rules.fold_full_width,
+    text_rules.drop_paragraph_numbers,
+    text_rules.drop_sequences,
+    text_rules.drop_people,
 ]
 
 
 @settings(deadline=None)
 @given(text=st.text() | NASTY, rule=st.sampled_from(RULES))
 def test_a_rule_never_adds_text_and_prose_passes_unchanged(text: str, rule: Callable[[str], str]) -> None:
-    regular = rules.regular_text(text)
+    regular = text_rules.regular_text(text)
     assert len(rule(regular)) <= len(regular)
     for prose in PROSE.values():
         assert rule(prose.strip()) == prose.strip()

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import UserError
-from data import seen
-from data.overlap import Sample
+from data.dedup import training_index
+from data.dedup.ngram_index import Sample
 from data.record import SCHEMA, Record
-from data.seen import Met, find_seen, read_seen, seen_rows
+from data.dedup.training_index import Met, find_seen, read_seen, seen_rows
 from tests.data.records import record
 
 CHINESE = record(1, "zh", id="CN-105123456-A", application_id="CN-2015-1", family_id="F-1")
@@ -24,7 +24,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the rows of three records."""
     folder = tmp_path_factory.mktemp("seen")
     records = pa.RecordBatch.from_pylist([CHINESE, GRANT, BARE], SCHEMA)
-    pq.write_table(pa.Table.from_batches([seen_rows(records)]), folder / seen.NAME)
+    pq.write_table(pa.Table.from_batches([seen_rows(records)]), folder / training_index.NAME)
     return folder
 
 
@@ -71,7 +71,7 @@ def test_a_sample_is_met_by_its_names_and_texts(
 def test_several_samples_are_met_each_by_itself_and_in_every_batch(tmp_path: Path) -> None:
     records = [record(n, id=f"US-{10_000_000 + n}-A") for n in range(20_000)]
     rows = seen_rows(pa.RecordBatch.from_pylist(records, SCHEMA))
-    pq.write_table(pa.Table.from_batches([rows]), tmp_path / seen.NAME, row_group_size=7000)
+    pq.write_table(pa.Table.from_batches([rows]), tmp_path / training_index.NAME, row_group_size=7000)
     samples = [Sample("a", "1", "", "US-10000003-B"), Sample("b", "2", "", application="X-19999")]
     samples.append(Sample("b", "3", "", "US-10000003-A"))
     assert [(each.dataset, each.sample, each.document) for each in find_seen(tmp_path, samples)] == [

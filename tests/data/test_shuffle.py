@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data import seen
-from data.indexed import Documents, Writer
-from data.shuffle import ROWS, merge_parts, order_key, sort_part
+from data.dedup import training_index
+from data.packing.indexed_dataset import Documents, Writer
+from data.packing.shuffle import ROWS, merge_parts, order_key, sort_part
 
 Document = tuple[int, list[int]]
 """Its key and ids."""
@@ -50,7 +50,7 @@ def test_merging_sorts_by_key_whatever_the_parts_and_buckets(
     assert [documents[i].tolist() for i in range(len(documents))] == wanted
     assert np.load(folder / "all.bytes.npy").tolist() == [3 * len(ids) for ids in wanted]
     table = pq.read_table(folder / "seen.parquet")
-    assert table.schema.names == seen.SCHEMA.names
+    assert table.schema.names == training_index.SCHEMA.names
     assert table["id"].to_pylist() == list(map(str, wanted))
 
 

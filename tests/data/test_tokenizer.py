@@ -13,13 +13,7 @@ from pydantic import ValidationError
 
 from core.errors import UserError
 from data.record import Record
-from data.tokenizer import (
-    TokenizerConfig,
-    choose_encoder,
-    open_encoder,
-    prepare_tokenizer,
-    record_texts,
-)
+from data.packing.tokenizer import TokenizerConfig, choose_encoder, open_encoder, prepare_tokenizer, record_texts
 
 SENTENCES = [
     text.format(i)

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from data.record import SCHEMA
-from data.seen import seen_rows
+from data.dedup.training_index import seen_rows
 from eval.contamination import contamination, split
 from eval.tasks import load_task, requests
 from tests.conftest import run

@@ -11,8 +11,8 @@ from core.config.loader import load
 from core.distributed.process_group import World
 from core.train.loop import Batches
 from core.train.lr_schedule import rate
-from data.blocks import Blocks
-from data.indexed import Documents
+from data.packing.packed_dataset import Blocks
+from data.packing.indexed_dataset import Documents
 from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, TinyRuns, losses, run, warm
 from tests.pretrain.folders import weights
@@ -195,7 +195,7 @@ def test_the_export_computes_the_validation_loss_that_training_reported(
     text."""
     from transformers import AutoModelForCausalLM
 
-    from data.blocks import choose_documents
+    from data.packing.packed_dataset import choose_documents
 
     config, _ = _config_and_blocks(tiny)
     documents = Documents(Path(config.data.output_dir) / "pack" / "validation")

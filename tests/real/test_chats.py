@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data.chats.files import rows
-from data.chats.layouts import read_row
-from data.formats import Rejected
-from data.indexed import Documents
-from tests.data.chats import chat_tokenizer, load, prepared
+from data.chat.row_reader import rows
+from data.chat.record_formats import read_row
+from data.readers.formats import Rejected
+from data.packing.indexed_dataset import Documents
+from tests.data.chat import chat_tokenizer, load, prepared
 
 __all__ = ["chat_tokenizer"]
 
@@ -73,7 +73,7 @@ def test_all_files_together_make_a_prepared_set_that_loses_nothing_uncounted(
 
 
 def test_the_published_prompts_are_our_templates(real: Path, chat_tokenizer: Path) -> None:
-    from data.chats.template import install
+    from data.chat.chat_template import install
 
     for name in ("alpaca", "kullm"):
         published = json.loads((real / "instructions" / f"{name}.json").read_text("utf-8"))

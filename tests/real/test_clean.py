@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from data.claims import dependencies
-from data.clean import clean
-from data.ingest import ingest, read_records
+from data.cleaning.clean import clean
+from data.readers.ingest import ingest, read_records
 from data.language import other_language
 from data.sections import heading, sections
-from data.source import Source
-from data.steps import CleanConfig, clean_record, size
+from data.readers.source import Source
+from data.cleaning.record_cleaner import CleanConfig, clean_record, size
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from data.formats import Rejected, entities, read, xml
+from data.readers import patent_xml, sgml_entities
+from data.readers.formats import Rejected, read
 from data.record import Record
 from tests.real import test_readers
 
@@ -43,7 +44,7 @@ def tree(path: Path) -> etree._Element:
     parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True)
     root = etree.parse(str(path), parser).getroot()
     for entity in root.iter(etree.Entity):
-        xml.replace(entity, entities.character(entity.text or "") or "")
+        patent_xml.replace(entity, sgml_entities.character(entity.text or "") or "")
     return root
 
 
@@ -90,8 +91,8 @@ def test_the_tables_have_a_file_of_every_format(real: Path, filed: Path) -> None
     paths = {
         filed / Path(name).name if name.startswith("filed/") else real / "patents" / name for name in shown
     }
-    roots = {xml.root_name(path.read_bytes()) for path in xml_files(real, filed)}
-    assert roots == {xml.root_name(path.read_bytes()) for path in paths if path.suffix == ".xml"}
+    roots = {patent_xml.root_name(path.read_bytes()) for path in xml_files(real, filed)}
+    assert roots == {patent_xml.root_name(path.read_bytes()) for path in paths if path.suffix == ".xml"}
     folders = {path.parent for path in (real / "patents").rglob("*") if path.is_file()}
     assert {folder for folder in folders if folder.name != "xml4ip"} <= {path.parent for path in paths}
 
@@ -221,7 +222,7 @@ def test_the_body_text_is_in_the_records_or_dropped_by_a_rule(real: Path, filed:
         root = tree(path)
         for element in [*root.iter(*names), *nodes(root, REMARK)]:
             if element.getparent() is not None:
-                xml.replace(element, "")
+                patent_xml.replace(element, "")
         bodies = [body for name in BODY for body in root.iter(f"{{*}}{name}") if not nodes(body, ELSEWHERE)]
         texts = [bare("".join(map(str, body.itertext()))) for body in bodies]
         assert share(texts, path) >= 0.97, path

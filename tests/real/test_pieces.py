@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.pieces import merge
+from data.packing.vocab_extension import merge
 
 
 def test_llama_and_the_chinese_pieces_give_49953(real: Path, tmp_path: Path) -> None:

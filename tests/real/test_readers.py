@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from data.formats import Rejected, read
-from data.formats.columns import Options
-from data.formats.content import encoding
+from data.readers.formats import Rejected, read
+from data.readers.column_mapping import Options
+from data.readers.stream import encoding
 from data.record import Record
 
 pytestmark = pytest.mark.real

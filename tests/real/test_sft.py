@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from core.config.schema import ModelConfig
-from data.chats.prepare import ChatSet
-from data.indexed import Documents
+from data.chat.prepare import ChatSet
+from data.packing.indexed_dataset import Documents
 from tests.conftest import ROOT, run
 from tests.real.test_chats import LAYOUTS
 
@@ -20,7 +20,7 @@ DOMAIN = ("belle_dev1K.jsonl", "safety_prompts_layout.json", "kullm-v1.jsonl")
 def make_base(real: Path, folder: Path) -> str:
     """A small LLaMA of random weights with Chinese-LLaMA's real tokenizer."""
     from core.model.loading import create_base
-    from data.tokenizer import TokenizerConfig, prepare_tokenizer
+    from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer
 
     (folder / "tokenizer").mkdir()
     given = TokenizerConfig(path=str(real / "tokenizers" / "chinese_llama2_tokenizer.model"))

@@ -66,7 +66,7 @@ class Bases:
         """One that knows the template and the answers, but not which of them belongs to which question."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from data.chats.template import encode, install
+        from data.chat.chat_template import encode, install
 
         target = self.folder / f"{kind}-{template}"
         if target.exists():

@@ -49,8 +49,8 @@ def trl_losses(folder: Path, base: str, adapter: Path | None) -> list[dict[str, 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from data.chats.prepare import ChatSet
-    from data.indexed import Documents
+    from data.chat.prepare import ChatSet
+    from data.packing.indexed_dataset import Documents
 
     chats = ChatSet(folder / "chats")
     documents, marks = Documents(chats.split("train")), chats.trained("train")
@@ -107,7 +107,7 @@ def test_the_dpo_loss_is_that_of_trl(bases: Bases, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    from data.chats.template import install
+    from data.chat.chat_template import install
 
     tokenizer = AutoTokenizer.from_pretrained(bases.path())
     install(tokenizer, "llama3")

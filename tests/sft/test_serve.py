@@ -68,7 +68,7 @@ def ask(url: str, model: Path, messages: list[dict[str, str]], **more: Any) -> s
 @pytest.mark.slow
 def test_a_served_model_is_prompted_as_it_was_trained_and_stops(url: str, model: Path) -> None:
     from core.model.loading import load_tokenizer
-    from data.chats.template import prompt_ids
+    from data.chat.chat_template import prompt_ids
 
     tokenizer = load_tokenizer(str(model))
     for messages in (CHAT[-1:], CHAT):

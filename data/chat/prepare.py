@@ -1,0 +1,265 @@
+"""Files of chats to a finished folder that training maps into memory, made before any launch, over all cores.
+
+    sources ──shard by shard──▶ parts ──merge──▶ train.bin, .idx, .trained.bin, .sources.npy; validation.…
+
+`NAME.bin` and `.idx` are Megatron's indexed dataset (data/packing/indexed_dataset.py), one document a chat;
+`NAME.trained.bin` holds a byte a token, 1 where it is trained on; `NAME.sources.npy` the number of each
+chat's source in the configuration (uint16). `tokenizer/` is the tokenizer with its template; `dropped.jsonl`
+names every record and chat that was left out, with the reason. A kill costs a shard; a finished folder is
+never written over.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.provenance import manifest
+from core.errors import UserError
+from data.packing.packed_dataset import Blocks
+from data.chat.config import ChatDataConfig
+from data.chat.merge_shards import Rows, merge
+from data.chat.tokenize_shard import Todo, encode_shard
+from data.chat.chat_template import TEMPLATES, install, joined_begins
+from data.executor import forget_shards, join_parts, map_shards, open_executor, sum_rows
+from data.readers.column_mapping import Options
+from data.readers.file_splits import parts
+from data.packing.indexed_dataset import Documents, with_ending
+from data.readers.ingest import list_files
+from data.packing.bin_packing import Array, Packing
+from data.packing.train_val_split import SPLITS
+
+SHARD_BYTES = 16 << 20
+"""Of one shard, where a file can be cut: what a worker does at a time."""
+ERRORS = 100
+TOO_LONG = ("over-long", "answer-too-long")
+"""Reasons that are no error of the data."""
+ADVICE = "Nothing was overwritten. Give another output_dir, or run with --force to make this one again."
+
+
+@dataclass(frozen=True)
+class ChatSet:
+    """A finished folder of tokenised chats."""
+
+    folder: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer that it was made with, with its template."""
+        return self.folder / "tokenizer"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What the manifest counts."""
+        counts: dict[str, Any] = manifest.read(self.folder)["counts"]
+        return counts
+
+    def split(self, name: str) -> Path:
+        """The path of `train` or `validation` without suffix."""
+        assert name in SPLITS
+        return self.folder / name
+
+    def trained(self, name: str) -> npt.NDArray[np.uint8]:
+        """The marks of a split, mapped: (tokens,), 1 where a token is trained on."""
+        file = with_ending(self.split(name), ".trained.bin")
+        return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.empty(0, np.uint8)
+
+    def blocks(
+        self,
+        name: str,
+        sequence_length: int,
+        *,
+        packing: Packing,
+        padding_id: int,
+        chosen: Array | None = None,
+    ) -> Blocks:
+        """A split as blocks to train on; UserError where nothing is in it."""
+        return Blocks(
+            Documents(self.split(name)),
+            sequence_length,
+            packing=packing,
+            padding_id=padding_id,
+            chosen=chosen,
+            trained=self.trained(name),
+        )
+
+
+def find_chats(config: ChatDataConfig) -> ChatSet | None:
+    """The finished folder that `config` describes, or None; UserError where another one stands there."""
+    folder = Path(config.output_dir)
+    made = manifest.up_to_date(folder, config=_identity(config), inputs=None, advice=ADVICE)
+    return ChatSet(folder) if made else None
+
+
+def prepare(
+    config: ChatDataConfig,
+    tokenizer_path: str | Path,
+    *,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> ChatSet:
+    """Make the folder unless it is made; `say` gets the report. `tokenizer_path` is a folder or hub id."""
+    from core.model.loading import load_tokenizer
+
+    target, identity = Path(config.output_dir), _identity(config)
+    tokenizer = load_tokenizer(str(tokenizer_path))
+    install(tokenizer, config.template)
+    todo = plan(config)
+    files = sorted({each.path for each in todo if each.path is not None})
+    inputs = manifest.hash_files(files) | {"tokenizer": _hash_tokenizer(tokenizer)}
+    done = not force and manifest.up_to_date(target, config=identity, inputs=inputs, advice=ADVICE)
+    if not done:
+        code = manifest.hash_code(Path(__file__).parent)
+        with manifest.build_in_parts(
+            target, step="chats", config=identity, inputs=inputs, code=code, force=force
+        ) as built:
+            built.counts = _make(config, tokenizer, todo, built.path)
+            built.sources = {s.title: {"licence": s.licence, "use": s.use} for s in config.sources}
+    made = ChatSet(target)
+    say(f"{'up to date' if done else 'done'}: {target}\n{report(made.counts)}")
+    if begins := joined_begins(tokenizer):
+        listed = ", ".join(map(repr, begins))
+        say(
+            f"warning: the template's prompt ends with another token where an answer begins with {listed}:"
+            " the model is asked with other tokens than it is trained on, and its first words suffer. End"
+            f" the prompt without a space, or take another `template`: {', '.join(TEMPLATES)}."
+        )
+    return made
+
+
+def plan(config: ChatDataConfig) -> list[Todo]:
+    """The shards of all sources; UserError where a source is missing or empty."""
+    todo: list[Todo] = []
+    for number, source in enumerate(config.sources):
+        if source.path is None:
+            todo.append(Todo(number, None, None))
+            continue
+        for path in list_files(Path(source.path)):
+            todo += [Todo(number, path, part) for part in parts(path, Options(), SHARD_BYTES)]
+    return todo
+
+
+def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path) -> dict[str, Any]:
+    """Do all of it in `folder`; the counts."""
+    tokenizer.save_pretrained(folder / "tokenizer")
+    vocabulary = max(tokenizer.get_vocab().values()) + 1
+    work = partial(encode_shard, config, folder / "tokenizer", vocabulary)
+    with open_executor(config.engine) as executor:
+        counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
+    join_parts(folder, "dropped.jsonl")
+    _check_errors(config, counts, folder)
+    merged: dict[str, Rows] = {}
+    for split in SPLITS:
+        names = [file.with_suffix("") for file in sorted(folder.glob(f"shard-*.*.{split}.idx"))]
+        merged[split] = merge(config, names, folder / split, split, vocabulary)
+    if not len(merged["train"]):
+        raise UserError(f"no chat is left to train on; {folder / 'dropped.jsonl'} says why.")
+    forget_shards(folder)
+    for file in folder.glob("shard-*"):
+        file.unlink()
+    return _summary(config, counts, merged, {split: Documents(folder / split) for split in SPLITS})
+
+
+def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int], folder: Path) -> None:
+    records = sum(n for key, n in counts.items() if key[0] == "records")
+    bad = sum(n for key, n in counts.items() if key[0] == "dropped" and key[2] not in TOO_LONG)
+    if config.error_budget is not None and bad > max(ERRORS, config.error_budget * records):
+        raise UserError(
+            f"{bad:,} of {records:,} records gave no chat, more than `error_budget` allows."
+            f" {folder / 'dropped.jsonl'} says which and why. Mend them, or raise `error_budget`."
+        )
+
+
+def _summary(
+    config: ChatDataConfig,
+    counts: Mapping[tuple[str, ...], int],
+    merged: Mapping[str, Rows],
+    documents: Mapping[str, Documents],
+) -> dict[str, Any]:
+    """The counts for the manifest."""
+
+    def of(kind: str, title: str) -> dict[str, int]:
+        return {key[2]: n for key, n in sorted(counts.items()) if key[:2] == (kind, title)}
+
+    splits = {}
+    sources: dict[str, Any] = {}
+    for split, rows in merged.items():
+        trained = rows["trained"].astype(np.int64)
+        splits[split] = {
+            "chats": len(rows),
+            "tokens": int(documents[split].lengths.sum(dtype=np.int64)),
+            "trained_tokens": int(trained.sum()),
+        }
+    for number, source in enumerate(config.sources):
+        each: dict[str, Any] = {
+            "records": counts.get(("records", source.title), 0),
+            "layouts": of("layout", source.title),
+            "cut": counts.get(("cut", source.title), 0),
+            "dropped": of("dropped", source.title),
+        }
+        for split, rows in merged.items():
+            mine = rows["source"] == number
+            each[split] = {
+                "chats": int(mine.sum()),
+                "trained_tokens": int(rows["trained"][mine].sum(dtype=np.int64)),
+            }
+        each["trained_share"] = each["train"]["trained_tokens"] / max(1, splits["train"]["trained_tokens"])
+        sources[source.title] = each
+    dropped: Counter[str] = Counter()
+    for source_counts in sources.values():
+        dropped.update(source_counts["dropped"])
+    return {**splits, "sources": sources, "dropped": dict(dropped), "over_long": config.over_long}
+
+
+def report(counts: Mapping[str, Any]) -> str:
+    """A table by source, then what was left out."""
+    from core.html_report import text_table
+
+    rows = [
+        (
+            name,
+            ", ".join(each["layouts"]) or "none",
+            f"{each['records']:,}",
+            f"{each['train']['chats']:,}",
+            f"{each['validation']['chats']:,}",
+            f"{each['train']['trained_tokens']:,}",
+            f"{each['trained_share']:.1%}",
+            f"{each['cut']:,}",
+            ", ".join(f"{reason} {n:,}" for reason, n in each["dropped"].items()) or "0",
+        )
+        for name, each in counts["sources"].items()
+    ]
+    header = (
+        "source",
+        "layout",
+        "records",
+        "train",
+        "validation",
+        "trained tokens",
+        "share",
+        "cut",
+        "dropped",
+    )
+    train = counts["train"]
+    return text_table(header, rows) + (
+        f"\n{train['chats']:,} chats, {train['tokens']:,} tokens, of which {train['trained_tokens']:,} are"
+        " trained on"
+    )
+
+
+def _identity(config: ChatDataConfig) -> dict[str, Any]:
+    """What decides the result."""
+    return config.model_dump(mode="json", exclude={"engine", "output_dir", "error_budget"})
+
+
+def _hash_tokenizer(tokenizer: Any) -> str:
+    """One hash of all that the tokenizer does; no file's, wherever it lies."""
+    import hashlib
+
+    said = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
+    return f"behaviour:{hashlib.sha256(repr(said).encode()).hexdigest()}"

@@ -1,0 +1,232 @@
+"""The way of one record through the cleaning rules, in their order, each with its switch.
+
+    record ──boilerplate──▶ ──regular──▶ ──full-width──▶ … ──too-short──▶ record, or dropped by a rule
+
+`steps` gives the record as every rule leaves it; `clean_record` runs through them and keeps count. The rules
+are functions of the record, and of the table of boilerplate lines, alone. docs/data.md shows each with an
+example.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from core.config.loader import Config
+from data import language as lang
+from data.cleaning import text_rules
+from data.cleaning.quality import broken_share, odd_share
+from data.record import Record
+from data.sections import sections
+
+Change = Callable[[str], str]
+
+LEAST_PIECE = 200
+"""Bytes of UTF-8; shorter sections are not judged."""
+
+_sections = lru_cache(maxsize=1)(sections)  # the rules that judge sections ask for the same ones in turn
+
+
+class CleanConfig(Config):
+    """The cleaning rules. A switch of false, or a limit of null, turns a rule off."""
+
+    boilerplate_share: float | None = Field(0.01, gt=0, le=1)
+    """Lines of 20 characters or more that stand in this share of all descriptions, and in 50 at least, are
+    removed (rule `boilerplate`)."""
+    regular: bool = True
+    """Controls and invisible characters removed, Unicode NFC, runs of spaces and of empty lines folded."""
+    full_width: bool = True
+    """Full-width letters and digits become ASCII, as `３．５ｍｍ` to `3.5mm`."""
+    paragraph_numbers: bool = True
+    """`[0001]` and `【０００１】` before paragraphs are removed."""
+    claim_numbers: bool = True
+    """The number before each claim is removed; its place in the list says the same."""
+    sequences: bool = True
+    """Lines of nucleotide and amino acid sequence listings are removed."""
+    people: bool = True
+    """Lines marked as people's names, addresses, telephone numbers and e-mail addresses are removed."""
+    max_odd_share: float | None = Field(0.05, gt=0, le=1)
+    """Sections with more characters that were not understood are removed (rule `odd-characters`)."""
+    max_broken_share: float | None = Field(0.4, gt=0, le=1)
+    """Sections with a greater share of one-letter words are removed (rule `broken-words`)."""
+    language: bool = True
+    """Sections that are surely in another language than the record's are removed; a record without a language
+    gets the one that is found."""
+    tag_traditional: bool = True
+    """Chinese in Traditional characters gets the language `zh-Hant` instead of `zh` (rule `traditional`)."""
+    convert: Literal["simplified", "traditional"] | None = None
+    """Convert Chinese texts by OpenCC; they are tagged by what they are then."""
+    min_script_share: float | None = Field(0.3, ge=0, le=1)
+    """Records with a smaller share of letters in their language's scripts are dropped (rule `script`)."""
+    max_repeated_lines: float | None = Field(0.3, gt=0, le=1)
+    """Records are dropped of whose description a greater share of characters is in lines that came before."""
+    max_repeated_ngrams: float | None = Field(0.8, gt=0, le=1)
+    """The same for n-grams of 10 words or, in Chinese and Japanese, 20 characters."""
+    min_characters: int = Field(100, ge=0)
+    """Records with less text, over all parts, are dropped (rule `too-short`)."""
+    max_characters: int | None = Field(None, ge=1)
+    """Records with more text are dropped (rule `too-long`)."""
+
+
+class Outcome(NamedTuple):
+    """What the rules made of a record."""
+
+    record: Record | None
+    """None where a rule dropped it."""
+    dropped_by: str
+    """That rule, else ""."""
+    changed: dict[str, int]
+    """The characters that each rule removed, for every rule that changed something."""
+
+
+def clean_record(config: CleanConfig, record: Record, boilerplate: frozenset[str] = frozenset()) -> Outcome:
+    """The record after all rules."""
+    changed: dict[str, int] = {}
+    for rule, after in steps(config, record, boilerplate):
+        if after is None:
+            return Outcome(None, rule, changed)
+        if after is not record:
+            changed[rule] = max(0, size(record) - size(after))
+            record = after
+    return Outcome(record, "", changed)
+
+
+def steps(
+    config: CleanConfig, record: Record, boilerplate: frozenset[str]
+) -> Iterator[tuple[str, Record | None]]:
+    """The name of each rule that is on and the record after it.
+
+    The same object where nothing changed; None where the rule dropped the record, which is the last step.
+    """
+    if boilerplate:
+        record = _with_description(record, lambda text: text_rules.drop_lines(text, boilerplate))
+        yield "boilerplate", record
+    for name, switch, change in (
+        ("regular", config.regular, text_rules.regular_text),
+        ("full-width", config.full_width, text_rules.fold_full_width),
+        ("paragraph-numbers", config.paragraph_numbers, text_rules.drop_paragraph_numbers),
+    ):
+        if switch:
+            record = _with_texts(record, change)
+            yield name, record
+    if config.claim_numbers and record["claims"]:
+        claims = text_rules.unnumbered_claims(record["claims"])
+        record = record if claims is record["claims"] else {**record, "claims": claims}
+        yield "claim-numbers", record
+    for name, switch, change in (
+        ("sequences", config.sequences, text_rules.drop_sequences),
+        ("people", config.people, text_rules.drop_people),
+    ):
+        if switch:
+            record = _with_description(record, change)
+            yield name, record
+    for step in (_judge_sections, _settle_language, _judge_record):
+        for name, after in step(config, record):
+            yield name, after
+            if after is None:
+                return
+            record = after
+
+
+def _judge_sections(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:
+    """Remove the sections that scanning or decoding spoilt, and those in another language."""
+    if (odd := config.max_odd_share) is not None:
+        record = _without_sections(record, lambda text: odd_share(text) > odd)
+        yield "odd-characters", record
+    if (broken := config.max_broken_share) is not None:
+        record = _without_sections(record, lambda text: broken_share(text) > broken)
+        yield "broken-words", record
+    if config.language:
+        declared = record["language"] or lang.main_language("\n".join(texts(record)))
+        if declared != record["language"]:
+            record = {**record, "language": declared}
+        if declared:
+            known = declared
+            record = _without_sections(record, lambda text: lang.other_language(text, known) is not None)
+        yield "language", record
+
+
+def _settle_language(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:
+    """Tell Traditional Chinese from Simplified, and convert on request."""
+    if lang.base(record["language"] or "") != "zh":
+        return
+    if config.convert is not None:
+        record = _with_texts(record, partial(lang.convert_chinese, to=config.convert))
+        yield "convert", record
+    if config.tag_traditional:
+        traditional = lang.is_traditional("\n".join(texts(record)))
+        tag = "zh-Hant" if traditional else "zh"
+        yield "traditional", record if record["language"] == tag else {**record, "language": tag}
+
+
+def _judge_record(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record | None]]:
+    """Drop a record with too little text, too much, in the wrong letters, or that repeats itself."""
+    length, description, language = size(record), record["description"] or "", record["language"]
+    yield "too-short", None if length < config.min_characters else record
+    if config.max_characters is not None:
+        yield "too-long", None if length > config.max_characters else record
+    if config.min_script_share is not None and language:
+        share = lang.script_share("\n".join(texts(record)), language)
+        yield "script", None if share is not None and share < config.min_script_share else record
+    if config.max_repeated_lines is not None or config.max_repeated_ngrams is not None:
+        from data.cleaning.repetition import repeated_lines, repeated_ngrams
+
+        if (most := config.max_repeated_lines) is not None:
+            yield "repeated-lines", None if repeated_lines(description) > most else record
+        if (most := config.max_repeated_ngrams) is not None:
+            yield "repeated-ngrams", None if repeated_ngrams(description, language) > most else record
+
+
+def texts(record: Record) -> list[str]:
+    """All texts of a record: title, abstract, description, claims."""
+    found = [text for text in (record["title"], record["abstract"], record["description"]) if text]
+    return found + (record["claims"] or [])
+
+
+def size(record: Record) -> int:
+    """Characters of all texts, with one between each two."""
+    found = texts(record)
+    return sum(map(len, found)) + max(0, len(found) - 1)
+
+
+def _with_texts(record: Record, change: Change) -> Record:
+    """The record with every text changed; the same object where none was. An empty text is None."""
+    title, abstract, description = (
+        change(text) or None if text else None
+        for text in (record["title"], record["abstract"], record["description"])
+    )
+    claims = [text for claim in record["claims"] or () if (text := change(claim))] or None
+    changed: Record = {
+        **record,
+        "title": title,
+        "abstract": abstract,
+        "claims": claims,
+        "description": description,
+    }
+    return record if changed == record else changed
+
+
+def _with_description(record: Record, change: Change) -> Record:
+    """The same for the description alone: names and listings stand nowhere else."""
+    before = record["description"]
+    after = change(before) if before else before
+    return record if after == before else {**record, "description": after or None}
+
+
+def _without_sections(record: Record, is_bad: Callable[[str], bool]) -> Record:
+    """The record without its abstract, claims or sections of the description where those are bad."""
+
+    def judge(text: str | None) -> bool:
+        return bool(text) and len((text or "").encode()) >= LEAST_PIECE and is_bad(text or "")
+
+    abstract = None if judge(record["abstract"]) else record["abstract"]
+    claims = None if judge("\n".join(record["claims"] or ())) else record["claims"]
+    description = record["description"]
+    if description:
+        pieces = _sections(description)
+        kept = [piece.text for piece in pieces if not judge(piece.text)]
+        if len(kept) < len(pieces):
+            description = "".join(kept).strip() or None
+    changed: Record = {**record, "abstract": abstract, "claims": claims, "description": description}
+    return record if changed == record else changed

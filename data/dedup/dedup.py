@@ -1,0 +1,249 @@
+"""Leave one record of each invention and language, and one of texts that say the same.
+
+    shard-*.parquet ──sign──▶ keys ──find──▶ duplicates.jsonl ──write──▶ shard-*.parquet, shard-*.keys
+
+`sign_shard` and `write_shard` are maps over shards; `find_duplicates` is the one reduce between them. Rules,
+in their order:
+
+    family  publications of one application in one language are one invention; the grant is preferred. Other
+            offices' members and other languages are kept, and linked in families.jsonl
+    exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation, script
+    near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing brings
+            together (data/dedup/lsh.py) is compared exactly before anything is dropped
+
+Preferred are records of older corpora (`known`), then grants, then longer texts, then the lesser id. Every
+record dropped as near is alike to one that is kept, not to one that is dropped itself. So neither the number
+of workers nor the order of shards decides what is kept.
+
+Beside the kept records the folder holds:
+
+    duplicates.jsonl     {"id", "language", "kept", "rule", "jaccard"} for each dropped record; jaccard is
+                         that of the two texts, null for families
+    families.jsonl       {"family", "members": [[id, language], …]} where two or more are kept of a family
+    shard-*.keys         the keys of the kept records, row by row: what later corpora are compared with
+
+Memory holds about 150 bytes a record and one batch of texts; signatures (512 bytes a record) and the keys of
+texts to compare lie on the disk. The whole is a pure function of shards, configuration and known folders.
+"""
+
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from core.provenance import atomic_io
+from data.executor import (Rows, forget_shards, map_shards, nested, remove_shards, shard_name, sum_rows, to_rows,)
+from data.dedup.normalise import Flags, Indices
+from data.dedup.fingerprints import Part, key_batches, keys_schema, known_parts, sign_shard
+from data.dedup.near_duplicates import NearConfig, near
+from data.record import PARQUET
+
+RULES = ("family", "exact", "near")
+LINES = 1 << 16
+"""Rows that are looked at together when lines are written."""
+
+
+class DedupConfig(NearConfig):
+    """What counts as the same."""
+
+    family: bool = True
+    """Keep one publication of an application in each language."""
+    exact: bool = True
+    """Keep one of records whose folded texts are equal."""
+    near: bool = True
+    """Keep one of records whose texts share most n-grams."""
+
+
+class Duplicates(NamedTuple):
+    """What `find_duplicates` found."""
+
+    dropped: list[Flags]
+    """For each new part, which of its rows go."""
+    counts: dict[str, Any]
+    """For the manifest: `records`, `kept`, `dropped` by rule, and how the near ones were found."""
+
+
+def dedup(
+    config: DedupConfig,
+    shards: Sequence[Path],
+    folder: Path,
+    *,
+    known: Sequence[Path] = (),
+    executor: Executor | None = None,
+) -> dict[str, Any]:
+    """Write what is kept of `shards` into `folder`, under the same names; returns the counts.
+
+    `known` are folders that this function wrote with the same configuration; their records are neither
+    written again nor dropped. Raises UserError where one of them is not such a folder.
+    """
+    signed = folder / ".signed"
+    map_shards(partial(sign_shard, config), shards, signed, executor, title="sign")
+    parts = [
+        Part(shard, signed / f"{shard_name(number)}.keys", known=False) for number, shard in enumerate(shards)
+    ]
+    found = find_duplicates(config, [*known_parts(known), *parts], folder)
+    todo = list(zip(parts, found.dropped, strict=True))
+    kept = sum_rows(map_shards(write_shard, todo, folder, executor, title="dedup"))
+    remove_shards(signed)
+    forget_shards(folder)
+    return found.counts | {"by_office_language": nested(kept)}
+
+
+def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) -> Duplicates:
+    """Decide which records of the new parts go; writes duplicates.jsonl and families.jsonl into `folder`."""
+    table = _load(config, parts)
+    order = [("new", "ascending"), ("grant", "descending"), ("length", "descending")]
+    ties = [(name, "ascending") for name in ("id", "language", "tie")]
+    table = table.take(pc.sort_indices(table, sort_keys=[*order, *ties])).combine_chunks()
+    new = table["new"].to_numpy().astype(bool)
+    everyone = np.arange(len(table))
+    kept_for, rule, jaccards = everyone.copy(), np.full(len(table), -1, np.int8), np.full(len(table), np.nan)
+    for number, column in enumerate(("application", "text")):
+        if getattr(config, RULES[number]):
+            left = np.flatnonzero(rule < 0)
+            first = left[_first_alike(table[column].take(pa.array(left)))]
+            goes = (first != left) & new[left]
+            kept_for[left[goes]], rule[left[goes]], jaccards[left[goes]] = first[goes], number, number
+    counts: dict[str, int] = {}
+    if config.near:
+        left = np.flatnonzero((rule < 0) & (table["length"].to_numpy() > 0))
+        where, row, length = (table[name].to_numpy()[left] for name in ("part", "row", "length"))
+        known = int((~new[left]).sum())
+        scratch = folder / ".near"
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed run's
+        scratch.mkdir()
+        found = near(config, parts, where, row, length, known, scratch)
+        shutil.rmtree(scratch)
+        goes = found.kept_for >= 0
+        kept_for[left[goes]], rule[left[goes]] = left[found.kept_for[goes]], 2
+        jaccards[left[goes]], counts = found.jaccards[goes], found.counts
+        moved = (rule == 1) & (rule[kept_for] == 2)  # its equal was dropped in turn
+        jaccards[moved] = jaccards[kept_for[moved]]
+    while (kept_for[kept_for] != kept_for).any():
+        kept_for = kept_for[kept_for]
+    _write_lines(folder / "duplicates.jsonl", _dropped_lines(table, rule, kept_for, jaccards))
+    families = _write_lines(folder / "families.jsonl", _family_lines(table.filter(pa.array(rule < 0))))
+    dropped = [np.zeros(n, bool) for n in np.bincount(table["part"].to_numpy(), minlength=len(parts))]
+    where, row = table["part"].to_numpy(), table["row"].to_numpy()
+    for index in np.flatnonzero(rule >= 0):
+        dropped[where[index]][row[index]] = True
+    total = {
+        "records": int(new.sum()),
+        "known": int((~new).sum()),
+        "kept": int((new & (rule < 0)).sum()),
+        "dropped": {name: int((rule == number).sum()) for number, name in enumerate(RULES)},
+        "families": families,
+        **counts,
+    }
+    return Duplicates([flags for part, flags in zip(parts, dropped, strict=True) if not part.known], total)
+
+
+def write_shard(todo: tuple[Part, Flags], folder: Path) -> Rows:
+    """Write the kept rows of a part's records and keys into `folder`: `parquet` and `keys`; returns how many
+    by office and language."""
+    part, dropped = todo
+    counts = filter_shard(part.shard, folder / "parquet", dropped)
+    start = 0
+    with pa.memory_map(str(part.keys)) as source, pa.OSFile(str(folder / "keys"), "wb") as sink:
+        reader = pa.ipc.open_file(source)
+        with pa.ipc.new_file(sink, reader.schema) as keys:
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                keys.write_batch(batch.filter(pa.array(~dropped[start : start + len(batch)])))
+                start += len(batch)
+    return counts
+
+
+def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
+    """Write a shard of records without the dropped rows; returns the others' number by office and language.
+
+    A shard that loses none is linked, so that it takes no room on the disk a second time.
+    """
+    about = pq.read_table(shard, columns=["office", "language"]).filter(pa.array(~dropped)).to_pylist()
+    counts = Counter[tuple[str, ...]]()
+    counts.update((row["office"] or "unknown", row["language"] or "unknown") for row in about)
+    if dropped.any():
+        _write_rest(shard, target, dropped)
+    else:
+        atomic_io.link(shard, target)
+    return to_rows(counts)
+
+
+def _write_rest(shard: Path, target: Path, dropped: Flags) -> None:
+    start = 0
+    with (
+        pq.ParquetFile(shard, memory_map=True) as file,
+        pq.ParquetWriter(target, file.schema_arrow, **PARQUET) as writer,
+    ):
+        for group in range(file.num_row_groups):
+            records = file.read_row_group(group, use_threads=False)
+            writer.write_table(records.filter(pa.array(~dropped[start : start + len(records)])))
+            start += len(records)
+
+
+def _load(config: DedupConfig, parts: Sequence[Part]) -> pa.Table:
+    """All keys but the signatures, and for each the part and the row in it that they belong to."""
+    tables = []
+    for number, part in enumerate(parts):
+        keys = pa.Table.from_batches(key_batches(config, part), keys_schema(config))
+        keys = keys.replace_schema_metadata(None).drop_columns("signature")
+        keys = keys.append_column("new", pa.array(np.full(len(keys), not part.known)))
+        keys = keys.append_column("part", pa.array(np.full(len(keys), number, np.int32)))
+        tables.append(keys.append_column("row", pa.array(np.arange(len(keys)))))
+    return pa.concat_tables(tables)
+
+
+def _first_alike(column: pa.ChunkedArray) -> Indices:
+    """For each row the first row with the same value; itself where it has none."""
+    codes = column.combine_chunks().dictionary_encode().indices
+    known = np.flatnonzero(codes.is_valid().to_numpy(zero_copy_only=False))
+    codes = codes.drop_null().to_numpy()
+    first = np.empty(codes.max(initial=-1) + 1, np.int64)
+    first[codes[::-1]] = known[::-1]
+    rows = np.arange(len(column))
+    rows[known] = first[codes]
+    return rows
+
+
+def _dropped_lines(
+    table: pa.Table, rule: npt.NDArray[np.int8], kept_for: Indices, jaccards: npt.NDArray[np.float64]
+) -> Iterator[dict[str, Any]]:
+    names = table.select(["id", "language"])
+    for start in range(0, len(table), LINES):
+        rows = start + np.flatnonzero(rule[start : start + LINES] >= 0)
+        gone, kept = (names.take(pa.array(which)).to_pylist() for which in (rows, kept_for[rows]))
+        for row, record, other in zip(rows.tolist(), gone, kept, strict=True):
+            alike = float(jaccards[row]) if rule[row] else None
+            yield {**record, "kept": other["id"], "rule": RULES[rule[row]], "jaccard": alike}
+
+
+def _family_lines(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Families of which two or more records are kept, at least one of them new."""
+    table = table.select(["family", "id", "language", "new"]).filter(pc.is_valid(table["family"]))
+    batches = table.sort_by("family").to_batches(LINES)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for family, group in itertools.groupby(rows, key=lambda row: row["family"]):
+        members = list(group)
+        if len(members) > 1 and any(row["new"] for row in members):
+            yield {"family": family, "members": [[row["id"], row["language"]] for row in members]}
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> int:
+    """Write JSON lines, and count them."""
+    number = 0
+    with path.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            number += 1
+    return number

@@ -1,0 +1,114 @@
+"""Which pairs of records are worth an exact comparison: locality-sensitive hashing over MinHash signatures.
+
+    signatures ──▶ band keys on disk ──sort each band──▶ buckets ──▶ pairs whose signatures agree enough
+
+Two signatures meet in a bucket where all rows of one of their bands agree: of pairs with Jaccard index J the
+share 1 - (1 - J^rows)^bands meets somewhere. A pair that meets is kept when its signatures agree in about as
+many bins as the threshold says, less two standard deviations, so that next to no pair above it is lost and
+shared boilerplate costs a look at two signatures, not at two texts.
+
+Records are numbered by preference. In a bucket of more than `bucket_cap` records, the `bucket_cap` most
+preferred ones are compared with all the others, and the others not among themselves: work stays linear in the
+corpus, whatever its boilerplate. Two records that miss each other so can still meet in their other bands.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.provenance.atomic_io import scratch_array
+from data.dedup.normalise import Hashes, Indices, kernel
+from data.dedup.minhash import Signatures
+
+
+class Candidates(NamedTuple):
+    """Pairs to compare, and what finding them met."""
+
+    left: Indices
+    right: Indices
+    """The less preferred one: left < right. Sorted by (left, right), each pair once."""
+    capped_buckets: int
+    """Buckets larger than the cap."""
+    skipped_pairs: int
+    """Pairs of those buckets that were not looked at there."""
+
+
+class Bands:
+    """The signatures of N records and the keys of their bands, in files of a folder."""
+
+    def __init__(self, folder: Path, records: int, bands: int, rows: int) -> None:
+        self._signatures = scratch_array(folder / "signatures.u32", np.uint32, (records, bands * rows))
+        self._keys = scratch_array(folder / "bands.u64", np.uint64, (bands, records))
+        self._rows = rows
+
+    def put(self, numbers: Indices, signatures: Signatures) -> None:
+        """Store the signatures of some records."""
+        self._signatures[numbers] = signatures
+        keys = np.empty((self._keys.shape[0], len(numbers)), np.uint64)
+        _band_keys(signatures, self._rows, keys)
+        self._keys[:, numbers] = keys
+
+    def candidates(self, threshold: float, bucket_cap: int, known: int) -> Candidates:
+        """The pairs worth comparing; two of the first `known` records are never compared."""
+        bins = self._signatures.shape[1]
+        least = math.floor(bins * threshold - 2 * math.sqrt(bins * threshold * (1 - threshold)))
+        counts = np.zeros(2, np.int64)
+        pairs = np.empty(0, np.uint64)
+        signatures = np.asarray(self._signatures)
+        for band in self._keys:
+            keys = np.asarray(band)
+            order = np.argsort(keys, kind="stable")  # within a bucket by preference
+            found = _pairs(keys[order], order, signatures, max(least, 0), bucket_cap, known, counts)
+            pairs = np.union1d(pairs, found)
+        left, right = (
+            (pairs >> np.uint64(32)).astype(np.int64),
+            (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64),
+        )
+        return Candidates(left, right, int(counts[0]), int(counts[1]))
+
+
+@kernel
+def _band_keys(signatures: Signatures, rows: int, keys: Hashes) -> None:
+    for record in range(keys.shape[1]):
+        for band in range(keys.shape[0]):
+            key = np.uint64(0)
+            for i in range(band * rows, (band + 1) * rows):
+                key = (key ^ np.uint64(signatures[record, i])) * np.uint64(0x9E3779B97F4A7C15)
+                key ^= key >> np.uint64(32)
+            keys[band, record] = key
+
+
+@kernel
+def _pairs(
+    keys: Hashes, order: Indices, signatures: Signatures, least: int, cap: int, known: int, counts: Indices
+) -> Hashes:
+    """All pairs of equal keys (sorted) that agree in at least `least` bins, as left << 32 | right."""
+    found = np.empty(1024, np.uint64)
+    size = 0
+    start = 0
+    while start < len(keys):
+        stop = start + 1
+        while stop < len(keys) and keys[stop] == keys[start]:
+            stop += 1
+        if stop - start > cap:
+            beyond = stop - start - cap
+            counts[0] += 1
+            counts[1] += beyond * (beyond - 1) // 2
+        for i in range(start, min(stop, start + cap)):
+            left = order[i]
+            for j in range(i + 1, stop):
+                right = order[j]
+                if right < known:
+                    continue
+                agreeing = 0
+                for b in range(signatures.shape[1]):
+                    agreeing += signatures[left, b] == signatures[right, b]
+                if agreeing >= least:
+                    if size == len(found):
+                        found = np.concatenate((found, np.empty(size, np.uint64)))
+                    found[size] = np.uint64(left) << np.uint64(32) | np.uint64(right)
+                    size += 1
+        start = stop
+    return found[:size]

@@ -1,0 +1,133 @@
+"""Near-duplicates among records: pairs by hashing (data/dedup/lsh.py), then exact Jaccard of their folded texts.
+
+    shard-*.keys ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
+
+A record is dropped only for one that is kept and alike by exact comparison. Texts are read from the shards in
+one pass; folded, those of all pairs lie in memory while they are compared or, where they are many, in a file.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from core.provenance.atomic_io import scratch_array
+from data.dedup.normalise import (TEXTS, Indices, Keys, fold, read_batches, whole_texts,)
+from data.dedup.fingerprints import KeyConfig, Part, key_batches
+from data.dedup.lsh import Bands
+from data.dedup.minhash import prune
+
+MEMORY_BYTES = 512 << 20
+"""Folded texts beyond this size lie in a file."""
+
+
+class NearConfig(KeyConfig):
+    """Which texts are alike."""
+
+    threshold: float = Field(0.5, gt=0, le=1)
+    """Least Jaccard index of two sets of n-grams for `near`."""
+    bucket_cap: int = Field(100, ge=2)
+    """Records of one bucket that are compared with all of its others; see data/dedup/lsh.py."""
+
+
+class Near(NamedTuple):
+    """What is near among N records."""
+
+    kept_for: Indices
+    """N: the record that this one is dropped for, or -1."""
+    jaccards: npt.NDArray[np.float64]
+    """N: their Jaccard index."""
+    counts: dict[str, int]
+    """Pairs that hashing brought together, that were compared (the others' right one was dropped already) and
+    that were alike; buckets over the cap, and pairs left out there."""
+
+
+def near(
+    config: NearConfig,
+    parts: Sequence[Part],
+    where: Indices,
+    row: Indices,
+    lengths: Indices,
+    known: int,
+    scratch: Path,
+) -> Near:
+    """Drop the less preferred of alike records, of which N are given in the order of preference.
+
+    `where` and `row` (N each) say in which part and row of it a record stands, `lengths` how many UTF-16
+    units its folded text has; of the first `known` none is dropped. Files as large as their signatures go to
+    `scratch`, and the texts of all records in pairs, where those are many.
+    """
+    bands = Bands(scratch, len(where), config.bands, config.rows)
+    for part, numbers in _by_part(parts, np.arange(len(where)), where, row):
+        for batch, here, rows in _matched(key_batches(config, part), row[numbers]):
+            signed = np.frombuffer(batch["signature"].buffers()[1], np.uint32).reshape(len(batch), -1)
+            bands.put(numbers[here], signed[rows])
+    pairs = bands.candidates(config.threshold, config.bucket_cap, known)
+    numbers = np.unique(np.concatenate((pairs.left, pairs.right)))
+    keys, place = _fetch(parts, numbers, where, row, lengths, scratch / "texts.u16")
+    kept, jaccards, (compared, alike) = prune(
+        keys, config.characters, config.words, place[pairs.left], place[pairs.right], config.threshold
+    )
+    kept_for, index = np.full(len(where), -1), np.zeros(len(where))
+    number_at = np.empty(len(numbers), np.int64)
+    number_at[place[numbers]] = numbers
+    goes = np.flatnonzero(kept >= 0)
+    kept_for[number_at[goes]] = number_at[kept[goes]]
+    index[number_at[goes]] = jaccards[goes]
+    counts = {
+        "candidate_pairs": len(pairs.left),
+        "compared_pairs": int(compared),
+        "alike_pairs": int(alike),
+        "capped_buckets": pairs.capped_buckets,
+        "skipped_pairs": pairs.skipped_pairs,
+    }
+    return Near(kept_for, index, counts)
+
+
+def _fetch(
+    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
+) -> tuple[Keys, Indices]:
+    """The folded texts of some records, and the place of each record's number among them."""
+    place = np.full(len(where), -1)
+    size = int(lengths[numbers].sum())
+    large = 2 * size > MEMORY_BYTES
+    units = scratch_array(path, np.uint16, size) if large else np.empty(size, np.uint16)
+    bounds, words = np.zeros(len(numbers) + 1, np.int64), np.zeros(len(numbers), bool)
+    fetched = 0
+    for part, some in _by_part(parts, numbers, where, row):
+        for batch, here, rows in _matched(read_batches(part.shard, TEXTS), row[some]):
+            folded = fold(whole_texts(batch.take(pa.array(rows))))
+            stop, start = fetched + len(rows), bounds[fetched]
+            bounds[fetched + 1 : stop + 1] = start + folded.bounds[1:]
+            units[start : bounds[stop]] = folded.units
+            words[fetched:stop] = folded.words
+            place[some[here]] = np.arange(fetched, stop)
+            fetched = stop
+    return Keys(np.asarray(units), bounds, words), place
+
+
+def _by_part(
+    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices
+) -> Iterator[tuple[Part, Indices]]:
+    """Each part that holds some of the records, and their numbers in the order of its rows."""
+    numbers = numbers[np.lexsort((row[numbers], where[numbers]))]
+    bounds = np.searchsorted(where[numbers], np.arange(len(parts) + 1))
+    for part, start, stop in zip(parts, bounds, bounds[1:], strict=False):
+        if stop > start:
+            yield part, numbers[start:stop]
+
+
+def _matched(
+    batches: Iterable[pa.RecordBatch], rows: Indices
+) -> Iterator[tuple[pa.RecordBatch, slice, Indices]]:
+    """Each batch that holds some of the (sorted) rows, which of them, and where they stand in the batch."""
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(rows, (start, start + len(batch)))
+        if last > first:
+            yield batch, slice(first, last), rows[first:last] - start
+        start += len(batch)

@@ -1,0 +1,116 @@
+"""What a model was pretrained on, written down, so that an evaluation can tell what it must not ask.
+
+    records of `train` ──seen_rows──▶ pack/seen.parquet ──find_seen(samples)──▶ the samples that were seen
+
+Row i of `seen.parquet` belongs to document i of `train.bin`: the record's id and language, its publication
+number without kind code, its application and family, and a digest of the whole text and of each part, folded
+as data/dedup/ngram_index.py folds (case, width, punctuation, white space and Chinese script do not matter).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from core.errors import UserError
+from data.dedup.normalise import digests, fold, whole_texts
+from data.dedup.ngram_index import Sample, publication_number
+
+NAME = "seen.parquet"
+NAMES = ("publication", "application", "family")
+TEXTS = ("text", "abstract", "claims", "first_claim", "description")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+        *(pa.field(name, pa.string()) for name in NAMES),
+        *(pa.field(name, pa.binary(16)) for name in TEXTS),
+    ]
+)
+"""The columns; null is what a record lacks. `text` is title, abstract, claims and description together."""
+
+
+class Met(NamedTuple):
+    """A sample that stands in the pretraining corpus."""
+
+    dataset: str
+    sample: str
+    rule: str
+    """The column of `seen.parquet` that is equal: `publication`, `application`, `family`, `text`, …"""
+    document: int
+    """Its number in `train.bin`."""
+    id: str
+    """The id of the record."""
+
+
+def seen_rows(records: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of SCHEMA for a batch of records, one for each."""
+    claims = records["claims"]
+    texts = {
+        "text": whole_texts(records),
+        "abstract": records["abstract"],
+        "claims": pc.binary_join(claims, "\n"),
+        "first_claim": pc.binary_join(pc.list_slice(claims, 0, 1), "\n"),
+        "description": records["description"],
+    }
+    return pa.RecordBatch.from_pydict(
+        {
+            "id": records["id"],
+            "language": records["language"],
+            "publication": [publication_number(each) for each in records["id"].to_pylist()],
+            "application": records["application_id"],
+            "family": records["family_id"],
+            **{name: text_digests(column) for name, column in texts.items()},
+        },
+        schema=SCHEMA,
+    )
+
+
+def text_digests(texts: Sequence[str] | pa.Array) -> pa.Array:
+    """16 bytes for each text, equal where the folded texts are; null where nothing is left of it."""
+    found = digests(fold(texts))
+    return pa.array([row.tobytes() if row.any() else None for row in found], pa.binary(16))
+
+
+def read_seen(pack: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a packed corpus's `seen.parquet`, streamed; UserError where there is none."""
+    file = pack / NAME
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist. Name the folder `pack` of a corpus that this program packed."
+        )
+    with pq.ParquetFile(file) as opened:
+        yield from opened.iter_batches(1 << 14)
+
+
+def find_seen(pack: Path, samples: Iterable[Sample]) -> Iterator[Met]:
+    """Every sample whose publication, application, family or text is in the corpus, once a rule and document.
+
+    A sample's text is compared with whole texts and with every part. Memory holds the samples, not the
+    corpus. What shares only a passage is found by `data.overlap.Index`, which needs the texts.
+    """
+    wanted: dict[str, dict[str | bytes, list[Sample]]] = {name: {} for name in (*NAMES, "text")}
+    for sample in samples:
+        values = {
+            "publication": publication_number(sample.publication),
+            "application": sample.application,
+            "family": sample.family,
+            "text": text_digests([sample.text])[0].as_py(),
+        }
+        for name, value in values.items():
+            if value:
+                wanted[name].setdefault(value, []).append(sample)
+    values_of = {name: pa.array(list(found), SCHEMA.field(name).type) for name, found in wanted.items()}
+    start = 0
+    for batch in read_seen(pack):
+        for column in (*NAMES, *TEXTS):
+            rule = column if column in NAMES else "text"
+            for row in np.flatnonzero(pc.is_in(batch[column], value_set=values_of[rule])):
+                for sample in wanted[rule][batch[column][row].as_py()]:
+                    yield Met(sample.dataset, sample.id, column, start + int(row), batch["id"][row].as_py())
+        start += len(batch)

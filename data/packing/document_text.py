@@ -1,0 +1,88 @@
+"""The text of a document: a record's parts in order, under headings of its language.
+
+    title, abstract, claims, description ──▶  一种水泵 ⏎⏎ 摘要 ⏎ 一种… ⏎⏎ 权利要求书 ⏎ 1. 一种… ⏎⏎ 说明书 ⏎ …
+
+The headings are those that the offices print. They tell parts apart, so a text that has one part beside its
+title, as a judgment has, gets none; nor does a language without headings here.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from core.config.loader import Config
+from data.language import base
+from data.record import Record
+
+Part = Literal["title", "abstract", "claims", "description"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
+
+_HEADED: tuple[Part, ...] = ("abstract", "claims", "description")
+HEADINGS: dict[str, dict[Part, str]] = {
+    language: dict(zip(_HEADED, texts.split(" | "), strict=True))
+    for language, texts in {
+        "zh": "摘要 | 权利要求书 | 说明书",
+        "zh-Hant": "摘要 | 申請專利範圍 | 說明書",
+        "ja": "【要約】 | 【特許請求の範囲】 | 【発明の詳細な説明】",
+        "ko": "【요약】 | 【청구범위】 | 【발명의 설명】",
+        "en": "Abstract | Claims | Description",
+        "de": "Zusammenfassung | Patentansprüche | Beschreibung",
+        "fr": "Abrégé | Revendications | Description",
+        "es": "Resumen | Reivindicaciones | Descripción",
+        "it": "Riassunto | Rivendicazioni | Descrizione",
+        "pt": "Resumo | Reivindicações | Descrição",
+        "nl": "Uittreksel | Conclusies | Beschrijving",
+        "ru": "Реферат | Формула изобретения | Описание",
+    }.items()
+}
+"""Headings by language, or language and script; a title is its own heading."""
+
+
+class LayoutConfig(Config):
+    """How a record becomes a text."""
+
+    parts: Parts = ("title", "abstract", "claims", "description")
+    """The parts of a document, in order; what a record lacks is left out."""
+    language_parts: dict[str, Parts] = Field(default_factory=dict)
+    """Other parts, or another order, of documents in a language, as `{"en": ["title", "claims"]}`."""
+    headings: bool = True
+    """Put the language's heading on a line before each part but the title."""
+    heading_texts: dict[str, dict[Part, str]] = Field(default_factory=dict)
+    """Other headings, by language and part, as `{"en": {"claims": "What is claimed is:"}}`; an empty text for
+    none. The rest stay as data/packing/document_text.py has them."""
+    separator: str = "\n\n"
+    """What stands between two parts."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if any(len(set(parts)) < len(parts) for parts in (self.parts, *self.language_parts.values())):
+            raise ValueError("`parts` names a part twice")
+        return self
+
+
+def layout(record: Record, config: LayoutConfig) -> str:
+    """The text of a record: its parts, claims numbered from 1; empty where it has none of them."""
+    language = record["language"] or ""
+    parts = config.language_parts.get(language) or config.language_parts.get(base(language), config.parts)
+    texts = {part: text for part in parts if (text := part_text(record, part))}
+    several = len(texts.keys() - {"title"}) > 1
+    headings = headings_of(language, config) if several and config.headings else {}
+    return config.separator.join(
+        f"{headings[part]}\n{text}" if headings.get(part) else text for part, text in texts.items()
+    )
+
+
+def part_text(record: Record, part: Part) -> str:
+    """One part of a record, the claims numbered, a line each; empty where the record lacks it."""
+    if part == "claims":
+        return "\n".join(f"{number}. {claim}" for number, claim in enumerate(record["claims"] or (), 1))
+    return record[part] or ""
+
+
+def headings_of(language: str, config: LayoutConfig) -> dict[Part, str]:
+    """The headings by part of a language (`zh-Hant`, else `zh`): those of the configuration before those of
+    HEADINGS."""
+    found: dict[Part, str] = {}
+    for name in (base(language), language):
+        found |= HEADINGS.get(name, {}) | config.heading_texts.get(name, {})
+    return found

@@ -1,0 +1,202 @@
+"""Archives and compressed files, read as they are: nothing is unpacked to disk.
+
+`members` takes a file and yields what there is to read in it: the file itself, or, by its first bytes, the
+members of a ZIP or TAR archive and what gzip, Zstandard, bzip2 or xz compressed, also one in the other
+(`a.tar.gz` that holds `b.zip`). A member is named as a path inside its archive: `a.zip/member.xml`.
+
+A member that must not or cannot be read is a `Rejected` with its reason, and the next one follows:
+`unsafe-name` (an absolute path, or `..`), `encrypted`, `archive-link`, `nested-archive` (deeper than DEPTH
+layers). A stream that grows beyond `Limits` raises `Unreadable("archive-bomb")` while it is read; one that is
+cut short `truncated-archive`; one that is wrong in itself `damaged-archive`.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, Any, NamedTuple, Self, cast
+
+from data.readers.formats import Rejected
+from data.readers.stream import (CHUNK_BYTES, Content, Unreadable, is_of_the_machine, position, seekable, stream,)
+
+DEPTH = 4
+"""Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""
+
+STARTS = {
+    "zip": rb"PK(?:\x03\x04|\x05\x06)",
+    "gzip": rb"\x1f\x8b\x08",
+    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",
+    "bzip2": rb"BZh[1-9]",
+    "xz": rb"\xfd7zXZ\x00",
+    "tar": rb"(?s:.{257})ustar",
+}
+"""First bytes: ZIP's and TAR's own, RFC 1952, RFC 8878, and those of bzip2 and xz."""
+
+
+class Limits(NamedTuple):
+    """What a stream may grow to; patents shrink to a tenth, and hardly ever to a fiftieth."""
+
+    ratio: int = 100
+    """Times its compressed size, counted after the first `free_bytes`."""
+    free_bytes: int = 64 << 20
+    stream_bytes: int = 64 << 30
+    """Of one member, whatever its ratio."""
+
+
+def members(content: Content, limits: Limits | None = None, depth: int = 0) -> Iterator[Content | Rejected]:
+    """What there is to read in a file; each must be read before the next is asked for."""
+    try:
+        head = content.head()
+        kind = next((kind for kind, start in STARTS.items() if re.match(start, head)), None)
+        if kind is None:
+            yield content
+        elif depth == DEPTH:
+            yield Rejected(content.name, "nested-archive", f"deeper than {DEPTH} layers of archives")
+        elif kind == "zip":
+            yield from _zip_members(content, limits or Limits(), depth)
+        elif kind == "tar":
+            yield from _tar_members(content, limits or Limits(), depth)
+        else:
+            file = content.file
+            plain = _guarded(lambda: _decompress(kind, file), lambda: position(file), limits or Limits())
+            yield from members(stream(content.name, plain), limits, depth + 1)
+    except Unreadable as error:
+        yield Rejected(content.name, error.reason, error.detail)
+
+
+def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Content | Rejected]:
+    file = seekable(content)
+    with _named_errors():
+        archive = zipfile.ZipFile(file)
+    files = zip_files(archive)
+    if not files:
+        yield Rejected(content.name, "empty-file", "the archive holds no file")
+    if is_office_document(files):
+        packed = sum(info.compress_size for info in files)
+        _check(sum(info.file_size for info in files), packed, limits)
+        file.seek(0)
+        yield Content(content.name, file)
+        return
+    for info in files[content.part.first : content.part.stop] if content.part else files:
+        name = f"{content.name}/{info.filename}"
+        if _leads_outside(info.filename):
+            yield Rejected(name, "unsafe-name", "an absolute path, or one with `..`")
+        elif info.flag_bits & 1:
+            yield Rejected(name, "encrypted", "the member is encrypted; decrypt it first")
+        else:
+            plain = _guarded(partial(archive.open, info), partial(getattr, info, "compress_size"), limits)
+            yield from members(stream(name, plain), limits, depth + 1)
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file is a ZIP archive, by its first bytes."""
+    return re.match(STARTS["zip"], head) is not None
+
+
+def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members that are files, in the order of the archive's directory."""
+    return [info for info in archive.infolist() if not info.is_dir()]
+
+
+def is_office_document(files: list[zipfile.ZipInfo]) -> bool:
+    """Whether the members make up one document, as those of an XLSX file do."""
+    return any(info.filename == "[Content_Types].xml" for info in files)
+
+
+def _tar_members(content: Content, limits: Limits, depth: int) -> Iterator[Content | Rejected]:
+    with _named_errors():
+        archive = tarfile.open(fileobj=content.file, mode="r|", tarinfo=_Header)  # noqa: SIM115  # the file is its caller's
+    while True:
+        with _named_errors():
+            info = archive.next()
+        if info is None:
+            return
+        name = f"{content.name}/{info.name}"
+        if info.isdir():
+            continue
+        if _leads_outside(info.name):
+            yield Rejected(name, "unsafe-name", "an absolute path, or one with `..`")
+        elif not info.isreg() or info.issparse():
+            yield Rejected(name, "archive-link", "a link, a device or a sparse file, which is not followed")
+        else:
+            plain = _guarded(partial(archive.extractfile, info), partial(getattr, info, "size"), limits)
+            yield from members(stream(name, plain), limits, depth + 1)
+        cast(Any, archive).members.clear()  # or it keeps every header it has seen
+
+
+class _Header(tarfile.TarInfo):
+    """A header of TAR; tarfile itself takes one that is broken for the archive's end, without a word."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As TarInfo's; only the block of zeros that marks the end may be no header."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            if len(buf) < tarfile.BLOCKSIZE:
+                raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
+            raise Unreadable("damaged-archive", f"a member's header is broken: {error}") from None
+
+
+def _decompress(kind: str, file: io.BufferedReader) -> IO[bytes]:
+    match kind:
+        case "gzip":
+            return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+        case "bzip2":
+            return bz2.BZ2File(file)
+        case "xz":
+            return lzma.LZMAFile(file)
+        case _:
+            import pyarrow as pa
+
+            # zstandard's reader takes a frame that is cut short for a whole one; Arrow's does not.
+            return cast(IO[bytes], pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
+
+
+def _guarded(
+    open_stream: Callable[[], IO[bytes] | None], packed: Callable[[], int], limits: Limits
+) -> Iterator[bytes]:
+    """A stream's chunks, until it grows beyond the limits; `packed` says how many bytes it came from."""
+    size = 0
+    with _named_errors():
+        file = open_stream()
+        assert file is not None
+        while chunk := file.read(CHUNK_BYTES // 4):
+            size += len(chunk)
+            _check(size, packed(), limits)
+            yield chunk
+
+
+def _check(size: int, packed: int, limits: Limits) -> None:
+    if size > limits.stream_bytes:
+        raise Unreadable("archive-bomb", f"more than {limits.stream_bytes:,} bytes from one member")
+    if size > max(limits.free_bytes, limits.ratio * packed):
+        raise Unreadable("archive-bomb", f"more than {limits.ratio} times its {packed:,} compressed bytes")
+
+
+def _leads_outside(name: str) -> bool:
+    return ".." in re.split(r"[/\\]", name) or re.match(r"[/\\]|[A-Za-z]:", name) is not None
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """What the libraries raise for a broken archive, as Unreadable. What the disk raises stays itself."""
+    try:
+        yield
+    except Unreadable:
+        raise  # of the layer below
+    except (EOFError, tarfile.ReadError) as error:
+        raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
+    except Exception as error:  # zlib, lzma, zipfile, struct …: the libraries agree on no class
+        if is_of_the_machine(error):
+            raise
+        reason = "truncated-archive" if "Truncated" in str(error) else "damaged-archive"
+        raise Unreadable(reason, f"{type(error).__name__}: {error}") from None

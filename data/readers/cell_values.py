@@ -1,0 +1,295 @@
+"""A row of a table as records: what its cells hold, in the record's notation.
+
+A cell may be a text, a number, a date, a list, or Google's `[{"text": …, "language": …}]`, which gives one
+record a language. HTML is stripped. Claims in one text are split where they are numbered 1, 2, 3 …; dates and
+publication numbers in a known notation are written in the record's own; what is not recognised stays as it
+is.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from data.readers.formats import Rejected
+from data.readers.column_mapping import (FIELDS, PARTS, TEXTS, Fields, Options, shown,)
+from data.record import Record
+
+MARKUP = re.compile(
+    r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
+    re.IGNORECASE,
+)
+"""What no mathematics looks like: `x<b and b>c` is none."""
+
+AT_LINE = re.compile(
+    r"^[ \t]*(?:[【\[]?(?:청구항|請求項|请求项|权利要求|권리요구)\s*(\d{1,4})(?:\s*[】\].．、:：]|(?=\s)|$)"
+    r"|(\d{1,4})\s*[.．、:：](?!\d))\s*",
+    re.MULTILINE,
+)
+IN_LINE = re.compile(r"(?:\A\s*|(?<=[.。．])\s*)(\d{1,4})\s*[.．、](?!\d)\s*")
+"""A claim's number at the start of a line, and one behind the full stop that ends the claim before it."""
+
+PUBLICATION = re.compile(
+    r"(?P<office>[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
+)
+KOREAN = re.compile(r"(\d\d)-(\d{4})-(\d{7})")
+
+
+def records(
+    row: Mapping[str, Any], fields: Fields, options: Options, source: str, name: str
+) -> list[Record] | Rejected:
+    """The records of one row, one a language; `name` begins its id where the table gives none."""
+    values: dict[str, Any] = {}
+    texts: dict[str, dict[str | None, Any]] = {}
+    for field, columns in fields.items():
+        column = ""
+        try:
+            for column in columns:
+                if field in (*TEXTS, PARTS):
+                    _merge(texts.setdefault(field, {}), field, row.get(column), column)
+                elif field == "ipc":
+                    values["ipc"] = [*(values.get("ipc") or ()), *(_symbols(row.get(column)) or ())] or None
+                elif not values.get(field):
+                    values[field] = _plain(field, column, row.get(column))
+        except UnicodeEncodeError:
+            return Rejected(source, "bad-encoding", f"column {column!r}: half of a surrogate pair (\\ud800…)")
+        except ValueError as error:
+            return Rejected(source, "bad-value", f"column {column!r}: {error}")
+    for language, part in texts.pop(PARTS, {}).items():
+        texts.setdefault("description", {}).setdefault(language, part)
+    localised = sorted({language for found in texts.values() for language in found if language})
+    for found in texts.values():
+        if None in found and localised:  # a plain text beside Google's
+            language = values.get("language")
+            found.setdefault(language if language in localised else localised[0], found.pop(None))
+    if not any(texts.values()):
+        return Rejected(source, "missing-text", "no title, abstract, claim or description")
+    _complete(values, fields)
+    values["id"] = values["id"] or values.get("application_id") or f"{name}-{_digest(values, texts)}"
+    values["source"] = values.get("source") or source
+    values["ipc"] = list(dict.fromkeys(values.get("ipc") or ())) or None
+    return [_record(values, texts, language, options) for language in _languages(texts)]
+
+
+def _merge(texts: dict[str | None, Any], field: str, value: Any, column: str) -> None:
+    """Add a cell's texts by language: to a description's sections all, to other fields only what lacks."""
+    for language, content in _by_language(value).items():
+        found = _claims(content, column) if field == "claims" else _text(content, column)
+        if found and field == PARTS and language in texts:
+            texts[language] += f"\n{found}"
+        elif found:
+            texts.setdefault(language, found)
+
+
+def _by_language(value: Any) -> dict[str | None, Any]:
+    """Google's localised texts by language; any other value under None."""
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(v, dict) and v.keys() >= {"text", "language"} for v in value)
+    ):
+        found: dict[str | None, Any] = {}
+        for item in value:
+            found.setdefault((item["language"] or "").lower() or None, item["text"])
+        return found
+    return {None: value}
+
+
+def _text(value: Any, column: str) -> str | None:
+    """A cell as text; ValueError where it is not one."""
+    match value:
+        case None:
+            return None
+        case datetime.date():  # a datetime is one, too
+            return value.isoformat()[:10]
+        case float() if math.isnan(value):  # an empty cell of pandas
+            return None
+        case float() if value.is_integer():
+            return str(int(value))
+        case bool() | list() | dict():
+            raise ValueError(f"a text is expected, not {shown([value])}")
+        case str():
+            text = value
+        case _:
+            text = str(value)
+    text.encode("utf-8")  # JSON can write half of a surrogate pair, which no file may hold
+    if column.lower().endswith("html") or MARKUP.search(text):
+        text = strip_markup(text)
+    return text if text.strip() else None
+
+
+def strip_markup(text: str) -> str:
+    """The text of a piece of HTML: a line a paragraph, indices and table rows written out."""
+    import lxml.html
+
+    from data.readers import patent_xml
+
+    root = lxml.html.fragment_fromstring(text, create_parent="div")
+    for element in list(root.iter("script", "style", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "div")):
+        if element.tag in ("script", "style"):
+            element.drop_tree()
+        else:  # names that the layout of patents knows
+            element.tag = "row" if element.tag == "tr" else "p"
+    patent_xml.write_layout(root, {})
+    return patent_xml.text(root) or ""
+
+
+def _claims(value: Any, column: str) -> list[str] | None:
+    """Claims from a list (of texts, or of objects with their text), a JSON list, or one numbered text."""
+    value = _json_list(value)
+    if not isinstance(value, list):
+        text = _text(value, column)
+        return split_claims(text) if text else None
+    claims = [claim for claim in (_text(_claim(item), column) for item in value) if claim]
+    numbers = [AT_LINE.match(claim) for claim in claims]
+    if [_number(found) for found in numbers if found] == list(range(1, len(claims) + 1)):
+        claims = [claim[found.end() :] for claim, found in zip(claims, numbers, strict=True) if found]
+    return [claim for claim in claims if claim] or None
+
+
+def _claim(item: Any) -> Any:
+    if isinstance(item, dict):
+        item = item.get("text") or item.get("claim_text") or item.get("limitations")
+        return "\n".join(map(str, item)) if isinstance(item, list) else item
+    if item is not None and not isinstance(item, str):
+        raise ValueError(f"a list of texts is expected, not {shown([item])}")
+    return item
+
+
+def split_claims(text: str) -> list[str]:
+    """Claims that are numbered from 1 without a gap, without their numbers; else the text as one claim."""
+    best = [text]
+    gaps = False
+    for pattern in (AT_LINE, IN_LINE):
+        found = list(pattern.finditer(text))
+        if not found or text[: found[0].start()].strip():
+            continue
+        ends = [number.start() for number in found[1:]] + [len(text)]
+        claims = [text[number.end() : end].strip() for number, end in zip(found, ends, strict=True)]
+        if [_number(number) for number in found] != list(range(1, len(found) + 1)) or not all(claims):
+            gaps = True
+        elif len(claims) > len(best) or best == [text]:
+            best = claims
+    return [text] if gaps and len(best) == 1 else best
+
+
+def _number(found: re.Match[str]) -> int:
+    assert found.lastindex is not None
+    return int(found[found.lastindex])
+
+
+def _symbols(value: Any) -> list[str] | None:
+    """IPC symbols from a list (of texts, or of Google's `{"code": …, "first": …}`) or from one text."""
+    from data.readers import patent_xml
+
+    value = _json_list(value)
+    if isinstance(value, list):
+        if all(isinstance(item, dict) for item in value):
+            ordered = sorted(value, key=lambda item: not item.get("first"))
+            value = [item.get("code") for item in ordered]
+        if not all(isinstance(item, str) for item in value):
+            raise ValueError(f"a list of texts is expected, not {shown([value])}")
+        symbols = [symbol for symbol in (_text(item, "") for item in value) if symbol]
+    else:
+        symbols = [symbol for symbol in re.split(r"\s*[|;；，,\n]\s*", _text(value, "") or "") if symbol]
+    return [(patent_xml.ipc_symbols([symbol]) or [symbol])[0] for symbol in symbols] or None
+
+
+def _json_list(value: Any) -> Any:
+    """A cell of CSV that holds a JSON list as that list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value  # a text that begins with a bracket
+    return value
+
+
+def _plain(field: str, column: str, value: Any) -> str | None:
+    """A field that is no text, in the record's notation where it is another column's than its own."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    text = _text(value, "")
+    if text is None or column == field:
+        return text
+    match field:
+        case "date":
+            found = re.match(r"(\d{4})[-./年]?(\d{1,2})[-./月]?(\d{1,2})(?!\d)", text.strip())
+            return "-".join((found[1], found[2].zfill(2), found[3].zfill(2))) if found else text
+        case "language":
+            return text.lower()
+        case _:
+            return text.strip()
+
+
+def _digest(values: Mapping[str, Any], texts: Mapping[str, Mapping[str | None, Any]]) -> str:
+    """Twelve digits of what a row says: files of one name in two folders have rows of other ids, and a row
+    keeps its id wherever its folder lies."""
+    content = json.dumps([values, [[field, *found.items()] for field, found in texts.items()]])
+    return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
+
+
+def _complete(values: dict[str, Any], fields: Fields) -> None:
+    """Write numbers in the record's notation, and what they say of office and kind."""
+    number = values.setdefault("id", None) or ""
+    found = PUBLICATION.fullmatch(number.strip())
+    korean = KOREAN.fullmatch(number.strip())
+    if found:
+        digits = found["number"]
+        if found["office"] == "US" and len(digits) == 10 and (found["kind"] or "").startswith("A"):
+            digits = f"{digits[:4]}0{digits[4:]}"  # Google leaves a zero out
+        if fields["id"][0] != "id":
+            values["id"] = "-".join(filter(None, (found["office"], digits, found["kind"])))
+        if not re.fullmatch("[A-Z]{2}", values.get("office") or ""):
+            values["office"] = (
+                values.get("office") if "office" in fields.get("office", ()) else found["office"]
+            )
+        values["office"] = values.get("office") or found["office"]
+        values["kind"] = values.get("kind") or found["kind"]
+    elif korean and fields["id"][0] != "id":
+        values["id"], values["office"] = f"KR-{''.join(korean.groups())}", values.get("office") or "KR"
+    application = values.get("application_id")
+    if application and fields["application_id"][0] != "application_id":
+        prefix = re.match(r"([A-Z]{2})[- ]?(?=\d)", application)
+        office = prefix[1] if prefix else values.get("office")
+        rest = application[prefix.end() :] if prefix else application
+        values["application_id"] = f"{office}-{rest}" if office else rest
+
+
+def _languages(texts: Mapping[str, Mapping[str | None, Any]]) -> list[str | None]:
+    """The languages that have more than a title, or, where none has, those of the titles."""
+    found = {language for field in TEXTS[1:] for language in texts.get(field, ())}
+    return sorted(found or set(texts["title"]), key=str)
+
+
+def _record(
+    values: Mapping[str, Any],
+    texts: Mapping[str, Mapping[str | None, Any]],
+    language: str | None,
+    options: Options,
+) -> Record:
+    record = {field: values.get(field) for field in FIELDS}
+    record |= {field: found.get(language) for field, found in texts.items()}
+    record["language"] = language or record["language"] or options.defaults.get("language")
+    if record["language"] is None:
+        text = next(filter(None, (record[field] for field in ("abstract", "description", "title", "claims"))))
+        record["language"] = language_of_script(text if isinstance(text, str) else text[0])
+    missing = {field: value for field, value in options.defaults.items() if record[field] is None}
+    return cast(Record, record | missing)
+
+
+def language_of_script(text: str) -> str | None:
+    """The language that only its script tells: Korean, Japanese, Chinese; None for all others."""
+    letters = [character for character in text[:500] if character.isalpha()]
+
+    def share(first: str, last: str) -> float:
+        return sum(first <= letter <= last for letter in letters) / max(len(letters), 1)
+
+    if share("가", "힣") > 0.3:
+        return "ko"
+    if share("぀", "ヿ") > 0.1:
+        return "ja"
+    return "zh" if share("一", "鿿") > 0.3 else None

@@ -1,0 +1,108 @@
+"""Chinese publications: `cn-patent-document`, and `PatentDocumentAndRelated` (V2.x), which came after it.
+
+The older files are typeset pages: `<br/>` is where a printed line ended, so lines are joined, in Chinese
+without a space; a comment `<!-- SIPO <DP n="10"> -->` is where a page ended, and a claim that ran over it may
+stand there as two `claim` elements, of which the second has no number.
+"""
+
+import re
+
+from lxml import etree
+
+from data.readers import patent_xml
+from data.record import Record, assemble
+
+LINE_END = re.compile(rb"<br\s*(?:/>|>\s*</br>)\s*")
+OLD_NAMES: patent_xml.Names = {"bio-deposit": None}
+NEW_NAMES: patent_xml.Names = {
+    "Paragraphs": "p",
+    "ClaimText": "claim-text",
+    "Heading": "heading",
+    "Title": "title",
+    "Table": "table",
+    "Br": "br",
+    "Sub": "sub",
+    "Sup": "sup",
+    "Image": "img",
+    "Maths": "maths",
+    "Math": "maths",
+    "Chemistry": "chemistry",
+    "AbstractFigure": None,
+}
+
+
+def with_marked_lines(document: patent_xml.Document) -> patent_xml.Document:
+    """The document with a mark, which `xml.text` knows, for each end of a printed line.
+
+    There are thousands in a document: a character is read several times faster than an element.
+    """
+    return document._replace(data=LINE_END.sub(f"&#{ord(patent_xml.WRAP)};".encode(), document.data))
+
+
+def read_old(root: etree._Element, source: str) -> list[Record]:
+    """The record of a `cn-patent-document`, none where it holds no text."""
+    publication = root.find("cn-bibliographic-data/cn-publication-reference/document-id")
+    ipc = root.iterfind("cn-bibliographic-data/classifications-ipcr/classification-ipcr")
+    return assemble(
+        source=source,
+        office=patent_xml.child(publication, "country") or root.get("country"),
+        number=patent_xml.child(publication, "doc-number"),
+        kind=patent_xml.child(publication, "kind"),
+        date=patent_xml.iso_date(patent_xml.child(publication, "date")),
+        applied=patent_xml.child(root, "cn-bibliographic-data/application-reference/document-id/doc-number"),
+        language=root.get("lang"),
+        title=patent_xml.text(root.find("cn-bibliographic-data/invention-title")),
+        abstract=patent_xml.text(root.find("cn-bibliographic-data/abstract")),
+        claims=_rejoined(root.findall("application-body/claims/claim")),
+        description=_description(root.find("application-body/description"), "invention-title"),
+        ipc=patent_xml.ipc_symbols(map(patent_xml.ipcr, ipc)),
+    )
+
+
+def read_new(root: etree._Element, source: str) -> list[Record]:
+    """The record of a `PatentDocumentAndRelated`, none where it holds no text."""
+    biblio = root.find("{*}BibliographicData")
+    ipc = root.iterfind("{*}BibliographicData/{*}ClassificationIPCRDetails/{*}ClassificationIPCR")
+    return assemble(
+        source=source,
+        office=root.get("country"),
+        number=root.get("docNumber"),
+        kind=root.get("kind"),
+        date=patent_xml.iso_date(root.get("datePublication")),
+        applied=patent_xml.child(biblio, "{*}ApplicationReference/{*}DocumentID/{*}DocNumber"),
+        language=root.get("lang"),
+        title=patent_xml.text(None if biblio is None else biblio.find("{*}InventionTitle")),
+        abstract=patent_xml.text(root.find("{*}Abstract")),
+        claims=patent_xml.claims(root.iterfind("{*}Claims/{*}Claim")),
+        description=_description(root.find("{*}Description"), "{*}InventionTitle"),
+        ipc=patent_xml.ipc_symbols(patent_xml.child(entry, "{*}Text") or "" for entry in ipc),
+    )
+
+
+def _description(element: etree._Element | None, title: str) -> str | None:
+    """Without the title, which stands at its head once more."""
+    if element is not None and (again := element.find(title)) is not None:
+        patent_xml.replace(again, "")
+    return patent_xml.text(element)
+
+
+def _rejoined(elements: list[etree._Element]) -> list[str] | None:
+    """The claims, each in one piece."""
+    texts: list[str] = []
+    for element in elements:
+        text = patent_xml.text(element) or ""
+        if texts and _starts_on_a_new_page(element) and not patent_xml.CLAIM_NUMBER.match(text):
+            texts[-1] += text
+        else:
+            texts.append(text)
+    return patent_xml.without_claim_numbers(texts)
+
+
+def _starts_on_a_new_page(element: etree._Element) -> bool:
+    first: etree._Element | None = element
+    while first is not None and not (first.text or "").strip() and len(first):
+        first = first[0]
+        if isinstance(first, etree._Comment):
+            return "<DP" in (first.text or "")
+    before = element.getprevious()
+    return isinstance(before, etree._Comment) and "<DP" in (before.text or "")

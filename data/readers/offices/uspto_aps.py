@@ -1,0 +1,139 @@
+"""United States grants of 1976 to 2001 as APS text (the "green book"): fields under codes of 3 or 4 letters.
+
+    PATN                    a group; the first one begins a document
+    WKU  039373754          a field from column 6, here the number with a check digit
+    ABST
+    PAL  A unit mountable on a rear bumper of a vehicle, and which does not
+          interfere with the conventional trailer hookup        (a line from column 7 goes on)
+
+Signs that ASCII has not are written between full stops, as in the BRS text: `.alpha.`, `.times.`, `CO.sub.2`;
+formulas are files of their own and leave `##EQU1##`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from data.readers import patent_xml
+from data.readers.stream import Content, decoded
+from data.readers.offices.uspto_st32 import in_columns, without_zeros
+from data.record import Record, assemble
+
+BEGINNING = re.compile(rb"PATN\s|HHHHHT")
+MARK = b"PATN"
+
+FIELD = re.compile(r"([A-Z][A-Z0-9]{1,3})(?: +(.*))?$")
+DESCRIPTION = ("PARN", "GOVT", "BSUM", "DRWD", "DETD")
+KINDS = {"D": "S", "PP": "P", "RE": "E", "H": "H", "T": "I5"}
+"""WIPO ST.16 kind of a number's letters; a number without letters is a patent, A."""
+
+SIGNS = {
+    "about": "~", "ang": "Å", "ANG": "Å", "apprxeq": "≅", "circle": "○", "circle-solid": "●", "cndot": "·",
+    "dbd": "=", "degree": "°", "DELTA": "Δ", "differential": "∂", "div": "÷", "fwdarw": "→", "GAMMA": "Γ",
+    "gradient": "∇", "gtoreq": "≥", "infin": "∞", "intg": "∫", "LAMBDA": "Λ", "ltoreq": "≤", "multidot": "·",
+    "noteq": "≠", "OMEGA": "Ω", "perp": "⊥", "PHI": "Φ", "PI": "Π", "PSI": "Ψ", "rarw": "←", "reg": "®",
+    "revreaction": "⇌", "sctn": "§", "SIGMA": "Σ", "sqroot": "√", "tbd": "≡", "THETA": "Θ", "times": "×",
+    "varies": "∝", "XI": "Ξ", "+-": "±", "-+": "∓",
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η",
+    "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π",
+    "rho": "ρ", "sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω",
+}  # fmt: skip
+SIGN = re.compile(r"\.(" + "|".join(map(re.escape, sorted(SIGNS, key=len, reverse=True))) + r")\.")
+INDEX = re.compile(r"\.(su[bp])\.([+-]?\d+(?:[-,.]\d+)*(?:[+-](?!\w))?|[+-]|\([^()\s]*\)|[^\W\d]+)")
+OBJECT = re.compile(r"##([A-Z]+)\d*##")
+OBJECTS = {"EQU": "[formula]", "STR": "[chemistry]"}
+RULE = re.compile(r"[\s_=-]*")
+"""A line across a table."""
+
+
+class Field(NamedTuple):
+    """A field: its code and its lines; a group has none."""
+
+    code: str
+    lines: list[str]
+
+
+def split(content: Content, mark: bytes) -> Iterator[patent_xml.Document]:
+    """The documents of a file, each from a line that begins with `mark`; memory holds one at a time."""
+    lines: list[bytes] = []
+    start = offset = 0
+    for line in content.file:
+        if line.startswith(mark):
+            if lines:
+                yield patent_xml.Document(f"{content.name}#{start}", start, b"".join(lines))
+            lines, start = [line], offset
+        elif lines:
+            lines.append(line)
+        offset += len(line)
+    if lines:
+        yield patent_xml.Document(f"{content.name}#{start}", start, b"".join(lines))
+
+
+def read(document: patent_xml.Document) -> list[Record]:
+    """The grant's record, none where it holds no text."""
+    groups: dict[str, list[Field]] = {}
+    for field in fields(document):
+        if len(field.code) == 4:
+            group = groups.setdefault(field.code, [])
+        else:
+            group.append(field)
+    head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
+    number = without_zeros(head.get("WKU", "")[:8])  # without the check digit
+    letters = re.match(r"[A-Z]*", number or "")
+    applied = head.get("APN")
+    classes = groups.get("CLAS", [])
+    return assemble(
+        source=document.source,
+        office="US",
+        number=number,
+        kind=KINDS.get(letters[0], "A") if letters else None,
+        date=patent_xml.iso_date(head.get("ISD")),
+        applied=f"{head.get('SRC', '').zfill(2)}{applied[:6]}" if applied else None,
+        language="en",
+        title=head.get("TTL"),
+        abstract=_text(groups.get("ABST", ())),
+        claims=_claims(groups.get("CLMS") or groups.get("DCLM") or []),
+        description=_text(field for name in DESCRIPTION for field in groups.get(name, ())),
+        ipc=patent_xml.ipc_symbols(in_columns(field.lines[0]) for field in classes if field.code == "ICL"),
+    )
+
+
+def fields(document: patent_xml.Document) -> list[Field]:
+    """The fields and groups of a document, in order."""
+    found: list[Field] = []
+    for line in decoded(document.data, document.offset).splitlines():
+        if start := FIELD.match(line):
+            found.append(Field(start[1], [start[2] or ""]))
+        elif found:
+            found[-1].lines.append(line)
+    return found
+
+
+def paragraph(field: Field) -> str:
+    """A field's text on one line, or a table's line by line with tabs between its columns."""
+    if field.code != "TBL":
+        return plain(" ".join(" ".join(field.lines).split()))
+    rows = (re.split(r" {2,}", line.strip()) for line in field.lines if not RULE.fullmatch(line))
+    return plain("\n".join("\t".join(cells) for cells in rows))
+
+
+def plain(text: str) -> str:
+    """The text with its signs, indices and formulas written in Unicode."""
+    text = SIGN.sub(lambda sign: SIGNS[sign[1]], text)
+    text = INDEX.sub(lambda found: patent_xml.index(found[2], up=found[1] == "sup"), text)
+    return OBJECT.sub(lambda found: OBJECTS.get(found[1], "[image]"), text)
+
+
+def _text(group: Iterable[Field]) -> str | None:
+    return "\n".join(filter(None, map(paragraph, group))) or None
+
+
+def _claims(group: list[Field]) -> list[str] | None:
+    """One text for each `NUM`; a design has one claim without a number. `STM` is the phrase before them."""
+    claims: list[list[str]] = []
+    for field in group:
+        if field.code == "NUM" or (not claims and field.code != "STM"):
+            claims.append([])
+        if field.code not in ("NUM", "STM"):
+            claims[-1].append(paragraph(field))
+    return patent_xml.without_claim_numbers("\n".join(claim) for claim in claims)

@@ -1,0 +1,71 @@
+"""What was filed at the USPTO, read by machine from the paper (WIPO ST.96): claims, specification, abstract.
+
+Each is a document of its own, `ClaimsDocument` or `SpecificationDocument`, several for one application where
+it was amended, and none has a publication number: the record's id is made of the application's number, the
+document's code, the day it came in and the document's own id. Running heads and line numbers of the page, the
+claims' labels, their status `(Currently Amended)` and claims of which only the number is left are left out.
+"""
+
+import re
+
+from lxml import etree
+
+from data.readers import patent_xml
+from data.record import Record, assemble
+
+NAMES: patent_xml.Names = {
+    "P": "p",
+    "Heading": "heading",
+    "ClaimText": "claim-text",
+    "BoundaryData": None,
+    "ClaimLabelText": None,
+    "ClaimTypeCategory": None,
+    "ClaimStatusCategory": None,
+    "Br": "br",
+    "LI": "li",
+    "OL": "ol",
+    "UL": "ul",
+    "Sub": "sub",
+    "Sup": "sup",
+    "Image": "img",
+    "Math": "maths",
+    "ChemicalFormulae": "chemistry",
+}
+
+# The identifiers of 37 CFR 1.121(c).
+STATUS = re.compile(
+    r"\((?:original|currently amended|previously presented|previously amended|new|withdrawn[^)]*)\)\s*", re.I
+)
+
+
+def read(root: etree._Element, source: str) -> list[Record]:
+    """The filed document's record, none where it holds no text."""
+    application = root.findtext("{*}DocumentHeaderDetails/{*}ApplicationHeaderDetails/{*}ApplicationNumber")
+    code = patent_xml.child(root, "{*}DocumentCode")
+    received = (patent_xml.child(root, "{*}MailRoomDate") or "").replace("-", "")
+    own_id = next((str(value) for name, value in root.attrib.items() if str(name).endswith("}id")), None)
+    specification = root.find("{*}Specification")
+    if specification is not None and code == "ABST":
+        for heading in specification.findall("{*}Heading"):
+            patent_xml.replace(heading, "")
+    text = patent_xml.without_paragraph_numbers(patent_xml.text(specification))
+    claims = patent_xml.claims(claim for claim in root.iter("{*}Claim") if _loses_its_number(claim))
+    return assemble(
+        source=source,
+        office="US",
+        number="-".join(filter(None, (application, code, received, own_id))) if application else None,
+        applied=application,
+        language="en",
+        abstract=text if code == "ABST" else None,
+        claims=[STATUS.sub("", claim, count=1) for claim in claims] if claims else None,
+        description=None if code == "ABST" else text,
+    )
+
+
+def _loses_its_number(claim: etree._Element) -> bool:
+    """Take the number away; False where there is none, as in a remark that was read as a claim."""
+    number = claim.find("{*}ClaimNumber")
+    if number is None or not (number.text or "").strip():
+        return False
+    patent_xml.replace(number, "")
+    return True

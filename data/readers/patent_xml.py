@@ -1,0 +1,268 @@
+"""What the readers of XML share: parsing, text, and the notations that all offices use.
+
+`parse` turns one document into a tree and writes the layout into it as plain text: line breaks, indices,
+placeholders, table rows. Only the few elements that need it are touched, so that `text` can take a whole
+section in one step of C code.
+
+An office that calls a paragraph `PARA` or `Paragraphs` says so in its table of names; the layout is written
+for all of them by the names of WIPO ST.36.
+
+Nothing is ever fetched: no DTD, no external entity, no network, and libxml2's limits on depth, size and
+amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from lxml import etree
+
+from data.readers import sgml_entities
+from data.readers.formats import Rejected
+
+BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
+CELL = "\ufdd0"  # a noncharacter, which Unicode leaves to private use: the border of two table cells
+WRAP = "\ufdd1"  # another one: where a printed line ended, which is no line break of the text
+
+AROUND = {
+    **dict.fromkeys(
+        ("p", "heading", "title", "claim-text", "table", "ul", "ol", "sl", "dl", "li"), (BREAK, BREAK)
+    ),
+    **dict.fromkeys(("df", "che", "chr"), (BREAK, BREAK)),  # formulas in plain characters
+    "br": (BREAK, ""),
+    "break": (BREAK, ""),
+    "dt": (BREAK, ""),
+    "dd": (" ", BREAK),
+    "frac": ("(", ")"),
+    "over": (" / ", ""),
+    "fence": ("(", ")"),
+    "sqrt": ("√(", ")"),
+}
+"""What is written before and after an element's text."""
+
+PLACEHOLDERS = {"maths": "[formula]", "math": "[formula]", "chemistry": "[chemistry]", "img": "[image]"}
+
+# Digits and signs only: Unicode's letters are too few, and x_i beside x_q reads better than xᵢ beside x_q.
+SUBSCRIPTS = dict(zip("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎", strict=True))
+SUPERSCRIPTS = dict(zip("0123456789+-−–=()®™°", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾®™°", strict=True))
+
+WRAPPED_WORDS = re.compile(f"{WRAP}(?<=[A-Za-z,;:.]{WRAP})(?=[A-Za-z])")
+
+TOUCHED = (*AROUND, *PLACEHOLDERS, "sub", "sup", "row")
+
+Names = Mapping[str, str | None]
+"""An office's own element names to those of ST.36, or to `inline` for what must not break the line; what is
+named None is left out of the text."""
+
+PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
+CLAIM_NUMBER = re.compile(r"\d+(?:\s*[-–]\s*\d+)?\s*[.)、．]\s*(?!\d)")
+
+# Declaration, comments, DOCTYPE with its internal subset, then the root's name; possessive: linear in time.
+PROLOGUE = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>)*+<([\w:.-]+)", re.DOTALL
+)
+
+
+class Document(NamedTuple):
+    """One XML document of a file."""
+
+    source: str
+    """The file, and `#OFFSET` where it holds several documents."""
+    offset: int
+    """Where it starts in the file, in bytes."""
+    data: bytes
+
+
+def root_name(data: bytes) -> str | None:
+    """The root element's name without its prefix, found without parsing; None where there is none."""
+    found = PROLOGUE.match(data)
+    return found[1].rpartition(b":")[2].decode("utf-8", "replace") if found else None
+
+
+def parse(document: Document, names: Names) -> etree._Element | Rejected:
+    """The document's tree with its layout written out as text, or why it cannot be had."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        root = etree.fromstring(_with_doctype(document.data), parser)
+    except etree.XMLSyntaxError as error:
+        return _syntax_error(document, error)
+    for entity in root.iter(etree.Entity):
+        character = sgml_entities.character(entity.text or "")
+        if character is None:
+            return _unknown_entity(document, entity.text or "")
+        replace(entity, character)
+    write_layout(root, names)
+    return root
+
+
+def _with_doctype(data: bytes) -> bytes:
+    """Give a document without DOCTYPE an empty one: without it, an entity is a syntax error for libxml2."""
+    found = PROLOGUE.match(data)
+    if found is None or b"<!DOCTYPE" in found[0] or not re.search(rb"&(?!amp;|lt;|gt;|quot;|apos;|#)", data):
+        return data
+    start = found.start(1) - 1
+    return data[:start] + b'<!DOCTYPE x SYSTEM "x">' + data[start:]
+
+
+def text(element: etree._Element | None) -> str | None:
+    """An element's text, `\\n` between paragraphs, white space collapsed; None where there is none."""
+    if element is None:
+        return None
+    flat = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
+    lines = [" ".join(line.split()) for line in flat.split(BREAK)]
+    if WRAP in flat:
+        lines = [_unwrap(line) if WRAP in line else line for line in lines]
+    return "\n".join(filter(None, lines)).replace(CELL, "\t") or None
+
+
+def _unwrap(line: str) -> str:
+    """Join the printed lines: with a space between two Latin words, without one in Chinese."""
+    return WRAPPED_WORDS.sub(" ", line.replace(f" {WRAP}", WRAP)).replace(WRAP, "").strip()
+
+
+def child(element: etree._Element | None, path: str) -> str | None:
+    """The text at a path below an element, stripped; None where there is none."""
+    found = None if element is None else element.findtext(path)
+    return (found or "").strip() or None
+
+
+def without_paragraph_numbers(content: str | None) -> str | None:
+    """The text without the numbers, as `[0012]`, that some offices print before each paragraph."""
+    return PARAGRAPH_NUMBER.sub("", content) or None if content else None
+
+
+def claims(elements: Iterable[etree._Element]) -> list[str] | None:
+    """The claims' texts without the number that many offices print before them, or None."""
+    return without_claim_numbers(text(element) or "" for element in elements)
+
+
+def without_claim_numbers(numbered: Iterable[str]) -> list[str] | None:
+    """The same of texts; empty ones are left out."""
+    found = (claim[number.end() :] if (number := CLAIM_NUMBER.match(claim)) else claim for claim in numbered)
+    return [claim for claim in found if claim] or None
+
+
+def iso_date(digits: str | None) -> str | None:
+    """`20150106` as `2015-01-06`; a month or day of 00 is unknown and left out. None where it is no date."""
+    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)", (digits or "").strip())
+    return "-".join(found.groups()).removesuffix("-00").removesuffix("-00") if found else None
+
+
+def ipc_symbols(entries: Iterable[str]) -> list[str] | None:
+    """IPC or CPC symbols in one notation, without repeats, as `G06F 15/16`; None where there is none.
+
+    Takes `G06F015/16`, `G06F 15/16` and WIPO ST.8 (`G06F  15/16        20060101AFI…`), whose `F` marks the
+    first one.
+    """
+    symbols: dict[str, bool] = {}
+    for entry in entries:
+        found = re.match(r"\s*([A-HY]\d\d[A-Z])\s*0*(\d+)/\s*(\d+)\s*(?:\d{8}[ACS]?(F?))?", entry)
+        if found:
+            symbols.setdefault(f"{found[1]} {found[2]}/{found[3]}", bool(found[4]))
+    return sorted(symbols, key=lambda symbol: not symbols[symbol]) or None
+
+
+def ipc_then_cpc(ipc: Iterable[str], cpc: Iterable[str]) -> list[str] | None:
+    """Symbols of both schemes as `ipc_symbols` gives them, the CPC's behind; a symbol of both stands once."""
+    both = (*(ipc_symbols(ipc) or ()), *(ipc_symbols(cpc) or ()))
+    return list(dict.fromkeys(both)) or None
+
+
+def ipcr(entry: etree._Element) -> str:
+    """A `classification-ipcr` (`-cpc`, `patent-classification`), one text or elements, as in ST.8."""
+    if entry.find("{*}main-group") is None:
+        return "".join(map(str, entry.itertext()))
+    section, main_class, subclass, group, subgroup, position = (
+        child(entry, f"{{*}}{name}") or ""
+        for name in ("section", "class", "subclass", "main-group", "subgroup", "symbol-position")
+    )
+    return f"{section}{main_class}{subclass} {group}/{subgroup} 00000000{position}"
+
+
+def _syntax_error(document: Document, error: etree.XMLSyntaxError) -> Rejected:
+    declared = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", document.data)
+    encoding = declared[1].decode() if declared else "utf-8"
+    try:
+        document.data.decode(encoding)
+    except UnicodeDecodeError as wrong:
+        place = f"byte {document.offset + wrong.start} of the file is not {encoding}"
+        return Rejected(document.source, "bad-encoding", f"{place} ({error.msg})")
+    except LookupError:
+        return Rejected(document.source, "bad-encoding", f"the declared encoding {encoding} is unknown")
+    return Rejected(document.source, "malformed-xml", f"line {error.lineno} of the document: {error.msg}")
+
+
+def _unknown_entity(document: Document, reference: str) -> Rejected:
+    name = re.escape(reference.strip("&;").encode())
+    if re.search(rb"<!ENTITY\s+" + name + rb"\s+(?:SYSTEM|PUBLIC)\s", document.data):
+        return Rejected(document.source, "external-entity", f"{reference} names a file, which is not opened")
+    return Rejected(document.source, "unknown-entity", f"{reference} is not a known character")
+
+
+def replace(node: etree._Element, characters: str) -> None:
+    """Put characters in a node's place; what follows it stays."""
+    _write_before(node, characters + (node.tail or ""))
+    node.tail = None
+    parent = node.getparent()
+    assert parent is not None
+    parent.remove(node)
+
+
+def _write_before(node: etree._Element, characters: str) -> None:
+    """Put characters in front of a node, which costs less than in front of its text, which is longer."""
+    before = node.getprevious()
+    if before is not None:
+        before.tail = (before.tail or "") + characters
+    elif (parent := node.getparent()) is not None:
+        parent.text = (parent.text or "") + characters
+    else:
+        node.text = characters + (node.text or "")
+
+
+def write_layout(root: etree._Element, names: Names) -> None:
+    """Write line breaks, indices, placeholders and table rows into the tree's text."""
+    touched = [f"{{*}}{name}" for name in (*TOUCHED, *names)]
+    # Children before their parents, so that an index in a table cell is written before the cell is.
+    for element in reversed(list(root.iter(*touched))):
+        local = str(element.tag).rpartition("}")[2]
+        name = names.get(local, local)
+        if name is None:
+            replace(element, " ")
+        elif name in AROUND:
+            before, after = AROUND[name]
+            _write_before(element, before)
+            if after:
+                element.tail = after + (element.tail or "")
+        elif name in PLACEHOLDERS:
+            _set(element, PLACEHOLDERS[name])
+        elif name == "inline":
+            _set(element, _flat(element).replace(BREAK, ""))
+        elif name == "row":
+            cells = [" ".join(_flat(cell).split()) for cell in element.iterchildren("*")]
+            _set(element, BREAK + CELL.join(cells).rstrip(CELL) + BREAK)
+        else:
+            _set(element, index(_flat(element), up=name == "sup"))
+
+
+def index(content: str, *, up: bool) -> str:
+    """A sub- or superscript in plain text: `₂`, else `_i` or `_{max}`; white space behind it stays there."""
+    sign, characters = ("^", SUPERSCRIPTS) if up else ("_", SUBSCRIPTS)
+    bare = content.strip()
+    if not bare:
+        return content
+    if all(character in characters for character in bare):
+        written = "".join(characters[character] for character in bare)
+    else:
+        written = sign + (bare if len(bare) == 1 else f"{{{bare}}}")
+    return written + content[len(content.rstrip()) :]
+
+
+def _flat(element: etree._Element) -> str:
+    if not len(element):
+        return element.text or ""
+    return etree.tostring(element, method="text", encoding="unicode", with_tail=False)
+
+
+def _set(element: etree._Element, content: str) -> None:
+    del element[:]
+    element.text = content

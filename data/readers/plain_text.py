@@ -1,0 +1,59 @@
+"""Plain text, UTF-8 or GB18030 that reads as Chinese: one document a file, or between blank lines."""
+
+from collections.abc import Iterator
+
+from data.readers.formats import Rejected
+from data.readers.cell_values import records
+from data.readers.column_mapping import Options
+from data.readers.stream import Content, LINE_BYTES, Line, encoding, lines
+from data.record import Record
+
+FIELDS = {"description": ["text"]}
+
+
+def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
+    """The description is the file's text; with `layout: paragraphs`, there is one for each paragraph.
+
+    Its id is the file's name and a digest, of a paragraph with its line between them. A text longer than
+    LINE_BYTES is rejected.
+    """
+    encoded = encoding(content.head())
+    if options.layout == "documents":
+        data = content.file.read(LINE_BYTES + 1)
+        whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
+        yield _document(whole, encoded, content.name, content.stem, options)
+        return
+    for part in _paragraphs(content):
+        source, name = f"{content.name}#{part.number}", f"{content.stem}-{part.number:06d}"
+        yield _document(part, encoded, source, name, options)
+
+
+def _paragraphs(content: Content) -> Iterator[Line]:
+    """Runs of lines that are not blank, each under its first line's number and offset."""
+    run: list[bytes] = []
+    start = Line(0, 0, None)
+    size = 0
+    for line in lines(content):
+        blank = line.data is not None and not line.data.strip()
+        if blank and size:
+            yield start._replace(data=b"".join(run) if size <= LINE_BYTES else None)
+            run, size = [], 0
+        elif not blank:
+            start = start if size else line
+            size += LINE_BYTES + 1 if line.data is None else len(line.data)
+            if size <= LINE_BYTES:  # of a longer one nothing is kept
+                run.append(line.data or b"")
+    if size:
+        yield start._replace(data=b"".join(run) if size <= LINE_BYTES else None)
+
+
+def _document(part: Line, encoded: str, source: str, name: str, options: Options) -> list[Record] | Rejected:
+    if part.data is None:
+        return Rejected(source, "too-long", f"a text longer than {LINE_BYTES >> 20} MiB")
+    try:
+        text = part.data.decode(encoded)
+    except UnicodeDecodeError as error:
+        place = part.offset + error.start
+        return Rejected(source, "bad-encoding", f"byte {place} of the file is not {encoded.upper()}")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").strip()
+    return records({"text": text}, FIELDS, options, source, name)
