@@ -168,7 +168,7 @@ def compression(folder: Path) -> float:
 
 def equal_share(one: Path, two: Path, suffix: str) -> float:
     """The share of files of `one` that `two` has too, byte by byte; of weights files, of their tensors."""
-    from delta.weights import Folder
+    from delta.safetensors_io import Folder
 
     if suffix:
         a, b = Folder(one), Folder(two)
@@ -183,7 +183,7 @@ def make_pairs(place: Path, size: str) -> None:
     """A base with normal weights, and a target for each relative change, streamed to the disk."""
     import numpy as np
 
-    from delta.adapter import from_float32
+    from delta.lora_merge import from_float32
 
     hidden, inner, layers = SIZES[size]
     names: list[tuple[str, tuple[int, ...]]]

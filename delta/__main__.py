@@ -66,11 +66,11 @@ def make(arguments: argparse.Namespace) -> None:
     """A delta from two models, or from a base and an adapter."""
     if arguments.dry_run:
         from core import dry_run
-        from delta.dry import looks
+        from delta.dry_run import looks
 
         dry_run.report(looks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
         return
-    from delta import card, weights
+    from delta import readme, safetensors_io
     from delta.make import make as make_delta
     from delta.make import stored_files
 
@@ -79,29 +79,29 @@ def make(arguments: argparse.Namespace) -> None:
         return
     if (arguments.target is None) == (arguments.adapter is None):
         raise UserError("make: give either --target or --adapter.")
-    base = weights.Folder(arguments.base)
-    target: weights.Source
+    base = safetensors_io.Folder(arguments.base)
+    target: safetensors_io.Source
     if arguments.adapter:
-        from delta.adapter import Merged
+        from delta.lora_merge import Merged
 
         target = Merged(base, arguments.adapter)
         # The tokenizer may have come with the adapter; the rest of its folder is not the model's.
         files = stored_files(arguments.base, arguments.adapter)
         files = [file for file in files if file.name not in ("adapter_config.json", "README.md")]
     else:
-        target = weights.Folder(arguments.target)
+        target = safetensors_io.Folder(arguments.target)
         files = stored_files(arguments.target)
     place = arguments.target or arguments.adapter
     care = {"resume": arguments.resume, "force": arguments.force}
     delta = make_delta(base, target, arguments.base, place, arguments.delta, files, **care)
-    print(card.describe(delta, str(arguments.delta)))
+    print(readme.describe(delta, str(arguments.delta)))
 
 
 def apply(arguments: argparse.Namespace) -> None:
     """The target from base and delta."""
     if arguments.dry_run:
         from core import dry_run
-        from delta.dry import apply_looks
+        from delta.dry_run import apply_looks
 
         dry_run.report(apply_looks(arguments.base, arguments.delta, arguments.target))
         return
@@ -117,12 +117,12 @@ def apply(arguments: argparse.Namespace) -> None:
 
 
 def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int) -> None:
-    from delta import additive
+    from delta import legacy_fp16
     from delta.make import stored_files
 
     if arguments.resume:
         raise UserError("--resume: deltas by --rule carry no hashes to go on from; leave it out.")
-    number = additive.combine(
+    number = legacy_fp16.combine(
         arguments.base, other, result, stored_files(other),
         rule=arguments.rule, sign=sign, force=arguments.force,
     )  # fmt: skip
@@ -145,14 +145,14 @@ def verify(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     """Print what a delta holds."""
-    from delta import card, container
+    from delta import delta_format, readme
 
-    print(card.describe(container.read(arguments.delta), str(arguments.delta)))
+    print(readme.describe(delta_format.read(arguments.delta), str(arguments.delta)))
 
 
 def convert(arguments: argparse.Namespace) -> None:
     """Meta's files to the Hugging Face layout."""
-    from delta.convert import convert as convert_llama
+    from delta.meta_llama.convert import convert as convert_llama
 
     number = convert_llama(
         arguments.input_dir, arguments.output_dir, model_size=arguments.model_size,

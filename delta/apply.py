@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
-from delta import codec, container, weights
-from delta.container import Delta, Entry
-from delta.unfinished import in_order, unfinished, workers
+from delta import codec, delta_format, safetensors_io
+from delta.delta_format import Delta, Entry
+from delta.resumable_folder import in_order, unfinished, workers
 
 PIECE_BYTES = 1 << 20
 
@@ -26,8 +26,8 @@ class Checked(NamedTuple):
 
     folder: Path
     delta: Delta
-    base: weights.Source
-    payloads: dict[str, weights.Tensor]
+    base: safetensors_io.Source
+    payloads: dict[str, safetensors_io.Tensor]
 
 
 def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, force: bool = False) -> Delta:
@@ -37,22 +37,22 @@ def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, f
     with unfinished(target, delta.sha256, resume=resume, force=force) as folder:
         _check_space(folder, delta)
         with workers() as pool:
-            for name, tensors in container.layout(delta, folder).items():
+            for name, tensors in delta_format.layout(delta, folder).items():
                 _write_shard(folder / name, tensors, checked, pool)
         for name in delta.files:
             shutil.copyfile(delta_path / name, folder / Path(name).name)
-            if container.hash_file(folder / Path(name).name) != delta.files[name].sha256:
+            if delta_format.hash_file(folder / Path(name).name) != delta.files[name].sha256:
                 raise UserError(f"{delta_path / name} changed while it was copied.")
     return delta
 
 
 def check(base: Path, delta_path: Path) -> Checked:
     """All that can be known without reading weights."""
-    delta = container.read(delta_path)
-    source = weights.Folder(base)
-    container.check_base(source, delta)
-    payloads = container.payloads(delta_path, delta)
-    container.check_files(delta_path, delta)
+    delta = delta_format.read(delta_path)
+    source = safetensors_io.Folder(base)
+    delta_format.check_base(source, delta)
+    payloads = delta_format.payloads(delta_path, delta)
+    delta_format.check_files(delta_path, delta)
     return Checked(delta_path, delta, source, payloads)
 
 
@@ -60,7 +60,7 @@ def verify_base(base: Path, delta_path: Path) -> Delta:
     """Rebuild every tensor, write none."""
     checked = check(base, delta_path)
     with workers() as pool:
-        for tensors in container.layout(checked.delta, Path()).values():
+        for tensors in delta_format.layout(checked.delta, Path()).values():
             for tensor in tensors:
                 for _ in rebuild(tensor, checked, pool):
                     pass
@@ -69,8 +69,8 @@ def verify_base(base: Path, delta_path: Path) -> Delta:
 
 def verify_target(target: Path, delta_path: Path) -> Delta:
     """Compare a folder with what the delta makes: headers, tensors and stored files."""
-    delta = container.read(delta_path)
-    source = weights.Folder(target)
+    delta = delta_format.read(delta_path)
+    source = safetensors_io.Folder(target)
     for name, header in delta.shards.items():
         if source.headers.get(name) != header:
             raise UserError(f"{target / name} has another header than the file that the delta makes.")
@@ -82,12 +82,12 @@ def verify_target(target: Path, delta_path: Path) -> Delta:
             raise UserError(f"{source.tensors[name].file}: tensor {name} is not what the delta makes.")
     for name, file in delta.files.items():
         path = target / Path(name).name
-        if not path.is_file() or container.hash_file(path) != file.sha256:
+        if not path.is_file() or delta_format.hash_file(path) != file.sha256:
             raise UserError(f"{path} is missing or not what the delta makes.")
     return delta
 
 
-def rebuild(tensor: weights.Tensor, checked: Checked, pool: ThreadPoolExecutor) -> Iterator[bytes]:
+def rebuild(tensor: safetensors_io.Tensor, checked: Checked, pool: ThreadPoolExecutor) -> Iterator[bytes]:
     """The bytes of one tensor of the target. UserError, at the end at the latest, where a hash differs."""
     entry = checked.delta.tensors[tensor.name]
     payload = checked.payloads.get(tensor.name)
@@ -116,7 +116,7 @@ def rebuild(tensor: weights.Tensor, checked: Checked, pool: ThreadPoolExecutor) 
 
 
 def _chunks(
-    tensor: weights.Tensor, payload: weights.Tensor, pieces: Iterator[bytes], of_base: "hashlib._Hash"
+    tensor: safetensors_io.Tensor, payload: safetensors_io.Tensor, pieces: Iterator[bytes], of_base: "hashlib._Hash"
 ) -> Iterator[Callable[[], bytes]]:
     """What is to be decoded: each chunk's payload with its part of the base, which is hashed on the way."""
     size = codec.ITEMSIZE[tensor.dtype]
@@ -126,12 +126,12 @@ def _chunks(
         file.seek(payload.start)
         for first in range(0, tensor.elements, most):
             elements = min(most, tensor.elements - first)
-            lengths = weights.read_exactly(file, min(4 * size, left), payload)
+            lengths = safetensors_io.read_exactly(file, min(4 * size, left), payload)
             total = sum(int.from_bytes(lengths[at : at + 4], "little") for at in range(0, len(lengths), 4))
             left -= len(lengths) + total
             if left < 0:
                 raise UserError(f"{payload.file}: tensor {tensor.name}: a chunk is longer than the payload.")
-            chunk = lengths + weights.read_exactly(file, total, payload)
+            chunk = lengths + safetensors_io.read_exactly(file, total, payload)
             piece = next(pieces, b"")
             of_base.update(piece)
             yield bind(_decode, chunk, piece[: elements * size], elements, tensor, payload.file)
@@ -141,22 +141,22 @@ def _chunks(
         of_base.update(piece)
 
 
-def _decode(chunk: bytes, base: bytes, elements: int, tensor: weights.Tensor, file: Path) -> bytes:
+def _decode(chunk: bytes, base: bytes, elements: int, tensor: safetensors_io.Tensor, file: Path) -> bytes:
     try:
         return codec.decode(chunk, base, elements, tensor.dtype)
     except UserError as error:
         raise UserError(f"{file}: tensor {tensor.name}: {error}. Get the delta again.") from None
 
 
-def _base_pieces(tensor: weights.Tensor, entry: Entry, base: weights.Source) -> Iterator[bytes]:
+def _base_pieces(tensor: safetensors_io.Tensor, entry: Entry, base: safetensors_io.Source) -> Iterator[bytes]:
     if entry.mode == "full":
         return iter(())
     return base.read(tensor.name, codec.chunk_elements(tensor.dtype) * codec.ITEMSIZE[tensor.dtype])
 
 
-def _check_payload(payload: weights.Tensor, entry: Entry) -> None:
+def _check_payload(payload: safetensors_io.Tensor, entry: Entry) -> None:
     digest = hashlib.sha256()
-    for piece in weights.read_pieces(payload, PIECE_BYTES):
+    for piece in safetensors_io.read_pieces(payload, PIECE_BYTES):
         digest.update(piece)
     if digest.hexdigest() != entry.payload_sha256:
         raise UserError(
@@ -166,12 +166,12 @@ def _check_payload(payload: weights.Tensor, entry: Entry) -> None:
 
 
 def _write_shard(
-    path: Path, tensors: list[weights.Tensor], checked: Checked, pool: ThreadPoolExecutor
+    path: Path, tensors: list[safetensors_io.Tensor], checked: Checked, pool: ThreadPoolExecutor
 ) -> None:
     """One file of the target, from where an interrupted run left it."""
-    header = weights.header_bytes(checked.delta.shards[path.name])
+    header = safetensors_io.header_bytes(checked.delta.shards[path.name])
     done, kept = _kept(path, header, tensors, checked.delta)
-    file = weights.Writer(path, kept)
+    file = safetensors_io.Writer(path, kept)
     if not kept:
         file.write(header)
     for tensor in tensors[done:]:
@@ -180,7 +180,7 @@ def _write_shard(
     file.close()
 
 
-def _kept(path: Path, header: bytes, tensors: list[weights.Tensor], delta: Delta) -> tuple[int, int]:
+def _kept(path: Path, header: bytes, tensors: list[safetensors_io.Tensor], delta: Delta) -> tuple[int, int]:
     """How many tensors, and how many bytes, of a file are there already and right: read, not believed."""
     if not path.is_file() or path.is_symlink():
         path.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def _kept(path: Path, header: bytes, tensors: list[weights.Tensor], delta: Delta
         if tensor.start + tensor.size > there:
             break
         digest = hashlib.sha256()
-        for piece in weights.read_pieces(tensor, PIECE_BYTES):
+        for piece in safetensors_io.read_pieces(tensor, PIECE_BYTES):
             digest.update(piece)
         if digest.hexdigest() != delta.tensors[tensor.name].sha256:
             break
@@ -204,7 +204,7 @@ def _kept(path: Path, header: bytes, tensors: list[weights.Tensor], delta: Delta
 
 def _check_space(folder: Path, delta: Delta) -> None:
     """Say that the disk is too small before hours of work, not after."""
-    shards = container.layout(delta, folder).values()
+    shards = delta_format.layout(delta, folder).values()
     needed = sum(tensors[-1].start + tensors[-1].size for tensors in shards if tensors)
     needed += sum(file.bytes for file in delta.files.values())
     there = sum(file.stat().st_size for file in folder.iterdir())

@@ -15,16 +15,16 @@ from typing import Any
 
 from core.provenance import manifest
 from core.errors import UserError
-from delta import card, codec, container, weights
-from delta.container import Delta, Entry, File
-from delta.unfinished import MARK, hashed, in_order, unfinished, workers
+from delta import codec, delta_format, readme, safetensors_io
+from delta.delta_format import Delta, Entry, File
+from delta.resumable_folder import MARK, hashed, in_order, unfinished, workers
 
 JOURNAL = ".journal.jsonl"
 
 
 def make(
-    base: weights.Source,
-    target: weights.Source,
+    base: safetensors_io.Source,
+    target: safetensors_io.Source,
     base_path: Path,
     target_path: Path,
     delta_path: Path,
@@ -32,7 +32,7 @@ def make(
     *,
     resume: bool = False,
     force: bool = False,
-    shard_bytes: int = container.SHARD_BYTES,
+    shard_bytes: int = delta_format.SHARD_BYTES,
 ) -> Delta:
     """Make the delta's folder. `files` are stored as they are; both paths are for people."""
     made_from = json.dumps([_identity(base), _identity(target), [str(file) for file in files], shard_bytes])
@@ -55,12 +55,12 @@ def make(
             shards=target.headers,
             tensors=entries,
             files={
-                f"files/{file.name}": File(bytes=file.stat().st_size, sha256=container.hash_file(file))
+                f"files/{file.name}": File(bytes=file.stat().st_size, sha256=delta_format.hash_file(file))
                 for file in sorted((folder / "files").iterdir())
             },
         )
-        container.write(folder, delta)
-        (folder / "README.md").write_text(card.publishing(delta), "utf-8")
+        delta_format.write(folder, delta)
+        (folder / "README.md").write_text(readme.publishing(delta), "utf-8")
         _write_manifest(folder, base_path, target_path, delta)
     return delta
 
@@ -74,7 +74,7 @@ def stored_files(*folders: Path) -> list[Path]:
         file.name: file
         for folder in folders
         for file in folder.iterdir()
-        if file.suffix in container.STORED and weights.is_plain_name(file.name) and file.is_file()
+        if file.suffix in delta_format.STORED and safetensors_io.is_plain_name(file.name) and file.is_file()
     }
     return [found[name] for name in sorted(found)]
 
@@ -82,7 +82,7 @@ def stored_files(*folders: Path) -> list[Path]:
 class _Payloads:
     """The payload files under construction: `.payload-1`, `.payload-2` …, each with room for its header."""
 
-    def __init__(self, folder: Path, target: weights.Source, shard_bytes: int) -> None:
+    def __init__(self, folder: Path, target: safetensors_io.Source, shard_bytes: int) -> None:
         self.folder, self.target, self.shard_bytes = folder, target, shard_bytes
         # A header is written when its file is full; no entry is longer than its name and 150 characters.
         length = sum(len(json.dumps(name)) + 150 for name in target.tensors)
@@ -90,7 +90,7 @@ class _Payloads:
         self.entries: dict[str, Entry] = {}
         self.numbers: dict[str, int] = {}
         self.number = 0
-        self.writer: weights.Writer | None = None
+        self.writer: safetensors_io.Writer | None = None
 
     def take_back(self) -> None:
         """What an interrupted run finished: each tensor in the journal whose payload is whole."""
@@ -105,10 +105,10 @@ class _Payloads:
                 self.number, position = number, 8 + self.header_bytes
             if entry.payload_bytes is not None:
                 file = self.folder / f".payload-{number}"
-                place = weights.Tensor(name, "U8", (), file, position, entry.payload_bytes)
+                place = safetensors_io.Tensor(name, "U8", (), file, position, entry.payload_bytes)
                 if not file.is_file() or file.stat().st_size < position + place.size:
                     break
-                if _hash(weights.read_pieces(place, 1 << 20)) != entry.payload_sha256:
+                if _hash(safetensors_io.read_pieces(place, 1 << 20)) != entry.payload_sha256:
                     break
                 position += place.size
             self.entries[name], self.numbers[name] = entry, number
@@ -116,9 +116,9 @@ class _Payloads:
         for file in self.folder.glob("delta-*"):
             file.unlink()
         if self.number and (self.folder / f".payload-{self.number}").is_file():
-            self.writer = weights.Writer(self.folder / f".payload-{self.number}", position)
+            self.writer = safetensors_io.Writer(self.folder / f".payload-{self.number}", position)
 
-    def room_for(self, name: str) -> weights.Writer:
+    def room_for(self, name: str) -> safetensors_io.Writer:
         """The file that the tensor's payload is appended to, a new one where this would grow too large."""
         tensor = self.target.tensors[name]
         most = codec.payload_bounds(tensor.elements, tensor.dtype)[1]
@@ -127,14 +127,14 @@ class _Payloads:
             self._close()
         if self.writer is None:
             self.number += 1
-            self.writer = weights.Writer(self.folder / f".payload-{self.number}")
+            self.writer = safetensors_io.Writer(self.folder / f".payload-{self.number}")
             self.writer.write(bytes(start))
         return self.writer
 
     def add(self, name: str, entry: Entry) -> None:
         """Note that a tensor is done."""
         self.entries[name], self.numbers[name] = entry, self.number
-        journal = weights.Writer(self.folder / JOURNAL, _size(self.folder / JOURNAL))
+        journal = safetensors_io.Writer(self.folder / JOURNAL, _size(self.folder / JOURNAL))
         journal.write((json.dumps([name, self.number, entry.model_dump()]) + "\n").encode())
         journal.file.close()
 
@@ -165,7 +165,7 @@ class _Payloads:
                 position = end
         text = json.dumps(header, separators=(",", ":"))
         self.writer.file.seek(0)
-        self.writer.write(weights.header_bytes(text.ljust(self.header_bytes)))
+        self.writer.write(safetensors_io.header_bytes(text.ljust(self.header_bytes)))
         self.writer.close()
         self.writer = None
 
@@ -173,17 +173,17 @@ class _Payloads:
 class _Coding:
     """A tensor on its way into the delta."""
 
-    def __init__(self, name: str, base: weights.Source, target: weights.Source) -> None:
+    def __init__(self, name: str, base: safetensors_io.Source, target: safetensors_io.Source) -> None:
         self.name, self.base, self.target = name, base, target
         self.now = target.tensors[name]
         before = base.tensors.get(name)
         if before and (
-            before.dtype != self.now.dtype or not container.can_differ(self.now.shape, before.shape)
+            before.dtype != self.now.dtype or not delta_format.can_differ(self.now.shape, before.shape)
         ):
             before = None
         self.before = before
         self.hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
-        self.file: weights.Writer | None = None
+        self.file: safetensors_io.Writer | None = None
         self.start = 0
 
     def pieces(self, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytes]]:
@@ -244,7 +244,7 @@ def _chunks(
         yield coding.end
 
 
-def _identity(source: weights.Source) -> list[list[Any]]:
+def _identity(source: safetensors_io.Source) -> list[list[Any]]:
     """What a run that goes on must find unchanged: headers, sizes and times of the files."""
     times = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]
     return [times, sorted(source.headers.items())]
@@ -257,7 +257,7 @@ def _write_manifest(folder: Path, base: Path, target: Path, delta: Delta) -> Non
     inputs = _input(base, of_base) | _input(target, of_target)
     (folder / MARK).unlink()
     config = {"chunk_elements": codec.CHUNK_ELEMENTS, "zstd_level": codec.LEVEL}
-    manifest.write(folder, step="delta", config=config, inputs=inputs, counts=card.counts(delta))
+    manifest.write(folder, step="delta", config=config, inputs=inputs, counts=readme.counts(delta))
 
 
 def _input(model: Path, tensors: dict[str, Any]) -> dict[str, str]:

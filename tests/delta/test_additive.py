@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.errors import UserError
-from delta.pickled import read_pickled
+from delta.meta_llama.torch_pickle import read_pickled
 from tests.conftest import run
 
 Tensors = dict[str, torch.Tensor]

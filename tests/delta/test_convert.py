@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from core.errors import UserError
-from delta.convert import convert
-from delta.llama_params import SIZES, read_params
-from delta.llama_tokenizer import special_tokens
+from delta.meta_llama.convert import convert
+from delta.meta_llama.params import SIZES, read_params
+from delta.meta_llama.tokenizer import special_tokens
 from tests.conftest import run
 from tests.delta.meta import VOCABULARY, meta_logits, meta_weights, save_meta
 

@@ -36,7 +36,7 @@ def delta(
     name: str, folder: Path, *more: str, target: str = "target", base: str = "base", shard_bytes: int = 0
 ) -> tuple[int, str]:
     """Run the command in this process; exit code and what it says."""
-    from delta import container
+    from delta import delta_format
     from delta import make as module
 
     arguments = ["delta", name, "--base", folder / base, "--target", folder / target]
@@ -48,7 +48,7 @@ def delta(
         patch.setattr(
             module.make, "__kwdefaults__", {**(module.make.__kwdefaults__ or {}), "shard_bytes": shard_bytes}
         )
-    assert container.SHARD_BYTES == 5_000_000_000
+    assert delta_format.SHARD_BYTES == 5_000_000_000
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
         command.main()
     patch.undo()
@@ -89,7 +89,7 @@ def header_end(file: Path) -> int:
 
 def edit_plan(folder: Path, change: Callable[[dict], None], seal: bool = True) -> None:  # type: ignore[type-arg]
     """Change delta.json as somebody would who knows the format, its own hash included."""
-    from delta import container
+    from delta import delta_format
 
     path = folder / "delta/delta.json"
     plan = json.loads(path.read_text())
@@ -97,7 +97,7 @@ def edit_plan(folder: Path, change: Callable[[dict], None], seal: bool = True) -
     path.write_text(json.dumps(plan))
     if seal:
         with contextlib.suppress(ValueError):
-            container.write(folder / "delta", container.Delta.model_validate(plan))
+            delta_format.write(folder / "delta", delta_format.Delta.model_validate(plan))
 
 
 def first_shard(folder: Path) -> Path:
@@ -138,10 +138,10 @@ def bomb(folder: Path) -> None:
     """A payload that holds a gigabyte of zeros where a chunk belongs; all hashes are made to fit."""
     import hashlib
 
-    from delta import weights
+    from delta import safetensors_io
 
     file = first_shard(folder)
-    tensor = weights.read_header(file)[1][0]
+    tensor = safetensors_io.read_header(file)[1][0]
     compressor = zstandard.ZstdCompressor().compressobj(size=1 << 30)
     frame = b"".join(compressor.compress(bytes(1 << 24)) for _ in range(64)) + compressor.flush()
     payload = len(frame).to_bytes(4, "little") + bytes(4) + frame

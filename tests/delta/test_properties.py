@@ -12,7 +12,7 @@ from core.errors import UserError
 from delta import codec
 from delta.apply import apply
 from delta.make import make, stored_files
-from delta.weights import Folder
+from delta.safetensors_io import Folder
 from tests.delta.models import NUMPY, Arrays, contents, save
 
 SPECIAL = {  # -0.0, infinities, quiet and signalling NaNs with payloads, the smallest and largest subnormals

@@ -22,7 +22,7 @@ def test_every_file_comes_out_identical(
 ) -> None:
     from delta.apply import apply, verify_base, verify_target
     from delta.make import make, stored_files
-    from delta.weights import Folder
+    from delta.safetensors_io import Folder
 
     arrays = random_model(dtype, tied=tied)
     base = save(tmp_path / "base", arrays, 2)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from delta import weights
+from delta import safetensors_io
 from delta.kernel import kernel
-from delta.pickled import read_pickled
-from delta.unfinished import in_order, unfinished, workers
+from delta.meta_llama.torch_pickle import read_pickled
+from delta.resumable_folder import in_order, unfinished, workers
 
 WHOLE = ("embed_tokens", "lm_head.weight", "rotary_emb.inv_freq")
 """Patent-LLaMA: tensors with one of these in their names are the delta's."""
@@ -56,8 +56,8 @@ def combine(
             part = [tensor for tensor in others if tensor.file == file]
             # save_pretrained's names for files of either kind.
             name = file.name.replace("pytorch_model", "model").removesuffix(".bin")
-            writer = weights.Writer(folder / f"{name.removesuffix('.safetensors')}.safetensors")
-            writer.write(weights.header_bytes(_header(part)))
+            writer = safetensors_io.Writer(folder / f"{name.removesuffix('.safetensors')}.safetensors")
+            writer.write(safetensors_io.header_bytes(_header(part)))
             for tensor in part:
                 there = None if _whole(tensor, rule) else bases[tensor.name]
                 for piece in in_order(pool, _sums(tensor, there, sign)):
@@ -70,23 +70,23 @@ def combine(
     return len(others)
 
 
-def _tensors(folder: Path) -> list[weights.Tensor]:
+def _tensors(folder: Path) -> list[safetensors_io.Tensor]:
     """Of safetensors files or, where there are none, of pickled ones."""
     if list(folder.glob("*.safetensors")) or not list(folder.glob("pytorch_model*.bin")):
-        return list(weights.Folder(folder).tensors.values())
+        return list(safetensors_io.Folder(folder).tensors.values())
     return [tensor for file in sorted(folder.glob("pytorch_model*.bin")) for tensor in read_pickled(file)]
 
 
-def _whole(tensor: weights.Tensor, rule: str) -> bool:
+def _whole(tensor: safetensors_io.Tensor, rule: str) -> bool:
     return any(part in tensor.name for part in RULES[rule])
 
 
-def _sums(tensor: weights.Tensor, base: weights.Tensor | None, sign: int) -> Iterator[Callable[[], bytes]]:
+def _sums(tensor: safetensors_io.Tensor, base: safetensors_io.Tensor | None, sign: int) -> Iterator[Callable[[], bytes]]:
     size = PIECE_ELEMENTS * tensor.size // max(1, tensor.elements)
     pieces: Iterator[bytes] = iter(())
     if base:
-        pieces = weights.read_pieces(base, PIECE_ELEMENTS * base.size // max(1, base.elements))
-    for piece in weights.read_pieces(tensor, size):
+        pieces = safetensors_io.read_pieces(base, PIECE_ELEMENTS * base.size // max(1, base.elements))
+    for piece in safetensors_io.read_pieces(tensor, size):
         of_base = next(pieces, None)
         yield bind(_sum, piece, tensor.dtype, of_base, base.dtype if base else "", sign)
 
@@ -129,7 +129,7 @@ def _table(dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         return patterns.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
-def _header(tensors: list[weights.Tensor]) -> str:
+def _header(tensors: list[safetensors_io.Tensor]) -> str:
     """A safetensors header for what comes out: floats as fp16."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
@@ -151,9 +151,9 @@ def _write_index(folder: Path) -> None:
     if len(files) == 1:
         files[0].rename(folder / "model.safetensors")
         return
-    tensors = [tensor for file in files for tensor in weights.read_header(file)[1]]
+    tensors = [tensor for file in files for tensor in safetensors_io.read_header(file)[1]]
     index = {
         "metadata": {"total_size": sum(tensor.size for tensor in tensors)},
         "weight_map": {tensor.name: tensor.file.name for tensor in tensors},
     }
-    (folder / weights.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+    (folder / safetensors_io.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")

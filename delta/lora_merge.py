@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from delta import codec, weights
+from delta import codec, safetensors_io
 
 PREFIX = "base_model.model."
 UNSUPPORTED = ("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern")
@@ -23,7 +23,7 @@ UNSUPPORTED = ("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "ra
 class Merged:
     """The weights of base and adapter together."""
 
-    def __init__(self, base: weights.Folder, adapter: Path) -> None:
+    def __init__(self, base: safetensors_io.Folder, adapter: Path) -> None:
         self.base = base
         self.tensors, self.headers = base.tensors, base.headers
         path = adapter / "adapter_config.json"
@@ -48,7 +48,7 @@ class Merged:
             yield from self.base.read(name, piece_bytes)
             return
         tensor = self.tensors[name]
-        down, up = (as_float32(b"".join(weights.read_pieces(t, 1 << 20)), t.dtype) for t in self.pairs[name])
+        down, up = (as_float32(b"".join(safetensors_io.read_pieces(t, 1 << 20)), t.dtype) for t in self.pairs[name])
         down = down.reshape(-1, tensor.shape[1])
         up = up.reshape(tensor.shape[0], -1)
         first = 0
@@ -77,9 +77,9 @@ def from_float32(values: np.ndarray[Any, np.dtype[np.float32]], dtype: str) -> b
     return values.astype({"F16": "<f2", "F32": "<f4"}[dtype]).tobytes()
 
 
-def _pairs(file: Path, base: weights.Folder) -> dict[str, tuple[weights.Tensor, weights.Tensor]]:
+def _pairs(file: Path, base: safetensors_io.Folder) -> dict[str, tuple[safetensors_io.Tensor, safetensors_io.Tensor]]:
     """For each tensor that the adapter changes, its A and B."""
-    tensors = {tensor.name: tensor for tensor in weights.read_header(file)[1]}
+    tensors = {tensor.name: tensor for tensor in safetensors_io.read_header(file)[1]}
     pairs = {}
     for name, down in tensors.items():
         if name.endswith(".lora_B.weight"):

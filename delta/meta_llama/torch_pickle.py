@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from core.errors import UserError
 from delta.codec import ITEMSIZE
-from delta.weights import Tensor
+from delta.safetensors_io import Tensor
 
 STORAGES = {
     "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from delta import weights
-from delta.adapter import as_float32, from_float32
+from delta import safetensors_io
+from delta.lora_merge import as_float32, from_float32
 from delta.codec import ITEMSIZE
-from delta.llama_params import CONTEXT, SCALED, config, guess_version, read_params
-from delta.llama_tokenizer import write_tokenizer
-from delta.pickled import read_pickled
-from delta.unfinished import unfinished
+from delta.meta_llama.params import CONTEXT, SCALED, config, guess_version, read_params
+from delta.meta_llama.tokenizer import write_tokenizer
+from delta.meta_llama.torch_pickle import read_pickled
+from delta.resumable_folder import unfinished
 
 SHARD_BYTES = 5_000_000_000
 PIECE_BYTES = 1 << 22
@@ -116,7 +116,7 @@ def join(source: Path, params: dict[str, Any]) -> dict[str, "Joined"]:
 class Joined:
     """A tensor and the parts that it is made of."""
 
-    parts: list[weights.Tensor]
+    parts: list[safetensors_io.Tensor]
     by_columns: bool
     head_rows: int
     """Rows of one head where these are to be reordered, else 0."""
@@ -138,7 +138,7 @@ class Joined:
         columns = self.parts[0].shape[-1]
         row_bytes = columns * ITEMSIZE[self.dtype]
         rows = self.head_rows or max(1, PIECE_BYTES // (row_bytes * len(self.parts)))
-        pieces = [weights.read_pieces(part, rows * row_bytes) for part in self.parts]
+        pieces = [safetensors_io.read_pieces(part, rows * row_bytes) for part in self.parts]
         of_rows: Iterator[tuple[bytes, ...]] = ((piece,) for of_part in pieces for piece in of_part)
         for group in zip(*pieces, strict=True) if self.by_columns else of_rows:
             arrays = [
@@ -158,7 +158,7 @@ def _names(layers: int) -> Iterator[tuple[str, str]]:
             yield f"layers.{layer}.{name}.weight", f"model.layers.{layer}.{renamed}.weight"
 
 
-def _joined(name: str, parts: list[weights.Tensor], dim: int, head: int) -> Joined:
+def _joined(name: str, parts: list[safetensors_io.Tensor], dim: int, head: int) -> Joined:
     first = parts[0]
     if any((part.dtype, part.shape) != (first.dtype, first.shape) for part in parts):
         raise UserError(f"{first.file}: tensor {name} has other shapes or types in other parts.")
@@ -208,8 +208,8 @@ def _write(folder: Path, tensors: dict[str, Joined], kind: str, shard_bytes: int
             start, end = end, end + sizes[name]
             header[name] = {"dtype": kind, "shape": tensors[name].shape, "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":"))
-        writer = weights.Writer(folder / (file if len(groups) > 1 else "model.safetensors"))
-        writer.write(weights.header_bytes(text + " " * (-len(text.encode()) % 8)))
+        writer = safetensors_io.Writer(folder / (file if len(groups) > 1 else "model.safetensors"))
+        writer.write(safetensors_io.header_bytes(text + " " * (-len(text.encode()) % 8)))
         for name in names:
             for piece in tensors[name].read():
                 writer.write(_as_type(piece, tensors[name].dtype, kind))
@@ -217,7 +217,7 @@ def _write(folder: Path, tensors: dict[str, Joined], kind: str, shard_bytes: int
         weight_map.update(dict.fromkeys(names, file))
     if len(groups) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        (folder / weights.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        (folder / safetensors_io.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def _as_type(piece: bytes, dtype: str, kind: str) -> bytes:

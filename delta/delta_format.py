@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UserError
-from delta import codec, weights
+from delta import codec, safetensors_io
 
 NAME = "delta.json"
 VERSION = 2
@@ -100,7 +100,7 @@ def read(folder: Path) -> Delta:
     if path.stat().st_size > DELTA_JSON_LIMIT:
         raise UserError(f"{path}: {path.stat().st_size:,} bytes are more than any delta needs.")
     try:
-        content = json.loads(path.read_text("utf-8"), object_pairs_hook=weights.no_repeats)
+        content = json.loads(path.read_text("utf-8"), object_pairs_hook=safetensors_io.no_repeats)
         if isinstance(content, dict) and content.get("version", VERSION) != VERSION:
             raise UserError(
                 f"{path}: version {content['version']!r} of the format; this program reads {VERSION}."
@@ -118,19 +118,19 @@ def read(folder: Path) -> Delta:
     return delta
 
 
-def layout(delta: Delta, place: Path) -> dict[str, list[weights.Tensor]]:
+def layout(delta: Delta, place: Path) -> dict[str, list[safetensors_io.Tensor]]:
     """The target's files, each with its tensors in the order of their bytes."""
     return {
-        name: weights.parse_header(header, place / name, 8 + len(header.encode()))
+        name: safetensors_io.parse_header(header, place / name, 8 + len(header.encode()))
         for name, header in delta.shards.items()
     }
 
 
-def payloads(folder: Path, delta: Delta) -> dict[str, weights.Tensor]:
+def payloads(folder: Path, delta: Delta) -> dict[str, safetensors_io.Tensor]:
     """Where each payload lies; UserError where the files are not as delta.json says."""
-    found: dict[str, weights.Tensor] = {}
+    found: dict[str, safetensors_io.Tensor] = {}
     for name in sorted({entry.payload for entry in delta.tensors.values() if entry.payload}):
-        for tensor in weights.read_header(folder / name)[1]:
+        for tensor in safetensors_io.read_header(folder / name)[1]:
             entry = delta.tensors.get(tensor.name)
             if entry is None or (entry.payload, entry.payload_bytes) != (name, tensor.size):
                 raise UserError(f"{folder / name}: tensor {tensor.name} is not as {NAME} says. Get it again.")
@@ -151,7 +151,7 @@ def check_files(folder: Path, delta: Delta) -> None:
             raise UserError(f"{path} was changed since the delta was made: its hash differs. Get it again.")
 
 
-def check_base(base: weights.Source, delta: Delta) -> None:
+def check_base(base: safetensors_io.Source, delta: Delta) -> None:
     """Names, types and shapes, before any byte is read; UserError names the first tensor that differs."""
     for name, entry in delta.tensors.items():
         if entry.mode == "full":
@@ -175,10 +175,10 @@ def hash_file(path: Path) -> str:
 def _check(path: Path, delta: Delta) -> None:
     """What must hold between the parts of delta.json."""
     for name in (*delta.shards, *(entry.payload for entry in delta.tensors.values() if entry.payload)):
-        if not weights.is_plain_name(name) or not name.endswith(".safetensors"):
+        if not safetensors_io.is_plain_name(name) or not name.endswith(".safetensors"):
             raise UserError(f"{path}: {name!r} is not a name of a weights file.")
     for name in delta.files:
-        if not weights.is_plain_name(name.removeprefix("files/")):
+        if not safetensors_io.is_plain_name(name.removeprefix("files/")):
             raise UserError(f"{path}: {name!r} is not the name of a file in the delta.")
         if name.removeprefix("files/") in delta.shards:
             raise UserError(f"{path}: {name!r} is stored and is one of the weights files too.")

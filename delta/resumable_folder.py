@@ -14,7 +14,7 @@ from typing import TypeVar
 from core.provenance.atomic_io import lock, remove_leftovers, replace, write_text
 from core.errors import UserError
 from delta.kernel import kernel
-from delta.weights import DiskError
+from delta.safetensors_io import DiskError
 
 T = TypeVar("T")
 MARK = ".made-from"

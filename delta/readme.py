@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from delta.container import Delta
+from delta.delta_format import Delta
 
 
 def counts(delta: Delta) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core import dry_run
 from core.errors import UserError
-from delta import weights
+from delta import safetensors_io
 
 
 def looks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry_run.Look]:
@@ -17,11 +17,11 @@ def looks(base: Path, target: Path | None, adapter: Path | None, delta: Path) ->
     yield dry_run.model("base", str(base))
     yield dry_run.model("target" if target else "adapter", str(tuned))
     if target and base.is_dir() and target.is_dir():
-        yield from tensors(weights.Folder(base), weights.Folder(target))
+        yield from tensors(safetensors_io.Folder(base), safetensors_io.Folder(target))
     yield dry_run.writable("delta", delta)
 
 
-def tensors(base: weights.Folder, target: weights.Folder) -> Iterator[dry_run.Look]:
+def tensors(base: safetensors_io.Folder, target: safetensors_io.Folder) -> Iterator[dry_run.Look]:
     """How many of the target's tensors the base has in the same shape and dtype; others are stored whole."""
     alike = sum(
         name in base.tensors
