@@ -25,9 +25,9 @@ import torch
 from benchmarks.planted import synthetic_records
 from benchmarks.result import print_result
 from core.html_report import text_table
-from eval.model import Local, generate, open_model
-from eval.sample import Sample
-from eval.tasks import Request
+from eval.models.hf import Local, generate, open_model
+from eval.tasks.sample import Sample
+from eval.tasks.task import Request
 
 STOPS = ("e", "t", "\n")
 NEW_TOKENS = 128
@@ -110,7 +110,7 @@ def write_prompts(folder: Path, number: int) -> list[str]:
 
 
 def ours(local: Local, prompts: list[str]) -> list[str]:
-    """Answers of eval/model.py, in the prompts' order."""
+    """Answers of eval/models/hf.py, in the prompts' order."""
     sample = Sample(task="t", id="", prediction="", reference="")
     found = dict(generate(local, [Request(prompt, sample, NEW_TOKENS, STOPS) for prompt in prompts]))
     return [str(found[i]) for i in range(len(prompts))]

@@ -114,23 +114,23 @@ def run(arguments: argparse.Namespace) -> None:
     """Ask a model all questions of the tasks, and score its answers."""
     if arguments.dry_run:
         from core import dry_run
-        from eval.dry import looks
+        from eval.dry_run import looks
 
         dry_run.report(looks(arguments))
         return
-    from eval.backends import run_arguments
+    from eval.models.factory import run_arguments
 
     run_arguments(arguments)
 
 
 def score(arguments: argparse.Namespace) -> None:
     """Score a predictions file; in a run folder, scores.json is written beside it."""
-    from eval import scoring
-    from eval.sample import read_predictions
+    from eval.analysis import scoring
+    from eval.tasks.sample import read_predictions
 
     samples = read_predictions(arguments.predictions)
     if arguments.contaminated:
-        from eval.contamination import split
+        from eval.analysis.contamination import split
 
         samples = split(samples, arguments.contaminated)
     scores = scoring.score(samples, arguments.metrics)
@@ -145,8 +145,8 @@ def score(arguments: argparse.Namespace) -> None:
 
 def contamination(arguments: argparse.Namespace) -> None:
     """Find the samples of tasks in a training corpus."""
-    from eval import contamination as contaminated
-    from eval.tasks import load_tasks, requests
+    from eval.analysis import contamination as contaminated
+    from eval.tasks.task import load_tasks, requests
 
     asked = [
         request
@@ -160,8 +160,8 @@ def contamination(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Compare two predictions files or run folders."""
-    from eval import scoring
-    from eval.sample import read_predictions
+    from eval.analysis import scoring
+    from eval.tasks.sample import read_predictions
 
     a, b = read_predictions(arguments.a), read_predictions(arguments.b)
     rows = scoring.compare(a, b, arguments.metrics)
@@ -172,7 +172,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write the page of a run."""
-    from eval.report import write_report
+    from eval.analysis.report import write_report
 
     print(
         write_report(
@@ -183,7 +183,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 def sheet(arguments: argparse.Namespace) -> None:
     """Write a sheet, or read filled ones."""
-    from eval import sheet as sheets
+    from eval.analysis import human_eval as sheets
 
     if not arguments.read:
         if len(arguments.runs) != 2 or not arguments.output:

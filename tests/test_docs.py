@@ -23,7 +23,7 @@ import pytest
 from core.config import loader as configuration
 from core.config.loader import load
 from core.errors import UserError
-from eval.tasks import TaskConfig
+from eval.tasks.task import TaskConfig
 from tests.conftest import ROOT
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

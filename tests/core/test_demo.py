@@ -17,7 +17,7 @@ from core.demo_steps import Sizes, Step, slug, steps
 from core.errors import UserError
 from data.chat.from_patents import BuildConfig
 from data.pipeline import DataConfig
-from eval.tasks import load_task
+from eval.tasks.task import load_task
 from pretrain.config import PretrainConfig
 from sft.config import SftConfig, stages
 from tests.conftest import ROOT, run

@@ -11,7 +11,7 @@ from core.config.loader import Config, dump, load
 from core.plan import PlanConfig
 from core.config.schema import ModelConfig
 from data.pipeline import DataConfig
-from eval.tasks import TaskConfig, TaskGroup, load_task
+from eval.tasks.task import TaskConfig, TaskGroup, load_task
 from pretrain.config import PretrainConfig
 from sft.config import SftConfig
 from sft.dpo import DpoConfig

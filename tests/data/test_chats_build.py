@@ -14,7 +14,7 @@ from data.chat.record_formats import read_row
 from data.readers.ingest import ingest, read_records
 from data.readers.source import Source
 from data.synthetic.patents import synthesize
-from eval.patent import parse_extraction
+from eval.metrics.patent import parse_extraction
 from tests.conftest import run
 from tests.data.records import record, write_shards
 

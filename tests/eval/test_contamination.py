@@ -11,8 +11,8 @@ import pytest
 from core.errors import UserError
 from data.record import SCHEMA
 from data.dedup.training_index import seen_rows
-from eval.contamination import contamination, split
-from eval.tasks import load_task, requests
+from eval.analysis.contamination import contamination, split
+from eval.tasks.task import load_task, requests
 from tests.conftest import run
 from tests.eval.tiny import write_jsonl, write_task
 
@@ -111,7 +111,7 @@ def test_clean_and_dirty_samples_are_scored_apart(place: Path) -> None:
 
 
 def test_what_cannot_be_told_is_named(place: Path) -> None:
-    from eval.sample import Sample
+    from eval.tasks.sample import Sample
 
     write_jsonl(place / "other.jsonl", {"task": "t", "id": "1"})
     with pytest.raises(UserError, match="task t, sample 2 was not looked for"):

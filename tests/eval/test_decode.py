@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from eval.decode import greedy
-from eval.model import Local, generate, open_model, pad
-from eval.sample import Sample
-from eval.tasks import Request
+from eval.models.greedy import greedy
+from eval.models.hf import Local, generate, open_model, pad
+from eval.tasks.sample import Sample
+from eval.tasks.task import Request
 from tests.eval.tiny import write_model
 
 TEXTS = [

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from eval.endpoint import EndpointConfig, log_likelihood, rolling_log_likelihood
-from eval.sample import read_predictions
+from eval.models.openai_api import EndpointConfig, log_likelihood, rolling_log_likelihood
+from eval.tasks.sample import read_predictions
 from tests.conftest import run
 from tests.eval.server import Answer, serve
 from tests.eval.tiny import write_task

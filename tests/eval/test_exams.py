@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from eval import likelihood, model
-from eval.ask import Backend, Likelihood
-from eval.run import run
-from eval.sample import Sample, read_predictions
-from eval.tasks import Request, load_task, load_tasks, requests
+from eval.models import hf, loglikelihood
+from eval.models.base import Backend, Likelihood
+from eval.runner import run
+from eval.tasks.sample import Sample, read_predictions
+from eval.tasks.task import Request, load_task, load_tasks, requests
 from tests.eval.tiny import write_model, write_task
 
 HEADERS = {
@@ -124,10 +124,10 @@ def test_empty_and_endless_answers_are_scored_and_counted(
 def test_prompts_longer_than_the_context_are_counted_also_after_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = model.open_model(str(write_model(tmp_path / "model")))
+    local = hf.open_model(str(write_model(tmp_path / "model")))
     backend = Backend(
-        {}, lambda each: model.generate(local, each), cut=lambda each: model.cut(local, each),
-        answer_likelihood=lambda pairs: likelihood.answer_likelihood(local, pairs),
+        {}, lambda each: hf.generate(local, each), cut=lambda each: hf.cut(local, each),
+        answer_likelihood=lambda pairs: loglikelihood.answer_likelihood(local, pairs),
     )  # fmt: skip
     requests = [asked("a" * 200), asked("b" * 10), asked("c" * 126, "answer")]
     run(requests, backend, tmp_path / "out", {})

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from core.errors import UserError
-from eval.likelihood import log_likelihood
-from eval.model import identity, inputs, open_model
-from eval.replay import open_backend
-from eval.run import run as run_all
-from eval.sample import Sample, read_predictions
-from eval.tasks import Request
+from eval.models.loglikelihood import log_likelihood
+from eval.models.hf import identity, inputs, open_model
+from eval.models.replay import open_backend
+from eval.runner import run as run_all
+from eval.tasks.sample import Sample, read_predictions
+from eval.tasks.task import Request
 from tests.conftest import run
 from tests.eval.tiny import write_jsonl, write_model
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from eval.citations import Citation, article_number, citations, law_name
-from eval.legal import parse_entities, read_laws, refusal
-from eval.metrics import METRICS
-from eval.objects import read_objects
-from eval.sample import Sample
-from eval.tasks import load_task, requests
+from eval.metrics.law_citations import Citation, article_number, citations, law_name
+from eval.metrics.legal import parse_entities, read_laws, refusal
+from eval.metrics.metrics import METRICS
+from eval.tasks.json_samples import read_objects
+from eval.tasks.sample import Sample
+from eval.tasks.task import load_task, requests
 from tests.conftest import run
 from tests.eval.server import serve
 

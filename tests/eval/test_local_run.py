@@ -18,9 +18,9 @@ import pytest
 from core import lineage
 from core.provenance import manifest
 from eval.__main__ import main
-from eval.likelihood import log_likelihood
-from eval.model import open_model
-from eval.sample import read_predictions
+from eval.models.loglikelihood import log_likelihood
+from eval.models.hf import open_model
+from eval.tasks.sample import read_predictions
 from tests.conftest import ROOT, run
 from tests.eval.tiny import read_lines, write_jsonl, write_model, write_task
 

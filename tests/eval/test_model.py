@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from core.errors import UserError
-from eval.model import Local, generate, identity, inputs, open_model
-from eval.sample import Sample
-from eval.tasks import Request
+from eval.models.hf import Local, generate, identity, inputs, open_model
+from eval.tasks.sample import Sample
+from eval.tasks.task import Request
 from tests.eval.tiny import write_model
 
 TEXTS = ["一种装置，其特征在于", "a device", "权利要求1", "The quick brown fox jumps over it " * 3, "x"]

@@ -9,7 +9,7 @@ import pytest
 
 from core.provenance import manifest
 from core.html_report import Estimate, Line, estimates
-from eval.report import write_report
+from eval.analysis.report import write_report
 from tests.conftest import run
 from tests.eval.browser import Page, browse
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from eval.endpoint import EndpointConfig, generate
-from eval.run import request_key
-from eval.sample import Sample
-from eval.tasks import Request
+from eval.models.openai_api import EndpointConfig, generate
+from eval.runner import request_key
+from eval.tasks.sample import Sample
+from eval.tasks.task import Request
 from tests.conftest import ROOT, run
 from tests.eval.server import Answer, serve
 

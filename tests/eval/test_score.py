@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eval.sample import Sample
-from eval.scoring import compare, score
+from eval.tasks.sample import Sample
+from eval.analysis.scoring import compare, score
 from tests.conftest import ROOT, run
 
 

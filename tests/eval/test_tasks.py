@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from eval.metrics import METRICS
-from eval.tasks import TaskConfig, load_task, read_questions, requests
+from eval.metrics.metrics import METRICS
+from eval.tasks.task import TaskConfig, load_task, read_questions, requests
 from tests.conftest import ROOT
 
 LAYOUTS = {

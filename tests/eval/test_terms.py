@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from eval.metrics import METRICS
-from eval.patent import claim_references, split_claims
-from eval.quantities import quantities
-from eval.sample import Sample
-from eval.scoring import compare, score
-from eval.tasks import TaskConfig, requests
-from eval.terms import numerals, occurrences, read_glossary
+from eval.metrics.metrics import METRICS
+from eval.metrics.patent import claim_references, split_claims
+from eval.metrics.measurements import quantities
+from eval.tasks.sample import Sample
+from eval.analysis.scoring import compare, score
+from eval.tasks.task import TaskConfig, requests
+from eval.metrics.terminology import numerals, occurrences, read_glossary
 
 
 def sample(source: str, prediction: str, number: int = 0, **more: object) -> Sample:

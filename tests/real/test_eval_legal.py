@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.citations import citations, law_name
-from eval.legal import read_laws
-from eval.tasks import TaskConfig, requests
+from eval.metrics.law_citations import citations, law_name
+from eval.metrics.legal import read_laws
+from eval.tasks.task import TaskConfig, requests
 from tests.conftest import run
 from tests.eval.server import serve
 

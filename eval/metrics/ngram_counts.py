@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from eval.sample import Sample
-from eval.statistics import Floats
+from eval.tasks.sample import Sample
+from eval.analysis.significance import Floats
 
 Tokens = TypeVar("Tokens", str, tuple[str, ...])
 BLEU_ORDER, CHRF_ORDER = 4, 6

@@ -7,8 +7,8 @@ from typing import Any
 from core import openai_client
 from core.openai_client import Body
 from core.errors import UserError
-from eval.ask import Backend, Likelihood
-from eval.tasks import Request
+from eval.models.base import Backend, Likelihood
+from eval.tasks.task import Request
 
 
 class EndpointConfig(openai_client.EndpointConfig):

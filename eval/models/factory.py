@@ -1,6 +1,6 @@
 """Which model a command line means: a folder, an endpoint, a predictions file.
 
---model FOLDER | --endpoint URL --model NAME | --replay FILE ──▶ Backend, Ranks ──▶ eval/run.py
+--model FOLDER | --endpoint URL --model NAME | --replay FILE ──▶ Backend, Ranks ──▶ eval/runner.py
 """
 
 import argparse
@@ -10,11 +10,12 @@ from pathlib import Path
 
 from core.provenance import manifest
 from core.errors import UserError
-from eval import scoring, tasks
-from eval.ask import Backend
-from eval.report import write_report
-from eval.run import Ranks, run
-from eval.sample import read_predictions
+from eval.analysis import scoring
+from eval.tasks import task as tasks
+from eval.models.base import Backend
+from eval.analysis.report import write_report
+from eval.runner import Ranks, run
+from eval.tasks.sample import read_predictions
 
 
 def run_arguments(arguments: argparse.Namespace) -> None:
@@ -62,32 +63,32 @@ def _output(name: str) -> Path:
 
 def _open(arguments: argparse.Namespace, name: str, ranks: Ranks, of_base: bool = False) -> Backend:
     if (arguments.replay or arguments.copy) and not of_base:
-        from eval import replay
+        from eval.models import replay
 
         return replay.open_backend(arguments.replay) if arguments.replay else replay.open_copy()
     if arguments.endpoint:
-        from eval import endpoint
+        from eval.models import openai_api
 
-        config = endpoint.EndpointConfig(
+        config = openai_api.EndpointConfig(
             url=arguments.endpoint,
             model=name,
             chat=arguments.chat,
             log_probabilities=arguments.log_probabilities,
             concurrency=max(1, arguments.concurrency),
         )
-        return endpoint.open_backend(config)
-    from eval import likelihood, model
+        return openai_api.open_backend(config)
+    from eval.models import hf, loglikelihood
 
-    (hashes, *_) = ranks.gather(model.inputs(name) if ranks.rank == 0 else None)
+    (hashes, *_) = ranks.gather(hf.inputs(name) if ranks.rank == 0 else None)
     settings = {"chat": arguments.chat, "four_bit": arguments.four_bit, "context": arguments.context}
-    local = model.open_model(name, arguments.batch_tokens, **settings)
+    local = hf.open_model(name, arguments.batch_tokens, **settings)
     return Backend(
-        model.identity(hashes, **settings),
-        partial(model.generate, local),
-        partial(likelihood.log_likelihood, local),
-        partial(likelihood.rolling_log_likelihood, local),
-        partial(likelihood.answer_likelihood, local),
-        partial(model.cut, local),
+        hf.identity(hashes, **settings),
+        partial(hf.generate, local),
+        partial(loglikelihood.log_likelihood, local),
+        partial(loglikelihood.rolling_log_likelihood, local),
+        partial(loglikelihood.answer_likelihood, local),
+        partial(hf.cut, local),
         hashes,
     )
 

@@ -24,8 +24,8 @@ from data.dedup import ngram_index, training_index
 from data.dedup.normalise import BATCH_ROWS, TEXTS, read_batches
 from data.dedup.ngram_index import Index, RULES
 from data.record import SCHEMA
-from eval.sample import Sample, read_jsonl
-from eval.tasks import Request
+from eval.tasks.sample import Sample, read_jsonl
+from eval.tasks.task import Request
 
 COMMON = 10
 """Texts of the corpus, and samples, that a passage may stand in and still count."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.provenance.manifest import hash_files
-from eval.ask import Backend
-from eval.sample import read_predictions
-from eval.tasks import Request
+from eval.models.base import Backend
+from eval.tasks.sample import read_predictions
+from eval.tasks.task import Request
 
 
 def open_backend(file: Path) -> Backend:

@@ -22,8 +22,8 @@ import numpy as np
 from core.provenance import atomic_io
 from core.errors import UserError
 from core.html_report import text_table
-from eval.sample import Measure, Sample, mean, ratio, read_predictions
-from eval.statistics import Floats, bootstrap, mcnemar
+from eval.tasks.sample import Measure, Sample, mean, ratio, read_predictions
+from eval.analysis.significance import Floats, bootstrap, mcnemar
 
 COLUMNS = ("row", "task", "source", "reference", "left", "right", "better", "comment")
 ANSWERS = {

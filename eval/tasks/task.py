@@ -20,10 +20,10 @@ from pydantic import Field
 
 from core.config.loader import Config, load
 from core.errors import UserError
-from eval.legal import read_laws
-from eval.objects import read_objects
-from eval.sample import Sample, missing_field
-from eval.terms import read_glossary, terms_of
+from eval.metrics.legal import read_laws
+from eval.tasks.json_samples import read_objects
+from eval.tasks.sample import Sample, missing_field
+from eval.metrics.terminology import read_glossary, terms_of
 
 TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"
@@ -74,7 +74,7 @@ class TaskConfig(Config):
     stop: tuple[str, ...] = ()
     """Texts that end a generation."""
     metrics: tuple[str, ...]
-    """Names of metrics (eval/metrics.py)."""
+    """Names of metrics (eval/metrics/metrics.py)."""
 
 
 class TaskGroup(Config):

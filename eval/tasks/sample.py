@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from core.config.loader import Config
 from core.errors import UserError
-from eval.statistics import Combine, Floats
+from eval.analysis.significance import Combine, Floats
 
 
 class Sample(Config):
@@ -26,7 +26,7 @@ class Sample(Config):
     reference: str
     """What is right."""
     metrics: tuple[str, ...] = ()
-    """Names of the metrics of its task (eval/metrics.py)."""
+    """Names of the metrics of its task (eval/metrics/metrics.py)."""
     source: str = ""
     """What the model was asked about, where a metric needs it (numbers preserved)."""
     prompt: str = ""
@@ -34,7 +34,7 @@ class Sample(Config):
     by: str = ""
     """How the model was asked: `generation`, `log-likelihood`, and what is odd about it."""
     measured: dict[str, float] = Field({})
-    """Sums over tokens, where likelihoods were asked (eval/tokens.py)."""
+    """Sums over tokens, where likelihoods were asked (eval/metrics/perplexity.py)."""
     cut: int = 0
     """Tokens that did not fit in the model's context and were cut off on the left."""
     options: int | None = None

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from core.provenance import atomic_io, manifest
 from core.errors import UserError
-from eval import scoring
-from eval.ask import Backend, ask
-from eval.sample import read_predictions
-from eval.tasks import Request
+from eval.analysis import scoring
+from eval.models.base import Backend, ask
+from eval.tasks.sample import read_predictions
+from eval.tasks.task import Request
 
 
 class Ranks(NamedTuple):

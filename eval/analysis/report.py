@@ -16,10 +16,10 @@ import numpy as np
 from core.provenance import atomic_io, manifest
 from core import html_report as html
 from core.html_report import Estimate, Line
-from eval import scoring
-from eval.metrics import METRICS
-from eval.sample import Sample, read_predictions
-from eval.statistics import Floats
+from eval.analysis import scoring
+from eval.metrics.metrics import METRICS
+from eval.tasks.sample import Sample, read_predictions
+from eval.analysis.significance import Floats
 
 SHOWN = 5
 """Samples shown at either end of a task."""
@@ -50,7 +50,7 @@ def write_report(
     """Write the page of a run folder or predictions file (by default RUN/report.html) and return its path.
 
     `metrics` overrides those of the predictions; samples that the file `contaminated` names (see
-    eval/contamination.py) are broken down as a part of their own.
+    eval/analysis/contamination.py) are broken down as a part of their own.
     """
     samples = _read(folder, metrics, contaminated)
     run, other, changes = _run(folder, samples, "this run"), None, []
@@ -72,7 +72,7 @@ def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list
     if metrics:
         samples = [s.model_copy(update={"metrics": tuple(metrics)}) for s in samples]
     if contaminated:
-        from eval.contamination import split
+        from eval.analysis.contamination import split
 
         samples = split(samples, contaminated)
     return samples

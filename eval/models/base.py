@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.errors import UserError
-from eval.tasks import Request
+from eval.tasks.task import Request
 
 
 class Likelihood(NamedTuple):

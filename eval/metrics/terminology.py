@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from eval.quantities import quantities
-from eval.sample import Measure, Sample, ratio
+from eval.metrics.measurements import quantities
+from eval.tasks.sample import Measure, Sample, ratio
 
 _NUMERAL = r"\d+[a-zA-Z]?['′]*"
 NUMERALS = re.compile(rf"\(\s*({_NUMERAL}(?:\s*[,、;和~-]\s*{_NUMERAL})*)\s*\)")

@@ -1,6 +1,6 @@
 """Metrics as sums: each turns samples into statistics (n x k), and sums of them into a score.
 
-    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/scoring.py──▶ value, interval
+    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶ value, interval
 
 BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
 resamples at once; the tests hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from eval import ngrams, tokens
-from eval.legal import cited_articles, entities, refusal, statute
-from eval.patent import claim_structure, extraction
-from eval.sample import Measure, Sample, mean, scaled
-from eval.statistics import Floats
-from eval.terms import terminology
+from eval.metrics import ngram_counts, perplexity
+from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.patent import claim_structure, extraction
+from eval.tasks.sample import Measure, Sample, mean, scaled
+from eval.analysis.significance import Floats
+from eval.metrics.terminology import terminology
 
 
 def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
@@ -31,12 +31,12 @@ def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
 
         jieba = tokenize == "jieba"
         metric = BLEU(tokenize="none" if jieba else tokenize, references=[[""]])
-        words = {"jieba": _jieba_words, "zh": ngrams.chinese_tokens}
+        words = {"jieba": _jieba_words, "zh": ngram_counts.chinese_tokens}
         split = words.get(tokenize, lambda text: metric.tokenizer(text.rstrip()).split())
         signature = str(metric.get_signature())
         if jieba:
             signature = signature.replace("tok:none", f"tok:jieba-{_version('jieba')}")
-        return [Measure(f"bleu-{tokenize}", ngrams.bleu_rows(samples, split), _combine_bleu, signature)]
+        return [Measure(f"bleu-{tokenize}", ngram_counts.bleu_rows(samples, split), _combine_bleu, signature)]
 
     return measure
 
@@ -55,7 +55,7 @@ def chrf(samples: Sequence[Sample]) -> list[Measure]:
     from sacrebleu.metrics.chrf import CHRF
 
     signature = str(CHRF(references=[[""]]).get_signature())
-    return [Measure("chrf", ngrams.chrf_rows(samples), _combine_chrf, signature)]
+    return [Measure("chrf", ngram_counts.chrf_rows(samples), _combine_chrf, signature)]
 
 
 def ter(samples: Sequence[Sample]) -> list[Measure]:
@@ -144,9 +144,9 @@ METRICS: dict[str, Callable[[Sequence[Sample]], list[Measure]]] = {
     "rouge-legacy": rouge_legacy,
     "accuracy": accuracy,
     "extraction": extraction,
-    "answer-tokens": tokens.answer_tokens,
-    "trl": tokens.trl,
-    "bits-per-byte": tokens.bits_per_byte,
+    "answer-tokens": perplexity.answer_tokens,
+    "trl": perplexity.trl,
+    "bits-per-byte": perplexity.bits_per_byte,
     "terminology": terminology,
     "claim-structure": claim_structure,
     "statute": statute,

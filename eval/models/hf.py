@@ -1,4 +1,4 @@
-"""A Hugging Face model on this machine, and its greedy generation; eval/likelihood.py has the likelihoods.
+"""A Hugging Face model on this machine, and its greedy generation; eval/models/loglikelihood.py has the likelihoods.
 
     texts ──tokens──▶ sorted, longest first ──batches of a token budget──▶ model ──▶ answers as they come
 
@@ -21,8 +21,8 @@ from core.errors import UserError
 from core.provenance.manifest import hash_files
 from core.model.loading import load_model, load_tokenizer, weight_files
 from core.config.schema import ModelConfig
-from eval.decode import greedy
-from eval.tasks import Request
+from eval.models.greedy import greedy
+from eval.tasks.task import Request
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.sample import Measure, Sample, mean
+from eval.tasks.sample import Measure, Sample, mean
 
 HARD = (
     "advanced_mathematics",
