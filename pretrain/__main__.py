@@ -50,7 +50,7 @@ def main() -> int | None:
         return None
     if arguments.dry_run:
         from core import dry_run
-        from pretrain.dry import looks
+        from pretrain.dry_run import looks
 
         return dry_run.report(looks(config))
     if arguments.prepare:
@@ -117,7 +117,7 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     from core.model.loading import load_model, make_optimizer, weight_files
     from core.checkpoint.resume import resume
     from core.train.run_dir import summary
-    from pretrain.corpora import load_data
+    from pretrain.datasets import load_data
 
     run, base = Path(config.run_dir), config.base
     resolved = config.model_dump(mode="json")

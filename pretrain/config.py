@@ -8,7 +8,7 @@ from pydantic import Field
 from core.config.loader import Config
 from core.config.schema import (CollapseConfig, DeepSpeedConfig, ForgettingConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
 from data.pipeline import DataConfig
-from pretrain.corpora import CorpusConfig
+from pretrain.datasets import CorpusConfig
 
 
 class PretrainConfig(Config):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.smoke import compared
+from pretrain.smoke_test import compared
 from tests.conftest import run
 
 
