@@ -56,7 +56,7 @@ def main() -> int | None:
         return None
     if arguments.dry_run:
         from core import dry_run
-        from sft.dry import looks
+        from sft.dry_run import looks
 
         return dry_run.report(looks(config))
     if arguments.prepare:
@@ -134,8 +134,8 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
     from core.checkpoint.resume import resume
     from core.train.run_dir import check_unchanged, summary
-    from sft import noise
-    from sft.best import Best
+    from sft import neftune
+    from core.train.early_stopping import Best
 
     run, resolved = Path(config.run_dir), config.model_dump(mode="json")
     changed = check_unchanged(config, run, FIXED)
@@ -150,7 +150,7 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     model = load_model(config.base, config.model, dtype)
     prompt_as_trained(model, tokenizer)
     if config.neftune_alpha is not None:
-        noise.install(model, config.neftune_alpha)
+        neftune.install(model, config.neftune_alpha)
     engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
     loss_head.measure(engine.module)
@@ -191,7 +191,7 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     if not (run / "model").exists() or (not validations and not _is_of(run / "model", progress.step)):
         publish(progress)
     if world.is_main:
-        from sft.card import write
+        from sft.model_card import write
 
         write(run)
     log.close(summary(run))

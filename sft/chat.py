@@ -56,7 +56,7 @@ def open_chat(model: str, adapter: Path | None, *, load_in_4bit: bool) -> tuple[
     from core.model.lora import CONFIG
     from core.train.logger import quiet_libraries
     from core.model.loading import load_tokenizer
-    from sft.merge import base_of, open_model
+    from sft.merge_adapter import base_of, open_model
 
     quiet_libraries()
     if adapter is None and (Path(model) / CONFIG).exists():

@@ -23,7 +23,7 @@ from core.provenance import atomic_io, manifest
 from core.config.loader import Config, add_arguments, dump, from_arguments
 from core.errors import UserError
 from core.config.schema import (DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
-from sft.pairs import Pairs, PairsConfig, read_pairs, reasons
+from sft.preference_data import Pairs, PairsConfig, read_pairs, reasons
 
 FIXED = ("model", "data", "beta", "training.seed", "training.global_batch_size", "training.precision")
 
@@ -95,8 +95,8 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     from data.chat.chat_template import install
     from data.readers.ingest import list_files
     from sft.__main__ import prompt_as_trained
-    from sft.best import Best
-    from sft.preference import Preference
+    from core.train.early_stopping import Best
+    from sft.dpo_loss import Preference
 
     run, resolved, base = Path(config.run_dir), config.model_dump(mode="json"), str(config.model.path)
     changed = check_unchanged(config, run, FIXED)
@@ -161,7 +161,7 @@ def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, s
     import torch
 
     from core.train.dataloader import collate
-    from sft.preference import log_probabilities
+    from sft.dpo_loss import log_probabilities
 
     if not len(pairs):
         return

@@ -7,7 +7,7 @@ import pytest
 
 from core.config.loader import load
 from core.errors import UserError
-from sft.card import _history, write
+from sft.model_card import _history, write
 from sft.config import SftConfig, stages
 
 MODEL = ["model.path=base", "run_dir=runs/x", "data={output_dir: d, sources: [{path: p}]}"]

@@ -9,7 +9,7 @@ import pytest
 from core.errors import UserError
 from core.model.loading import load_tokenizer
 from data.chat.chat_template import install
-from sft.pairs import PairsConfig, read_pairs, reasons
+from sft.preference_data import PairsConfig, read_pairs, reasons
 from tests.conftest import run
 from tests.sft.chats import Bases
 

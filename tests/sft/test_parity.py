@@ -10,8 +10,8 @@ import torch
 
 from core.train.dataloader import collate
 from core.train.sampler import Order, Part
-from sft.pairs import PairsConfig, read_pairs
-from sft.preference import Preference, log_probabilities
+from sft.preference_data import PairsConfig, read_pairs
+from sft.dpo_loss import Preference, log_probabilities
 from tests.sft.chats import CHATS, Bases, metrics, train
 
 STEPS, BATCH = 20, 4

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft import noise
+from sft import neftune
 from tests.conftest import ROOT, run
 from tests.sft.chats import Bases, answer, metrics, overrides, train
 
@@ -68,7 +68,7 @@ def test_noise_is_on_embedded_tokens_in_training_only_and_bounded(bases: Bases) 
     model = AutoModelForCausalLM.from_pretrained(bases.path())
     layer, ids = model.get_input_embeddings(), torch.arange(24).reshape(2, 12)
     plain = layer(ids)
-    noise.install(model, 5.0)
+    neftune.install(model, 5.0)
     assert torch.equal(model.eval().get_input_embeddings()(ids), plain)
     change = (model.train().get_input_embeddings()(ids) - plain).abs()
     assert 0.9 < float(change.max()) / (5.0 / (12 * 64) ** 0.5) <= 1.0001

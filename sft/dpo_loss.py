@@ -11,7 +11,7 @@ from core.model.loss_head import IGNORED, Objective
 
 if TYPE_CHECKING:
     from core.distributed.process_group import World
-    from sft.pairs import Pairs
+    from sft.preference_data import Pairs
 
 Batch = dict[str, torch.Tensor]
 
