@@ -48,13 +48,13 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@touch $(READY)
 
 demo: $(READY) ## the whole story in minutes on two cores: corpora, base, tuning, delta, scores, report
-	@$(PY) -m core.demo $(ARGS)
+	@$(PY) -m tools.demo.runner $(ARGS)
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
-	@$(PY) -m core.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
+	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
 
 plan: $(READY) ## disk, memory, GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
-	@$(PY) -m core.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+	@$(PY) -m tools.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 ##@ From raw patents to scores, in their order
 
@@ -86,7 +86,7 @@ eval: $(READY) ## scores, comparison, report: MODEL=folder TASKS=patent,ceval [B
 	  $(if $(EVALDATA),--data '$(EVALDATA)') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
 
 lineage: $(READY) ## what a model or a score rests on, back to the raw files: RUN=folder [VERIFY=1]
-	@$(VENV)/bin/python -m core.lineage '$(RUN)' $(if $(VERIFY),--verify)
+	@$(VENV)/bin/python -m tools.lineage '$(RUN)' $(if $(VERIFY),--verify)
 
 ##@ Measure
 

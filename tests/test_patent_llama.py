@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.config.loader import load
-from core.plan import PlanConfig
+from tools.plan import PlanConfig
 from tests.conftest import ROOT, run
 
 PLAN = load(PlanConfig, ROOT / "configs/patent-llama/plan.yaml")

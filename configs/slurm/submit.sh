@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 NAMES=() COMMANDS=()
-STEPS=$("$PYTHON" -m core.plan --config "$PLAN" --commands)
+STEPS=$("$PYTHON" -m tools.plan --config "$PLAN" --commands)
 while IFS=$'\t' read -r name command; do
   [ "$name" = "$FROM" ] && FROM=""
   [ -n "$FROM" ] || { NAMES+=("$name"); COMMANDS+=("$command"); }

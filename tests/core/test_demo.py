@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from core.config.loader import Config, load
-from core.demo import run as do
-from core.demo_steps import Sizes, Step, slug, steps
+from tools.demo.runner import run as do
+from tools.demo.steps import Sizes, Step, slug, steps
 from core.errors import UserError
 from data.chat.from_patents import BuildConfig
 from data.pipeline import DataConfig
@@ -103,7 +103,7 @@ def test_every_command_of_the_demo_is_right_before_any_runs(monkeypatch: pytest.
 
 
 def test_the_list_of_commands_can_be_typed(tmp_path: Path) -> None:
-    listed = run("core.demo", "--list", f"runs={tmp_path}/runs", f"corpora={tmp_path}/corpora")
+    listed = run("tools.demo.runner", "--list", f"runs={tmp_path}/runs", f"corpora={tmp_path}/corpora")
     assert listed.returncode == 0, listed.stderr
     assert f"python -m delta apply --base {tmp_path}/runs/base/model" in listed.stdout
     assert not any(tmp_path.iterdir())

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from core.doctor import ROOT, disk, packages
+from tools.doctor import ROOT, disk, packages
 from tests.conftest import run
 
 
 def test_this_machine_can_run_the_tests(tmp_path: Path) -> None:
-    done = run("core.doctor", "--processes", "2", "--folder", tmp_path)
+    done = run("tools.doctor", "--processes", "2", "--folder", tmp_path)
     assert done.returncode == 0, done.stdout
     assert "ok  deepspeed" in done.stdout
     assert "summed over 2 processes by gloo" in done.stdout
 
 
 def test_processes_that_do_not_start_fail_with_advice() -> None:
-    done = run("core.doctor", "--processes", "-1")
+    done = run("tools.doctor", "--processes", "-1")
     assert done.returncode == 1
     assert "FAIL  launch        -1 processes: " in done.stdout
     assert "→ NCCL_DEBUG=INFO" in done.stdout

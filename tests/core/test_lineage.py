@@ -30,7 +30,7 @@ def make(folder: Path, step: str, inputs: dict[str, str], *, force: bool = False
 
 
 def test_the_tree_goes_back_to_the_raw_files_and_names_each_step_once(result: Path) -> None:
-    done = run("core.lineage", result, "--verify")
+    done = run("tools.lineage", result, "--verify")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"{result / 'model'}  [train] documents 1,234"
@@ -55,7 +55,7 @@ def test_a_byte_altered_anywhere_is_found_with_all_that_rests_on_it(
 ) -> None:
     place = result.parent / file
     place.unlink() if change is None else place.write_bytes(change)
-    done = run("core.lineage", result / "model", "--verify")
+    done = run("tools.lineage", result / "model", "--verify")
     assert done.returncode == 1
     said = done.stdout[done.stdout.index(f"{place}: ") :].splitlines()
     assert words in said[0]
@@ -65,12 +65,12 @@ def test_a_byte_altered_anywhere_is_found_with_all_that_rests_on_it(
 def test_a_step_made_again_since_is_found(result: Path) -> None:
     raw = manifest.hash_files(sorted((result.parent / "raw").iterdir()))
     make(result.parent / "corpus", "pack", raw, force=True, text="another")
-    done = run("core.lineage", result, "--verify")
+    done = run("tools.lineage", result, "--verify")
     assert done.returncode == 1
     assert f"pack.out: was made again since {result / 'model'} was made from it" in done.stdout
 
 
 def test_a_folder_without_a_manifest_is_an_error(tmp_path: Path) -> None:
-    done = run("core.lineage", tmp_path)
+    done = run("tools.lineage", tmp_path)
     assert done.returncode == 2
     assert "no manifest.json there" in done.stderr

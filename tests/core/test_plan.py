@@ -10,7 +10,7 @@ from core.config.loader import load
 from core.errors import UserError
 from core.model.memory_estimate import estimate
 from core.model.flops import PEAK_TFLOPS
-from core.plan import PlanConfig, plan, shape_of
+from tools.plan import PlanConfig, plan, shape_of
 from core.config.schema import DeepSpeedConfig, ModelConfig
 from tests.conftest import ROOT, run
 
@@ -67,7 +67,7 @@ def test_a_machine_that_cannot_share_the_batch_is_told() -> None:
 
 @pytest.mark.slow
 def test_the_plan_of_patent_llama_has_every_step_and_fits_every_machine() -> None:
-    done = run("core.plan")
+    done = run("tools.plan")
     assert done.returncode == 0, done.stderr
     for step in ("data", "pretrain", "general", "domain", "delta", "eval"):
         assert f"\n{step}: python -m " in done.stdout

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from core.config.loader import Config, dump, load
-from core.plan import PlanConfig
+from tools.plan import PlanConfig
 from core.config.schema import ModelConfig
 from data.pipeline import DataConfig
 from eval.tasks.task import TaskConfig, TaskGroup, load_task

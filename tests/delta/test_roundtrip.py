@@ -65,7 +65,7 @@ def test_the_commands_as_published(tmp_path: Path) -> None:
     assert {path.name for path in delta.iterdir()} == {
         "README.md", "delta-00001-of-00001.safetensors", "delta.json", "files", "manifest.json",
     }  # fmt: skip
-    told = run("core.lineage", delta, "--verify")
+    told = run("tools.lineage", delta, "--verify")
     assert told.returncode == 0, told.stdout
     assert f"{base}  tensors:" in told.stdout
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from core import lineage
+from tools import lineage
 from core.provenance import manifest
 from eval.__main__ import main
 from eval.models.loglikelihood import log_likelihood

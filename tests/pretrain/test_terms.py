@@ -15,7 +15,7 @@ def test_the_model_says_on_what_terms_its_corpus_came(tiny: TinyRuns) -> None:
 def test_a_checkpoint_is_traced_back_to_the_raw_files(tiny: TinyRuns) -> None:
     tiny.train("traced", "training.steps=1")
     (checkpoint,) = (tiny.folder / "traced/checkpoints").glob("step-*")
-    told = run("core.lineage", checkpoint, "--verify")
+    told = run("tools.lineage", checkpoint, "--verify")
     assert told.returncode == 0, told.stdout
     for step in ("[checkpoint]", "[pack]", "[ingest]", "[synthetic]"):
         assert step in told.stdout

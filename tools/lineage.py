@@ -1,7 +1,7 @@
 """From a score, a model or a checkpoint back to the raw files that it rests on.
 
-    python -m core.lineage runs/patents/model            what was made from what, when, by which command
-    python -m core.lineage runs/patents/model --verify   and whether all files still have their hashes
+    python -m tools.lineage runs/patents/model            what was made from what, when, by which command
+    python -m tools.lineage runs/patents/model --verify   and whether all files still have their hashes
 
 A folder's manifest names its inputs; each input lies in another folder with a manifest, or is a raw file.
 Paths are looked up from where the commands ran, the repository's root. `--verify` hashes every file of the
@@ -38,7 +38,7 @@ class Step:
 def main() -> int:
     """Print the tree and, on request, what is no longer as it was."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.lineage",
+        prog="python -m tools.lineage",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

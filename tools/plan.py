@@ -1,7 +1,7 @@
 """What a whole recipe will need, step by step, before anything starts: disk, memory of a GPU, GPU-hours.
 
-    python -m core.plan                                        Patent-LLaMA 7B on three kinds of machines
-    python -m core.plan --config mine.yaml mfu_share=0.35      a recipe of your own
+    python -m tools.plan                                        Patent-LLaMA 7B on three kinds of machines
+    python -m tools.plan --config mine.yaml mfu_share=0.35      a recipe of your own
 
 A step is one command of a room; sizes that nobody can know beforehand (tokens, samples) stand in the plan,
 as in configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. Where a step does not fit a machine
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from core.config.loader import Config, add_arguments, from_arguments, load
-from core.doctor import CHECKPOINT_BYTES
+from tools.doctor import CHECKPOINT_BYTES
 from core.errors import UserError, run_command
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
@@ -106,7 +106,7 @@ class Shape(Config):
 def main() -> int | None:
     """Print the plan."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default="configs/patent-llama/plan.yaml")
     parser.add_argument(

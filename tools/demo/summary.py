@@ -12,7 +12,7 @@ from typing import Any
 
 from core.provenance import atomic_io
 from core import html_report as html
-from core.demo_steps import Sizes, Step, slug
+from tools.demo.steps import Sizes, Step, slug
 from core.html_report import Estimate, Line
 
 HEADLINES = {

@@ -1,10 +1,10 @@
 """The whole story on a laptop: raw texts to a published model with scores, by the commands of every day.
 
-    python -m core.demo                       all steps that are not done; `make demo` is the same
-    python -m core.demo --list                the commands, without running them
-    python -m core.demo inventions=500 runs=runs/small corpora=corpora/small     --keys lists all sizes
+    python -m tools.demo.runner                       all steps that are not done; `make demo` is the same
+    python -m tools.demo.runner --list                the commands, without running them
+    python -m tools.demo.runner inventions=500 runs=runs/small corpora=corpora/small     --keys lists all sizes
 
-    steps (core/demo_steps.py) ──command, inputs──▶ hash ──as recorded?──▶ up to date, or run ──▶ summary
+    steps (tools/demo/steps.py) ──command, inputs──▶ hash ──as recorded?──▶ up to date, or run ──▶ summary
 
 A step is done when it has ended well with the command and the inputs that it has now: what it reads are the
 paths in its command, each by the manifest that stands there or by its hash. A killed step goes on from what
@@ -31,7 +31,7 @@ from typing import Any
 
 from core.provenance import atomic_io, manifest
 from core.config.loader import add_arguments, from_arguments
-from core.demo_steps import Sizes, Step, slug, steps
+from tools.demo.steps import Sizes, Step, slug, steps
 from core.errors import UserError, run_command
 
 PATHS = re.compile(r"[\w.-]*/[\w./-]+")
@@ -42,7 +42,7 @@ SHOWN = 15
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.demo.runner", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default=None)
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
@@ -59,7 +59,7 @@ def main() -> int:
     with atomic_io.lock(records / ".lock", f"{sizes.runs}: another demo is at work there"):
         if not run(todo, records):
             print(f"all {len(todo)} steps are up to date: {sizes.runs}")
-    from core.demo_scores import summarise
+    from tools.demo.summary import summarise
 
     print(summarise(sizes, todo))
     return 0

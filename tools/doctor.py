@@ -1,7 +1,7 @@
 """Is this machine ready: packages, GPUs, disk, shared memory, and processes that reach each other?
 
     make doctor
-    python -m core.doctor --processes 8 --folder /scratch/runs
+    python -m tools.doctor --processes 8 --folder /scratch/runs
 
 Every finding is `ok`, `note` or `FAIL`, and the last two say what to do; the exit code is 1 where one
 fails. The last finding starts processes as a run does, one a GPU (two on a CPU), and sums 64 MiB over them.
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 def main() -> int:
     """Look at everything, print a line each; 1 where something fails."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.doctor",
+        prog="python -m tools.doctor",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -187,7 +187,7 @@ def launch(processes: int | None) -> Iterator[Finding]:
     import torch
 
     wanted = processes or torch.cuda.device_count() or 2
-    command = [sys.executable, "-m", "core.launch", "--processes", str(wanted), "-m", "core.doctor", "--rank"]
+    command = [sys.executable, "-m", "core.launch", "--processes", str(wanted), "-m", "tools.doctor", "--rank"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = [line for line in done.stdout.splitlines() if line.startswith("summed ")]
     if done.returncode == 0 and said:
