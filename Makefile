@@ -48,7 +48,7 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@touch $(READY)
 
 demo: $(READY) ## the whole story in minutes on two cores: corpora, base, tuning, delta, scores, report
-	@$(PY) -m tools.demo.runner $(ARGS)
+	@$(PY) -m tools.demo $(ARGS)
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)

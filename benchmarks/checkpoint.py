@@ -46,8 +46,8 @@ def main() -> None:
 def measure(folder: Path, rounds: int) -> dict[str, float]:
     """The figures of so many checkpoints in each way: medians."""
     from core.checkpoint import save as checkpoint
-    from core.distributed import process_group
     from core.checkpoint.async_writer import Background
+    from core.distributed import process_group
 
     world = process_group.setup(30)
     engine, step = make(folder, world)
@@ -95,10 +95,10 @@ def make(folder: Path, world: Any) -> tuple[Any, Callable[[], None]]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from core.distributed import deepspeed_backend
-    from core.model.loss_head import summed_loss
-    from core.model.loading import load_model, make_optimizer
     from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
+    from core.distributed import deepspeed_backend
+    from core.model.loading import load_model, make_optimizer
+    from core.model.loss_head import summed_loss
 
     LlamaForCausalLM(LlamaConfig(vocab_size=8000, **SHAPE)).save_pretrained(folder / "base")
     chosen, dtype = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=1), TrainingConfig(steps=1))

@@ -152,10 +152,10 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
 
 def measure_packed(chats: Chats) -> Found:
     """Rows of several chats in a random order, one a step."""
-    from core.train.dataloader import collate
-    from core.model.loss_head import measure, summed_loss
-    from core.model.loading import load_model
     from core.config.schema import ModelConfig
+    from core.model.loading import load_model
+    from core.model.loss_head import measure, summed_loss
+    from core.train.dataloader import collate
 
     model = load_model(chats.base, ModelConfig(path=chats.base), chats.dtype).to(chats.device)
     measure(model)

@@ -100,12 +100,19 @@ def now() -> float:
 
 def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
     """The training loop of this project."""
-    from core.distributed import deepspeed_backend
-    from core.model import activation_checkpointing, loss_head, varlen_attention as attention
     from core.checkpoint.save import Progress
-    from core.train.loop import Batches, fit
+    from core.config.schema import (
+        DeepSpeedConfig,
+        ModelConfig,
+        OptimizerConfig,
+        ScheduleConfig,
+        TrainingConfig,
+    )
+    from core.distributed import deepspeed_backend
+    from core.model import activation_checkpointing, loss_head
+    from core.model import varlen_attention as attention
     from core.model.loading import make_optimizer
-    from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+    from core.train.loop import Batches, fit
     from data.packing.packed_dataset import Blocks
 
     batch = plan["micro_batch"] * plan["accumulation"]
@@ -195,8 +202,8 @@ def by_step(counts: list[int], steps: int) -> list[int]:
 
 def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
     """What both peers are told; all else, the fused AdamW too, is their default."""
-    from core.distributed import deepspeed_backend
     from core.config.schema import DeepSpeedConfig, TrainingConfig
+    from core.distributed import deepspeed_backend
 
     training = TrainingConfig(
         micro_batch_size=plan["micro_batch"], precision="bf16" if plan["bf16"] else "fp32"

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from core.errors import UserError
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.errors import UserError
 
 
 class Look(NamedTuple):

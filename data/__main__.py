@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core.provenance import manifest
 from core.config.loader import add_arguments, from_arguments
 from core.errors import UserError, run_command
+from core.provenance import manifest
 
 
 def main() -> None:
@@ -83,7 +83,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     command.add_argument("--inventions", type=int, default=1000, metavar="N")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--fields", nargs="+", default=[], metavar="NAME", help="of data/lexicon.yaml")
+    command.add_argument(
+        "--fields", nargs="+", default=[], metavar="NAME", help="of data/synthetic/lexicon.yaml"
+    )
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(call=write_synthetic)
 
@@ -156,11 +158,11 @@ def stats(arguments: argparse.Namespace) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     """A report on raw files."""
-    from data.inspect_sources import inspect as report
+    from data.inspect_sources import inspect as report_on
 
     if arguments.documents < 1:
         raise UserError(f"--documents {arguments.documents}: must be 1 or more.")
-    print(html_report(arguments.folder, arguments.documents), end="")
+    print(report_on(arguments.folder, arguments.documents), end="")
 
 
 def train_tokenizer(arguments: argparse.Namespace) -> None:
@@ -168,10 +170,10 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from core.config.loader import load
-    from data.readers.ingest import ingest, read_records
-    from data.pipeline import input_hashes
-    from data.readers.source import Source
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+    from data.pipeline import input_hashes
+    from data.readers.ingest import ingest, read_records
+    from data.readers.source import Source
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]

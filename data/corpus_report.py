@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from core import html_report
-from core.provenance import atomic_io, manifest
 from core.errors import UserError
-from data.packing.indexed_dataset import Documents
-from data.readers.ingest import read_shard
+from core.provenance import atomic_io, manifest
 from data.language import base
 from data.packing.document_text import LayoutConfig, layout
-from data.record import Record
+from data.packing.indexed_dataset import Documents
 from data.packing.train_val_split import SPLITS
+from data.readers.ingest import read_shard
+from data.record import Record
 
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 SAMPLE = 20
@@ -38,7 +38,8 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
         ),
         html_report.section(f"{len(pairs)} records before and after cleaning", *pairs),
         html_report.section(
-            "Where it comes from", html_report.table(("step", "command", "commit", "made"), _origins(root, steps))
+            "Where it comes from",
+            html_report.table(("step", "command", "commit", "made"), _origins(root, steps)),
         ),
     ]
     file = root / "report.html"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from core import dry_run
 from data.incremental import earlier_corpora
-from data.readers.ingest import list_files
 from data.pipeline import DataConfig
+from data.readers.ingest import list_files
 from data.readers.source import Source, check_sources
 
 

@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from core.provenance import atomic_io
 from core.config.loader import Config
 from core.errors import UserError
+from core.provenance import atomic_io
 from data.dask_cluster import SlurmConfig, open_cluster
 
 Shard = TypeVar("Shard")

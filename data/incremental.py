@@ -6,8 +6,8 @@ extends: [JANUARY] ──▶ files not read again · records known by their keys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
 from data.packing.train_val_split import SplitConfig
 
 

@@ -15,11 +15,11 @@ import yaml
 from tqdm import tqdm
 
 from data.readers import formats
-from data.readers.formats import Rejected
 from data.readers.archives import members
 from data.readers.column_mapping import Options
-from data.readers.stream import Content, Unreadable, as_utf8, open_file
+from data.readers.formats import Rejected
 from data.readers.ingest import list_files
+from data.readers.stream import Content, Unreadable, as_utf8, open_file
 from data.record import Record
 
 ADVICE = """\

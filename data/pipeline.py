@@ -21,22 +21,22 @@ from typing import Any, Literal
 from pydantic import Field
 
 from core import html_report
-from core.provenance import manifest
 from core.config.loader import Config
 from core.errors import UserError
+from core.provenance import manifest
 from data.cleaning.clean import CleanConfig, clean
+from data.corpus_report import describe, stages, write_report
 from data.dedup.decontaminate import DecontaminateConfig, decontaminate
 from data.dedup.dedup import DedupConfig, dedup
 from data.executor import EngineConfig, open_executor
 from data.incremental import check_split, earlier_corpora, new_inputs, outputs_of_step
-from data.readers.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
 from data.packing.pack import PackConfig, pack
-from data.corpus_report import describe, stages, write_report
+from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+from data.packing.train_val_split import SPLITS
+from data.readers.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
 from data.readers.record_filter import SelectConfig
 from data.readers.source import Source, check_sources
-from data.packing.train_val_split import SPLITS
 from data.synthetic.patents import synthesize
-from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 
 ERRORS = 100
 """So many bad documents never end a run."""
@@ -50,7 +50,8 @@ class SyntheticConfig(Config):
     seed: int = Field(0, ge=0)
     """Invention i of a seed is always the same."""
     fields: tuple[str, ...] = ()
-    """Fields of data/lexicon.yaml that they are in, as refrigeration: a smaller vocabulary; none for all."""
+    """Fields of data/synthetic/lexicon.yaml that they are in, as refrigeration: a smaller vocabulary; none
+    for all."""
 
 
 class DataConfig(Config):

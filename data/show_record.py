@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
+from data.cleaning.record_cleaner import CleanConfig, size, steps, texts
 from data.record import Record
 from data.sections import sections
-from data.cleaning.record_cleaner import CleanConfig, size, steps, texts
 
 SHOWN_LINES = 12
 """Changed lines of a rule; more are counted only."""

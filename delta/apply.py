@@ -116,7 +116,10 @@ def rebuild(tensor: safetensors_io.Tensor, checked: Checked, pool: ThreadPoolExe
 
 
 def _chunks(
-    tensor: safetensors_io.Tensor, payload: safetensors_io.Tensor, pieces: Iterator[bytes], of_base: "hashlib._Hash"
+    tensor: safetensors_io.Tensor,
+    payload: safetensors_io.Tensor,
+    pieces: Iterator[bytes],
+    of_base: "hashlib._Hash",
 ) -> Iterator[Callable[[], bytes]]:
     """What is to be decoded: each chunk's payload with its part of the base, which is hashed on the way."""
     size = codec.ITEMSIZE[tensor.dtype]

@@ -81,7 +81,9 @@ def _whole(tensor: safetensors_io.Tensor, rule: str) -> bool:
     return any(part in tensor.name for part in RULES[rule])
 
 
-def _sums(tensor: safetensors_io.Tensor, base: safetensors_io.Tensor | None, sign: int) -> Iterator[Callable[[], bytes]]:
+def _sums(
+    tensor: safetensors_io.Tensor, base: safetensors_io.Tensor | None, sign: int
+) -> Iterator[Callable[[], bytes]]:
     size = PIECE_ELEMENTS * tensor.size // max(1, tensor.elements)
     pieces: Iterator[bytes] = iter(())
     if base:

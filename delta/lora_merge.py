@@ -48,7 +48,9 @@ class Merged:
             yield from self.base.read(name, piece_bytes)
             return
         tensor = self.tensors[name]
-        down, up = (as_float32(b"".join(safetensors_io.read_pieces(t, 1 << 20)), t.dtype) for t in self.pairs[name])
+        down, up = (
+            as_float32(b"".join(safetensors_io.read_pieces(t, 1 << 20)), t.dtype) for t in self.pairs[name]
+        )
         down = down.reshape(-1, tensor.shape[1])
         up = up.reshape(tensor.shape[0], -1)
         first = 0
@@ -77,7 +79,9 @@ def from_float32(values: np.ndarray[Any, np.dtype[np.float32]], dtype: str) -> b
     return values.astype({"F16": "<f2", "F32": "<f4"}[dtype]).tobytes()
 
 
-def _pairs(file: Path, base: safetensors_io.Folder) -> dict[str, tuple[safetensors_io.Tensor, safetensors_io.Tensor]]:
+def _pairs(
+    file: Path, base: safetensors_io.Folder
+) -> dict[str, tuple[safetensors_io.Tensor, safetensors_io.Tensor]]:
     """For each tensor that the adapter changes, its A and B."""
     tensors = {tensor.name: tensor for tensor in safetensors_io.read_header(file)[1]}
     pairs = {}

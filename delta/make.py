@@ -13,8 +13,8 @@ from functools import partial as bind
 from pathlib import Path
 from typing import Any
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
 from delta import codec, delta_format, readme, safetensors_io
 from delta.delta_format import Delta, Entry, File
 from delta.resumable_folder import MARK, hashed, in_order, unfinished, workers

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from core.provenance.atomic_io import lock, remove_leftovers, replace, write_text
 from core.errors import UserError
+from core.provenance.atomic_io import lock, remove_leftovers, replace, write_text
 from delta.kernel import kernel
 from delta.safetensors_io import DiskError
 

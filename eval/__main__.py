@@ -19,8 +19,8 @@ import argparse
 import json
 from pathlib import Path
 
-from core.provenance import atomic_io
 from core.errors import UserError, run_command
+from core.provenance import atomic_io
 
 
 def main() -> None:

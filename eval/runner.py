@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.provenance import atomic_io, manifest
 from core.errors import UserError
+from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
 from eval.models.base import Backend, ask
 from eval.tasks.sample import read_predictions

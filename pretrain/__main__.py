@@ -19,19 +19,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.provenance import atomic_io, manifest
 from core.config.loader import add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
+from core.provenance import atomic_io, manifest
 
 if TYPE_CHECKING:
     from data.pipeline import Corpus
     from pretrain.config import PretrainConfig
 
+COMMANDS = {"estimate": "estimate", "smoke": "smoke_test"}
+"""Commands of this room beside training, and their modules."""
+
 
 def main() -> int | None:
     """Read the configuration, then prepare or train."""
-    if sys.argv[1:2] and sys.argv[1] in ("estimate", "smoke"):
-        result: int | None = importlib.import_module(f"pretrain.{sys.argv[1]}").main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        result: int | None = importlib.import_module(f"pretrain.{COMMANDS[sys.argv[1]]}").main(sys.argv[2:])
         return result
     parser = argparse.ArgumentParser(
         prog="python -m pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -62,8 +65,8 @@ def main() -> int | None:
 def prepare(config: "PretrainConfig", *, force: bool) -> None:
     """All that one process does before the launch: corpus, tokenizer, base model, and the checks that need
     them."""
-    from core.train.logger import quiet_libraries
     from core.model.loading import check_vocabulary, create_base, load_tokenizer
+    from core.train.logger import quiet_libraries
     from core.train.run_dir import check_resume, check_unchanged
     from data.pipeline import run
     from pretrain.config import FIXED
@@ -82,8 +85,8 @@ def prepare(config: "PretrainConfig", *, force: bool) -> None:
 def train(config: "PretrainConfig") -> int:
     """Check what can be checked, join the other processes, and train while no other run is in the folder."""
     from core.distributed import process_group
-    from core.train.logger import quiet_libraries
     from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.logger import quiet_libraries
     from core.train.run_dir import check_branch, check_resume, check_unchanged
     from pretrain.config import FIXED
 
@@ -108,15 +111,15 @@ def train(config: "PretrainConfig") -> int:
 def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any, changed: list[str]) -> bool:
     """Load, build, fit, save; False where a signal ended it early."""
     from core.checkpoint import save as checkpoint
+    from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.resume import resume
     from core.distributed import deepspeed_backend
     from core.model import activation_checkpointing, lora
-    from core.checkpoint.async_writer import Background, begun
-    from core.train.logger import Log
-    from core.train.validation import Lookout
-    from core.train.loop import fit
     from core.model.loading import load_model, make_optimizer, weight_files
-    from core.checkpoint.resume import resume
+    from core.train.logger import Log
+    from core.train.loop import fit
     from core.train.run_dir import summary
+    from core.train.validation import Lookout
     from pretrain.datasets import load_data
 
     run, base = Path(config.run_dir), config.base

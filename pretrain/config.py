@@ -6,7 +6,16 @@ from typing import Literal
 from pydantic import Field
 
 from core.config.loader import Config
-from core.config.schema import (CollapseConfig, DeepSpeedConfig, ForgettingConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
+from core.config.schema import (
+    CollapseConfig,
+    DeepSpeedConfig,
+    ForgettingConfig,
+    LoggingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from data.pipeline import DataConfig
 from pretrain.datasets import CorpusConfig
 

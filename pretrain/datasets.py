@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from core.provenance import manifest
 from core.config.loader import Config
 from core.errors import UserError
+from core.provenance import manifest
 from data.pipeline import Corpus
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def load_data(
     import numpy as np
 
     from core.train.validation import DOMAIN, GENERAL, Validation
-    from data.packing.packed_dataset import Blocks, choose_documents
-    from data.packing.indexed_dataset import Documents
     from data.packing.dataset_mixture import Component, Mixture
+    from data.packing.indexed_dataset import Documents
+    from data.packing.packed_dataset import Blocks, choose_documents
 
     def plan(split: str, documents: Documents, chosen: Any) -> Blocks:
         length, padding = config.sequence_length, tokenizer.eos_token_id

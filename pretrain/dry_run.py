@@ -23,7 +23,9 @@ def looks(config: PretrainConfig) -> Iterator[dry_run.Look]:
     made = Path(config.data.output_dir, "pack").exists()
     corpus = find_corpus(config.data) if made else None
     if corpus is None:
-        yield dry_run.Look("corpus", f"{config.data.output_dir}: not made yet; --prepare makes it:", there=False)
+        yield dry_run.Look(
+            "corpus", f"{config.data.output_dir}: not made yet; --prepare makes it:", there=False
+        )
         yield from data_looks(config.data)
     else:
         yield dry_run.place("corpus", corpus.folder / "pack")

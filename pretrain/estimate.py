@@ -25,7 +25,9 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes of the run")
     parser.add_argument("--tokens", type=float, metavar="N", help="tokens to train on, as 10e9")
     parser.add_argument("--tokens-per-s", type=float, metavar="N", help="measured, of one GPU")
-    parser.add_argument("--card", default="H100", help="a card of core/model/flops.py, where nothing is measured")
+    parser.add_argument(
+        "--card", default="H100", help="a card of core/model/flops.py, where nothing is measured"
+    )
     parser.add_argument("--fp32", action="store_true", help="for training.precision=auto on a CPU")
     given = parser.parse_intermixed_args(arguments)
     from pretrain.config import PretrainConfig
@@ -42,8 +44,8 @@ def main(arguments: list[str]) -> int | None:
 
 def lines(config: Any, given: argparse.Namespace) -> list[str]:
     """The table of memory, the chosen stage marked, and the time."""
-    from core.model.memory_estimate import estimate
     from core.model.flops import PEAK_TFLOPS
+    from core.model.memory_estimate import estimate
 
     config.training.accumulation(given.gpus)
     adapter = config.model.adapter

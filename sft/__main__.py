@@ -25,21 +25,28 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.provenance import atomic_io, manifest
 from core.config.loader import add_arguments, dump, from_arguments
 from core.errors import UserError, run_command
+from core.provenance import atomic_io, manifest
 from sft.config import FIXED, SftConfig, stages
 
 if TYPE_CHECKING:
     from data.chat.prepare import ChatSet
 
-COMMANDS = ("preview", "dpo", "merge", "chat", "card")
+COMMANDS = {
+    "preview": "preview",
+    "dpo": "dpo",
+    "merge": "merge_adapter",
+    "chat": "chat",
+    "card": "model_card",
+}
+"""Commands of this room beside training, and their modules."""
 
 
 def main() -> int | None:
     """Read the configuration, then prepare or train; or hand over to another command of this room."""
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        result: int | None = importlib.import_module(f"sft.{sys.argv[1]}").main(sys.argv[2:])
+        result: int | None = importlib.import_module(f"sft.{COMMANDS[sys.argv[1]]}").main(sys.argv[2:])
         return result
     parser = argparse.ArgumentParser(
         prog="python -m sft", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -67,8 +74,8 @@ def main() -> int | None:
 
 def prepare(config: SftConfig, *, force: bool) -> None:
     """All that one process does before the launch: the chats of all stages, by the first base's tokenizer."""
-    from core.train.logger import quiet_libraries
     from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.logger import quiet_libraries
     from core.train.run_dir import check_resume, check_unchanged
     from data.chat.prepare import prepare as tokenise
 
@@ -87,8 +94,8 @@ def train(config: SftConfig) -> int:
 
     from core.distributed import process_group
     from core.model import activation_checkpointing, lora
-    from core.train.logger import quiet_libraries
     from core.model.loading import check_vocabulary, load_tokenizer
+    from core.train.logger import quiet_libraries
     from core.train.run_dir import check_resume, check_unchanged
 
     quiet_libraries()
@@ -124,18 +131,18 @@ def train(config: SftConfig) -> int:
 def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     """Load, build, fit, save the best; False where a signal ended it early."""
     from core.checkpoint import save as checkpoint
+    from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.resume import resume
     from core.distributed import deepspeed_backend
     from core.model import loss_head
-    from core.checkpoint.async_writer import Background, begun
     from core.model.flops import flops_per_token
-    from core.train.logger import Log
-    from core.train.validation import Lookout
-    from core.train.loop import fit
     from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
-    from core.checkpoint.resume import resume
-    from core.train.run_dir import check_unchanged, summary
-    from sft import neftune
     from core.train.early_stopping import Best
+    from core.train.logger import Log
+    from core.train.loop import fit
+    from core.train.run_dir import check_unchanged, summary
+    from core.train.validation import Lookout
+    from sft import neftune
 
     run, resolved = Path(config.run_dir), config.model_dump(mode="json")
     changed = check_unchanged(config, run, FIXED)
@@ -212,8 +219,8 @@ def _record(run: Path, world: Any, seconds: float, flops: float) -> None:
 def load_data(config: SftConfig, chats: "ChatSet", tokenizer: Any, log: Any) -> tuple[Any, dict[str, Any]]:
     """Rows of chats to train on, and held-out ones, where there are any."""
     from core.train.validation import DOMAIN, Validation
-    from data.packing.packed_dataset import choose_documents
     from data.packing.indexed_dataset import Documents
+    from data.packing.packed_dataset import choose_documents
 
     length, padding = config.data.max_tokens, tokenizer.pad_token_id
 

@@ -53,9 +53,9 @@ def open_chat(model: str, adapter: Path | None, *, load_in_4bit: bool) -> tuple[
     """Model and tokenizer; UserError where the tokenizer has no chat template."""
     import torch
 
+    from core.model.loading import load_tokenizer
     from core.model.lora import CONFIG
     from core.train.logger import quiet_libraries
-    from core.model.loading import load_tokenizer
     from sft.merge_adapter import base_of, open_model
 
     quiet_libraries()

@@ -14,8 +14,16 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from core.config.loader import Config
+from core.config.schema import (
+    CollapseConfig,
+    DeepSpeedConfig,
+    LoggingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from core.errors import UserError
-from core.config.schema import (CollapseConfig, DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
 from data.chat.config import ChatDataConfig
 
 

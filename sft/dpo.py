@@ -19,10 +19,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from core.provenance import atomic_io, manifest
 from core.config.loader import Config, add_arguments, dump, from_arguments
+from core.config.schema import (
+    DeepSpeedConfig,
+    LoggingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from core.errors import UserError
-from core.config.schema import (DeepSpeedConfig, LoggingConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainingConfig,)
+from core.provenance import atomic_io, manifest
 from sft.preference_data import Pairs, PairsConfig, read_pairs, reasons
 
 FIXED = ("model", "data", "beta", "training.seed", "training.global_batch_size", "training.precision")
@@ -85,17 +92,17 @@ def train(config: DpoConfig) -> int:
 
 def _fit(config: DpoConfig, world: Any) -> bool:
     from core.checkpoint import save as checkpoint
-    from core.distributed import deepspeed_backend as deepspeed
     from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.resume import resume
+    from core.distributed import deepspeed_backend as deepspeed
+    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
+    from core.train.early_stopping import Best
     from core.train.logger import Log
     from core.train.loop import fit
-    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
-    from core.checkpoint.resume import resume
     from core.train.run_dir import check_unchanged, summary
     from data.chat.chat_template import install
     from data.readers.ingest import list_files
     from sft.__main__ import prompt_as_trained
-    from core.train.early_stopping import Best
     from sft.dpo_loss import Preference
 
     run, resolved, base = Path(config.run_dir), config.model_dump(mode="json"), str(config.model.path)

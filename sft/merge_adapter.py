@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from core.model import lora
 from core.provenance import manifest
-from core.errors import UserError
 
 
 def main(arguments: list[str]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from core.provenance import atomic_io, manifest
 from core.config.loader import load
 from core.errors import UserError
+from core.provenance import atomic_io, manifest
 from core.train.logger import read_metrics
 from sft.config import SftConfig
 

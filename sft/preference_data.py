@@ -2,8 +2,8 @@
 
     {"prompt": "…" | [messages], "chosen": "…" | [messages], "rejected": "…" | [messages]}
 
-Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected` may be
-whole conversations; then `prompt` may be missing. A row holds both chats one behind the other, as two
+Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected`
+may be whole conversations; then `prompt` may be missing. A row holds both chats one behind the other, as two
 documents that do not see each other.
 """
 
@@ -107,8 +107,8 @@ def reasons(dropped: list["Rejected"]) -> dict[str, int]:
 
 def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any) -> Any:
     """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
-    from data.chat.messages import problem
     from data.chat.chat_template import encode
+    from data.chat.messages import problem
     from data.readers.formats import Rejected
 
     encoded, prompts = [], []

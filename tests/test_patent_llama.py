@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.config.loader import load
-from tools.plan import PlanConfig
 from tests.conftest import ROOT, run
+from tools.plan import PlanConfig
 
 PLAN = load(PlanConfig, ROOT / "configs/patent-llama/plan.yaml")
 STEPS = {step.name: shlex.split(step.command) for step in PLAN.steps}

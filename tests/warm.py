@@ -20,8 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = (
-    "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.train.loop", "core.checkpoint.resume",
-    "pretrain.corpora", "transformers.tokenization_utils_tokenizers",
+    "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.train.loop",
+    "core.checkpoint.resume", "pretrain.datasets", "transformers.tokenization_utils_tokenizers",
 )  # fmt: skip
 
 

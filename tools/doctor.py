@@ -187,7 +187,16 @@ def launch(processes: int | None) -> Iterator[Finding]:
     import torch
 
     wanted = processes or torch.cuda.device_count() or 2
-    command = [sys.executable, "-m", "core.launch", "--processes", str(wanted), "-m", "tools.doctor", "--rank"]
+    command = [
+        sys.executable,
+        "-m",
+        "core.launch",
+        "--processes",
+        str(wanted),
+        "-m",
+        "tools.doctor",
+        "--rank",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = [line for line in done.stdout.splitlines() if line.startswith("summed ")]
     if done.returncode == 0 and said:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.provenance import manifest
 from core.errors import UserError, run_command
+from core.provenance import manifest
 
 SHOWN = 5
 """Raw files of one step that are listed; the rest are counted, unless --all is given."""

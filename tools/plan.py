@@ -4,7 +4,8 @@
     python -m tools.plan --config mine.yaml mfu_share=0.35      a recipe of your own
 
 A step is one command of a room; sizes that nobody can know beforehand (tokens, samples) stand in the plan,
-as in configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. Where a step does not fit a machine
+as in configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. Where a step does not
+fit a machine
 as it is configured, the first cheaper settings that fit are named: they are overrides for its command. Time
 is tokens x operations a token / (MFU x the cards' peak).
 """
@@ -19,9 +20,9 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from core.config.loader import Config, add_arguments, from_arguments, load
-from tools.doctor import CHECKPOINT_BYTES
-from core.errors import UserError, run_command
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.errors import UserError, run_command
+from tools.doctor import CHECKPOINT_BYTES
 
 DATA_MB_PER_CORE_S = 6.7
 """Raw Chinese patents to packed ids: docs/numbers.md, corpus."""

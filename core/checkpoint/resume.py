@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from core.provenance import manifest
 from core.checkpoint.save import Progress, newest
 from core.distributed.deepspeed_backend import load_state
 from core.distributed.process_group import World
 from core.errors import UserError
+from core.provenance import manifest
 from core.train.logger import Log
 from core.train.run_dir import on_main
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from core.model import lora
-from core.provenance import atomic_io, manifest
 from core.checkpoint.async_writer import Background, Copy, copied, full_disk_named, plain_copy
 from core.distributed.process_group import World
 from core.errors import UserError
+from core.model import lora
+from core.provenance import atomic_io, manifest
 
 SHARD_BYTES = 5 * 10**9
 
@@ -105,7 +105,9 @@ def save(
 
     def complete() -> str:
         marks = [partial / f".written-{rank}" for rank in range(world.size)]
-        while not all(mark.exists() for mark in marks):  # one that died ends the run (core/distributed/watchdog.py)
+        while not all(
+            mark.exists() for mark in marks
+        ):  # one that died ends the run (core/distributed/watchdog.py)
             time.sleep(0.01)
         for mark in marks:
             mark.unlink()

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.model.lora import AdapterConfig
 from core.config.loader import Config
 from core.errors import UserError
+from core.model.lora import AdapterConfig
 
 Precision = Literal["bf16", "fp32"]
 
@@ -27,11 +27,12 @@ class ModelConfig(Config):
     adapter: AdapterConfig | None = None
     """Train a LoRA adapter (with 4-bit weights: QLoRA) and leave the weights as they are; null trains all."""
     attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
-    """`documents`: core/model/varlen_attention.py, which needs nothing installed; else one of transformers' own. On packed
-    blocks `sdpa` and `eager` build a mask of length x length, so a GPU refuses them."""
+    """`documents`: core/model/varlen_attention.py, which needs nothing installed; else one of transformers'
+    own. On packed blocks `sdpa` and `eager` build a mask of length x length, so a GPU refuses them."""
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
     """What the backward pass computes again to save memory: nothing; every layer (about a third more work);
-    or all of a layer but attention and half of its matrix products. See core/model/activation_checkpointing.py."""
+    or all of a layer but attention and half of its matrix products. See
+    core/model/activation_checkpointing.py."""
     compile: bool = False
     """Compile each layer with torch.compile: quicker steps, a slow first one. Not with ZeRO 3."""
     trained: Literal["all", "embeddings"] = "all"

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from core.model.lora import is_adapted
-from core.errors import UserError
 from core.config.schema import DeepSpeedConfig, TrainingConfig
+from core.errors import UserError
+from core.model.lora import is_adapted
 
 
 def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[str, Any], torch.dtype]:

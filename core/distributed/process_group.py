@@ -14,8 +14,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from core.launch import free_port
 from core.distributed.watchdog import Watch
+from core.launch import free_port
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def setup(timeout_minutes: float) -> World:
     """Join the run: set the variables where nobody launched us, take a device, start NCCL (GPU) or gloo
     (CPU).
 
-    A rank that dies, or does not go on within `timeout_minutes`, ends the run (core/distributed/watchdog.py). Collective
+    A rank that dies, or does not go on within `timeout_minutes`, ends the run
+    (core/distributed/watchdog.py). Collective
     operations wait twice as long, so that they do not end first, without its name.
     """
     import deepspeed

@@ -1,3 +1,4 @@
-"""The model: `loading` builds it, `lora` adds adapters, `varlen_attention` keeps documents apart, `loss_head` computes
-the loss without whole logits, `activation_checkpointing` trades compute for memory; `flops` and `memory_estimate`
-count."""
+"""The model: `loading` builds it, `lora` adds adapters, `varlen_attention` keeps documents apart,
+`loss_head` computes
+the loss without whole logits, `activation_checkpointing` trades compute for memory; `flops` and
+`memory_estimate` count."""

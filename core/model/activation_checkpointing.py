@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from core.errors import UserError
 from core.config.schema import ModelConfig
+from core.errors import UserError
 
 ATTENTION = {
     "torch_attn::_varlen_attn",  # of core/model/varlen_attention.py on a GPU

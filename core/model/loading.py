@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from core.config.schema import ModelConfig, OptimizerConfig
+from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, varlen_attention
 from core.provenance import manifest
-from core.errors import UserError
-from core.config.schema import ModelConfig, OptimizerConfig
 
 WEIGHTS = ("*.safetensors", "*.bin")
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy, linear
 
-from core.model import varlen_attention
 from core.errors import UserError
+from core.model import varlen_attention
 
 if TYPE_CHECKING:
     from core.distributed.process_group import World

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from core.model import activation_checkpointing as activations, lora
-from core.model.loss_head import chunk_places
 from core.config.schema import DeepSpeedConfig, ModelConfig
+from core.model import activation_checkpointing as activations
+from core.model import lora
+from core.model.loss_head import chunk_places
 
 BUCKET = 500_000_000
 """Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; its default)."""

@@ -24,8 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.provenance.atomic_io import beside, lock, remove_leftovers, replace, write_text
 from core.errors import UserError
+from core.provenance.atomic_io import beside, lock, remove_leftovers, replace, write_text
 
 NAME = "manifest.json"
 FORMAT = 1

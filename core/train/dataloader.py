@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from core.model.varlen_attention import boundaries
 from core.model.loss_head import IGNORED
+from core.model.varlen_attention import boundaries
 
 T = TypeVar("T")
 

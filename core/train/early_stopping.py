@@ -9,7 +9,8 @@ from core.train.logger import Log
 
 @dataclass
 class Best:
-    """`look` for `core.train.loop.fit`: looks at the model and keeps it where it is the best so far; collective."""
+    """`look` for `core.train.loop.fit`: looks at the model and keeps it where it is the best so far;
+    collective."""
 
     look: Callable[[Progress], dict[str, float]]
     keep: Callable[[Progress], None]

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.provenance import atomic_io
-from core.errors import UserError
 from core.config.schema import LoggingConfig
+from core.errors import UserError
+from core.provenance import atomic_io
 
 
 class Log:

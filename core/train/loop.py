@@ -17,15 +17,15 @@ import torch
 
 from core.checkpoint.async_writer import Background
 from core.checkpoint.save import Progress
+from core.config.schema import ScheduleConfig, TrainingConfig
 from core.distributed.process_group import World
-from core.train.spike_guard import Guard
+from core.model.loss_head import IGNORED, TOKENS, Objective
 from core.train.dataloader import Ahead, collate, to_host
 from core.train.logger import Log
-from core.model.loss_head import IGNORED, Objective, TOKENS
-from core.train.throughput import Meter, sentence
-from core.train.sampler import Order, Part
 from core.train.lr_schedule import rate
-from core.config.schema import ScheduleConfig, TrainingConfig
+from core.train.sampler import Order, Part
+from core.train.spike_guard import Guard
+from core.train.throughput import Meter, sentence
 
 Sample = dict[str, np.ndarray]
 
@@ -34,7 +34,8 @@ class Dataset(Protocol):
     """Samples of equal length L: int64 arrays `input_ids`, `position_ids` and `labels`, each of shape (L,).
 
     `labels[t]` is the token to predict at position t, already shifted, or `IGNORED`. Its length is what an
-    epoch is. A mixture has `parts` (core/train/sampler.py) as well, whose samples stand one part after the other.
+    epoch is. A mixture has `parts` (core/train/sampler.py) as well, whose samples stand one part after the
+    other.
     """
 
     def __len__(self) -> int: ...
@@ -58,8 +59,8 @@ def fit(
 ) -> bool:
     """Train from `progress` (changed in place) to the end; False where a signal ended it early, after saving.
 
-    `look` validates and gives its numbers (core/train/validation.py), `save` writes a checkpoint, by `background`
-    where that is given; all processes call them at the same step.
+    `look` validates and gives its numbers (core/train/validation.py), `save` writes a checkpoint, by
+    `background` where that is given; all processes call them at the same step.
     """
     batches = Batches(data, training, training.total_samples(len(data)), world)
     total = batches.total

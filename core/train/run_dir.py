@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from core.provenance import manifest
 from core.config.loader import Config, load
 from core.distributed.process_group import World
 from core.errors import UserError
+from core.provenance import manifest
 from core.train.logger import read_metrics
 
 T = TypeVar("T")

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import torch
 
 from core.checkpoint.save import Progress
+from core.config.schema import TrainingConfig
 from core.errors import UserError
 from core.train.dataloader import Arriving, to_host
 from core.train.logger import Log
-from core.config.schema import TrainingConfig
 
 WINDOW = 128
 """Applied steps that a step is compared with."""

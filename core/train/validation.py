@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from core.checkpoint.save import Progress
+from core.config.schema import CollapseConfig, ForgettingConfig
 from core.distributed.process_group import World
 from core.errors import UserError
+from core.model.loss_head import IGNORED, summed_loss, take_measures
 from core.train.dataloader import collate
 from core.train.logger import Log
 from core.train.loop import Dataset
-from core.model.loss_head import IGNORED, summed_loss, take_measures
-from core.config.schema import CollapseConfig, ForgettingConfig
 
 DOMAIN, GENERAL = "validation", "general"
 

@@ -1,5 +1,5 @@
 """Instruction data: files of any layout to chats, chats to token ids with a mark on every trained token.
 
-`record` is the chat, `layouts` and `files` read it, `template` renders and tokenises it, `prepare` makes a
-finished folder of many.
+`messages` is the chat, `record_formats` and `row_reader` read it, `chat_template` renders and tokenises it,
+`prepare` makes a finished folder of many.
 """

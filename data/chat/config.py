@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from core.config.loader import Config
-from data.chat.record_formats import LAYOUTS
 from data.chat.chat_template import TrainOn
+from data.chat.record_formats import LAYOUTS
 from data.executor import EngineConfig
 from data.readers.source import Use
 

@@ -2,7 +2,8 @@
 
     shard-*.parquet ──tasks──▶ samples ──by invention──▶ train | validation ──near──▶ two files of JSON lines
 
-The samples of one invention, in every language and office, stand on one side (data/packing/train_val_split.py). Then every
+The samples of one invention, in every language and office, stand on one side
+(data/packing/train_val_split.py). Then every
 training sample that shares most passages of a validation sample, or says the same, is removed and counted, as
 inventions that nothing links may still be alike. The files have Alpaca's keys and `task` and `id`; memory
 holds the samples that are wanted, and a bucket of claims to translate.
@@ -18,13 +19,13 @@ from typing import Any
 
 from pydantic import Field
 
-from core.provenance import manifest
 from core.errors import UserError
-from data.chat.patent_tasks import Labels, Sample, TASKS, samples_of, translations
-from data.readers.ingest import read_shard, shard_files
+from core.provenance import manifest
+from data.chat.patent_tasks import TASKS, Labels, Sample, samples_of, translations
 from data.language import base
-from data.record import invention
 from data.packing.train_val_split import SplitConfig, link_families, split_of
+from data.readers.ingest import read_shard, shard_files
+from data.record import invention
 
 BUCKETS = 64
 """Files over which claims to translate are spread by invention."""

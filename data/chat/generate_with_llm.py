@@ -4,8 +4,8 @@
 
 Three kinds: `qa` (questions about a passage, with their answers), `summary` (of a passage) and `claim` (an
 explanation of a claim). The model answers in JSON, with the sentence of the passage that its answer rests on;
-answers that the passage does not support (data/chat/grounding_check.py) and questions that were asked before are
-left out and counted. Every answer is kept as it comes: a run that was killed, or in which the endpoint
+answers that the passage does not support (data/chat/grounding_check.py) and questions that were asked before
+are left out and counted. Every answer is kept as it comes: a run that was killed, or in which the endpoint
 failed, goes on where it stopped and pays for nothing twice.
 """
 
@@ -19,15 +19,15 @@ from typing import Any, Literal, NamedTuple
 import xxhash
 from pydantic import Field
 
-from core.provenance import manifest
 from core.config.loader import Config
 from core.errors import UserError
-from data.readers import formats
-from data.chat.llm_client import EndpointConfig, ask
+from core.provenance import manifest
 from data.chat.grounding_check import alike, letters, unsupported, words
+from data.chat.llm_client import EndpointConfig, ask
+from data.readers import formats
 from data.readers.ingest import list_files
-from data.record import Record
 from data.readers.source import Source
+from data.record import Record
 
 Kind = Literal["qa", "summary", "claim"]
 FORM = (

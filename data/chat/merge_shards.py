@@ -1,6 +1,7 @@
 """The parts of all shards as one data set: what caps, weights and the replay share take, in the seed's order.
 
-As data/packing/shuffle.py does it: parts are sorted by key, so what falls between two keys lies in one piece in each
+As data/packing/shuffle.py does it: parts are sorted by key, so what falls between two keys lies in one piece
+in each
 of them, and merging goes through the keys bucket by bucket. Memory holds a bucket, and ROW for each chat.
 """
 

@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.provenance import manifest
 from core.errors import UserError
-from data.packing.packed_dataset import Blocks
+from core.provenance import manifest
+from data.chat.chat_template import TEMPLATES, install, joined_begins
 from data.chat.config import ChatDataConfig
 from data.chat.merge_shards import Rows, merge
 from data.chat.tokenize_shard import Todo, encode_shard
-from data.chat.chat_template import TEMPLATES, install, joined_begins
 from data.executor import forget_shards, join_parts, map_shards, open_executor, sum_rows
+from data.packing.bin_packing import Array, Packing
+from data.packing.indexed_dataset import Documents, with_ending
+from data.packing.packed_dataset import Blocks
+from data.packing.train_val_split import SPLITS
 from data.readers.column_mapping import Options
 from data.readers.file_splits import parts
-from data.packing.indexed_dataset import Documents, with_ending
 from data.readers.ingest import list_files
-from data.packing.bin_packing import Array, Packing
-from data.packing.train_val_split import SPLITS
 
 SHARD_BYTES = 16 << 20
 """Of one shard, where a file can be cut: what a worker does at a time."""

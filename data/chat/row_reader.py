@@ -11,12 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.readers.formats import Rejected, format_of
 from data.readers.archives import members
 from data.readers.column_mapping import Options
-from data.readers.stream import (CHUNK_BYTES, LINE_BYTES, Content, Line, Part, Unreadable, as_utf8, is_of_the_machine, lines, open_file, seekable,)
-from data.readers.xlsx_parquet_hub import load_dataset
+from data.readers.formats import Rejected, format_of
 from data.readers.json_csv import TOO_LONG, csv_table, is_lines
+from data.readers.stream import (
+    CHUNK_BYTES,
+    LINE_BYTES,
+    Content,
+    Line,
+    Part,
+    Unreadable,
+    as_utf8,
+    is_of_the_machine,
+    lines,
+    open_file,
+    seekable,
+)
+from data.readers.xlsx_parquet_hub import load_dataset
 
 Row = tuple[str, dict[str, Any] | Rejected]
 """Where a row stands, `FILE#LINE` (in a JSON list `FILE#LINE.ITEM`), and its values by key, or why it has

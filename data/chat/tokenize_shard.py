@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from data.chat.config import ChatDataConfig, ChatSource
-from data.chat.row_reader import dataset_rows, rows
-from data.chat.record_formats import Unfit, read_row
-from data.chat.messages import Chat, answered, problem
 from data.chat.chat_template import Encoded, encode
+from data.chat.config import ChatDataConfig, ChatSource
+from data.chat.messages import Chat, answered, problem
+from data.chat.record_formats import Unfit, read_row
+from data.chat.row_reader import dataset_rows, rows
 from data.chat.truncate import shorten
 from data.executor import Rows, to_rows
-from data.readers.formats import Rejected
-from data.readers.stream import Part
 from data.packing.indexed_dataset import Writer, with_ending
 from data.packing.train_val_split import SPLITS
+from data.readers.formats import Rejected
+from data.readers.stream import Part
 
 PART_TOKENS = 4_000_000
 

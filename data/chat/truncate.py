@@ -6,8 +6,8 @@ frame of the template and the last answer stay whole, so that what is cut is sti
 
 from typing import Any
 
-from data.chat.messages import Message
 from data.chat.chat_template import Encoded, TrainOn, encode
+from data.chat.messages import Message
 
 
 def shorten(

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from data.readers.ingest import read_shard
 from data.cleaning.text_rules import boilerplate_key
+from data.readers.ingest import read_shard
 from data.sections import heading
 
 SHORTEST = 20

@@ -3,7 +3,8 @@
     ingest/shard-*.parquet ──count lines──▶ boilerplate.json
                            ──clean_shard──▶ clean/shard-*.parquet, dropped.jsonl
 
-A record goes through the rules of `data.steps` one after the other. `clean_shard` depends on nothing but its
+A record goes through the rules of `data.cleaning.record_cleaner` one after the other. `clean_shard` depends
+on nothing but its
 shard, the configuration and the table of boilerplate lines, so shards are cleaned in any number of processes
 with the same result. `dropped.jsonl` holds `{"id", "language", "source", "rule", "detail"}` for each record
 that a rule dropped, `boilerplate.json` the lines that were taken for boilerplate and in how many descriptions
@@ -21,14 +22,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.provenance import atomic_io
 from core.errors import UserError
+from core.provenance import atomic_io
 from data.cleaning.boilerplate import count_lines, frequent_lines
-from data.executor import (Rows, forget_shards, join_parts, map_in_order, map_shards, nested, sum_rows, to_rows,)
-from data.readers.stream import is_of_the_machine
-from data.readers.ingest import BATCH_CHARACTERS, read_shard, shard_files
-from data.record import PARQUET, SCHEMA, Record
 from data.cleaning.record_cleaner import CleanConfig, clean_record, size
+from data.executor import (
+    Rows,
+    forget_shards,
+    join_parts,
+    map_in_order,
+    map_shards,
+    nested,
+    sum_rows,
+    to_rows,
+)
+from data.readers.ingest import BATCH_CHARACTERS, read_shard, shard_files
+from data.readers.stream import is_of_the_machine
+from data.record import PARQUET, SCHEMA, Record
 
 __all__ = ["CleanConfig", "clean", "clean_shard"]
 

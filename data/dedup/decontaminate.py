@@ -1,6 +1,7 @@
 """Keep evaluation out of training: records that hold what a model will be asked about.
 
-    evaluation sets ──▶ Index (data/dedup/ngram_index.py) ──scan each shard──▶ hits ──▶ contaminated.jsonl, shards
+    evaluation sets ──▶ Index (data/dedup/ngram_index.py) ──scan each shard──▶ hits ──▶ contaminated.jsonl,
+    shards
 
 Offices have phrases that are longer than a passage: "凡在本发明的精神和原则之内，所作的任何修改、等同替换、
 改进等…" closes many Chinese descriptions. So a passage that stands in more than `common_records` records of a
@@ -25,9 +26,16 @@ from pydantic import Field
 from core.config.loader import Config
 from core.errors import UserError
 from data.dedup.dedup import filter_shard
-from data.executor import (Rows, forget_shards, map_shards, nested, remove_shards, sum_rows,)
-from data.dedup.normalise import Flags, Indices, TEXTS, read_batches
-from data.dedup.ngram_index import Index, RULES, Sample
+from data.dedup.ngram_index import RULES, Index, Sample
+from data.dedup.normalise import TEXTS, Flags, Indices, read_batches
+from data.executor import (
+    Rows,
+    forget_shards,
+    map_shards,
+    nested,
+    remove_shards,
+    sum_rows,
+)
 
 
 class EvaluationSet(Config):

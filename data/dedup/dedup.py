@@ -7,7 +7,8 @@ in their order:
 
     family  publications of one application in one language are one invention; the grant is preferred. Other
             offices' members and other languages are kept, and linked in families.jsonl
-    exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation, script
+    exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
+    script
     near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing brings
             together (data/dedup/lsh.py) is compared exactly before anything is dropped
 
@@ -43,10 +44,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.provenance import atomic_io
-from data.executor import (Rows, forget_shards, map_shards, nested, remove_shards, shard_name, sum_rows, to_rows,)
-from data.dedup.normalise import Flags, Indices
 from data.dedup.fingerprints import Part, key_batches, keys_schema, known_parts, sign_shard
 from data.dedup.near_duplicates import NearConfig, near
+from data.dedup.normalise import Flags, Indices
+from data.executor import (
+    Rows,
+    forget_shards,
+    map_shards,
+    nested,
+    remove_shards,
+    shard_name,
+    sum_rows,
+    to_rows,
+)
 from data.record import PARQUET
 
 RULES = ("family", "exact", "near")

@@ -19,8 +19,8 @@ from pydantic import Field
 
 from core.config.loader import Config
 from core.errors import UserError
-from data.dedup.normalise import TEXTS, digests, fold, read_batches, whole_texts
 from data.dedup.minhash import signatures
+from data.dedup.normalise import TEXTS, digests, fold, read_batches, whole_texts
 
 ABOUT = ("id", "office", "kind", "language", "application_id", "family_id", "source")
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from core.provenance.atomic_io import scratch_array
-from data.dedup.normalise import Hashes, Indices, kernel
 from data.dedup.minhash import Signatures
+from data.dedup.normalise import Hashes, Indices, kernel
 
 
 class Candidates(NamedTuple):

@@ -1,4 +1,5 @@
-"""N-grams of keys (data/dedup/normalise.py): their hashes, MinHash signatures and exact Jaccard, at memory speed.
+"""N-grams of keys (data/dedup/normalise.py): their hashes, MinHash signatures and exact Jaccard, at memory
+speed.
 
     keys ──▶ grams        64 bits for every n-gram, for overlaps
          ──▶ signatures   MinHash of the set of n-grams, for near-duplicates
@@ -14,7 +15,16 @@ file that a kernel stands in, not by those that it calls.
 import numpy as np
 import numpy.typing as npt
 
-from data.dedup.normalise import (SPACE, Flags, Hashes, Indices, Keys, Units, fold, kernel,)
+from data.dedup.normalise import (
+    SPACE,
+    Flags,
+    Hashes,
+    Indices,
+    Keys,
+    Units,
+    fold,
+    kernel,
+)
 
 Signatures = npt.NDArray[np.uint32]
 Stamps = npt.NDArray[np.int32]

@@ -1,4 +1,5 @@
-"""Near-duplicates among records: pairs by hashing (data/dedup/lsh.py), then exact Jaccard of their folded texts.
+"""Near-duplicates among records: pairs by hashing (data/dedup/lsh.py), then exact Jaccard of their folded
+texts.
 
     shard-*.keys ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
 
@@ -16,10 +17,17 @@ import pyarrow as pa
 from pydantic import Field
 
 from core.provenance.atomic_io import scratch_array
-from data.dedup.normalise import (TEXTS, Indices, Keys, fold, read_batches, whole_texts,)
 from data.dedup.fingerprints import KeyConfig, Part, key_batches
 from data.dedup.lsh import Bands
 from data.dedup.minhash import prune
+from data.dedup.normalise import (
+    TEXTS,
+    Indices,
+    Keys,
+    fold,
+    read_batches,
+    whole_texts,
+)
 
 MEMORY_BYTES = 512 << 20
 """Folded texts beyond this size lie in a file."""

@@ -19,8 +19,19 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.dedup.normalise import (SPACE, Bytes, Hashes, Indices, Keys, Units, digests, fold, kernel, whole_texts,)
 from data.dedup.minhash import grams
+from data.dedup.normalise import (
+    SPACE,
+    Bytes,
+    Hashes,
+    Indices,
+    Keys,
+    Units,
+    digests,
+    fold,
+    kernel,
+    whole_texts,
+)
 
 RULES = ("publication", "exact", "overlap")
 NUMBER = re.compile(r"([A-Z]{2})0*(\d{4,})([A-Z]\d?)?")
@@ -34,7 +45,7 @@ class Sample(NamedTuple):
     text: str
     publication: str | None = None
     application: str | None = None
-    """This and the family are compared by `data.seen` alone."""
+    """This and the family are compared by `data.dedup.training_index` alone."""
     family: str | None = None
 
 

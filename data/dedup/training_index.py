@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data.dedup.normalise import digests, fold, whole_texts
 from data.dedup.ngram_index import Sample, publication_number
+from data.dedup.normalise import digests, fold, whole_texts
 
 NAME = "seen.parquet"
 NAMES = ("publication", "application", "family")
@@ -92,7 +92,7 @@ def find_seen(pack: Path, samples: Iterable[Sample]) -> Iterator[Met]:
     """Every sample whose publication, application, family or text is in the corpus, once a rule and document.
 
     A sample's text is compared with whole texts and with every part. Memory holds the samples, not the
-    corpus. What shares only a passage is found by `data.overlap.Index`, which needs the texts.
+    corpus. What shares only a passage is found by `data.dedup.ngram_index.Index`, which needs the texts.
     """
     wanted: dict[str, dict[str | bytes, list[Sample]]] = {name: {} for name in (*NAMES, "text")}
     for sample in samples:

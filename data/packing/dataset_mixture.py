@@ -13,8 +13,8 @@ import numpy as np
 
 from core.errors import UserError
 from core.train.sampler import Part
-from data.packing.packed_dataset import Blocks
 from data.packing.bin_packing import Array
+from data.packing.packed_dataset import Blocks
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Component:
 
 
 class Mixture:
-    """A dataset for `core.train.loop`: the blocks of all corpora, one corpus after the other, and their `parts`."""
+    """A dataset for `core.train.loop`: the blocks of all corpora, one corpus after the other, and their
+    `parts`."""
 
     def __init__(self, components: Sequence[Component]) -> None:
         """UserError where the shares leave nothing for a corpus, or are not 1 together."""

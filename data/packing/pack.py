@@ -4,9 +4,11 @@ datasets.
     shard-*.parquet ──layout──▶ text ──split──▶ train | validation ──tokenise──▶ ──shuffle──▶ NAME.bin, .idx
 
 Every document is `<bos> text <eos>` (`<eos> text <eos>` where the tokenizer has no beginning token). All
-texts of one invention, in every language and office, stand on the same side of the split (data/packing/train_val_split.py), and
-the seed gives the order (data/packing/shuffle.py). Beside each split, `NAME.bytes.npy` holds the UTF-8 bytes of each
-document's text (int64), for bits per byte; `seen.parquet` says what is in `train` (data/dedup/training_index.py).
+texts of one invention, in every language and office, stand on the same side of the split
+(data/packing/train_val_split.py), and
+the seed gives the order (data/packing/shuffle.py). Beside each split, `NAME.bytes.npy` holds the UTF-8 bytes
+of each document's text (int64), for bits per byte; `seen.parquet` says what is in `train`
+(data/dedup/training_index.py).
 """
 
 from collections import Counter
@@ -21,15 +23,30 @@ import pyarrow as pa
 
 from core.errors import UserError
 from data.dedup import training_index
-from data.executor import (Rows, forget_shards, map_shards, nested, shard_name, sum_rows, to_rows,)
 from data.dedup.normalise import read_batches
-from data.packing.indexed_dataset import Writer
-from data.readers.ingest import read_shard
+from data.executor import (
+    Rows,
+    forget_shards,
+    map_shards,
+    nested,
+    shard_name,
+    sum_rows,
+    to_rows,
+)
 from data.packing.document_text import LayoutConfig, layout
-from data.record import SCHEMA, Record
+from data.packing.indexed_dataset import Writer
 from data.packing.shuffle import ROWS, merge_parts, order_key, sort_part
-from data.packing.train_val_split import (SPLITS, Families, Split, SplitConfig, link_families, split_of,)
 from data.packing.tokenizer import Encoder, choose_encoder, open_encoder
+from data.packing.train_val_split import (
+    SPLITS,
+    Families,
+    Split,
+    SplitConfig,
+    link_families,
+    split_of,
+)
+from data.readers.ingest import read_shard
+from data.record import SCHEMA, Record
 
 SAMPLE = 400
 """Documents on which two encoders must agree, a piece of SAMPLE_CHARACTERS of each."""

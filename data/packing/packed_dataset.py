@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import UserError
+from data.packing.bin_packing import PLANS, Array, Packing
 from data.packing.indexed_dataset import Documents
-from data.packing.bin_packing import Array, PLANS, Packing
 
 IGNORED = -100
 

@@ -20,9 +20,9 @@ import xxhash
 from pydantic import Field
 
 from core.config.loader import Config
-from data.executor import map_in_order
-from data.dedup.normalise import Hashes
 from data.dedup.ngram_index import publication_number
+from data.dedup.normalise import Hashes
+from data.executor import map_in_order
 from data.record import Record, invention
 
 Split = Literal["train", "validation"]

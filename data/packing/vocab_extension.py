@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
 
 
 def main(arguments: list[str]) -> None:
@@ -39,10 +39,10 @@ def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path)
     import tempfile
 
     from core.config.loader import load
-    from data.readers.ingest import ingest, read_records
-    from data.pipeline import input_hashes
-    from data.readers.source import Source
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts, train_sentencepiece
+    from data.pipeline import input_hashes
+    from data.readers.ingest import ingest, read_records
+    from data.readers.source import Source
 
     old = base if base.suffix == ".model" else base / "tokenizer.model"
     if not old.is_file():

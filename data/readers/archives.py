@@ -23,7 +23,15 @@ from functools import partial
 from typing import IO, Any, NamedTuple, Self, cast
 
 from data.readers.formats import Rejected
-from data.readers.stream import (CHUNK_BYTES, Content, Unreadable, is_of_the_machine, position, seekable, stream,)
+from data.readers.stream import (
+    CHUNK_BYTES,
+    Content,
+    Unreadable,
+    is_of_the_machine,
+    position,
+    seekable,
+    stream,
+)
 
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""

@@ -14,8 +14,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from data.readers.column_mapping import (
+    FIELDS,
+    PARTS,
+    TEXTS,
+    Fields,
+    Options,
+    shown,
+)
 from data.readers.formats import Rejected
-from data.readers.column_mapping import (FIELDS, PARTS, TEXTS, Fields, Options, shown,)
 from data.record import Record
 
 MARKUP = re.compile(

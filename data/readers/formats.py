@@ -16,7 +16,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.readers.stream import (Content, Part, Unreadable, as_utf8, is_of_the_machine, open_file,)
+from data.readers.stream import (
+    Content,
+    Part,
+    Unreadable,
+    as_utf8,
+    is_of_the_machine,
+    open_file,
+)
 from data.record import Record
 
 if TYPE_CHECKING:
@@ -93,7 +100,11 @@ def format_of(content: Content, options: "Options") -> str:
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "nothing"
-    for name, beginning in (("APS", uspto_aps.BEGINNING), ("BRS", uspto_brs.BEGINNING), ("OPS", epo_ops_json.BEGINNING)):
+    for name, beginning in (
+        ("APS", uspto_aps.BEGINNING),
+        ("BRS", uspto_brs.BEGINNING),
+        ("OPS", epo_ops_json.BEGINNING),
+    ):
         if beginning.match(text):
             return name
     known = next((name for start, name in STARTS.items() if re.match(start, text, re.DOTALL)), None)
@@ -216,7 +227,16 @@ def _publications(document: "Document") -> list[Publication] | Rejected:
 
 
 def _vocabulary(root: str) -> Vocabulary | None:
-    from data.readers.offices import (cnipa, epo, jpo, kipo, uspto_v4, uspto_pap, uspto_st32, uspto_st96,)
+    from data.readers.offices import (
+        cnipa,
+        epo,
+        jpo,
+        kipo,
+        uspto_pap,
+        uspto_st32,
+        uspto_st96,
+        uspto_v4,
+    )
 
     match root:
         case "us-patent-grant" | "us-patent-application":

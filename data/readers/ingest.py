@@ -1,8 +1,8 @@
 """From files of any known format to Parquet shards of records: the first step of the corpus.
 
 The files of all sources are listed in order and grouped into logical shards of about 256 MB of input (large
-ones are cut, where `data.readers.file_splits` can), whatever the number of workers, so that the result does not
-depend on it. A worker reads a shard's files
+ones are cut, where `data.readers.file_splits` can), whatever the number of workers, so that the result does
+not depend on it. A worker reads a shard's files
 document by document and writes records as they come; memory holds one batch. The folder then holds
 `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
 "reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
@@ -23,13 +23,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from data.executor import (
+    Rows,
+    forget_shards,
+    join_parts,
+    map_shards,
+    sum_rows,
+    to_rows,
+)
 from data.readers import formats
-from data.executor import (Rows, forget_shards, join_parts, map_shards, sum_rows, to_rows,)
-from data.readers.stream import Part
 from data.readers.file_splits import parts
-from data.record import PARQUET, SCHEMA, Record
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
+from data.readers.stream import Part
+from data.record import PARQUET, SCHEMA, Record
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20

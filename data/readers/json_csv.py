@@ -11,10 +11,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from data.readers.formats import Rejected
 from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
-from data.readers.stream import (LINE_BYTES, Content, Line, Unreadable, encoding, lines,)
+from data.readers.formats import Rejected
+from data.readers.stream import (
+    LINE_BYTES,
+    Content,
+    Line,
+    Unreadable,
+    encoding,
+    lines,
+)
 from data.record import Record
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from data.readers.formats import Rejected
 from data.readers.cell_values import records
 from data.readers.column_mapping import Options
-from data.readers.stream import Content, LINE_BYTES, Line, encoding, lines
+from data.readers.formats import Rejected
+from data.readers.stream import LINE_BYTES, Content, Line, encoding, lines
 from data.record import Record
 
 FIELDS = {"description": ["text"]}

@@ -56,7 +56,8 @@ def is_of_the_machine(error: Exception) -> bool:
 
 
 class Part(NamedTuple):
-    """A part of a large file (`data.readers.file_splits`): of JSON lines by bytes, of a ZIP archive by members."""
+    """A part of a large file (`data.readers.file_splits`): of JSON lines by bytes, of a ZIP archive by
+    members."""
 
     first: int
     stop: int

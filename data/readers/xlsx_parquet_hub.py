@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from data.readers.formats import Rejected
 from data.readers.column_mapping import Options, is_known
-from data.readers.stream import Content, seekable, stream
+from data.readers.formats import Rejected
 from data.readers.json_csv import Row, read_objects, read_table
+from data.readers.stream import Content, seekable, stream
 from data.record import Record
 
 HEADER_ROWS = 10

@@ -2,8 +2,8 @@
 
 Stories of a few sentences stand for the general text that a base model has read and that continued
 pretraining repeats; chats ask for what any assistant should do (repeat, translate, find, name, add). Both are
-drawn from data/everyday.yaml. A story tells its first sentence again at its end, so that a model has a reason
-to look back.
+drawn from data/synthetic/everyday.yaml. A story tells its first sentence again at its end, so that a model
+has a reason to look back.
 
 `synthesize` writes two files; story and chat i depend on (seed, i) alone.
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from data.synthetic.lexicon_sampler import below, load, pick
 from data.synthetic.inflection import article
+from data.synthetic.lexicon_sampler import below, load, pick
 
 LANGUAGES = ("zh", "en")
 DRAWN = ("person", "place", "time", "did", "quality", "thing", "feeling")

@@ -1,8 +1,8 @@
-"""The words of one made-up invention, drawn from data/lexicon.yaml.
+"""The words of one made-up invention, drawn from data/synthetic/lexicon.yaml.
 
 `draw` picks a field, a product, what is new about it and the parts, ingredients or steps that belong to it,
-and gives them as a `Draft`: the slots of the templates in data/templates.yaml, in both languages. All is
-drawn through `Random.random()`, the one method whose sequence Python promises to keep across versions.
+and gives them as a `Draft`: the slots of the templates in data/synthetic/templates.yaml, in both languages.
+All is drawn through `Random.random()`, the one method whose sequence Python promises to keep across versions.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
 """Made-up but well-formed patents in Chinese and English: the corpus that the project carries with it.
 
-An invention is drawn from data/lexicon.yaml (data/synthetic/lexicon_sampler.py), brought into the voices of a patent
-(data/synthetic/inflection.py) and written down with the paired templates of data/templates.yaml: every sentence is made in
+An invention is drawn from data/synthetic/lexicon.yaml (data/synthetic/lexicon_sampler.py), brought into the
+voices of a patent
+(data/synthetic/inflection.py) and written down with the paired templates of data/synthetic/templates.yaml:
+every sentence is made in
 both languages at once, so the English is the translation of the Chinese. Parts, numbers and numerals stay the
 same through a document: a range in a claim holds the narrower range of its dependent claim and the
 value of the embodiment.
@@ -25,8 +27,8 @@ from typing import Any, TypedDict
 
 from core.errors import UserError
 from data.record import Record
-from data.synthetic.lexicon_sampler import below, draw, load, pick
 from data.synthetic.inflection import Draft, Pair, Voice, voices
+from data.synthetic.lexicon_sampler import below, draw, load, pick
 
 LANGUAGES = ("zh", "en")
 MOST = 10_000_000

@@ -18,8 +18,8 @@ import numpy as np
 
 from core.errors import UserError
 from delta import safetensors_io
-from delta.lora_merge import as_float32, from_float32
 from delta.codec import ITEMSIZE
+from delta.lora_merge import as_float32, from_float32
 from delta.meta_llama.params import CONTEXT, SCALED, config, guess_version, read_params
 from delta.meta_llama.tokenizer import write_tokenizer
 from delta.meta_llama.torch_pickle import read_pickled

@@ -1,6 +1,7 @@
 """Which samples of an evaluation stand in a training corpus, by data/'s own rules.
 
-    tasks ──texts of the data──▶ Index (data/dedup/ngram_index.py) ──scan every shard, every line──▶ contaminated.jsonl
+    tasks ──texts of the data──▶ Index (data/dedup/ngram_index.py) ──scan every shard, every line──▶
+    contaminated.jsonl
                               └▶ find_seen (data/dedup/training_index.py) ── what was packed ──────────▲
 
 `score RUN --contaminated FILE` reports the clean and the dirty part of each task apart. A passage in more
@@ -17,12 +18,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from core.provenance import atomic_io
 from core.errors import UserError
 from core.html_report import text_table
+from core.provenance import atomic_io
 from data.dedup import ngram_index, training_index
+from data.dedup.ngram_index import RULES, Index
 from data.dedup.normalise import BATCH_ROWS, TEXTS, read_batches
-from data.dedup.ngram_index import Index, RULES
 from data.record import SCHEMA
 from eval.tasks.sample import Sample, read_jsonl
 from eval.tasks.task import Request
@@ -123,7 +124,9 @@ def _files(corpus: Path) -> tuple[list[Path], list[Path], list[Path]]:
     shards: list[Path] = []
     for step in ("decontaminate", "dedup", "clean", "ingest", "."):
         shards = shards or sorted((corpus / step).glob("shard-*.parquet"))
-    packs = sorted({file.parent for pattern in ("", "pack/") for file in corpus.glob(pattern + training_index.NAME)})
+    packs = sorted(
+        {file.parent for pattern in ("", "pack/") for file in corpus.glob(pattern + training_index.NAME)}
+    )
     lines = [] if shards or packs else sorted([*corpus.rglob("*.jsonl"), *corpus.rglob("*.txt")])
     if not (shards or packs or lines):
         raise UserError(

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.provenance import atomic_io
 from core.errors import UserError
 from core.html_report import text_table
-from eval.tasks.sample import Measure, Sample, mean, ratio, read_predictions
+from core.provenance import atomic_io
 from eval.analysis.significance import Floats, bootstrap, mcnemar
+from eval.tasks.sample import Measure, Sample, mean, ratio, read_predictions
 
 COLUMNS = ("row", "task", "source", "reference", "left", "right", "better", "comment")
 ANSWERS = {

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.provenance import atomic_io, manifest
 from core import html_report as html
 from core.html_report import Estimate, Line
+from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
+from eval.analysis.significance import Floats
 from eval.metrics.metrics import METRICS
 from eval.tasks.sample import Sample, read_predictions
-from eval.analysis.significance import Floats
 
 SHOWN = 5
 """Samples shown at either end of a task."""

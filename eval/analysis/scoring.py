@@ -14,10 +14,18 @@ import numpy as np
 
 from core.errors import UserError
 from core.html_report import text_table
-from eval.tasks.ceval import HARD, mean_over_subjects
+from eval.analysis.significance import (
+    RESAMPLES,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    percentiles,
+    resample_sums,
+    wilson,
+)
 from eval.metrics.metrics import METRICS
+from eval.tasks.ceval import HARD, mean_over_subjects
 from eval.tasks.sample import Measure, Sample, ratio
-from eval.analysis.significance import (RESAMPLES, holm, mcnemar, paired_bootstrap, percentiles, resample_sums, wilson,)
 
 SMALLEST_GROUP = 30
 """Groups with fewer samples get no number; a benchmark's own subjects do."""

@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from eval.metrics.law_citations import article_number, citations, law_name
-from eval.tasks.sample import (Measure, Sample, f1, mean, missing_field, ratio, read_jsonl,)
+from eval.tasks.sample import (
+    Measure,
+    Sample,
+    f1,
+    mean,
+    missing_field,
+    ratio,
+    read_jsonl,
+)
 
 REFUSAL = re.compile(
     r"抱歉|对不起|很遗憾|恕我"

@@ -1,6 +1,7 @@
 """Metrics as sums: each turns samples into statistics (n x k), and sums of them into a score.
 
-    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶ value, interval
+    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶
+    value, interval
 
 BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
 resamples at once; the tests hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from eval.analysis.significance import Floats
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.legal import cited_articles, entities, refusal, statute
 from eval.metrics.patent import claim_structure, extraction
-from eval.tasks.sample import Measure, Sample, mean, scaled
-from eval.analysis.significance import Floats
 from eval.metrics.terminology import terminology
+from eval.tasks.sample import Measure, Sample, mean, scaled
 
 
 def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:

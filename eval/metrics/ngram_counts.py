@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from eval.tasks.sample import Sample
 from eval.analysis.significance import Floats
+from eval.tasks.sample import Sample
 
 Tokens = TypeVar("Tokens", str, tuple[str, ...])
 BLEU_ORDER, CHRF_ORDER = 4, 6

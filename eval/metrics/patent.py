@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.claims import dependencies
-from eval.tasks.sample import Measure, Sample, f1, mean, ratio
 from eval.metrics.terminology import kept
+from eval.tasks.sample import Measure, Sample, f1, mean, ratio
 
 TYPES = ("解决问题", "技术手段", "实施效果")
 NUMBERING = re.compile(r"^\s*(\d{1,3})\s*[.、](?!\d)", re.MULTILINE)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from eval.tasks.sample import Measure, Sample, ratio, scaled
 from eval.analysis.significance import Combine, Floats
+from eval.tasks.sample import Measure, Sample, ratio, scaled
 
 TRL_BATCH = 8
 """TRL's default per_device_eval_batch_size."""

@@ -8,13 +8,13 @@ import os
 from functools import partial
 from pathlib import Path
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
 from eval.analysis import scoring
-from eval.tasks import task as tasks
-from eval.models.base import Backend
 from eval.analysis.report import write_report
+from eval.models.base import Backend
 from eval.runner import Ranks, run
+from eval.tasks import task as tasks
 from eval.tasks.sample import read_predictions
 
 

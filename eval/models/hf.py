@@ -1,4 +1,5 @@
-"""A Hugging Face model on this machine, and its greedy generation; eval/models/loglikelihood.py has the likelihoods.
+"""A Hugging Face model on this machine, and its greedy generation; eval/models/loglikelihood.py has the
+likelihoods.
 
     texts ──tokens──▶ sorted, longest first ──batches of a token budget──▶ model ──▶ answers as they come
 
@@ -15,12 +16,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from core.model import lora
-from core.provenance import manifest
-from core.errors import UserError
-from core.provenance.manifest import hash_files
-from core.model.loading import load_model, load_tokenizer, weight_files
 from core.config.schema import ModelConfig
+from core.errors import UserError
+from core.model import lora
+from core.model.loading import load_model, load_tokenizer, weight_files
+from core.provenance import manifest
+from core.provenance.manifest import hash_files
 from eval.models.greedy import greedy
 from eval.tasks.task import Request
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from eval.analysis.significance import Floats
 from eval.models.base import Found, Likelihood
 from eval.models.hf import Local, encode, in_batches, pad
-from eval.analysis.significance import Floats
 
 PLACES = 512
 """Places whose probabilities are held in fp32 at a time."""

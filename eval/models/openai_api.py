@@ -1,12 +1,13 @@
-"""A model behind an OpenAI-compatible HTTP endpoint (core/openai_client.py) as something that answers requests."""
+"""A model behind an OpenAI-compatible HTTP endpoint (core/openai_client.py) as something that answers
+requests."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from core import openai_client
-from core.openai_client import Body
 from core.errors import UserError
+from core.openai_client import Body
 from eval.models.base import Backend, Likelihood
 from eval.tasks.task import Request
 
@@ -59,7 +60,9 @@ def rolling_log_likelihood(
     config: EndpointConfig, texts: Sequence[str]
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of whole texts, where the endpoint begins a prompt with a token of its own (LLaMA's `<s>`)."""
-    yield from openai_client.ask(config, "completions", [(_echo(text), partial(_whole, text)) for text in texts])
+    yield from openai_client.ask(
+        config, "completions", [(_echo(text), partial(_whole, text)) for text in texts]
+    )
 
 
 def _echo(prompt: str) -> Body:

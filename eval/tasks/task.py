@@ -21,9 +21,9 @@ from pydantic import Field
 from core.config.loader import Config, load
 from core.errors import UserError
 from eval.metrics.legal import read_laws
+from eval.metrics.terminology import read_glossary, terms_of
 from eval.tasks.json_samples import read_objects
 from eval.tasks.sample import Sample, missing_field
-from eval.metrics.terminology import read_glossary, terms_of
 
 TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from core.distributed import deepspeed_backend, process_group
-from core.model.memory_estimate import Shape, buffers, held, trained_shapes
-from core.model.loss_head import summed_loss
-from core.model.loading import load_model, make_optimizer
 from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from core.distributed import deepspeed_backend, process_group
+from core.model.loading import load_model, make_optimizer
+from core.model.loss_head import summed_loss
+from core.model.memory_estimate import Shape, buffers, held, trained_shapes
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from core.model import activation_checkpointing, varlen_attention as attention
-from core.errors import UserError
 from core.config.schema import ModelConfig
+from core.errors import UserError
+from core.model import activation_checkpointing
+from core.model import varlen_attention as attention
 
 SHAPE = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,

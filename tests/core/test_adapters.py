@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import UserError
-from core.train.dataloader import collate
-from core.model.loss_head import measure, summed_loss, take_measures
-from core.model.loading import load_model
 from core.config.schema import ModelConfig
+from core.errors import UserError
+from core.model.loading import load_model
+from core.model.loss_head import measure, summed_loss, take_measures
+from core.train.dataloader import collate
 from tests.conftest import TinyRuns, losses, warm
 
 QLORA = ["model.adapter={r: 4, embeddings: true, load_in_4bit: true}", "optimizer.learning_rate=1e-2"]

@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.model import varlen_attention
-from core.train.dataloader import collate
 from core.model.loss_head import IGNORED, summed_loss
+from core.train.dataloader import collate
 
 LENGTHS = [[37, 1, 90], [128], [2, 100, 26]]
 """Documents of three blocks of 128."""
@@ -36,7 +36,7 @@ def make_model(implementation: str = varlen_attention.NAME, **settings: Any) -> 
 
 
 def make_batch(lengths: list[list[int]]) -> dict[str, torch.Tensor]:
-    """Blocks of random documents of these lengths, as `data.blocks` gives them."""
+    """Blocks of random documents of these lengths, as `data.packing.packed_dataset` gives them."""
     random = np.random.default_rng(0)
     samples = []
     for documents in lengths:

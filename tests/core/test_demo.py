@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from core.config.loader import Config, load
-from tools.demo.runner import run as do
-from tools.demo.steps import Sizes, Step, slug, steps
 from core.errors import UserError
 from data.chat.from_patents import BuildConfig
 from data.pipeline import DataConfig
@@ -21,6 +19,8 @@ from eval.tasks.task import load_task
 from pretrain.config import PretrainConfig
 from sft.config import SftConfig, stages
 from tests.conftest import ROOT, run
+from tools.demo.__main__ import run as do
+from tools.demo.steps import Sizes, Step, slug, steps
 
 
 def story(folder: Path, stories: int = 3) -> list[Step]:
@@ -103,7 +103,7 @@ def test_every_command_of_the_demo_is_right_before_any_runs(monkeypatch: pytest.
 
 
 def test_the_list_of_commands_can_be_typed(tmp_path: Path) -> None:
-    listed = run("tools.demo.runner", "--list", f"runs={tmp_path}/runs", f"corpora={tmp_path}/corpora")
+    listed = run("tools.demo", "--list", f"runs={tmp_path}/runs", f"corpora={tmp_path}/corpora")
     assert listed.returncode == 0, listed.stderr
     assert f"python -m delta apply --base {tmp_path}/runs/base/model" in listed.stdout
     assert not any(tmp_path.iterdir())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from core.config.loader import load
-from tools.demo.runner import run as do
-from tools.demo.steps import Sizes, slug, steps
 from tests.conftest import ROOT, run
+from tools.demo.__main__ import run as do
+from tools.demo.steps import Sizes, slug, steps
 
 SMALL = ["inventions=60", "held_out=10", "stories=60", "chats=60", "samples=30", "asked=10", "width=32",
          "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5"]  # fmt: skip
@@ -20,7 +20,7 @@ SMALL = ["inventions=60", "held_out=10", "stories=60", "chats=60", "samples=30",
 
 def killed(arguments: list[str], mark: Path, text: str) -> None:
     """Start the demo and kill it outright as soon as the file `mark` holds `text`."""
-    command = [sys.executable, "-m", "tools.demo.runner", *arguments]
+    command = [sys.executable, "-m", "tools.demo", *arguments]
     demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while not (mark.is_file() and text in mark.read_text("utf-8", "replace")):
         assert demo.poll() is None, demo.stderr.read().decode() if demo.stderr else ""
@@ -39,7 +39,7 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     records = runs / "steps"
     killed(arguments, records / "continued-pretraining.log", "saved ")
     killed(arguments, records / "scores-cpt.json", "{")
-    done = run("tools.demo.runner", *arguments, timeout=1200)
+    done = run("tools.demo", *arguments, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((records / "continued-pretraining.json").read_text("utf-8"))["starts"] == 2
     summary = (runs / "summary.txt").read_text("utf-8")
@@ -47,7 +47,7 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     for words in ("domain chat, not continued", "copies its input", "bits-per-byte", "CPU seconds"):
         assert words in summary
     assert "<svg" in (runs / "report.html").read_text("utf-8")
-    again = run("tools.demo.runner", *arguments)
+    again = run("tools.demo", *arguments)
     assert "all 29 steps are up to date" in again.stdout
     lineage = ("tools.lineage", runs / "scores/domain", "--verify")
     told = run(*lineage)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tools.doctor import ROOT, disk, packages
 from tests.conftest import run
+from tools.doctor import ROOT, disk, packages
 
 
 def test_this_machine_can_run_the_tests(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.config.schema import ModelConfig
 from core.model import activation_checkpointing
 from core.model.memory_estimate import activation_bytes, logits_bytes, measured
-from core.config.schema import ModelConfig
 from tests.conftest import warm
 
 

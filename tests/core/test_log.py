@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from core.train.logger import Log, draw_loss, read_metrics
 from core.config.schema import LoggingConfig
+from core.train.logger import Log, draw_loss, read_metrics
 
 
 def numbers(step: int, **more: float) -> dict[str, float]:

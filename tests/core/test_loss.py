@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from core.model import loss_head as losses
 from core.errors import UserError
-from core.train.dataloader import collate
+from core.model import loss_head as losses
 from core.model.loss_head import IGNORED, chunked_loss, full_loss, install, summed_loss
+from core.train.dataloader import collate
 
 
 def inputs(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> list[Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core.provenance import atomic_io, manifest
 from core.errors import UserError
+from core.provenance import atomic_io, manifest
 from tests.conftest import ROOT
 from tests.core.folders import CONFIG, INPUTS, make, names, sha256
 

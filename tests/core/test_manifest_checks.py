@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.provenance import manifest
 from core.errors import UserError
+from core.provenance import manifest
 from tests.core.folders import CONFIG, INPUTS, make
 
 

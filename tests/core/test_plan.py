@@ -7,12 +7,12 @@ import yaml
 from transformers import AutoConfig
 
 from core.config.loader import load
-from core.errors import UserError
-from core.model.memory_estimate import estimate
-from core.model.flops import PEAK_TFLOPS
-from tools.plan import PlanConfig, plan, shape_of
 from core.config.schema import DeepSpeedConfig, ModelConfig
+from core.errors import UserError
+from core.model.flops import PEAK_TFLOPS
+from core.model.memory_estimate import estimate
 from tests.conftest import ROOT, run
+from tools.plan import PlanConfig, plan, shape_of
 
 SMALL = "{model_type: llama, vocab_size: 320, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4,"
 SMALL += " num_attention_heads: 2}"

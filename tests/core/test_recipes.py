@@ -8,7 +8,6 @@ import pytest
 from pydantic import BaseModel
 
 from core.config.loader import Config, dump, load
-from tools.plan import PlanConfig
 from core.config.schema import ModelConfig
 from data.pipeline import DataConfig
 from eval.tasks.task import TaskConfig, TaskGroup, load_task
@@ -16,6 +15,7 @@ from pretrain.config import PretrainConfig
 from sft.config import SftConfig
 from sft.dpo import DpoConfig
 from tests.conftest import ROOT, run
+from tools.plan import PlanConfig
 
 SCHEMAS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig, "eval": TaskConfig,

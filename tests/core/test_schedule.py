@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.train.lr_schedule import rate
 from core.config.schema import ScheduleConfig
+from core.train.lr_schedule import rate
 
 KINDS = get_args(ScheduleConfig.model_fields["kind"].annotation)
 

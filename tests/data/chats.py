@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from data.chat.config import ChatDataConfig
-from data.chat.prepare import ChatSet, prepare
 from data.chat.messages import Message
+from data.chat.prepare import ChatSet, prepare
 from data.executor import EngineConfig
 
 SPECIAL = ("<s>", "</s>", "<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>",

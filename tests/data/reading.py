@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from data.readers.formats import Rejected, read
 from data.readers.column_mapping import Options
+from data.readers.formats import Rejected, read
 from data.record import Record
 
 GRANT = """<?xml version="1.0" encoding="UTF-8"?>

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from data.readers.formats import Rejected, read
 from data.readers.archives import Limits, members
+from data.readers.formats import Rejected, read
 from data.readers.stream import LINE_BYTES, encoding, open_file
 from tests.data.reading import grant, reasons, records, rejected, without_digest, write
 

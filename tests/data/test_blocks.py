@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from data.packing.packed_dataset import Blocks, IGNORED, choose_documents
-from data.packing.indexed_dataset import Documents, Writer
 from data.packing.bin_packing import Packing, plan_best_fit
+from data.packing.indexed_dataset import Documents, Writer
+from data.packing.packed_dataset import IGNORED, Blocks, choose_documents
 
 PADDING = 999_999
 NUMBERS = itertools.count()

@@ -11,7 +11,7 @@ from core.errors import UserError
 from data.chat.config import ChatDataConfig
 from data.chat.prepare import prepare
 from tests.conftest import run
-from tests.data.chat import (
+from tests.data.chats import (
     chat_tokenizer,
     conversation,
     load,

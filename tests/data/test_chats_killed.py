@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, run
-from tests.data.chat import write_lines, write_tokenizer
+from tests.data.chats import write_lines, write_tokenizer
 
 
 def files(folder: Path) -> dict[str, bytes]:

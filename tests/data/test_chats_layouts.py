@@ -9,11 +9,11 @@ import datasets
 import pytest
 
 from core.errors import UserError
-from data.chat.row_reader import dataset_rows, rows
-from data.chat.record_formats import LAYOUTS, Unfit, read_row
 from data.chat.messages import answered, problem
+from data.chat.record_formats import LAYOUTS, Unfit, read_row
+from data.chat.row_reader import dataset_rows, rows
 from data.readers.formats import Rejected
-from tests.data.chat import write_lines
+from tests.data.chats import write_lines
 
 PAIR = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 CALL = {"name": "f", "arguments": {"x": 1}}

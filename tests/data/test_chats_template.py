@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.chat.messages import Message
 from data.chat.chat_template import TEMPLATES, encode, install, joined_begins, prompt_ids
-from tests.data.chat import SPECIAL, chat_tokenizer, conversation, load, write_tokenizer
+from data.chat.messages import Message
+from tests.data.chats import SPECIAL, chat_tokenizer, conversation, load, write_tokenizer
 
 __all__ = ["chat_tokenizer"]
 

@@ -12,10 +12,10 @@ from core.errors import UserError
 from data.cleaning import record_cleaner
 from data.cleaning.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, frequent_lines
 from data.cleaning.clean import clean, clean_shard
+from data.cleaning.record_cleaner import CleanConfig
 from data.executor import EngineConfig, open_executor, sum_rows
 from data.readers.ingest import read_records
 from data.record import Record
-from data.cleaning.record_cleaner import CleanConfig
 from tests.conftest import run
 from tests.data.cleaning import (
     BAD,

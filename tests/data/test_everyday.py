@@ -8,8 +8,8 @@ import pytest
 
 from core.errors import UserError
 from data.synthetic.general_text import chat, story, synthesize
-from data.synthetic.patents import synthesize as patents
 from data.synthetic.lexicon_sampler import load
+from data.synthetic.patents import synthesize as patents
 
 
 def test_a_seed_always_gives_the_same_texts_and_another_seed_others(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.readers.formats import Rejected, read
 from data.readers.column_mapping import Options
+from data.readers.formats import Rejected, read
 from tests.data.reading import reasons, records, rejected, without_digest, write
 
 

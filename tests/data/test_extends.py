@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from core.provenance import manifest
 from core.model.loading import load_tokenizer
+from core.provenance import manifest
 from data.readers.ingest import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import run

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.packing.packed_dataset import Blocks
-from data.packing.indexed_dataset import Documents, Writer
 from data.packing.dataset_mixture import Component, Mixture, token_shares
+from data.packing.indexed_dataset import Documents, Writer
+from data.packing.packed_dataset import Blocks
 
 
 def blocks(folder: Path, name: str, lengths: list[int]) -> Blocks:

@@ -11,15 +11,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from core.errors import UserError
-from data.executor import EngineConfig, open_executor
-from data.packing.indexed_dataset import Documents
-from data.packing.document_text import layout
 from data.dedup.ngram_index import Sample
-from data.packing.pack import PackConfig, pack, sample
-from data.record import Record
 from data.dedup.training_index import find_seen
-from data.packing.train_val_split import SPLITS, split_of
+from data.executor import EngineConfig, open_executor
+from data.packing.document_text import layout
+from data.packing.indexed_dataset import Documents
+from data.packing.pack import PackConfig, pack, sample
 from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
+from data.packing.train_val_split import SPLITS, split_of
+from data.record import Record
 from tests.data.records import record, write_shards
 
 RECORDS = [record(number, like) for number in range(400) for like in ("zh", "en")]

@@ -12,17 +12,17 @@ import yaml
 
 from core.config.loader import Config, _keys
 from data import __main__ as command
-from data.dedup import dedup, ngram_index
-from data.readers import formats
-from data.chat.from_patents import BuildConfig
 from data.chat.config import ChatDataConfig
+from data.chat.from_patents import BuildConfig
 from data.chat.generate_with_llm import GenerateConfig
+from data.cleaning.record_cleaner import CleanConfig, steps
+from data.corpus_report import STEPS
+from data.dedup import dedup, ngram_index
 from data.dedup.decontaminate import EvaluationSet
 from data.pipeline import DataConfig
-from data.record import Record
-from data.corpus_report import STEPS
+from data.readers import formats
 from data.readers.source import Source
-from data.cleaning.record_cleaner import CleanConfig, steps
+from data.record import Record
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "data.md").read_text("utf-8")

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.readers import formats
 from data.executor import EngineConfig, open_executor
+from data.readers import formats
 from data.readers.column_mapping import Options
-from data.readers.stream import Part
 from data.readers.file_splits import parts
 from data.readers.ingest import ingest
-from data.record import Record
 from data.readers.source import Source
+from data.readers.stream import Part
+from data.record import Record
 from tests.data.reading import write
 
 LINES = st.sampled_from(

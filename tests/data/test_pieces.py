@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from core.config.loader import load
-from data.packing.vocab_extension import merge, spelling
 from data.packing.tokenizer import TokenizerConfig, train_sentencepiece
+from data.packing.vocab_extension import merge, spelling
 from tests.conftest import run
 
 ENGLISH = ["a method for charging a battery", "the device comprises a housing and a lid"] * 50

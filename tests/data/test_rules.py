@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.cleaning import text_rules
-from data.language import base, convert_chinese, is_traditional, main_language, other_language, script_share
 from data.cleaning.quality import broken_share, odd_share
 from data.cleaning.repetition import CHARACTERS, WORDS, repeated_lines, repeated_ngrams
+from data.language import base, convert_chinese, is_traditional, main_language, other_language, script_share
 
 PROSE = {
     "en": "The present invention relates to a centrifugal pump whose housing is sealed against the shaft by a"

@@ -10,8 +10,8 @@ import pytest
 from core.errors import UserError
 from data.dedup import training_index
 from data.dedup.ngram_index import Sample
-from data.record import SCHEMA, Record
 from data.dedup.training_index import Met, find_seen, read_seen, seen_rows
+from data.record import SCHEMA, Record
 from tests.data.records import record
 
 CHINESE = record(1, "zh", id="CN-105123456-A", application_id="CN-2015-1", family_id="F-1")

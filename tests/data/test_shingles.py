@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.dedup.normalise import digests, fold, kernel
 from data.dedup.minhash import EMPTY, grams, jaccard, signatures
+from data.dedup.normalise import digests, fold, kernel
 
 CHARACTERS, WORDS = 4, 2
 ALPHABETS = st.sampled_from(["一種裝置种装置其，。（） \n1ａA", "abc ABC,.-éß\u3000가나다", "𠀋一二𠀀a ，"])

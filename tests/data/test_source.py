@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from core.config.loader import load
 from core.errors import UserError
-from data.readers.ingest import ingest, read_records
 from data.pipeline import DataConfig, input_hashes, run
-from data.record import Record
+from data.readers.ingest import ingest, read_records
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
+from data.record import Record
 
 RECORD = Record(
     id="CN-1-A", office="CN", kind="A", language="zh", date="2015-01-06", application_id=None, family_id=None,

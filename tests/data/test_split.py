@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.executor import EngineConfig, open_executor
+from data.packing.train_val_split import NO_FAMILIES, Families, SplitConfig, link_families, split_of
 from data.record import Record
-from data.packing.train_val_split import Families, NO_FAMILIES, SplitConfig, link_families, split_of
 from tests.data.records import record, write_shards
 
 SEEDS = range(64)

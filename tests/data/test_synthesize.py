@@ -14,9 +14,9 @@ import pytest
 
 from core.errors import UserError
 from data.record import SCHEMA, Record
-from data.synthetic.patents import Invention, invent, synthesize
-from data.synthetic.lexicon_sampler import Numbers, load
 from data.synthetic.inflection import article, gerund, plural, third_person
+from data.synthetic.lexicon_sampler import Numbers, load
+from data.synthetic.patents import Invention, invent, synthesize
 
 INVENTIONS = 300
 KINDS = ["解决问题", "技术手段", "实施效果"]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.readers.formats import Rejected, read
 from data.readers.cell_values import split_claims
 from data.readers.column_mapping import Options
-from data.record import Record
+from data.readers.formats import Rejected, read
 from data.readers.record_filter import SelectConfig, rule_that_drops
+from data.record import Record
 from tests.data.reading import reasons, records, rejected, without_digest, write
 
 

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.errors import UserError
+from data.packing.tokenizer import (
+    TokenizerConfig,
+    choose_encoder,
+    open_encoder,
+    prepare_tokenizer,
+    record_texts,
+)
 from data.record import Record
-from data.packing.tokenizer import TokenizerConfig, choose_encoder, open_encoder, prepare_tokenizer, record_texts
 
 SENTENCES = [
     text.format(i)

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import UserError
-from data.record import SCHEMA
 from data.dedup.training_index import seen_rows
+from data.record import SCHEMA
 from eval.analysis.contamination import contamination, split
 from eval.tasks.task import load_task, requests
 from tests.conftest import run

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from core.errors import UserError
-from eval.models.loglikelihood import log_likelihood
 from eval.models.hf import identity, inputs, open_model
+from eval.models.loglikelihood import log_likelihood
 from eval.models.replay import open_backend
 from eval.runner import run as run_all
 from eval.tasks.sample import Sample, read_predictions

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from eval.tasks import task as tasks
 from eval.models.base import Backend, Found, Likelihood, ask
-from eval.models.loglikelihood import answer_likelihood, log_likelihood, rolling_log_likelihood
 from eval.models.hf import Local, open_model
+from eval.models.loglikelihood import answer_likelihood, log_likelihood, rolling_log_likelihood
+from eval.tasks import task as tasks
 from tests.eval.tiny import write_jsonl, write_model, write_task
 
 TEXTS = ["一种装置，其特征在于", "a device", "权利要求1", "The quick brown fox jumps over it " * 3, "x"]

@@ -11,10 +11,10 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-from eval.tasks.ceval import mean_over_subjects
 from eval.metrics.metrics import METRICS, answer_letters, characters
 from eval.metrics.ngram_counts import chinese_tokens
 from eval.metrics.patent import parse_extraction
+from eval.tasks.ceval import mean_over_subjects
 from eval.tasks.sample import Sample, mean
 
 ZH = "一种酸奶冰淇淋的制作工艺，其特征在于，首创性地对全部原料进行混料、美拉德反应并且进行发酵12小时"

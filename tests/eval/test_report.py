@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from core.provenance import manifest
 from core.html_report import Estimate, Line, estimates
+from core.provenance import manifest
 from eval.analysis.report import write_report
 from tests.conftest import run
 from tests.eval.browser import Page, browse

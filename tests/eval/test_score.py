@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eval.tasks.sample import Sample
 from eval.analysis.scoring import compare, score
+from eval.tasks.sample import Sample
 from tests.conftest import ROOT, run
 
 

@@ -10,7 +10,14 @@ import pytest
 from nltk.metrics.agreement import AnnotationTask
 from openpyxl import Workbook, load_workbook
 
-from eval.analysis.human_eval import (COLUMNS, Judgment, preference_pairs, read_sheets, results, write_sheet,)
+from eval.analysis.human_eval import (
+    COLUMNS,
+    Judgment,
+    preference_pairs,
+    read_sheets,
+    results,
+    write_sheet,
+)
 from tests.conftest import run
 
 N = 40

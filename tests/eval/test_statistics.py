@@ -6,8 +6,15 @@ import random
 import numpy as np
 import pytest
 
+from eval.analysis.significance import (
+    bootstrap,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    resample_sums,
+    wilson,
+)
 from eval.tasks.sample import mean, ratio
-from eval.analysis.significance import (bootstrap, holm, mcnemar, paired_bootstrap, resample_sums, wilson,)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (7, 20), (562, 1000)])

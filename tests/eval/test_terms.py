@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
+from eval.analysis.scoring import compare, score
+from eval.metrics.measurements import quantities
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import claim_references, split_claims
-from eval.metrics.measurements import quantities
-from eval.tasks.sample import Sample
-from eval.analysis.scoring import compare, score
-from eval.tasks.task import TaskConfig, requests
 from eval.metrics.terminology import numerals, occurrences, read_glossary
+from eval.tasks.sample import Sample
+from eval.tasks.task import TaskConfig, requests
 
 
 def sample(source: str, prediction: str, number: int = 0, **more: object) -> Sample:

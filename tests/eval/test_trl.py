@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from eval.models.loglikelihood import answer_likelihood
-from eval.models.hf import open_model
-from eval.tasks.sample import Sample
 from eval.metrics.perplexity import answer_tokens, trl
+from eval.models.hf import open_model
+from eval.models.loglikelihood import answer_likelihood
+from eval.tasks.sample import Sample
 from tests.eval.tiny import write_model
 
 ROWS = [("问：" + "x" * i, "答案" * (1 + i % 4) + "。") for i in range(20)]

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from core.checkpoint import save
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 from core.distributed import deepspeed_backend, process_group
 from core.model.loading import load_model
-from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 SHARD_BYTES = 8 * 2**20
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from core.distributed import process_group
 from core.checkpoint.save import Progress, _weights
-from core.train.spike_guard import Guard
+from core.config.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
+from core.distributed import process_group
+from core.model.loading import make_optimizer
 from core.train.logger import Log
 from core.train.loop import Batches, _backward, _counts
-from core.model.loading import make_optimizer
-from core.config.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
+from core.train.spike_guard import Guard
 from tests.pretrain.splits import BATCH, Uneven, make_engine, plain_descent
 
 STAGES: tuple[Any, ...] = (0, 1, 2, 3)

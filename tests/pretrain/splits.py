@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.distributed import deepspeed_backend, process_group
 from core.checkpoint.save import _weights
+from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
+from core.distributed import deepspeed_backend, process_group
+from core.model.loading import load_model
+from core.model.loss_head import IGNORED, summed_loss
 from core.train.dataloader import collate
 from core.train.loop import Batches, Sample, _backward, _counts
-from core.model.loss_head import IGNORED, summed_loss
-from core.model.loading import load_model
-from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 
 BATCH, LENGTH, RATE = 8, 64, 1024.0
 TRAINED = (1, 64, 3, 40, 0, 64, 2, 17)

@@ -11,8 +11,8 @@ from core.config.loader import load
 from core.distributed.process_group import World
 from core.train.loop import Batches
 from core.train.lr_schedule import rate
-from data.packing.packed_dataset import Blocks
 from data.packing.indexed_dataset import Documents
+from data.packing.packed_dataset import Blocks
 from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, TinyRuns, losses, run, warm
 from tests.pretrain.folders import weights

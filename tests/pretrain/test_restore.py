@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.provenance import manifest
-from core.errors import UserError
 from core.checkpoint.resume import check_pickles
+from core.errors import UserError
+from core.provenance import manifest
 from tests.conftest import TinyRuns, losses, warm
 
 STEPS = ["training.save_every_steps=null", "training.validate_every_steps=null"]

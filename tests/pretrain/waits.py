@@ -10,12 +10,19 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core.distributed import process_group
 from core.checkpoint.save import Progress
+from core.config.schema import (
+    DeepSpeedConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    Precision,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from core.distributed import process_group
+from core.model.loading import make_optimizer
 from core.train.logger import Log
 from core.train.loop import fit
-from core.model.loading import make_optimizer
-from core.config.schema import (DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, ScheduleConfig, TrainingConfig,)
 from tests.pretrain.splits import BATCH, Uneven, make_engine
 
 STEPS = 8

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data.chat.row_reader import rows
 from data.chat.record_formats import read_row
-from data.readers.formats import Rejected
+from data.chat.row_reader import rows
 from data.packing.indexed_dataset import Documents
-from tests.data.chat import chat_tokenizer, load, prepared
+from data.readers.formats import Rejected
+from tests.data.chats import chat_tokenizer, load, prepared
 
 __all__ = ["chat_tokenizer"]
 

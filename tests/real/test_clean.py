@@ -8,11 +8,11 @@ import pytest
 
 from data.claims import dependencies
 from data.cleaning.clean import clean
-from data.readers.ingest import ingest, read_records
-from data.language import other_language
-from data.sections import heading, sections
-from data.readers.source import Source
 from data.cleaning.record_cleaner import CleanConfig, clean_record, size
+from data.language import other_language
+from data.readers.ingest import ingest, read_records
+from data.readers.source import Source
+from data.sections import heading, sections
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.planted import RATES, Planted, Score, character_grams, plant, score, whole_text, word_grams
-from data.readers import formats
 from data.dedup.dedup import DedupConfig, dedup
+from data.readers import formats
 from data.record import SCHEMA, Record
 
 pytestmark = pytest.mark.real

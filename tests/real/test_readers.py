@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from data.readers.formats import Rejected, read
 from data.readers.column_mapping import Options
+from data.readers.formats import Rejected, read
 from data.readers.stream import encoding
 from data.record import Record
 

@@ -7,8 +7,8 @@ import pytest
 
 from core.config.loader import load
 from core.errors import UserError
-from sft.model_card import _history, write
 from sft.config import SftConfig, stages
+from sft.model_card import _history, write
 
 MODEL = ["model.path=base", "run_dir=runs/x", "data={output_dir: d, sources: [{path: p}]}"]
 

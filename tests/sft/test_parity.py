@@ -10,8 +10,8 @@ import torch
 
 from core.train.dataloader import collate
 from core.train.sampler import Order, Part
-from sft.preference_data import PairsConfig, read_pairs
 from sft.dpo_loss import Preference, log_probabilities
+from sft.preference_data import PairsConfig, read_pairs
 from tests.sft.chats import CHATS, Bases, metrics, train
 
 STEPS, BATCH = 20, 4
@@ -27,8 +27,8 @@ SAME = [
 def test_twenty_steps_have_the_losses_of_trl(kind: str, bases: Bases, tmp_path: Path) -> None:
     adapter = []
     if kind == "lora":
-        from core.model.loading import load_model
         from core.config.schema import ModelConfig
+        from core.model.loading import load_model
 
         config = ModelConfig(path=bases.path(), adapter={"r": 8, "dropout": 0.0}, seed=3)
         load_model(bases.path(), config, torch.float32).save_pretrained(tmp_path / "adapter")

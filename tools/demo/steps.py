@@ -24,7 +24,7 @@ class Sizes(Config):
     corpora: str = "corpora/demo"
     """Texts, corpora, instruction data, evaluation data."""
     fields: str = "refrigeration"
-    """Fields of data/lexicon.yaml that the inventions are in, with spaces between them."""
+    """Fields of data/synthetic/lexicon.yaml that the inventions are in, with spaces between them."""
     inventions: int = Field(1200, ge=1)
     """Made-up inventions to train on."""
     held_out: int = Field(90, ge=1)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.provenance import atomic_io
 from core import html_report as html
-from tools.demo.steps import Sizes, Step, slug
 from core.html_report import Estimate, Line
+from core.provenance import atomic_io
+from tools.demo.steps import Sizes, Step, slug
 
 HEADLINES = {
     "title": "rouge-l-char-f1",

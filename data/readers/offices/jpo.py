@@ -68,8 +68,11 @@ def _description(element: etree._Element | None) -> str | None:
     if element is None:
         return None
     for section in element.iter(*HEADINGS):
-        section.text = f"{patent_xml.BREAK}【{HEADINGS[str(section.tag)]}】{patent_xml.BREAK}{section.text or ''}"
+        section.text = (
+            f"{patent_xml.BREAK}【{HEADINGS[str(section.tag)]}】{patent_xml.BREAK}{section.text or ''}"
+        )
     for cited in element.iter(*LABELS):
         number = (cited.get("num") or "").translate(FULL_WIDTH)
-        cited.text = f"{patent_xml.BREAK}【{LABELS[str(cited.tag)]}{number}】{(cited.text or '').lstrip(patent_xml.BREAK)}"
+        text = (cited.text or "").lstrip(patent_xml.BREAK)
+        cited.text = f"{patent_xml.BREAK}【{LABELS[str(cited.tag)]}{number}】{text}"
     return patent_xml.text(element)

@@ -33,5 +33,7 @@ def read(item: etree._Element, source: str) -> list[Record]:
         language="ko",
         title=patent_xml.text(item.find("InventionName")),
         abstract=patent_xml.text(item.find("Abstract")),
-        ipc=patent_xml.ipc_symbols((patent_xml.child(item, "InternationalpatentclassificationNumber") or "").split("|")),
+        ipc=patent_xml.ipc_symbols(
+            (patent_xml.child(item, "InternationalpatentclassificationNumber") or "").split("|")
+        ),
     )

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from data.readers import patent_xml
-from data.readers.stream import Content, decoded
 from data.readers.offices.uspto_st32 import in_columns, without_zeros
+from data.readers.stream import Content, decoded
 from data.record import Record, assemble
 
 BEGINNING = re.compile(rb"PATN\s|HHHHHT")

@@ -43,7 +43,9 @@ def read(root: etree._Element, source: str) -> list[Record]:
         date=patent_xml.iso_date(patent_xml.child(biblio, "document-id/document-date")),
         applied=patent_xml.child(biblio, "domestic-filing-data/application-number/doc-number"),
         language="en",
-        title=patent_xml.text(None if biblio is None else biblio.find("technical-information/title-of-invention")),
+        title=patent_xml.text(
+            None if biblio is None else biblio.find("technical-information/title-of-invention")
+        ),
         abstract=patent_xml.text(abstract),
         claims=patent_xml.claims(root.iterfind("subdoc-claims/claim")),
         description=patent_xml.text(root.find("subdoc-description")),

@@ -1,8 +1,8 @@
 """The whole story on a laptop: raw texts to a published model with scores, by the commands of every day.
 
-    python -m tools.demo.runner                       all steps that are not done; `make demo` is the same
-    python -m tools.demo.runner --list                the commands, without running them
-    python -m tools.demo.runner inventions=500 runs=runs/small corpora=corpora/small     --keys lists all sizes
+    python -m tools.demo                       all steps that are not done; `make demo` is the same
+    python -m tools.demo --list                the commands, without running them
+    python -m tools.demo inventions=500 runs=runs/small corpora=corpora/small     --keys lists all sizes
 
     steps (tools/demo/steps.py) ──command, inputs──▶ hash ──as recorded?──▶ up to date, or run ──▶ summary
 
@@ -29,10 +29,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.provenance import atomic_io, manifest
 from core.config.loader import add_arguments, from_arguments
-from tools.demo.steps import Sizes, Step, slug, steps
 from core.errors import UserError, run_command
+from core.provenance import atomic_io, manifest
+from tools.demo.steps import Sizes, Step, slug, steps
 
 PATHS = re.compile(r"[\w.-]*/[\w./-]+")
 SHOWN = 15
@@ -42,7 +42,7 @@ SHOWN = 15
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.demo.runner", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default=None)
     parser.add_argument("--list", action="store_true", help="print the commands and stop")

@@ -1,0 +1,1 @@
+"""Metrics: `metrics` lists them by name; the other modules compute those of their field."""
