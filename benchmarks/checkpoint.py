@@ -47,6 +47,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
     """The figures of so many checkpoints in each way: medians."""
     from core.checkpoint import save as checkpoint
     from core.checkpoint.async_writer import Background
+    from core.checkpoint.progress import Progress
     from core.distributed import process_group
 
     world = process_group.setup(30)
@@ -57,7 +58,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in ("at once", "background", "written", "beside")}
     background = Background(world, lambda _: None)
     for number in range(rounds):
-        progress = checkpoint.Progress(step=2 * number + 1)
+        progress = Progress(step=2 * number + 1)
 
         def save(writer: Background | None, progress: Any = progress) -> Path:
             return checkpoint.save(
@@ -97,8 +98,9 @@ def make(folder: Path, world: Any) -> tuple[Any, Callable[[], None]]:
 
     from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, TrainingConfig
     from core.distributed import deepspeed_backend
-    from core.model.loading import load_model, make_optimizer
+    from core.model.loading import load_model
     from core.model.loss_head import summed_loss
+    from core.train.optim import make_optimizer
 
     LlamaForCausalLM(LlamaConfig(vocab_size=8000, **SHAPE)).save_pretrained(folder / "base")
     chosen, dtype = deepspeed_backend.settings(DeepSpeedConfig(zero_stage=1), TrainingConfig(steps=1))

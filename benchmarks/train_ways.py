@@ -100,7 +100,7 @@ def now() -> float:
 
 def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
     """The training loop of this project."""
-    from core.checkpoint.save import Progress
+    from core.checkpoint.progress import Progress
     from core.config.schema import (
         DeepSpeedConfig,
         ModelConfig,
@@ -111,8 +111,8 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
     from core.distributed import deepspeed_backend
     from core.model import activation_checkpointing, loss_head
     from core.model import varlen_attention as attention
-    from core.model.loading import make_optimizer
     from core.train.loop import Batches, fit
+    from core.train.optim import make_optimizer
     from data.packing.packed_dataset import Blocks
 
     batch = plan["micro_batch"] * plan["accumulation"]

@@ -112,12 +112,14 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     """Load, build, fit, save; False where a signal ended it early."""
     from core.checkpoint import save as checkpoint
     from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.progress import Progress
     from core.checkpoint.resume import resume
     from core.distributed import deepspeed_backend
     from core.model import activation_checkpointing, lora
-    from core.model.loading import load_model, make_optimizer, weight_files
+    from core.model.loading import load_model, weight_files
     from core.train.logger import Log
     from core.train.loop import fit
+    from core.train.optim import make_optimizer
     from core.train.run_dir import summary
     from core.train.validation import Lookout
     from pretrain.datasets import load_data
@@ -137,7 +139,7 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
     engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
     branch = Path(config.branch_from) if config.branch_from else None
-    progress = resume(run, engine, world, log, changed, branch)
+    progress = resume(run, engine, world, log.line, changed, branch)
     before = progress.step
 
     background = Background(world, log.line)
@@ -148,7 +150,7 @@ def _fit(config: "PretrainConfig", corpus: "Corpus", tokenizer: Any, world: Any,
 
     inputs = begun(made_from) if world.is_main else dict
 
-    def save(now: checkpoint.Progress) -> None:
+    def save(now: Progress) -> None:
         settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 

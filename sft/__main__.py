@@ -132,14 +132,16 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     """Load, build, fit, save the best; False where a signal ended it early."""
     from core.checkpoint import save as checkpoint
     from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.progress import Progress
     from core.checkpoint.resume import resume
     from core.distributed import deepspeed_backend
     from core.model import loss_head
     from core.model.flops import flops_per_token
-    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
+    from core.model.loading import load_model, load_tokenizer, prompt_as_trained, weight_files
     from core.train.early_stopping import Best
     from core.train.logger import Log
     from core.train.loop import fit
+    from core.train.optim import make_optimizer
     from core.train.run_dir import check_unchanged, summary
     from core.train.validation import Lookout
     from sft import neftune
@@ -161,7 +163,7 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), chosen)
     del partitioned
     loss_head.measure(engine.module)
-    progress = resume(run, engine, world, log, changed)
+    progress = resume(run, engine, world, log.line, changed)
 
     def made_from() -> dict[str, str]:
         return manifest.outputs_of(chats.folder) | weight_files(config.base)
@@ -169,11 +171,11 @@ def _fit(config: SftConfig, chats: "ChatSet", world: Any) -> bool:
     inputs = begun(made_from) if world.is_main else dict
     background = Background(world, log.line)
 
-    def save(now: checkpoint.Progress) -> None:
+    def save(now: Progress) -> None:
         settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
-    def publish(now: checkpoint.Progress) -> None:
+    def publish(now: Progress) -> None:
         checkpoint.publish(
             engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs,
             sources=manifest.read(chats.folder).get("sources") or {},
@@ -238,13 +240,6 @@ def load_data(config: SftConfig, chats: "ChatSet", tokenizer: Any, log: Any) -> 
         return rows("train", None), {}
     chosen = choose_documents(held_out, config.validation_tokens, config.data.seed)
     return rows("train", None), {DOMAIN: Validation(rows("validation", chosen), None)}
-
-
-def prompt_as_trained(model: Any, tokenizer: Any) -> None:
-    """The model's own settings name the template's tokens, so that it ends where an answer ends."""
-    for settings in (model.config, model.generation_config):
-        if settings is not None:
-            settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
 
 
 def _is_of(folder: Path, step: int) -> bool:

@@ -93,16 +93,17 @@ def train(config: DpoConfig) -> int:
 def _fit(config: DpoConfig, world: Any) -> bool:
     from core.checkpoint import save as checkpoint
     from core.checkpoint.async_writer import Background, begun
+    from core.checkpoint.progress import Progress
     from core.checkpoint.resume import resume
     from core.distributed import deepspeed_backend as deepspeed
-    from core.model.loading import load_model, load_tokenizer, make_optimizer, weight_files
+    from core.model.loading import load_model, load_tokenizer, prompt_as_trained, weight_files
     from core.train.early_stopping import Best
     from core.train.logger import Log
     from core.train.loop import fit
+    from core.train.optim import make_optimizer
     from core.train.run_dir import check_unchanged, summary
     from data.chat.chat_template import install
     from data.readers.ingest import list_files
-    from sft.__main__ import prompt_as_trained
     from sft.dpo_loss import Preference
 
     run, resolved, base = Path(config.run_dir), config.model_dump(mode="json"), str(config.model.path)
@@ -128,7 +129,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     for name, pairs in (("train", data), ("validation", held_out)):
         add_reference(engine, pairs, run / f"reference-{name}-{identity[:16]}.npy", world, log,
                       config.training.micro_batch_size)  # fmt: skip
-    progress = resume(run, engine, world, log, changed)
+    progress = resume(run, engine, world, log.line, changed)
 
     background = Background(world, log.line)
 
@@ -138,14 +139,14 @@ def _fit(config: DpoConfig, world: Any) -> bool:
 
     inputs = begun(made_from) if world.is_main else dict
 
-    def save(now: checkpoint.Progress) -> None:
+    def save(now: Progress) -> None:
         settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
         checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
 
-    def publish(now: checkpoint.Progress) -> None:
+    def publish(now: Progress) -> None:
         checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs)
 
-    def look(_: checkpoint.Progress) -> dict[str, float]:
+    def look(_: Progress) -> dict[str, float]:
         return preference.validate(engine, held_out, config.training.micro_batch_size, world)
 
     finished = fit(

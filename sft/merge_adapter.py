@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.config.schema import AdapterConfig
 from core.errors import UserError
 from core.model import lora
 from core.provenance import manifest
@@ -66,7 +67,7 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    bits = lora.quantised(lora.AdapterConfig(load_in_4bit=load_in_4bit), dtype)
+    bits = lora.quantised(AdapterConfig(load_in_4bit=load_in_4bit), dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **bits)
     except (OSError, ValueError) as error:

@@ -110,7 +110,7 @@ class Understood(Exception):
 
 def understand(module: str, arguments: list[str], processes: int, patch: pytest.MonkeyPatch) -> None:
     """Take arguments to a module's own parser; AssertionError where it does not understand them."""
-    file = f"{module}.__main__" if (ROOT / module).is_dir() else module
+    file = f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module
     assert importlib.util.find_spec(file), module
     elsewhere = ("benchmarks", "tests", "pytest", "json", "coverage")
     if module.partition(".")[0] in elsewhere or module == "core.launch":

@@ -13,19 +13,18 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.checkpoint.save import Progress, newest
+from core.checkpoint.progress import Progress
+from core.checkpoint.save import newest
 from core.distributed.deepspeed_backend import load_state
-from core.distributed.process_group import World
+from core.distributed.process_group import World, on_main
 from core.errors import UserError
 from core.provenance import manifest
-from core.train.logger import Log
-from core.train.run_dir import on_main
 
 SAFE = frozenset(
     {
@@ -38,22 +37,27 @@ SAFE = frozenset(
 
 
 def resume(
-    run: Path, engine: Any, world: World, log: Log, changed: Sequence[str], branch: Path | None = None
+    run: Path,
+    engine: Any,
+    world: World,
+    say: Callable[[str], None],
+    changed: Sequence[str],
+    branch: Path | None = None,
 ) -> Progress:
     """Where the run stands: its newest sound checkpoint, else the one that it branches off from, which is
     loaded into the engine; else the beginning. Collective."""
     folder, damaged = on_main(world, lambda: newest(run / "checkpoints"))
     for problem in damaged:
-        log.line(f"not used: {problem}")
+        say(f"not used: {problem}")
     if folder is None and branch is not None:
         folder = branch
         on_main(world, lambda: manifest.verify(branch))
     if folder is None:
         return Progress()
     progress = load(engine, folder, world)
-    log.line(f"resumed from {folder}")
+    say(f"resumed from {folder}")
     for line in changed:
-        log.line(f"changed since the run began: {line}")
+        say(f"changed since the run began: {line}")
     return progress
 
 

@@ -10,9 +10,39 @@ from pydantic import Field, model_validator
 
 from core.config.loader import Config
 from core.errors import UserError
-from core.model.lora import AdapterConfig
 
 Precision = Literal["bf16", "fp32"]
+
+
+class AdapterConfig(Config):
+    """A LoRA adapter, over weights of 4 bits where `load_in_4bit` is set (QLoRA)."""
+
+    path: str | None = None
+    """A trained adapter of the same base to go on from; its own rank, alpha and modules hold then."""
+    r: int = Field(16, ge=1)
+    """Rank of the update of each matrix."""
+    alpha: int = Field(32, ge=1)
+    """The update is scaled by alpha / r."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Share of the inputs of A that is set to zero while training."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get an adapter, as q_proj; `all-linear`: all but the output layer."""
+    embeddings: bool = False
+    """Train the input embedding and the output layer whole, beside the adapter."""
+    load_in_4bit: bool = False
+    """Keep the frozen weights in 4 bits (bitsandbytes)."""
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    """What the 4 bits mean; bitsandbytes' own default is fp4."""
+    double_quant: bool = True
+    """Quantise the scales too."""
+    compute_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type in which 4-bit weights are multiplied; auto: the run's."""
+
+    @model_validator(mode="after")
+    def _has_targets(self) -> Self:
+        if not self.target_modules:
+            raise ValueError("`target_modules` is empty: name a layer, or all-linear")
+        return self
 
 
 class ModelConfig(Config):

@@ -8,14 +8,19 @@ code works.
 import atexit
 import faulthandler
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from core.distributed.watchdog import Watch
+from core.errors import UserError
 from core.launch import free_port
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,3 +104,18 @@ def teardown() -> None:
     """Leave the run."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def on_main(world: World, call: Callable[[], T]) -> T:
+    """What `call` returns on the main process, everywhere; its UserError is raised everywhere too;
+    collective."""
+    outcome: object = None
+    if world.is_main:
+        try:
+            outcome = call()
+        except UserError as error:
+            outcome = error
+    outcome = world.broadcast(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return cast(T, outcome)

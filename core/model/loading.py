@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from core.config.schema import ModelConfig, OptimizerConfig
+from core.config.schema import ModelConfig
 from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, varlen_attention
 from core.provenance import manifest
@@ -128,28 +128,6 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     return model
 
 
-def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices, one fused kernel on a GPU and on a CPU."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    dimensions = {
-        id(parameter): len(getattr(parameter, "ds_shape", parameter.shape)) for parameter in parameters
-    }
-    groups = [
-        {"params": [p for p in parameters if dimensions[id(p)] >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if dimensions[id(p)] < 2], "weight_decay": 0.0},
-    ]
-    if config.name == "paged_adamw_32bit":
-        from bitsandbytes.optim.adamw import PagedAdamW32bit
-
-        paged: torch.optim.Optimizer = PagedAdamW32bit(
-            groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon
-        )
-        return paged
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True
-    )
-
-
 def weight_files(path: str) -> dict[str, str]:
     """The weights of a model folder and their hashes; empty for a hub id."""
     folder = Path(path)
@@ -158,3 +136,10 @@ def weight_files(path: str) -> dict[str, str]:
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def prompt_as_trained(model: Any, tokenizer: Any) -> None:
+    """The model's own settings name the template's tokens, so that it ends where an answer ends."""
+    for settings in (model.config, model.generation_config):
+        if settings is not None:
+            settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.train.logger import Log
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from core.checkpoint.async_writer import Background
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.config.schema import ScheduleConfig, TrainingConfig
 from core.distributed.process_group import World
 from core.model.loss_head import IGNORED, TOKENS, Objective

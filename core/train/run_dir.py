@@ -1,12 +1,11 @@
 """What every stage does with its run folder: may this configuration go on there, where does it stand, what
 came out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from core.config.loader import Config, load
-from core.distributed.process_group import World
 from core.errors import UserError
 from core.provenance import manifest
 from core.train.logger import read_metrics
@@ -67,21 +66,6 @@ def summary(run: Path) -> str:
         bits = last.get("validation_bits_per_byte")
         lines.append(f"{text} ({bits:.3f} bits per byte)" if bits else text)
     return "\n".join(lines)
-
-
-def on_main(world: World, call: Callable[[], T]) -> T:
-    """What `call` returns on the main process, everywhere; its UserError is raised everywhere too;
-    collective."""
-    outcome: object = None
-    if world.is_main:
-        try:
-            outcome = call()
-        except UserError as error:
-            outcome = error
-    outcome = world.broadcast(outcome)
-    if isinstance(outcome, UserError):
-        raise outcome
-    return cast(T, outcome)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.config.schema import TrainingConfig
 from core.errors import UserError
 from core.train.dataloader import Arriving, to_host

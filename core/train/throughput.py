@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.distributed.process_group import World
 from core.model.flops import flops_per_token, peak_flops
 from core.train.logger import peak_memory_mib

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.config.schema import CollapseConfig, ForgettingConfig
 from core.distributed.process_group import World
 from core.errors import UserError

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from core.config.schema import ModelConfig
+from core.config.schema import AdapterConfig, ModelConfig
 from core.errors import UserError
 from core.model import lora
 from core.model.loading import load_model, load_tokenizer, weight_files
@@ -249,7 +249,7 @@ def _four_bits(path: str, dtype: torch.dtype) -> Any:
     """Weights in NF4 with double quantisation, products in `dtype` (arXiv:2305.14314)."""
     from transformers import AutoModelForCausalLM
 
-    settings = lora.quantised(lora.AdapterConfig(load_in_4bit=True), dtype)
+    settings = lora.quantised(AdapterConfig(load_in_4bit=True), dtype)
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings)
     except (OSError, ValueError, ImportError, RuntimeError) as error:

@@ -22,7 +22,7 @@ from core.provenance import manifest
 from data.readers.ingest import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import ROOT, run
-from tests.data.reading import grant
+from tests.data.readers.reading import grant
 
 SETTINGS = ["tokenizer.vocabulary_size=1400", "pack.validation_share=0.1", "engine.workers=1"]
 GOOD = 40

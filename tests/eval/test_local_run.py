@@ -21,7 +21,7 @@ from eval.models.hf import open_model
 from eval.models.loglikelihood import log_likelihood
 from eval.tasks.sample import read_predictions
 from tests.conftest import ROOT, run
-from tests.eval.tiny import read_lines, write_jsonl, write_model, write_task
+from tests.eval.models.tiny import read_lines, write_jsonl, write_model, write_task
 from tools import lineage
 
 DOCUMENTS = [f"文件{i}：一种装置 {'x' * i}" for i in range(12)]

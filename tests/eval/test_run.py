@@ -15,7 +15,7 @@ from eval.runner import request_key
 from eval.tasks.sample import Sample
 from eval.tasks.task import Request
 from tests.conftest import ROOT, run
-from tests.eval.server import Answer, serve
+from tests.eval.models.server import Answer, serve
 
 PLAN = {
     "law": ("法学", "Humanities", 10, 9),

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from core.checkpoint.save import Progress, _weights
+from core.checkpoint.progress import Progress
+from core.checkpoint.save import _weights
 from core.config.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
 from core.distributed import process_group
-from core.model.loading import make_optimizer
 from core.train.logger import Log
 from core.train.loop import Batches, _backward, _counts
+from core.train.optim import make_optimizer
 from core.train.spike_guard import Guard
 from tests.pretrain.splits import BATCH, Uneven, make_engine, plain_descent
 

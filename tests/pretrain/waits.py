@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core.checkpoint.save import Progress
+from core.checkpoint.progress import Progress
 from core.config.schema import (
     DeepSpeedConfig,
     LoggingConfig,
@@ -20,9 +20,9 @@ from core.config.schema import (
     TrainingConfig,
 )
 from core.distributed import process_group
-from core.model.loading import make_optimizer
 from core.train.logger import Log
 from core.train.loop import fit
+from core.train.optim import make_optimizer
 from tests.pretrain.splits import BATCH, Uneven, make_engine
 
 STEPS = 8

@@ -7,8 +7,8 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from tests.conftest import ROOT, run
-from tests.eval.server import serve
-from tests.eval.tiny import write_model, write_task
+from tests.eval.models.server import serve
+from tests.eval.models.tiny import write_model, write_task
 
 pytestmark = pytest.mark.real
 

@@ -10,7 +10,7 @@ from eval.metrics.law_citations import citations, law_name
 from eval.metrics.legal import read_laws
 from eval.tasks.task import TaskConfig, requests
 from tests.conftest import run
-from tests.eval.server import serve
+from tests.eval.models.server import serve
 
 pytestmark = pytest.mark.real
 STATUTES = "translation/tw_ip_law_zh_en.jsonl"

@@ -1,0 +1,194 @@
+"""A folder of ours is complete or absent, and says where it came from."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.provenance import atomic_io, manifest
+from tests.conftest import ROOT
+from tests.core.provenance.folders import CONFIG, INPUTS, make, names, sha256
+
+
+def test_a_finished_folder_says_where_it_came_from(tmp_path: Path) -> None:
+    make(tmp_path / "new" / "out")
+    assert names(tmp_path / "new") == ["out"]
+    found = manifest.read(tmp_path / "new" / "out")
+    assert found["step"] == "clean"
+    assert found["config"] == {"rate": 0.5, "parts": ["title", "claims"], "inner": {"seed": 1}}
+    assert found["inputs"] == INPUTS
+    assert found["outputs"] == {"b.txt": sha256("b"), "part/a.txt": sha256("first")}
+    assert found["counts"] == {"records": 2}
+    assert found["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert "torch" in found["versions"]
+    assert shlex.split(found["command"])[1:] == sys.orig_argv[1:], "what a user would type again"
+    created = datetime.fromisoformat(found["created"])
+    assert created.utcoffset() is not None
+
+
+def test_a_finished_folder_is_the_input_of_the_next_step(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    files = [tmp_path / "out" / "b.txt", tmp_path / "out" / "part" / "a.txt"]
+    assert manifest.outputs_of(tmp_path / "out") == manifest.hash_files(files)
+    assert manifest.hash_files(files) == {
+        files[0].as_posix(): sha256("b"),
+        files[1].as_posix(): sha256("first"),
+    }
+
+
+@pytest.mark.parametrize("accident", [ValueError, KeyboardInterrupt, SystemExit, UserError])
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path, accident: type[BaseException]) -> None:
+    with (
+        pytest.raises(accident),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS) as folder,
+    ):
+        (folder.path / "a.txt").write_text("half")
+        raise accident
+    assert names(tmp_path) == []
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), manifest.build(tmp_path / "out", step="x", config={"a": {1}}, inputs={}):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_never_written_over_without_force(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(UserError, match=r"out exists already; it is never written over\..*--force"):
+        make(tmp_path / "out", "second")
+    assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first"
+
+
+def test_force_replaces_the_old_folder_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    (tmp_path / "out" / "stray.txt").write_text("of the old one")
+    with manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS, force=True) as folder:
+        (folder.path / "c.txt").write_text("c")
+        assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first", "the old one stands until then"
+    assert names(tmp_path / "out") == ["c.txt", "manifest.json"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_force_that_fails_keeps_the_old_folder(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    with (
+        pytest.raises(ValueError, match="half way"),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS, force=True) as folder,
+    ):
+        (folder.path / "b.txt").write_text("half")
+        raise ValueError("half way")
+    manifest.verify(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from core import disk, manifest
+with manifest.build(Path(sys.argv[1]), step="x", config={}, inputs={}) as folder:
+    (folder.path / "half.txt").write_text("half")
+    print(folder.path.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
+    """A process that is in the midst of building a folder: itself, the folder, the working folder's name."""
+    target = tmp_path / "out[1].5"  # a name with the signs of a pattern
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, target],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    yield process, target, process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(
+    builder: tuple[subprocess.Popen[str], Path, str],
+) -> None:
+    process, target, working = builder
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert names(target.parent) == [working], "nothing stands under the name itself"
+    make(target)
+    assert names(target.parent) == [target.name]
+
+
+def test_what_a_living_process_builds_stays(builder: tuple[subprocess.Popen[str], Path, str]) -> None:
+    _, target, working = builder
+    make(target)
+    assert names(target.parent) == [working, target.name]
+    assert (target.parent / working / "half.txt").read_text() == "half"
+
+
+def test_a_text_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    atomic_io.write_text(tmp_path / "latest", "step-1\n")
+    atomic_io.write_text(tmp_path / "latest", "第二\n")
+    assert (tmp_path / "latest").read_text("utf-8") == "第二\n"
+    assert names(tmp_path) == ["latest"]
+
+
+def test_a_swap_that_a_kill_cut_short_is_taken_back(tmp_path: Path) -> None:
+    """Between the two renames of a replacement nothing has the name; the old folder must not be lost."""
+    make(tmp_path / "out")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "out").rename(tmp_path / f".out.old-{os.uname().nodename}-{gone.pid}")
+    assert manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=INPUTS, advice="")
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_that_another_process_made_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="made by somebody else in the meantime"),
+        manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS),
+    ):
+        (tmp_path / "out").mkdir()
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_a_failed_step_of_parts_left_is_there_again_for_the_same_step_only(tmp_path: Path) -> None:
+    def parts(code: str, config: dict[str, int]) -> list[str]:
+        with manifest.build_in_parts(
+            tmp_path / "out", step="clean", config=config, inputs=INPUTS, code=code
+        ) as folder:
+            found = sorted(path.name for path in folder.path.iterdir() if not path.name.startswith("."))
+            (folder.path / f"part-{len(found)}").write_text("x")
+            if len(found) < 2:
+                raise ValueError("cut short")
+        return found
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cut short"):
+            parts("code", {"a": 1})
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="cut short"):
+        parts("other code", {"a": 1})
+    with pytest.raises(ValueError, match="cut short"):
+        parts("other code", {"a": 1})
+    assert parts("other code", {"a": 1}) == ["part-0", "part-1"], "nothing of the first code was taken over"
+    assert sorted(manifest.read(tmp_path / "out")["outputs"]) == ["part-0", "part-1", "part-2"]
+    manifest.verify(tmp_path / "out")
+
+
+def test_two_processes_do_not_build_the_same_step_of_parts(tmp_path: Path) -> None:
+    def build() -> AbstractContextManager[manifest.Folder]:
+        return manifest.build_in_parts(tmp_path / "out", step="x", config=CONFIG, inputs=INPUTS, code="")
+
+    with build(), pytest.raises(UserError, match=r"being made already, by process \d+"), build():
+        pass
