@@ -93,8 +93,17 @@ def test_make_help_lists_every_target() -> None:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, with the names taken from it: `a.b` and `a.b.name`."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    """Every module that a file imports when it runs, with the names taken from it: `a.b` and `a.b.name`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for_types = {
+        id(node)
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
