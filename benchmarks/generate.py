@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def write_model(folder: Path) -> Path:
-    """A LLaMA with 11 million random weights and grouped-query attention as in LLaMA 3; one token per byte."""
+    """A LLaMA with 11 million random weights, grouped-query attention and one token per byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

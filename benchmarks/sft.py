@@ -202,7 +202,7 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
 
 
 def timed(model: Any, batches: Iterator[Batch], places: int, loss_of: Callable[[Any, Batch], Any]) -> Found:
-    """A step on every batch; the first one is done once more before, without the clock."""
+    """Time one step per batch, after an untimed step on the first batch."""
     from core.model.loss_head import IGNORED
 
     model.train()

@@ -7,7 +7,7 @@ One LLaMA with random weights, the same documents and settings, ZeRO 1; variants
 process. `equal`: rows of equal length, one document each. `packed`, `concat`, `padded`, `trl`: the same
 documents packed by our code, concatenated as in transformers' examples (`group_texts`), one per row with
 padding, and packed by TRL. A token is useful if it is a label, not padding. MFU counts useful tokens, as in
-PaLM's appendix B, against the card's dense bf16 peak (on a CPU: against a timed product). Peak memory excludes
+PaLM's appendix B, against the card's dense bf16 peak (on a CPU: a timed product). Peak memory leaves out
 the imports; a variant that runs out of memory is reported. The last line is one JSON object.
 """
 
