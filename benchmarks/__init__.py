@@ -1,1 +1,1 @@
-"""Speed and memory of each room, beside the peers in one run: `python -m benchmarks.NAME [--quick]`."""
+"""Speed and memory of each room, compared with peers in one run: `python -m benchmarks.NAME [--quick]`."""

@@ -1,11 +1,11 @@
-"""Instruction data on twice as much: memory stays, time doubles.
+"""Preparing twice as much instruction data: constant memory, twice the time.
 
     python -m benchmarks.chats [--quick] [--samples 200000 400000]
 
-Made-up questions and answers in Chinese and English, some of several turns and some too long, in JSON lines
-of four layouts, go from files to a prepared folder by `python -m data chats` with two workers: first the
-fewer, then the more, which begin with the same. Memory is the largest sum of the resident sets of all
-processes (what they share counts for each of them), looked at five times a second; time is CPU seconds of all
+Synthetic questions and answers in Chinese and English, some with several turns and some too long, as JSON
+lines in four layouts, are prepared by `python -m data chats` with two workers: first the smaller set, then
+the larger one, which starts with the same samples. Memory is the peak of the summed resident sets of all
+processes (shared pages count once per process), sampled five times a second; time is CPU seconds of all
 processes. The last line is one JSON object.
 """
 
@@ -30,7 +30,7 @@ FILE_SAMPLES = 50_000
 
 
 class Run(NamedTuple):
-    """What one run took."""
+    """Measurements of one run."""
 
     samples: int
     seconds: float
@@ -53,7 +53,7 @@ def main() -> None:
         for samples in (fewer, more):
             write_files(scratch / "files", samples)
             runs.append(run(scratch, samples, tokenizer))
-    print(f"{'samples':>9}{'seconds':>9}{'CPU s':>8}{'ms a sample':>13}{'peak MiB':>10}")
+    print(f"{'samples':>9}{'seconds':>9}{'CPU s':>8}{'ms/sample':>13}{'peak MiB':>10}")
     for each in runs:
         milliseconds = each.cpu_seconds / each.samples * 1000
         print(f"{each.samples:9,}{each.seconds:9.0f}{each.cpu_seconds:8.0f}{milliseconds:13.2f}"
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def samples_of(number: int) -> Iterator[dict[str, Any]]:
-    """The samples of one file: always the same for its number."""
+    """The samples of file `number`; always the same for the same number."""
     draw = random.Random(number)
     words = [f"word{i}" for i in range(2000)] + [chr(0x4E00 + i) * 2 for i in range(2000)]
 
@@ -91,7 +91,7 @@ def samples_of(number: int) -> Iterator[dict[str, Any]]:
 
 
 def write_files(folder: Path, samples: int) -> None:
-    """Files until there are so many samples; those that are there stay."""
+    """Write files with `samples` samples in all; existing files keep their content."""
     for number in range(-(-samples // FILE_SAMPLES)):
         path = folder / f"{number:04d}.jsonl"
         wanted = min(FILE_SAMPLES, samples - number * FILE_SAMPLES)
@@ -101,7 +101,7 @@ def write_files(folder: Path, samples: int) -> None:
 
 
 def train_tokenizer(scratch: Path) -> Path:
-    """One for both runs, so that they do the same work."""
+    """One tokenizer for both runs, so that they do the same work."""
     made = scratch / "tokenizer"
     source = "--inventions", "300", "--output", str(scratch / "patents")
     command = [sys.executable, "-m", "data"]
@@ -112,7 +112,7 @@ def train_tokenizer(scratch: Path) -> Path:
 
 
 def run(scratch: Path, samples: int, tokenizer: Path) -> Run:
-    """The command that users run."""
+    """Run the command as a user would."""
     root = scratch / "out"
     given = ["chats", "--tokenizer", str(tokenizer), f"sources=[{{path: {scratch / 'files'}}}]",
              f"output_dir={root}", "template=linly", "max_tokens=512", "engine.workers=2"]  # fmt: skip

@@ -1,11 +1,11 @@
-"""How long training stands still for a checkpoint: written at once, and in the background from a host copy.
+"""How long a checkpoint stalls training: written synchronously, and in the background from a host copy.
 
     python -m benchmarks.checkpoint [--quick]
 
-One small LLaMA on one process, ZeRO 1, fp32 on a CPU (bf16 with fp32 masters on a GPU). `at once` is one
-checkpoint that training waits for, `background` one that it does not; they alternate. The stall is the time
-until training goes on. While the thread writes, the steps beside it are timed as well: on a CPU it takes part
-of the cores. The share of ten minutes is this model's stall by 600 s, nothing more.
+One small LLaMA on one process, ZeRO 1, fp32 on a CPU (bf16 with fp32 masters on a GPU). `at once` is a
+checkpoint that training waits for, `background` one that it does not wait for; they alternate. The stall is
+the time until training continues. Steps taken while the thread writes are timed too: on a CPU the thread
+competes for the cores. The share of ten minutes is simply this model's stall divided by 600 s.
 """
 
 import argparse
@@ -23,14 +23,14 @@ SHAPE = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, 
 
 
 class Tokenizer:
-    """Nothing of a tokenizer is measured."""
+    """Stand-in: the tokenizer is not measured."""
 
     def save_pretrained(self, folder: Path) -> None:
-        """No file."""
+        """Write nothing."""
 
 
 def main() -> None:
-    """Save in both ways in turns, print the figures."""
+    """Save both ways alternately and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rounds: int) -> dict[str, float]:
-    """The figures of so many checkpoints in each way: medians."""
+    """Medians over `rounds` checkpoints each way."""
     from core.checkpoint import save as checkpoint
     from core.checkpoint.async_writer import Background
     from core.checkpoint.progress import Progress
@@ -92,7 +92,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
 
 
 def make(folder: Path, world: Any) -> tuple[Any, Callable[[], None]]:
-    """An engine and one step of it."""
+    """An engine, and a function that runs one step."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

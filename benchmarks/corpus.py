@@ -1,16 +1,16 @@
-"""The corpus pipeline: reading XML, raw files to packed ids, and deduplication beside datatrove.
+"""The corpus pipeline: reading XML, raw files to packed ids, and deduplication compared with datatrove.
 
     python -m benchmarks.corpus [--quick] [--real DIR]
 
-    reading        XML of the Chinese office and the USPTO to Parquet shards of records: made-up patents or,
-                   with --real, copies of the offices' files in a folder (`cn/xml`, `uspto`)
-    raw to packed  the whole pipeline over made-up Chinese XML in ZIP archives, with a tokenizer that is
-                   given, and the share of each step
-    deduplication  both tools read the same Parquet shards, drop duplicates and write what is left, in turns
-                   after a warm-up on a small corpus. datatrove is set right for Chinese (language `cmn`,
-                   which cuts words with jieba; the language `zh` would silently cut at white space)
+    reading        XML of the Chinese office and the USPTO to Parquet shards of records: synthetic patents
+                   or, with --real, copies of the offices' files in a folder (`cn/xml`, `uspto`)
+    raw to packed  the whole pipeline over synthetic Chinese XML in ZIP archives with a given tokenizer, and
+                   the share of each step
+    deduplication  both tools read the same Parquet shards, drop duplicates and write the rest, alternately
+                   after a warm-up on a small corpus. datatrove is configured for Chinese (language `cmn`,
+                   which splits words with jieba; language `zh` would silently split at white space)
 
-All on one core. Rates are of CPU seconds, medians over the rounds; of XML with its markup, of texts without.
+All on one core. Rates are per CPU second, medians over the rounds; for XML with markup, for texts without.
 The last line is one JSON object.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller corpus: under 4 minutes on 2 cores")
-    parser.add_argument("--real", type=Path, metavar="DIR", help="a folder of the offices' own files")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="a folder with real files of the offices")
     arguments = parser.parse_args()
     results: dict[str, float] = {}
     size = 2 if arguments.quick else 5
@@ -58,7 +58,7 @@ def main() -> None:
 def long_records(
     folder: Path, inventions: int, language: str, together: int = 5, seed: int = 0
 ) -> list[Record]:
-    """Made-up patents as long as real ones: the descriptions of several in one."""
+    """Synthetic patents as long as real ones: each joins the descriptions of several."""
     made = synthetic_records(folder, inventions, language, seed)
     groups = (made[start : start + together] for start in range(0, len(made), together))
     return [
@@ -70,7 +70,7 @@ def long_records(
 def measure_reading(
     scratch: Path, zh: Sequence[Record], en: Sequence[Record], real: Path | None
 ) -> dict[str, float]:
-    """XML to records, and to shards of records on the disk, in MB of XML a CPU second."""
+    """XML to records, and to shards of records on disk, in MB of XML per CPU second."""
     from data.readers import formats
     from data.readers.ingest import ingest
     from data.readers.source import Source
@@ -88,8 +88,10 @@ def measure_reading(
             copies = max(1, sizes[office] // sum(map(len, documents)))
             sizes[office] = write_files(documents * copies, fresh(scratch / office))
     results: dict[str, float] = {}
-    print(f"{'real' if real else 'made-up'} XML, MB/s per core{'MB':>10}{'to records':>12}{'to shards':>12}")
-    gc.freeze()  # the made-up records are this program's, not the readers' to look through
+    print(
+        f"{'real' if real else 'synthetic'} XML, MB/s per core{'MB':>10}{'to records':>12}{'to shards':>12}"
+    )
+    gc.freeze()  # keep the synthetic records out of the garbage collections that the readers cause
     for office, size in sizes.items():
 
         def read(folder: Path = scratch / office) -> None:
@@ -112,7 +114,7 @@ def measure_reading(
 
 
 def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, float]:
-    """The whole pipeline on Chinese XML, in MB of XML a CPU second, and each step's share of the time."""
+    """The whole pipeline on Chinese XML, in MB of XML per CPU second, and each step's share of the time."""
     from data.pipeline import DataConfig, run
 
     sizes = {}
@@ -144,14 +146,16 @@ def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, floa
     medians = {name: statistics.median(times) for name, times in steps.items()}
     total = sum(medians.values())
     speed = sizes["corpus"] / 1e6 / total
-    print(f"raw to packed: {sizes['corpus'] / 1e6:.0f} MB of Chinese XML, {speed:.1f} MB/s per core; of that")
+    print(
+        f"raw to packed: {sizes['corpus'] / 1e6:.0f} MB of Chinese XML, {speed:.1f} MB/s per core; by step:"
+    )
     print("".join(f"  {name} {seconds / total:.0%}" for name, seconds in medians.items()))
     shares = {f"share_{name}_ratio": round(seconds / total, 3) for name, seconds in medians.items()}
     return {"raw_to_packed_zh_mb_per_core_s": round(speed, 1), **shares}
 
 
 def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
-    """Deduplication of a planted Chinese corpus by ours and by datatrove."""
+    """Deduplication of a planted Chinese corpus by our code and by datatrove."""
     corpora = {}
     for name, size in (("warm-up", 60), ("corpus", inventions)):
         (scratch / name).mkdir()
@@ -160,7 +164,7 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
     planted = corpora["corpus"]
     tools: dict[str, Callable[[Planted, Path], None]] = {"ours": run_ours}
     if missing := missing_packages("datatrove", "spacy", "jieba"):
-        print(f"datatrove (cmn) cannot run: not installed: {', '.join(missing)}")
+        print(f"datatrove (cmn) is skipped; not installed: {', '.join(missing)}")
     else:
         tools["datatrove"] = run_datatrove
     seconds: dict[str, list[float]] = {name: [] for name in tools}
@@ -169,7 +173,7 @@ def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
         tool(corpora["warm-up"], fresh(scratch / "out"))
     for _ in range(ROUNDS):
         for name, tool in tools.items():
-            # Ours is over so soon that one run of it is mostly noise.
+            # Ours is so fast that a single run is mostly noise.
             for _ in range(5 if name == "ours" else 1):
                 start = time.process_time()
                 tool(planted, fresh(scratch / "out"))
@@ -231,7 +235,7 @@ def run_datatrove(planted: Planted, folder: Path) -> None:
     logger.disable("datatrove")
     config = MinhashConfig()
     signing = MinhashDedupSignature(str(folder / "signatures"), config, language="cmn")
-    # datatrove 0.10.1 hands texts to xxhash, which from version 4 on takes bytes only.
+    # datatrove 0.10.1 passes str to xxhash, which only takes bytes from version 4 on.
     signing._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
     signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
     steps = [
@@ -247,22 +251,22 @@ def run_datatrove(planted: Planted, folder: Path) -> None:
 
 
 def outcome(folder: Path) -> tuple[set[str], dict[str, str]]:
-    """The ids that are kept, and for each dropped one, where a tool tells, what it was dropped for."""
+    """The kept ids and, if the tool reports it, for each dropped id the one it duplicates."""
     tables = [pq.read_table(file, columns=["id"]) for file in folder.glob("*.parquet")]
-    told = folder / "duplicates.jsonl"
-    lines = [json.loads(line) for line in told.read_text("utf-8").splitlines()] if told.exists() else []
+    dropped = folder / "duplicates.jsonl"
+    lines = [json.loads(line) for line in dropped.read_text("utf-8").splitlines()] if dropped.exists() else []
     return set(pa.concat_tables(tables)["id"].to_pylist()), {line["id"]: line["kept"] for line in lines}
 
 
 def fresh(folder: Path) -> Path:
-    """The folder, empty."""
+    """Empty the folder, or create it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
 
 
 def missing_packages(*names: str) -> list[str]:
-    """Which of these are not installed."""
+    """The packages of `names` that are not installed."""
     return [name for name in names if name not in versions(names)]
 
 

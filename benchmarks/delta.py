@@ -1,14 +1,14 @@
-"""Exact deltas beside FastChat's, on made pairs of models.
+"""Exact deltas compared with FastChat's, on synthetic pairs of models.
 
     python -m benchmarks.delta --quick       0.3B
     python -m benchmarks.delta               1.1B
 
-Ours is timed as a user runs it, from `python -m delta` to its end, with SHA-256 of base and target. The
-peer is FastChat's algorithm, written from its description with transformers (load both models in fp16, add
-or subtract each tensor of the state, save_pretrained) and timed without its imports and without syncing its
-files to disk, which ours does: both are to its advantage. `_cpu_ratio` compares CPU seconds, which a busy
-machine does not blur. TMPDIR says where the models lie (/dev/shm leaves the disk out). Peaks are the
-processes' VmHWM. A relative change is one of the standard deviation of the tensor.
+Ours is timed as a user runs it, from `python -m delta` to exit, including SHA-256 of base and target. The
+peer is FastChat's algorithm, reimplemented from its description with transformers (load both models in fp16,
+add or subtract each tensor of the state, save_pretrained) and timed without its imports and without syncing
+its files to disk, which ours does; both favour the peer. `_cpu_ratio` compares CPU seconds, which a busy
+machine distorts less. TMPDIR sets where the models are stored (/dev/shm excludes the disk). Peaks are the
+processes' VmHWM. A relative change is relative to the tensor's standard deviation.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from benchmarks.result import print_result
 
 PACKAGES = ("numpy", "zstandard", "torch", "transformers", "safetensors")
 SIZES = {"0.3B": (1024, 2816, 16), "1.1B": (2048, 5632, 24)}
-"""Hidden size, intermediate size, layers; the vocabulary has 32,000."""
+"""Hidden size, intermediate size, number of layers; the vocabulary size is 32,000."""
 PIECE = 1 << 22
 PEER = """
 import sys, time, torch
@@ -70,7 +70,7 @@ train(40, 1e-3); save(sys.argv[1]); train(40, 2e-5); save(sys.argv[2])
 
 
 def main() -> None:
-    """Make the pairs, run both sides alternately, print the table and the JSON line."""
+    """Make the pairs, run both sides alternately, print a table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.delta", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a 0.3B pair, within minutes")
     parser.add_argument("--repeats", type=int, default=3)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def measure(place: Path, size: str, repeats: int) -> dict[str, float]:
-    """All figures of one size."""
+    """All results for one model size."""
     make_pairs(place, size)
     results: dict[str, float] = {}
     times: dict[str, list[float]] = {}
@@ -129,13 +129,13 @@ def measure(place: Path, size: str, repeats: int) -> dict[str, float]:
 
 
 def made(place: Path, base: Path, target: Path, name: str) -> Path:
-    """A delta of ours."""
+    """Make a delta with our code."""
     timed(["-m", "delta", "make", "--base", base, "--target", target, "--delta", place / name])
     return place / name
 
 
 def timed(command: list[str | Path], own_clock: bool = False) -> tuple[float, float, float]:
-    """Wall seconds, peak memory in MiB, CPU seconds; times by the process's own clock, if it has one."""
+    """Wall seconds, peak memory in MiB and CPU seconds; times as the process prints them if `own_clock`."""
     start, before = time.perf_counter(), os.times()
     quiet = {**os.environ, "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     process = subprocess.Popen(
@@ -149,25 +149,25 @@ def timed(command: list[str | Path], own_clock: bool = False) -> tuple[float, fl
             break
         peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)])
         time.sleep(0.01)
-    said = process.communicate()[0]
+    printed = process.communicate()[0]
     wall = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"failed: {command[:4]}")
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     if own_clock:
-        wall, cpu = map(float, said.split()[-2:])
+        wall, cpu = map(float, printed.split()[-2:])
     return wall, peak / 1024, cpu
 
 
 def compression(folder: Path) -> float:
-    """Bytes of the target for one of the payload."""
+    """Target bytes per payload byte."""
     plan = json.loads((folder / "manifest.json").read_text())["counts"]
     return float(plan["target_bytes"] / sum(file.stat().st_size for file in folder.glob("*.safetensors")))
 
 
 def equal_share(one: Path, two: Path, suffix: str) -> float:
-    """The share of files of `one` that `two` has too, byte by byte; of weights files, of their tensors."""
+    """Share of the files in `one` that are byte-identical in `two`; with a suffix, share of the tensors."""
     from delta.safetensors_io import Folder
 
     if suffix:
@@ -180,7 +180,7 @@ def equal_share(one: Path, two: Path, suffix: str) -> float:
 
 
 def make_pairs(place: Path, size: str) -> None:
-    """A base with normal weights, and a target for each relative change, streamed to the disk."""
+    """A base with normally distributed weights, and a target per relative change, streamed to disk."""
     import numpy as np
 
     from delta.lora_merge import from_float32

@@ -1,12 +1,12 @@
-"""Greedy answers: ours, one by one, and lm-evaluation-harness's, on one model and the same prompts.
+"""Greedy generation: ours, one by one, and lm-evaluation-harness, on one model and the same prompts.
 
     python -m benchmarks.generate [--quick]
 
-The model is a LLaMA with random weights and a byte-level tokenizer; the prompts are pieces of made-up claims,
-the longest sixteen times as long as the shortest; a few letters end an answer, so that answers are of unequal
-length, as real ones are. Counted are the tokens up to the end of each answer, per CPU second of the process.
-One by one is transformers' `generate` with `stop_strings`; lm-evaluation-harness gets each of its batch sizes
-in turn, and its best one counts. All use as many threads as torch is given (OMP_NUM_THREADS).
+The model is a LLaMA with random weights and a byte-level tokenizer; the prompts are pieces of synthetic
+claims, the longest sixteen times as long as the shortest; a few letters are stop strings, so that answers
+vary in length, as real ones do. Tokens count up to the end of each answer, per CPU second of the process. One
+by one is transformers' `generate` with `stop_strings`; lm-evaluation-harness runs with each batch size, and
+the fastest counts. All use torch's number of threads (OMP_NUM_THREADS).
 """
 
 import argparse
@@ -35,7 +35,7 @@ THEIR_BATCHES = (16, 64)
 
 
 def main() -> None:
-    """Make model and prompts, run all in turn, print a table and the result."""
+    """Make the model and prompts, run all variants in turn, print a table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer prompts, one round")
     quick = parser.parse_args().quick
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def write_model(folder: Path) -> Path:
-    """A LLaMA of 11 million random weights, with grouped queries as in its third version; a token a byte."""
+    """A LLaMA with 11 million random weights, grouped-query attention and one token per byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -100,7 +100,7 @@ def write_model(folder: Path) -> Path:
 
 
 def write_prompts(folder: Path, number: int) -> list[str]:
-    """Pieces of claims, of 10 to 160 characters."""
+    """Pieces of claims, 10 to 160 characters long."""
     records = synthetic_records(folder / "records", 40, "en")
     text = " ".join(" ".join(record["claims"] or ()) for record in records)
     generator = random.Random(0)
@@ -110,14 +110,14 @@ def write_prompts(folder: Path, number: int) -> list[str]:
 
 
 def ours(local: Local, prompts: list[str]) -> list[str]:
-    """Answers of eval/models/hf.py, in the prompts' order."""
+    """Answers from eval/models/hf.py, in the order of the prompts."""
     sample = Sample(task="t", id="", prediction="", reference="")
     found = dict(generate(local, [Request(prompt, sample, NEW_TOKENS, STOPS) for prompt in prompts]))
     return [str(found[i]) for i in range(len(prompts))]
 
 
 def one_by_one(local: Local, prompts: list[str], counts: list[int]) -> list[str]:
-    """Answers of `generate`, one prompt a call; `counts` gets the tokens of each."""
+    """Answers from transformers' `generate`, one prompt per call; appends each token count to `counts`."""
     answers = []
     for prompt in prompts:
         inputs = local.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
@@ -134,7 +134,7 @@ def one_by_one(local: Local, prompts: list[str], counts: list[int]) -> list[str]
 
 
 def theirs(local: Local, prompts: list[str], batch: int) -> Callable[[], list[str]]:
-    """What asks lm-evaluation-harness in batches of so many."""
+    """A function that runs lm-evaluation-harness in batches of `batch`."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -145,7 +145,7 @@ def theirs(local: Local, prompts: list[str], batch: int) -> Callable[[], list[st
 
 
 def score_seconds(folder: Path, samples: int = 2000) -> float:
-    """Wall seconds of `python -m eval score` on Chinese claims, bootstrap included."""
+    """Wall seconds of `python -m eval score` on Chinese claims, including the bootstrap."""
     records = synthetic_records(folder / "scored", 200, "zh")
     claims = [claim for record in records for claim in record["claims"] or ()]
     generator = random.Random(0)
@@ -153,7 +153,7 @@ def score_seconds(folder: Path, samples: int = 2000) -> float:
     with file.open("w", encoding="utf-8") as out:
         for i in range(samples):
             reference = claims[i % len(claims)]
-            kept = "".join(sign for sign in reference if generator.random() > 0.1)
+            kept = "".join(character for character in reference if generator.random() > 0.1)
             line = {"task": "claims", "id": str(i), "prediction": kept, "reference": reference}
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
     metrics = ["bleu-zh", "chrf", "rouge-l-char"]

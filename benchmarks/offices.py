@@ -1,6 +1,6 @@
-"""Made-up patents as the offices deliver them: one Chinese XML file a patent in ZIPs, USPTO weekly files.
+"""Synthetic patents in the offices' formats: ZIPs with one Chinese XML file per patent, USPTO weekly files.
 
-The markup about a text is as much as in real files: a bibliographic head of some kilobytes, a tag about each
+There is as much markup as in real files: a bibliographic header of a few kilobytes, a tag around each
 paragraph and claim.
 """
 
@@ -82,7 +82,7 @@ US_CITED = """<us-citation><patcit num="{n:05d}"><document-id>
 
 
 def chinese(record: Record) -> str:
-    """A record as `PatentDocumentAndRelated` of the Chinese office."""
+    """A record as the Chinese office's `PatentDocumentAndRelated`."""
     number, date = _number(record), "20211210"
     forms = [(kind, form) for kind in ("Publication", "Application") for form in ("original", "standard")]
     return CN.format(
@@ -111,7 +111,7 @@ def chinese(record: Record) -> str:
 
 
 def american(record: Record) -> str:
-    """A record as `us-patent-grant` v4.5 of the USPTO."""
+    """A record as the USPTO's `us-patent-grant` v4.5."""
     number = _number(record)
     return US.format(
         number=number,
@@ -132,7 +132,7 @@ def american(record: Record) -> str:
 
 
 def write_zips(documents: Sequence[str | bytes], folder: Path, members: int = 2000) -> int:
-    """Write ZIP archives of one document a member; returns the documents' bytes."""
+    """Write ZIP archives with one document per member; returns the documents' total bytes."""
     size = 0
     for start in range(0, len(documents), members):
         with zipfile.ZipFile(folder / f"{start:07d}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -144,7 +144,7 @@ def write_zips(documents: Sequence[str | bytes], folder: Path, members: int = 20
 
 
 def write_files(documents: Sequence[str | bytes], folder: Path) -> int:
-    """Write one file a document; returns their bytes."""
+    """Write one file per document; returns their total bytes."""
     size = 0
     for number, document in enumerate(documents):
         data = document if isinstance(document, bytes) else document.encode()
@@ -153,7 +153,7 @@ def write_files(documents: Sequence[str | bytes], folder: Path) -> int:
 
 
 def write_weekly(documents: Iterable[str], path: Path) -> int:
-    """Write one file of many documents, as the USPTO does; returns its bytes."""
+    """Write one file with many documents, as the USPTO does; returns its size in bytes."""
     path.write_text("".join(documents), "utf-8")
     return path.stat().st_size
 

@@ -1,9 +1,9 @@
-"""A corpus whose duplicates are known: records, edited copies of some of them, and decoys.
+"""A corpus with known duplicates: records, edited copies of some of them, and decoys.
 
-Copies get scattered edits (a character replaced, inserted or left out), some also lose a passage. Decoys are
-different inventions that have a passage in common, half as long as their own text: they share a fifth of
-their n-grams and more, and must all be kept. The Jaccard index of each planted pair is counted with plain
-Python sets, independently of the code under test.
+Copies get scattered edits (characters replaced, inserted or deleted), and some also lose a passage. Decoys
+are different inventions with a passage in common, half as long as their own text: they share a fifth of their
+n-grams or more, and must all be kept. The Jaccard index of each planted pair is computed with plain Python
+sets, independently of the code under test.
 """
 
 import json
@@ -19,35 +19,35 @@ import pyarrow.parquet as pq
 from data.record import PARQUET, SCHEMA, Record
 
 RATES = (0.001, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1)
-"""Shares of characters that are edited."""
+"""Fractions of characters that are edited."""
 PASSAGES = 5
 SHARD_RECORDS = 4000
 
 
 class Planted(NamedTuple):
-    """What is in the corpus."""
+    """The corpus and its known duplicates."""
 
     shards: list[Path]
     text_bytes: int
-    """Of all texts, in UTF-8."""
+    """Size of all texts in UTF-8."""
     family: dict[str, int]
-    """For each record's id the number of the invention that its text comes from."""
+    """Record id to the number of the invention that its text comes from."""
     pairs: list[tuple[str, str, float]]
-    """Ids of original and copy, and the Jaccard index of their texts."""
+    """Ids of the original and the copy, and the Jaccard index of their texts."""
 
 
 class Score(NamedTuple):
-    """How well the kept records fit what was planted."""
+    """How well the kept records match what was planted."""
 
     recall: dict[str, tuple[int, int]]
-    """Pairs of which at most one is kept, and all pairs: of Jaccard `0.6-1.0` and `0.5-0.6`."""
+    """Pairs with at most one record kept, and all pairs, for Jaccard `0.6-1.0` and `0.5-0.6`."""
     precision: float
-    """Share of the dropped records that went for one of their own invention; 1 where none was dropped."""
+    """Share of the dropped records that duplicate one of their own invention; 1 if none was dropped."""
     dropped: int
 
 
 def synthetic_records(folder: Path, inventions: int, language: str, seed: int = 0) -> list[Record]:
-    """Made-up patents in one language."""
+    """Synthetic patents in one language."""
     from data.synthetic.patents import synthesize
 
     synthesize(folder, inventions, seed)
@@ -62,8 +62,8 @@ def plant(
     seed: int = 0,
     rates: Sequence[float] = RATES,
 ) -> Planted:
-    """Write shards of the records, a copy of every third and a common passage in every second, in an order by
-    chance."""
+    """Write shards of the records in random order, with a copy of every third record and a common passage in
+    every second one."""
     rng = Random(seed)
     passages = [whole_text(record) for record in records[:PASSAGES]]
     alphabet = sorted({character for text in passages for character in text if character.isalpha()})
@@ -82,7 +82,7 @@ def plant(
         names = [f"{record['id']}#{version}" for version in range(len(versions))]
         for name, version in zip(names, versions, strict=True):
             family[name] = number
-            # No application number: the copies are to be found by their text alone.
+            # No application number: copies must be found by their text alone.
             rows.append(_plain(record, name, version))
         if len(versions) == 2:
             a, b = map(grams, versions)
@@ -97,8 +97,8 @@ def plant(
 
 
 def score(planted: Planted, kept: set[str], kept_for: dict[str, str]) -> Score:
-    """Compare with what was planted: the ids that were kept and, for the others, the id that each was dropped
-    for (where a tool does not say so, any kept one of the same invention counts for it)."""
+    """Compare the kept ids with what was planted. `kept_for` maps each dropped id to the one that it
+    duplicates; if a tool does not report that, any kept record of the same invention counts."""
     recall = {}
     for least, most in ((0.6, 1.01), (0.5, 0.6)):
         between = [(a, b) for a, b, jaccard in planted.pairs if least <= jaccard < most]
@@ -116,13 +116,13 @@ def score(planted: Planted, kept: set[str], kept_for: dict[str, str]) -> Score:
 
 
 def character_grams(text: str) -> set[str]:
-    """All runs of 8 letters and digits, in plain Python."""
+    """All 8-grams of letters and digits, in plain Python."""
     letters = "".join(c for c in unicodedata.normalize("NFKC", text).lower() if c.isalnum())
     return {letters[i : i + 8] for i in range(len(letters) - 7)}
 
 
 def word_grams(text: str) -> set[str]:
-    """All runs of 5 words, in plain Python."""
+    """All 5-grams of words, in plain Python."""
     words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
     return {" ".join(words[i : i + 5]) for i in range(len(words) - 4)}
 
@@ -134,7 +134,7 @@ def whole_text(record: Record) -> str:
 
 
 def edit(text: str, rate: float, alphabet: Sequence[str], rng: Random) -> str:
-    """Scattered edits of so many characters; one in four texts also loses a tenth of itself in one piece."""
+    """Edit a fraction `rate` of the characters; one text in four also loses a contiguous tenth."""
     if rng.random() < 0.25:
         at = rng.randrange(len(text))
         text = text[:at] + text[at + len(text) // 10 :]

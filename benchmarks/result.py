@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 def print_result(benchmark: str, packages: Iterable[str], results: Mapping[str, float]) -> None:
-    """Print what was measured, when, on what, with which versions; units stand in the keys."""
+    """Print the results with date, machine and package versions; units are in the keys."""
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, {platform.system()}"
     )
@@ -27,7 +27,7 @@ def print_result(benchmark: str, packages: Iterable[str], results: Mapping[str, 
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of Python and of those packages that are installed."""
+    """Versions of Python and of the installed packages among `packages`."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:

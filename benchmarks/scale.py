@@ -1,11 +1,11 @@
-"""The corpus pipeline on twice as much: memory stays, time doubles.
+"""The corpus pipeline on twice as much data: constant memory, twice the time.
 
     python -m benchmarks.scale [--quick] [--megabytes 1000 2000]
 
-Made-up Chinese and American patents in XML files of about 50 MB go from raw to packed by `python -m data run`
-with two workers, first the smaller corpus, then the larger one, which begins with the same files. Memory is
-the largest sum of the resident sets of all processes (what they share counts for each of them), looked at
-five times a second; time is CPU seconds of all processes. The last line is one JSON object.
+`python -m data run` packs synthetic Chinese and US patents, in XML files of about 50 MB, with two workers:
+first the smaller corpus, then the larger one, which starts with the same files. Memory is the peak of the
+summed resident sets of all processes (shared pages count once per process), sampled five times a second; time
+is CPU seconds of all processes. The last line is one JSON object.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FILE_INVENTIONS = 3000
 
 
 class Run(NamedTuple):
-    """What one run took."""
+    """Measurements of one run."""
 
     megabytes: float
     seconds: float
@@ -41,7 +41,7 @@ def main() -> None:
     """Measure, print a table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="60 and 120 MB: under 4 minutes on 2 cores")
-    parser.add_argument("--megabytes", type=int, nargs=2, default=(1000, 2000), help="of raw files")
+    parser.add_argument("--megabytes", type=int, nargs=2, default=(1000, 2000), help="size of the raw files")
     arguments = parser.parse_args()
     smaller, larger = (60, 120) if arguments.quick else arguments.megabytes
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def make_files(folder: Path, megabytes: int) -> Iterator[Path]:
-    """XML files of both offices in turn until there are so many megabytes."""
+    """XML files of both offices alternately, up to `megabytes` in all."""
     (folder / "made").mkdir(parents=True)
     size = 0.0
     for number in itertools.count():
@@ -85,14 +85,14 @@ def make_files(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def train_tokenizer(scratch: Path) -> Path:
-    """One for both runs, so that they do the same work."""
+    """One tokenizer for both runs, so that they do the same work."""
     settings = ["synthetic.inventions=1000", "tokenizer.vocabulary_size=4000", "dedup.near=false"]
     subprocess.run(command(scratch / "first", [], *settings), check=True, stdout=subprocess.DEVNULL)
     return scratch / "first" / "tokenizer"
 
 
 def run(scratch: Path, files: list[Path], megabytes: int, tokenizer: Path) -> Run:
-    """One pipeline over the first files that make up so many megabytes."""
+    """Run the pipeline over the first `megabytes` of the files."""
     sizes = list(itertools.accumulate(file.stat().st_size / 1e6 for file in files))
     chosen = files[: next(number for number, size in enumerate(sizes, 1) if size >= megabytes)]
     root = scratch / f"corpus-{megabytes}"
@@ -113,24 +113,24 @@ def run(scratch: Path, files: list[Path], megabytes: int, tokenizer: Path) -> Ru
 
 
 def command(root: Path, files: list[Path], *settings: str) -> list[str]:
-    """The command that users run."""
+    """The command as a user would run it."""
     sources = f"sources=[{', '.join(map(str, files))}]"
     return [sys.executable, "-m", "data", "run", f"output_dir={root}", sources, *settings]
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all that it started."""
+    """A process and its descendants."""
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return
     for child in map(int, children):
         yield from tree(child)
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process, 0 where it has ended."""
+    """Resident memory of a process; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:

@@ -1,17 +1,18 @@
-"""Trained tokens a second of packed chats, beside padded and length-grouped batches and TRL's own packing.
+"""Trained tokens per second: packed chats, padded and length-grouped batches, and TRL's packing.
 
     python -m benchmarks.sft [--quick] [--chats PATH ...]
 
-Every way takes the same chats once and so learns the same tokens (checked): a small LLaMA of random weights,
-fp32 on a CPU (bf16 on a GPU), forward, backward and AdamW. Ways take turns in one process, in another order
-each round; medians count; each first does a step unmeasured.
+Each variant trains on the same chats once, and so on the same tokens (checked): a small LLaMA with random
+weights, fp32 on a CPU (bf16 on a GPU), forward, backward and AdamW. Variants alternate in one process, in a
+different order each round, after one unmeasured step each; medians count.
 
-`packed`   as `python -m sft`: rows of LENGTH, our attention and loss
-`padded`   shuffled, each batch of SAMPLES padded to its longest; transformers' own attention and loss
-`grouped`  the same, batches of transformers' LengthGroupedSampler over all chats
-`trl`      SFTTrainer with packing=True, rows of LENGTH
+`packed`   as `python -m sft`: rows of LENGTH tokens, our attention and loss
+`padded`   shuffled, batches of SAMPLES chats padded to the longest; transformers' attention and loss
+`grouped`  the same, with batches from transformers' LengthGroupedSampler over all chats
+`trl`      SFTTrainer with packing=True, rows of LENGTH tokens
 
-Only labels count as tokens; `…_fill` is the share of places that holds a chat. Without --chats: made-up ones.
+Only labels count as tokens; `…_fill` is the share of positions that hold a chat. Without --chats the chats
+are synthetic.
 """
 
 import argparse
@@ -37,7 +38,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Chats(NamedTuple):
-    """What all ways learn from: some of a prepared ChatSet's."""
+    """The chats that every variant trains on: a subset of a prepared ChatSet."""
 
     prepared: Any
     chosen: Any
@@ -48,7 +49,7 @@ class Chats(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One pass over the chats: its trained tokens, how full its batches were, what it took."""
+    """One pass over the chats: trained tokens, share of positions filled, seconds."""
 
     tokens: int
     fill: float
@@ -56,11 +57,11 @@ class Found(NamedTuple):
 
 
 def main() -> None:
-    """Prepare, measure all ways in turns, print speeds and the JSON line."""
+    """Prepare, measure all variants in turn, print speeds and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sft", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="one round of fewer chats")
-    parser.add_argument("--chats", nargs="+", type=Path, help="files of chats; without it, made-up ones")
+    parser.add_argument("--quick", action="store_true", help="one round with fewer chats")
+    parser.add_argument("--chats", nargs="+", type=Path, help="files of chats; default: synthetic ones")
     arguments = parser.parse_args()
     rounds, number = (1, 48) if arguments.quick else (3, 192)
     ways: dict[str, Callable[[Chats], Found]] = {
@@ -79,7 +80,9 @@ def main() -> None:
                     f"round {turn + 1}: {way:8}{speed}, {each.seconds:.1f} s, {each.fill:.0%} full",
                     flush=True,
                 )
-    assert len({each.tokens for all_of in found.values() for each in all_of}) == 1, "all learn the same"
+    assert len({each.tokens for all_of in found.values() for each in all_of}) == 1, (
+        "variants trained on different tokens"
+    )
     middle = {way: statistics.median(each.tokens / each.seconds for each in found[way]) for way in WAYS}
     results = {f"{way}_trained_tokens_per_s": value for way, value in middle.items()}
     results |= {f"{way}_fill": found[way][0].fill for way in WAYS}
@@ -90,7 +93,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
-    """The tokenised chats, their tokenizer (4,000 pieces, trained on them) and a base of random weights."""
+    """The tokenised chats, their tokenizer (4,000 tokens, trained on them) and a base with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from core.model.loading import load_tokenizer
@@ -118,7 +121,7 @@ def prepare(folder: Path, files: list[Path] | None, number: int) -> Chats:
 
 
 def choose(lengths: list[int], number: int) -> Any:
-    """So many chats, as batches of an epoch over all of them: groups of few would be of less equal length."""
+    """`number` chats, in batches from an epoch over all of them: lengths in a small set would group worse."""
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
     generator = torch.Generator().manual_seed(0)
@@ -128,7 +131,7 @@ def choose(lengths: list[int], number: int) -> Any:
 
 
 def train_tokenizer(folder: Path, files: list[Path]) -> None:
-    """Byte-level BPE of the records' texts."""
+    """Train a byte-level BPE tokenizer on the records' texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -151,7 +154,7 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
 
 
 def measure_packed(chats: Chats) -> Found:
-    """Rows of several chats in a random order, one a step."""
+    """Rows of several chats in random order, one row per step."""
     from core.config.schema import ModelConfig
     from core.model.loading import load_model
     from core.model.loss_head import measure, summed_loss
@@ -167,7 +170,7 @@ def measure_packed(chats: Chats) -> Found:
 
 
 def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
-    """SAMPLES chats a batch, padded to the longest: in a random order, or grouped by length."""
+    """Batches of SAMPLES chats, padded to the longest: in random order, or grouped by length."""
     from transformers import AutoModelForCausalLM
 
     from core.model.loss_head import full_loss, measures_of
@@ -199,7 +202,7 @@ def measure_padded(chats: Chats, *, grouped: bool = False) -> Found:
 
 
 def timed(model: Any, batches: Iterator[Batch], places: int, loss_of: Callable[[Any, Batch], Any]) -> Found:
-    """A step on every batch; the first one is done once more before, without the clock."""
+    """Time one step per batch, after an untimed step on the first batch."""
     from core.model.loss_head import IGNORED
 
     model.train()
@@ -223,7 +226,7 @@ def timed(model: Any, batches: Iterator[Batch], places: int, loss_of: Callable[[
 
 
 def measure_trl(chats: Chats) -> Found:
-    """The same with TRL's SFTTrainer and its packing, from the beginning of its loop to the end."""
+    """TRL's SFTTrainer with its packing, timed from the start of its loop to the end."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -265,7 +268,7 @@ def measure_trl(chats: Chats) -> Found:
 
 
 def documents_of(chats: Chats) -> list[tuple[Any, Any]]:
-    """Ids and marks of each chat."""
+    """Token ids and trained-token marks of each chat."""
     from data.packing.indexed_dataset import Documents
 
     documents, marks = Documents(chats.prepared.split("train")), chats.prepared.trained("train")
@@ -277,14 +280,14 @@ def documents_of(chats: Chats) -> list[tuple[Any, Any]]:
 
 
 def now() -> float:
-    """The time in seconds, once the GPU has done what it was given."""
+    """The time in seconds, after the GPU has finished its queue."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def made_up(file: Path) -> None:
-    """3,000 chats of random words; lengths are log-normal, as those of instruction data are."""
+    """3,000 chats of random words with log-normal lengths, as in instruction data."""
     draw = random.Random(0)
     words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(2000)]
     with file.open("w", encoding="utf-8") as lines:

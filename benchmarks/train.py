@@ -1,14 +1,14 @@
-"""Training speed and peak memory beside Hugging Face's Trainer with DeepSpeed and TRL's packing.
+"""Training speed and peak memory, compared with Hugging Face's Trainer with DeepSpeed and TRL's packing.
 
     python -m benchmarks.train [--quick] [--patents DIR]       a small LLaMA on a CPU, LLaMA-7B on a GPU
     python -m benchmarks.train --shape llama-7b --checkpointing none --compile
 
-One LLaMA of random weights, the same documents and settings, ZeRO 1; every way runs in a process of its own,
-in turns. `equal`: one document a row of equal length. `packed`, `concat`, `padded`, `trl`: the same documents
-as ours packs them, as transformers' examples run them together (`group_texts`), one a row with padding, and
-as TRL packs them. A token is useful where it is a label, not padding. MFU is that of useful tokens, as in
-PaLM's appendix B, against the card's dense bf16 peak (on a CPU: against a timed product). Peak memory is
-above what the imports take; who runs out of it is named. The last line is one JSON object.
+One LLaMA with random weights, the same documents and settings, ZeRO 1; variants alternate, each in its own
+process. `equal`: rows of equal length, one document each. `packed`, `concat`, `padded`, `trl`: the same
+documents packed by our code, concatenated as in transformers' examples (`group_texts`), one per row with
+padding, and packed by TRL. A token is useful if it is a label, not padding. MFU counts useful tokens, as in
+PaLM's appendix B, against the card's dense bf16 peak (on a CPU: a timed product). Peak memory leaves out
+the imports; a variant that runs out of memory is reported. The last line is one JSON object.
 """
 
 import argparse
@@ -27,19 +27,19 @@ PACKAGES = ("torch", "transformers", "deepspeed", "trl", "accelerate", "liger-ke
 
 
 class Shape(NamedTuple):
-    """A model, and what is trained at a time unless the command says otherwise."""
+    """A model, and its default batch settings."""
 
     architecture: dict[str, int]
     length: int
-    """Tokens a row."""
+    """Tokens per row."""
     accumulation: int
-    """Micro-batches a step."""
+    """Micro-batches per step."""
     checkpointing: str
-    """As `model.activation_checkpointing`; the peers know none and full."""
+    """As `model.activation_checkpointing`; the peers only have none and full."""
 
 
 def llama(layers: int, hidden: int, intermediate: int, heads: int, vocabulary: int) -> dict[str, int]:
-    """Keys of a LLaMA's configuration."""
+    """Keys of a LLaMA configuration."""
     return {
         "num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": intermediate,
         "num_attention_heads": heads, "num_key_value_heads": heads, "vocab_size": vocabulary,
@@ -55,21 +55,23 @@ SHAPES = {
 
 
 def main() -> None:
-    """Prepare, run all ways in turns, print a table and the JSON line."""
+    """Prepare, run all variants in turn, print a table and the JSON line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=5, help="of all ways (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds over all variants (default 5)")
     parser.add_argument("--quick", action="store_true", help="one round of few steps: under 4 minutes")
-    parser.add_argument("--patents", type=Path, help="raw patents; without it, made-up ones")
+    parser.add_argument("--patents", type=Path, help="raw patents; default: synthetic ones")
     parser.add_argument("--shape", choices=SHAPES, help="default: llama-7b on a GPU, small on a CPU")
     parser.add_argument("--checkpointing", choices=("none", "selective", "full"), help="default: the shape's")
-    parser.add_argument("--accumulation", type=int, help="micro-batches a step; default: the shape's")
-    parser.add_argument("--micro-batch", type=int, default=1, help="rows of a micro-batch (default 1)")
-    parser.add_argument("--compile", action="store_true", help="compile ours by layers, the peers their way")
+    parser.add_argument("--accumulation", type=int, help="micro-batches per step; default: the shape's")
+    parser.add_argument("--micro-batch", type=int, default=1, help="rows per micro-batch (default 1)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile our model by layer, the peers' as they do it"
+    )
     parser.add_argument("--bf16", action="store_true", help="as on a GPU: bf16 weights with fp32 masters")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="only these")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="run only these variants")
     parser.add_argument("--worker", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -88,14 +90,14 @@ def main() -> None:
         command("data", "run", f"output_dir={folder / 'corpus'}", vocabulary, sources)
         for number in range(1 if arguments.quick else arguments.rounds):
             for way in arguments.ways if number % 2 == 0 else arguments.ways[::-1]:
-                said = worker(way, scratch)
-                found[way] += [said] if said else []
-                print(f"round {number + 1}: {way:15}{said or 'out of memory'}", flush=True)
+                measured = worker(way, scratch)
+                found[way] += [measured] if measured else []
+                print(f"round {number + 1}: {way:15}{measured or 'out of memory'}", flush=True)
     report({way: runs for way, runs in found.items() if runs}, cuda=plan["cuda"])
 
 
 def plan_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What every worker is told."""
+    """The settings for every worker."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -114,19 +116,19 @@ def plan_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def worker(way: str, folder: str) -> dict[str, float] | None:
-    """What one way measured; None where the card's memory did not suffice."""
+    """Run one variant in its own process; None if the GPU ran out of memory."""
     try:
-        said = command("benchmarks.train", "--worker", way, folder)
+        printed = command("benchmarks.train", "--worker", way, folder)
     except SystemExit as error:
         if "CUDA out of memory" in str(error):
             return None
         raise
-    found: dict[str, float] = json.loads(said.strip().splitlines()[-1])
+    found: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
     return found
 
 
 def command(*arguments: str) -> str:
-    """What `python -m ARGUMENTS` prints; its words where it fails."""
+    """The output of `python -m ARGUMENTS`; exits with it if the command fails."""
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
@@ -134,7 +136,7 @@ def command(*arguments: str) -> str:
 
 
 def report(found: dict[str, list[dict[str, float]]], *, cuda: bool) -> None:
-    """The table and the JSON line: medians over the rounds; absolute speeds only of a card."""
+    """Print a table and the JSON line: medians over the rounds; absolute speeds only on a GPU."""
     middle = {
         way: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         for way, runs in found.items()

@@ -1,4 +1,4 @@
-"""The ways of `benchmarks.train`: ours, transformers' Trainer with DeepSpeed, TRL's SFTTrainer."""
+"""The variants of `benchmarks.train`: ours, transformers' Trainer with DeepSpeed, TRL's SFTTrainer."""
 
 import json
 import resource
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 Timed = tuple[list[float], list[int]]
-"""When each step ended, and the useful tokens of each."""
+"""The end time and the useful tokens of each step."""
 
 
 def work(way: str, folder: Path) -> dict[str, float]:
-    """Train the plan's steps in one way, after two that are not timed."""
-    import deepspeed  # noqa: F401  imported before memory is looked at, as transformers and TRL are
+    """Train one variant for the plan's steps, after two untimed ones."""
+    import deepspeed  # noqa: F401  imported before memory is measured, like transformers and TRL
     import torch
     import trl  # noqa: F401
     from transformers import Trainer  # noqa: F401
@@ -43,7 +43,7 @@ def work(way: str, folder: Path) -> dict[str, float]:
 
 
 def model_of(plan: dict[str, Any], attention: str) -> Any:
-    """The model, from random weights, on the default device."""
+    """The model with random weights, on the default device."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -54,13 +54,13 @@ def model_of(plan: dict[str, Any], attention: str) -> Any:
 
 
 def equal_rows(documents: Any, length: int) -> list[np.ndarray]:
-    """Rows of `length` + 1 ids, each of them one document."""
+    """Rows of `length` + 1 token ids, each treated as one document."""
     whole = np.concatenate([documents[i] for i in range(len(documents))]).astype(np.int64)
     return [whole[i : i + length + 1] for i in range(0, len(whole) - length, length + 1)]
 
 
 class Equal:
-    """Equal rows, as the training loop reads them."""
+    """Equal rows, in the format of the training loop."""
 
     def __init__(self, rows: list[np.ndarray]) -> None:
         self.rows = rows
@@ -74,7 +74,7 @@ class Equal:
 
 
 class Clock:
-    """A log that only notes when each step ended."""
+    """A logger that only records when each step ended."""
 
     every_steps = 1000
 
@@ -82,7 +82,7 @@ class Clock:
         self.times: list[float] = []
 
     def advance(self) -> None:
-        """A step ended."""
+        """Record the end of a step."""
         self.times.append(now())
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +90,7 @@ class Clock:
 
 
 def now() -> float:
-    """Seconds, once the device has done what it was given."""
+    """The time in seconds, after the device has finished its queue."""
     import torch
 
     if torch.cuda.is_available():
@@ -99,7 +99,7 @@ def now() -> float:
 
 
 def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world: Any) -> Timed:
-    """The training loop of this project."""
+    """This project's training loop."""
     from core.checkpoint.progress import Progress
     from core.config.schema import (
         DeepSpeedConfig,
@@ -196,12 +196,12 @@ def run_trl(plan: dict[str, Any], documents: Any, _rows: str, steps: int, world:
 
 
 def by_step(counts: list[int], steps: int) -> list[int]:
-    """Counts of equal shares of the steps, summed up by step."""
+    """Counts summed by step; each step has the same number of counts."""
     return [int(part.sum()) for part in np.split(np.array(counts), steps)]
 
 
 def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
-    """What both peers are told; all else, the fused AdamW too, is their default."""
+    """The settings of both peers; everything else, including the fused AdamW, is their default."""
     from core.config.schema import DeepSpeedConfig, TrainingConfig
     from core.distributed import deepspeed_backend
 
@@ -224,17 +224,17 @@ def settings(plan: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def padded(row: np.ndarray, length: int) -> dict[str, np.ndarray]:
-    """A row of `length` ids with mask and labels."""
-    room = length - len(row)
+    """A row padded to `length` token ids, with mask and labels."""
+    padding = length - len(row)
     return {
-        "input_ids": np.pad(row, (0, room), constant_values=2),
-        "attention_mask": np.pad(np.ones_like(row), (0, room)),
-        "labels": np.pad(row, (0, room), constant_values=-100),
+        "input_ids": np.pad(row, (0, padding), constant_values=2),
+        "attention_mask": np.pad(np.ones_like(row), (0, padding)),
+        "labels": np.pad(row, (0, padding), constant_values=-100),
     }
 
 
 def timed(trainer: Any) -> list[float]:
-    """Train, and note when each step ended."""
+    """Train, and return the end time of each step."""
     from transformers import TrainerCallback
 
     times: list[float] = []
@@ -249,7 +249,7 @@ def timed(trainer: Any) -> list[float]:
 
 
 def peak_mib(torch: Any) -> float:
-    """Most memory so far: of the card, or of the process."""
+    """Peak memory so far, of the GPU or of the process."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,4 +1,4 @@
-"""What a pretraining run is given: the schema of configs/pretrain/*.yaml."""
+"""Configuration of a pretraining run: the schema of configs/pretrain/*.yaml."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,26 +24,26 @@ class PretrainConfig(Config):
     """One pretraining run."""
 
     run_dir: str
-    """Where everything of this run goes."""
+    """Output folder of the run."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
+    """auto: resume from the newest checkpoint in `run_dir`. never: refuse a `run_dir` that has one."""
     branch_from: str | None = None
-    """A checkpoint of another run to begin from, with its optimiser and its place in the data: so the decay
-    of `schedule.kind=warmup-stable-decay` branches off a stable run, which itself goes on."""
+    """Start from another run's checkpoint, including its optimiser state and position in the data. Use it to
+    branch the decay of `schedule.kind=warmup-stable-decay` off a stable run, which can continue."""
     model: ModelConfig
     data: DataConfig
     mixture: tuple[CorpusConfig, ...] = ()
-    """Corpora besides `data`, which takes the share that they leave."""
+    """Corpora to mix with `data`, which gets the remaining share of the tokens."""
     sequence_length: int = Field(4096, ge=2)
-    """Tokens of one block."""
+    """Tokens per block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
-    """How documents share blocks; see data/packing/packed_dataset.py."""
+    """How documents are packed into blocks; see data/packing/packed_dataset.py."""
     general_dir: str | None = None
-    """A finished corpus of general text, of the same tokenizer: its held-out part shows what is forgotten."""
+    """A packed corpus of general text (same tokenizer); its validation loss measures forgetting."""
     forgetting: ForgettingConfig = ForgettingConfig()
     collapse: CollapseConfig = CollapseConfig()
     validation_tokens: int | None = Field(1_000_000, ge=1)
-    """About how many held-out tokens a validation uses, whole documents; null for all."""
+    """Approximate number of held-out tokens per validation (whole documents); null: all."""
     training: TrainingConfig = TrainingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -52,7 +52,7 @@ class PretrainConfig(Config):
 
     @property
     def base(self) -> str:
-        """Where the model that training starts from is: the given one, or the random one of this run."""
+        """Folder or hub id of the starting model: the given one, or this run's random one."""
         return self.model.path or str(Path(self.run_dir) / "base")
 
 
@@ -61,4 +61,4 @@ FIXED = (
     "data.decontaminate", "data.tokenizer", "data.pack", "mixture", "sequence_length", "packing",
     "training.seed", "training.global_batch_size", "training.precision",
 )  # fmt: skip
-"""What a run that goes on may not change: the model, and which samples come when."""
+"""Keys that may not change when a run resumes: the model, and the order of samples."""

@@ -1,4 +1,4 @@
-"""The packed corpora of a run: what is trained on, one or a mixture, and what is held out to look at.
+"""The packed corpora of a run: training data (one corpus or a mixture) and held-out validation data.
 
 data, mixture ──blocks──▶ one dataset for core.train.loop
 data, general_dir ──held-out documents──▶ blocks for core.train.validation
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class CorpusConfig(Config):
-    """Another packed corpus that trains along: more of the domain, or general text to replay."""
+    """Another packed corpus in the mixture: more domain text, or general text for replay."""
 
     name: str = Field(pattern=r"^[\w-]+$")
-    """What the log and the metrics call it."""
+    """Name used in the log and the metrics."""
     output_dir: str
-    """The folder that `python -m data run` made, with the same tokenizer."""
+    """Folder written by `python -m data run`, with the same tokenizer."""
     share: float | None = Field(None, gt=0, lt=1)
-    """Its share of the run's tokens; null: in proportion to its tokens, as an extension of `data`."""
+    """Its share of the run's tokens; null: proportional to its size, as if it were part of `data`."""
     max_epochs: float | None = Field(None, gt=0)
-    """It is repeated at most so often, then its share goes to the others; null for no limit."""
+    """Repeat it at most N times; after that its share goes to the others. null: no limit."""
 
 
 def load_data(

@@ -1,11 +1,11 @@
-"""What a fine-tuning run can be told, and the stages that one file may hold.
+"""Configuration of a fine-tuning run, and of the stages that one file may list.
 
     stages:
       - {name: general}
       - {name: domain, data: {…}, optimizer: {learning_rate: 1e-5}}
 
-Every stage is the file's configuration with what the stage says in its place; it has a folder of its own in
-`run_dir` and begins from the model, or the adapter, that the one before it left.
+A stage is the file's configuration with the stage's keys replaced. It has its own folder in `run_dir` and
+starts from the model, or the adapter, of the stage before it.
 """
 
 from pathlib import Path
@@ -28,47 +28,47 @@ from data.chat.config import ChatDataConfig
 
 
 class CardConfig(Config):
-    """What only the maker knows of a model; the rest of its card is written from the run's records."""
+    """Model card fields that only you know; the rest is generated from the run's records."""
 
     name: str | None = None
-    """The model's name; null for its folder's."""
+    """Name of the model; null: the folder's name."""
     language: tuple[str, ...] = ()
-    """Languages, as zh."""
+    """Languages, e.g. zh."""
     licence: str | None = None
-    """The licence under which the model is given away."""
+    """Licence of the published model."""
     intended_use: str | None = None
-    """What it is for."""
+    """Intended use."""
     out_of_scope: str | None = None
-    """What it is not for."""
+    """Uses that are out of scope."""
     limitations: str | None = None
-    """What it is known to do wrong."""
+    """Known limitations."""
     watts: float | None = Field(None, gt=0)
-    """Power of all cards together, as stated by their maker, for the energy; null: none is told."""
+    """Total rated power of all GPUs in watts, for the energy estimate; null: no estimate."""
     version: str = "1"
-    """This model's version."""
+    """Version of the model."""
     former: str | None = None
-    """The card (README.md) of the version before: its version history is carried on."""
+    """Model card (README.md) of the previous version; its version history is continued."""
 
 
 class SftConfig(Config):
-    """One instruction-tuning run, or several, one after the other."""
+    """One instruction-tuning run, or several stages in sequence."""
 
     run_dir: str
-    """Where everything of this run goes."""
+    """Output folder of the run."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
+    """auto: resume from the newest checkpoint in `run_dir`. never: refuse a `run_dir` that has one."""
     model: ModelConfig
     data: ChatDataConfig
     packing: Literal["best-fit", "none"] = "best-fit"
-    """best-fit: several chats share a row of `data.max_tokens`, each sees itself alone; none: one chat a row.
-    Samples in `training` are rows."""
+    """best-fit: several chats per row of `data.max_tokens`, with attention inside each chat only. none: one
+    chat per row. A sample in `training` is a row."""
     neftune_alpha: float | None = Field(None, gt=0)
-    """Noise on embedded tokens while training (NEFTune, arXiv:2310.05914), 5 to 15; null for none."""
+    """Noise on the embeddings during training (NEFTune, arXiv:2310.05914), usually 5 to 15; null: none."""
     validation_tokens: int | None = Field(200_000, ge=1)
-    """About how many held-out tokens a validation uses, whole chats; null for all."""
+    """Approximate number of held-out tokens per validation (whole chats); null: all."""
     patience: int | None = Field(None, ge=1)
-    """The run ends when so many validations in a row brought no lower loss; null for never. Either way
-    `run_dir`/model is the model of the lowest one."""
+    """Stop the run after N validations in a row without a lower loss; null: never. Either way,
+    `run_dir`/model is the model with the lowest validation loss."""
     training: TrainingConfig = TrainingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -77,29 +77,29 @@ class SftConfig(Config):
     collapse: CollapseConfig = CollapseConfig()
     card: CardConfig = CardConfig()
     stages: tuple[dict[str, Any], ...] = ()
-    """Runs one after the other: each a `name` and the keys in which it differs from this file."""
+    """Stages to run in sequence: each has a `name` and the keys that differ from this file."""
 
     @field_validator("model")
     @classmethod
     def _has_weights(cls, model: ModelConfig) -> ModelConfig:
         if model.path is None:
-            raise ValueError("fine-tuning needs a trained model: give `model.path`")
+            raise ValueError("fine-tuning needs a trained model; set `model.path`")
         return model
 
     @property
     def base(self) -> str:
-        """The model that training starts from."""
+        """The starting model."""
         assert self.model.path is not None
         return self.model.path
 
 
 FIXED = ("model", "data", "packing", "neftune_alpha", "training.seed", "training.global_batch_size",
          "training.precision")  # fmt: skip
-"""What a run that goes on may not change."""
+"""Keys that may not change when a run resumes."""
 
 
 def stages(config: SftConfig) -> list[SftConfig]:
-    """The runs that a configuration asks for, in their order; UserError where a stage is not right."""
+    """The stages of a configuration, in order; UserError if one is invalid."""
     if not config.stages:
         return [config]
     shared = config.model_dump(mode="json", exclude_unset=True) | {"stages": []}
@@ -107,7 +107,7 @@ def stages(config: SftConfig) -> list[SftConfig]:
     for number, stage in enumerate(config.stages):
         name = stage.get("name")
         if not isinstance(name, str) or not name or "/" in name:
-            raise UserError(f"stages.{number}: every stage needs a `name`, which becomes its folder's.")
+            raise UserError(f"stages.{number}: `name` is missing or contains `/`; it becomes a folder.")
         tree = merged(shared, {key: value for key, value in stage.items() if key != "name"})
         tree["run_dir"] = str(Path(config.run_dir) / name)
         if found:
@@ -121,12 +121,12 @@ def stages(config: SftConfig) -> list[SftConfig]:
     folders = [stage.data.output_dir for stage in found]
     names = [stage.run_dir for stage in found]
     if len(set(names)) < len(names) or len(set(folders)) < len(folders):
-        raise UserError("stages: every stage needs a `name` and a `data.output_dir` of its own.")
+        raise UserError("stages: each stage needs its own `name` and `data.output_dir`.")
     return found
 
 
 def merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """`tree` with the keys of `other` in place, section by section."""
+    """`tree` updated with the keys of `other`, section by section."""
     both = dict(tree)
     for key, value in other.items():
         into = both.get(key)
@@ -135,6 +135,6 @@ def merged(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _following(before: SftConfig) -> dict[str, Any]:
-    """Where the next stage begins: the whole model of the one before, or its adapter on the same base."""
+    """Where the next stage starts: the previous stage's whole model, or its adapter on the same base."""
     left = str(Path(before.run_dir) / "model")
     return {"path": left} if before.model.adapter is None else {"adapter": {"path": left}}

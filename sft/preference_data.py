@@ -26,18 +26,18 @@ IGNORED = -100
 
 
 class PairsConfig(Config):
-    """Where preferences come from, and how they are made into tokens."""
+    """Where preference data comes from, and how it is tokenised."""
 
     paths: tuple[str, ...] = Field(min_length=1)
-    """Files or folders of records with `prompt`, `chosen` and `rejected`."""
+    """Files or folders with records of `prompt`, `chosen` and `rejected`."""
     template: str | None = None
-    """As `data.template` of `python -m sft`; null for the tokenizer's own."""
+    """Chat template, as `data.template` in `python -m sft`; null: the tokenizer's own."""
     max_tokens: int = Field(2048, ge=8)
-    """The longest chat; a pair with a longer one is left out."""
+    """Maximum chat length in tokens; pairs with a longer chat are dropped."""
     validation_share: float = Field(0.05, ge=0, lt=1)
-    """Share of the pairs that is held out, by the prompt."""
+    """Fraction of the pairs held out for validation, chosen by prompt."""
     seed: int = Field(0, ge=0)
-    """Decides what is held out."""
+    """Seed for choosing the held-out pairs."""
 
 
 class Pairs:

@@ -1,13 +1,13 @@
 #!/bin/bash
-# A whole recipe as SLURM jobs, each of which begins when the one before it has ended well.
+# A whole recipe as SLURM jobs; each starts when the previous one has succeeded.
 #
 #   bash configs/slurm/submit.sh --dry-run                  check every step, print the sbatch lines, submit nothing
 #   bash configs/slurm/submit.sh                            configs/patent-llama/plan.yaml, from its first step
 #   bash configs/slurm/submit.sh --plan mine.yaml --from general --account=patents --partition=gpu
 #
-# Other arguments go to every sbatch. Every step is checked first (its command with --dry-run): a mistake in the
-# last one shows now, and nothing is submitted. What a job needs stands in its script; data and training take
-# --array and --nodes from DATA_TASKS and NODES where they are set, answering its GPUs from GPUS (8).
+# Other arguments are passed to every sbatch. Every step is first checked with --dry-run, so a mistake in the last one
+# shows before anything is submitted. Each script states what its job needs. If set, DATA_TASKS gives the --array size
+# of data jobs and NODES the --nodes of training jobs; GPUS (default 8) is the number of GPUs for evaluation.
 set -euo pipefail
 
 PYTHON=${VENV:-.venv}/bin/python PLAN=configs/patent-llama/plan.yaml FROM="" DRY=""
@@ -28,7 +28,7 @@ while IFS=$'\t' read -r name command; do
   [ "$name" = "$FROM" ] && FROM=""
   [ -n "$FROM" ] || { NAMES+=("$name"); COMMANDS+=("$command"); }
 done <<< "$STEPS"
-[ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: $PLAN has no such step." >&2; exit 2; }
+[ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: no such step in $PLAN." >&2; exit 2; }
 
 PROCESSES=$((${NODES:-4} * 8))
 for i in "${!NAMES[@]}"; do
@@ -37,7 +37,7 @@ for i in "${!NAMES[@]}"; do
 done
 
 before=""
-[ -n "$DRY" ] || mkdir -p runs # where the jobs write
+[ -n "$DRY" ] || mkdir -p runs # for the jobs' output
 for i in "${!NAMES[@]}"; do
   words=()
   eval "words=(${COMMANDS[i]})" # the command's own quotes

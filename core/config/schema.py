@@ -1,7 +1,6 @@
-"""What can be configured about a model and its training; every stage puts its own configuration together from
-these.
+"""The configuration sections for a model and its training; each stage builds its own schema from them.
 
-No torch here: `--help`, `--keys` and the check of a configuration are quick.
+torch is not imported here, so `--help`, `--keys` and configuration checks are quick.
 """
 
 from typing import Any, Literal, Self
@@ -15,70 +14,70 @@ Precision = Literal["bf16", "fp32"]
 
 
 class AdapterConfig(Config):
-    """A LoRA adapter, over weights of 4 bits where `load_in_4bit` is set (QLoRA)."""
+    """A LoRA adapter; over 4-bit weights if `load_in_4bit` is set (QLoRA)."""
 
     path: str | None = None
-    """A trained adapter of the same base to go on from; its own rank, alpha and modules hold then."""
+    """Continue training this adapter (of the same base). Its own rank, alpha and modules are used."""
     r: int = Field(16, ge=1)
-    """Rank of the update of each matrix."""
+    """LoRA rank."""
     alpha: int = Field(32, ge=1)
-    """The update is scaled by alpha / r."""
+    """The LoRA update is scaled by alpha / r."""
     dropout: float = Field(0.05, ge=0, lt=1)
-    """Share of the inputs of A that is set to zero while training."""
+    """Dropout on the adapter's input during training."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of the layers that get an adapter, as q_proj; `all-linear`: all but the output layer."""
+    """Names of the layers to adapt, e.g. q_proj. all-linear: every linear layer except the output layer."""
     embeddings: bool = False
-    """Train the input embedding and the output layer whole, beside the adapter."""
+    """Also train the input embedding and the output layer in full."""
     load_in_4bit: bool = False
-    """Keep the frozen weights in 4 bits (bitsandbytes)."""
+    """Load the frozen weights in 4 bits (bitsandbytes)."""
     quant_type: Literal["nf4", "fp4"] = "nf4"
-    """What the 4 bits mean; bitsandbytes' own default is fp4."""
+    """4-bit data type. bitsandbytes' own default is fp4."""
     double_quant: bool = True
-    """Quantise the scales too."""
+    """Quantise the quantisation scales too (double quantisation)."""
     compute_dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    """Type in which 4-bit weights are multiplied; auto: the run's."""
+    """Data type for multiplying 4-bit weights. auto: the run's precision."""
 
     @model_validator(mode="after")
     def _has_targets(self) -> Self:
         if not self.target_modules:
-            raise ValueError("`target_modules` is empty: name a layer, or all-linear")
+            raise ValueError("`target_modules` is empty; name at least one layer, or set it to all-linear")
         return self
 
 
 class ModelConfig(Config):
-    """The model that training starts from: a folder (or hub id), or an architecture with random weights."""
+    """The model to start from: a folder or hub id, or an architecture with random weights."""
 
     path: str | None = None
-    """A folder that transformers wrote (safetensors or .bin, one file or shards), or a hub id."""
+    """A folder in transformers format (safetensors or .bin, one file or sharded), or a hub id."""
     architecture: dict[str, Any] | None = None
-    """Keys of a transformers configuration, `model_type` among them, for random weights."""
+    """To start from random weights: the keys of a transformers configuration, including `model_type`."""
     seed: int = Field(0, ge=0)
-    """Seed of the random weights."""
+    """Seed for random weights."""
     adapter: AdapterConfig | None = None
-    """Train a LoRA adapter (with 4-bit weights: QLoRA) and leave the weights as they are; null trains all."""
+    """Train a LoRA adapter over frozen weights (QLoRA if they are in 4 bits). null: train all weights."""
     attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
-    """`documents`: core/model/varlen_attention.py, which needs nothing installed; else one of transformers'
-    own. On packed blocks `sdpa` and `eager` build a mask of length x length, so a GPU refuses them."""
+    """documents: core/model/varlen_attention.py, which needs no extra package. The others are transformers'.
+    On packed blocks, sdpa and eager build a length x length mask, so they are refused on a GPU."""
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
-    """What the backward pass computes again to save memory: nothing; every layer (about a third more work);
-    or all of a layer but attention and half of its matrix products. See
+    """What the backward pass recomputes to save memory. none: nothing. full: every layer (about a third more
+    compute). selective: each layer except attention and half of its matrix products. See
     core/model/activation_checkpointing.py."""
     compile: bool = False
-    """Compile each layer with torch.compile: quicker steps, a slow first one. Not with ZeRO 3."""
+    """Compile each layer with torch.compile: a slow first step, faster ones after it. Not with ZeRO 3."""
     trained: Literal["all", "embeddings"] = "all"
-    """embeddings: a first run that trains both embeddings only, as after an extension of the vocabulary; the
-    next one starts from its result."""
+    """embeddings: train only the input and output embeddings, e.g. after extending the vocabulary. Start
+    the next run, with `all`, from the result."""
     cross_entropy: Literal["auto", "liger", "chunked", "full"] = "auto"
-    """chunked: logits are never held whole; liger: so too, by Liger-Kernel on a GPU; auto: one of these."""
+    """liger (GPU only) and chunked never hold all logits in memory; full does. auto: liger or chunked."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.path is None) == (self.architecture is None):
-            raise ValueError("give `path` or `architecture`, and set the other to null")
+            raise ValueError("set either `path` or `architecture`, and the other to null")
         if self.adapter is not None and self.trained != "all":
-            raise ValueError("`trained` is of a run without `adapter`, which has `embeddings` of its own")
+            raise ValueError("`trained` cannot be used with `adapter`; use `adapter.embeddings`")
         if self.architecture is not None and "model_type" not in self.architecture:
-            raise ValueError("`architecture` needs `model_type`, as llama")
+            raise ValueError("`architecture` needs `model_type`, e.g. llama")
         return self
 
 
@@ -86,133 +85,136 @@ class OptimizerConfig(Config):
     """AdamW (arXiv:1711.05101)."""
 
     name: Literal["adamw", "paged_adamw_32bit"] = "adamw"
-    """adamw: torch's, fused; paged_adamw_32bit: bitsandbytes', whose states leave a full GPU."""
+    """adamw: torch's fused AdamW. paged_adamw_32bit: bitsandbytes', which moves its states to host memory
+    when the GPU is full."""
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate; 1e-5 to 3e-5 for continued pretraining of a 7B model."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay rates of the moving averages of gradient and squared gradient."""
+    """Decay rates of the moving averages of the gradient and the squared gradient."""
     epsilon: float = Field(1e-8, gt=0)
-    """Added to the denominator."""
+    """Added to the denominator for numerical stability."""
     weight_decay: float = Field(0.1, ge=0)
-    """Decoupled; on matrices only, not on norms and biases."""
+    """Decoupled weight decay, on matrices only (not on norms and biases)."""
 
 
 class TrainingConfig(Config):
-    """Batches, length of the run, and when to look and to save."""
+    """Batch sizes, length of the run, and how often to validate and save."""
 
     global_batch_size: int = Field(8, ge=1)
-    """Samples of one optimiser step, over all processes."""
+    """Samples per optimiser step, over all processes."""
     micro_batch_size: int = Field(1, ge=1)
-    """Samples of one forward and backward pass on one process; what memory allows."""
+    """Samples per forward and backward pass on one process; limited by memory."""
     epochs: float | None = Field(1.0, gt=0)
-    """Passes over the data; not used where `steps` is given."""
+    """Passes over the data. Ignored if `steps` is set."""
     steps: int | None = Field(None, ge=1)
-    """Optimiser steps."""
+    """Optimiser steps to train for."""
     seed: int = Field(0, ge=0)
-    """Seed of the data order and of dropout."""
+    """Seed for the data order and dropout."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
-    """Gradients are scaled down to this 2-norm; null for no limit."""
+    """Clip gradients to this 2-norm; null: no clipping."""
     validate_every_steps: int | None = Field(500, ge=1)
-    """Validation loss every so many steps, and before the first and after the last; null for never."""
+    """Validate every N steps, and before the first and after the last step; null: never."""
     save_every_steps: int | None = Field(500, ge=1)
-    """A checkpoint every so many steps, and after the last; null for the last only."""
+    """Save a checkpoint every N steps, and after the last step; null: after the last only."""
     keep_checkpoints: int = Field(2, ge=1)
-    """How many of the newest checkpoints stay on the disk."""
+    """Number of checkpoints to keep; older ones are deleted."""
     spike_z: float | None = Field(10, gt=0)
-    """A step is skipped when its loss or gradient norm stands so many robust standard deviations above those
-    of the last 128 steps; null applies every step whose gradients are finite."""
+    """Skip a step if its loss or gradient norm is more than this many robust standard deviations above the
+    last 128 steps. null: apply every step with finite gradients."""
     max_skipped_steps: int = Field(10, ge=0)
-    """The run ends when more than so many steps in a row were skipped."""
+    """Stop the run if more than N steps in a row are skipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 weights with fp32 masters on a GPU, fp32 on a CPU."""
+    """auto: bf16 weights with fp32 master weights on a GPU, fp32 on a CPU."""
     timeout_minutes: float = Field(30, gt=0)
-    """A process that does not answer the others for so long ends the run."""
+    """Stop the run if a process does not respond for N minutes."""
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Self:
         if self.steps is None and self.epochs is None:
-            raise ValueError("give `epochs` or `steps`")
+            raise ValueError("set `epochs` or `steps`")
         return self
 
     def total_samples(self, dataset_size: int) -> int:
-        """Samples of the whole run; the last step may be smaller than the others."""
+        """Number of samples in the whole run; the last step may be smaller than the others."""
         if self.steps is not None:
             return self.steps * self.global_batch_size
         assert self.epochs is not None
         return max(1, round(self.epochs * dataset_size))
 
     def accumulation(self, world_size: int) -> int:
-        """Micro-batches of one step on one process; UserError where the step cannot be shared out evenly."""
+        """Micro-batches per step and process; UserError if the step cannot be divided evenly."""
         share = self.micro_batch_size * world_size
         if self.global_batch_size % share:
             raise UserError(
                 f"training.global_batch_size={self.global_batch_size} is not a multiple of"
-                f" training.micro_batch_size={self.micro_batch_size} x {world_size} processes. Change one."
+                f" training.micro_batch_size={self.micro_batch_size} x {world_size} processes."
+                " Change one of them."
             )
         return self.global_batch_size // share
 
 
 class ScheduleConfig(Config):
-    """Warm-up, then decay. Rates are shares of `optimizer.learning_rate`."""
+    """Warm-up, then decay. Rates are fractions of `optimizer.learning_rate`."""
 
     kind: Literal["cosine", "linear", "constant", "warmup-stable-decay"] = "cosine"
-    """How the rate falls after the warm-up; `warmup-stable-decay` (arXiv:2404.06395) holds it, then falls
-    linearly."""
+    """How the learning rate decays after warm-up. `warmup-stable-decay` (arXiv:2404.06395): constant, then a
+    linear decay."""
     warmup_share: float = Field(0.02, ge=0, le=1)
-    """Share of all steps over which the rate rises linearly from near zero."""
+    """Length of the linear warm-up, as a fraction of all steps."""
     warmup_steps: int | None = Field(None, ge=0)
-    """The same in steps; where given, `warmup_share` is not used."""
+    """Length of the warm-up in steps; replaces `warmup_share`."""
     warmup_from_share: float = Field(0.0, ge=0, lt=1)
-    """Where the warm-up begins. To re-warm a base (arXiv:2403.08763), its last rate over this run's peak; 0
-    for a new model, and for a base whose optimiser is not at hand."""
+    """Learning rate at the start of warm-up, as a fraction of the peak. To re-warm a base (arXiv:2403.08763):
+    its last learning rate divided by this run's peak. 0 for a new model, or if the base's optimiser state
+    is missing."""
     decay_share: float = Field(0.2, ge=0, le=1)
-    """Share of all steps over which `warmup-stable-decay` falls, at the end."""
+    """Length of the final decay of `warmup-stable-decay`, as a fraction of all steps."""
     decay_steps: int | None = Field(None, ge=0)
-    """The same in steps; where given, `decay_share` is not used."""
+    """Length of the final decay in steps; replaces `decay_share`."""
     final_share: float = Field(0.1, ge=0, le=1)
-    """What is left of the peak at the last step, where `kind` falls."""
+    """Learning rate at the last step, as a fraction of the peak. Not used by `constant`."""
 
 
 class ForgettingConfig(Config):
-    """How much worse the model may get on general text, as a share of its loss before training."""
+    """How far the loss on general text may rise, as a fraction of its value before training."""
 
     warn_share: float = Field(0.02, ge=0)
-    """A warning where the general loss has risen by more."""
+    """Warn if the general loss has risen by more than this."""
     stop_share: float | None = Field(None, ge=0)
-    """The run ends where it has risen by more; null for never."""
+    """Stop the run if it has risen by more than this; null: never stop."""
 
 
 class CollapseConfig(Config):
-    """What the model writes now and then, and whether it repeats itself."""
+    """Samples generated at validation, and how much they repeat themselves."""
 
     prompts: tuple[str, ...] = ()
-    """Beginnings of texts that the model goes on from at every validation; none for no look."""
+    """Prompts that the model continues at every validation; empty: no samples."""
     max_new_tokens: int = Field(64, ge=1)
-    """How far."""
+    """Maximum length of a sample in tokens."""
     ngram: int = Field(4, ge=1)
-    """Repetition is the share of n-grams of so many tokens that stood in the text before."""
+    """Repetition is the fraction of n-grams of N tokens that already occurred in the same text."""
     warn_share: float = Field(0.5, ge=0, le=1)
-    """A warning where more of them are repeated."""
+    """Warn if more than this fraction is repeated."""
 
 
 class DeepSpeedConfig(Config):
-    """How the model and its training state are spread over the processes (ZeRO, arXiv:1910.02054)."""
+    """How the model and its training state are partitioned over the processes (ZeRO, arXiv:1910.02054)."""
 
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """0: every process holds everything; 1: optimiser states are split; 2: gradients too; 3: weights too."""
+    """What is partitioned. 0: nothing. 1: optimiser states. 2: and gradients. 3: and weights."""
     gradient_dtype: Precision = "fp32"
-    """In what bf16 training accumulates gradients. fp32 is exact over many micro-batches and costs 2 bytes
-    more a parameter; bf16 is what fits a 7B model on one 141 GB card."""
+    """Data type in which bf16 training accumulates gradients. fp32 is exact over many micro-batches and takes
+    2 more bytes per parameter; bf16 lets a 7B model fit on one 141 GB card."""
     json_file: str | None = None
-    """A DeepSpeed JSON file; merged over the settings that are written here."""
+    """A DeepSpeed JSON file. Its settings override the generated ones."""
 
 
 class LoggingConfig(Config):
-    """Where numbers go besides `metrics.jsonl`."""
+    """Where metrics are written, in addition to `metrics.jsonl`."""
 
     every_steps: int = Field(10, ge=1)
-    """A line of numbers every so many steps."""
+    """Log metrics every N steps."""
     tensorboard: bool = True
-    """Write TensorBoard event files too."""
+    """Also write TensorBoard event files."""
     wandb_project: str | None = None
-    """Weights & Biases project to report to; needs the package `wandb`."""
+    """Also log to this Weights & Biases project; needs the package `wandb`."""

@@ -54,7 +54,7 @@ def strings(node: ast.AST) -> Iterator[str]:
 def reasons() -> set[str]:
     """The reasons of rejections, read from the readers' source."""
     found: set[str] = set()
-    for path in (ROOT / "data" / "formats").glob("*.py"):
+    for path in (ROOT / "data" / "readers").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             raised = isinstance(node, ast.Call) and {"Rejected", "Unreadable"} & {
                 each.id for each in (node.func, *node.args) if isinstance(each, ast.Name)
