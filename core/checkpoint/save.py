@@ -1,7 +1,7 @@
 """Writes checkpoints, which are complete or absent, and the export that transformers opens.
 
     RUN/checkpoints/step-00000100/model/          Hugging Face folder: config, safetensors, tokenizer
-                                  state/          DeepSpeed's files: optimiser, fp32 masters
+                                  state/          DeepSpeed's files: optimizer, fp32 masters
                                   progress.json   samples and tokens consumed, who wrote it
                                   manifest.json   hash of every file
     RUN/checkpoints/latest                        name of the newest complete one
@@ -80,7 +80,8 @@ def save(
 
     def complete() -> str:
         marks = [partial / f".written-{rank}" for rank in range(world.size)]
-        while not all(mark.exists() for mark in marks):  # core/distributed/watchdog.py ends a wait in vain
+        # If a rank dies, core/distributed/watchdog.py ends the run.
+        while not all(mark.exists() for mark in marks):
             time.sleep(0.01)
         for mark in marks:
             mark.unlink()
@@ -107,9 +108,8 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     """
     latest = root / "latest"
     name = latest.read_text("utf-8", errors="replace").strip() if latest.exists() else ""
-    damaged = (
-        [f"{latest} names {name!r}, which does not exist."] if name and not (root / name).is_dir() else []
-    )
+    missing = name and not (root / name).is_dir()
+    damaged = [f"{latest} names {name!r}, which does not exist."] if missing else []
     candidates = sorted(root.glob("step-*"), reverse=True)
     for folder in candidates:
         try:

@@ -303,7 +303,7 @@ def _saving_through_a_function(inner: Any) -> Any:
     by a given function. (A class in a function: its base class is DeepSpeed's, which is imported late.)"""
     from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
 
-    class Saving(CheckpointEngine):  # type: ignore[misc]
+    class Saving(CheckpointEngine):
         def __init__(self) -> None:
             super().__init__()
             self.name = inner.name

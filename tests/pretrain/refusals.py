@@ -61,7 +61,8 @@ def check(engine: Engine, training: TrainingConfig, world: Any, log: Log) -> Non
         before = state(engine)
         batches = list(Batches(Uneven(), training, BATCH, world).at(0))
         counts = _counts(batches, world, False)
-        nll = _backward(Scaled(engine, gradient_factor), batches, counts[0], world)
+        scaled: Any = Scaled(engine, gradient_factor)
+        nll = _backward(scaled, batches, counts[0], world)
         guard.step(world.sum(nll) / counts[0] * loss_factor)
         first = progress.samples
         progress.advance(int(counts[0]), first + BATCH)

@@ -101,7 +101,7 @@ def make_engine(
     chosen, dtype = deepspeed_backend.settings(stage, training)
     partitioned = deepspeed_backend.keep_partitioned(chosen)
     model = load_model(path, ModelConfig(path=path), dtype)
-    engine = deepspeed_backend.initialize(model, optimizer(model), chosen)
+    engine: Any = deepspeed_backend.initialize(model, optimizer(model), chosen)
     yield engine
     engine.destroy()
     del partitioned
