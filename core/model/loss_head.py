@@ -53,8 +53,8 @@ _measures: WeakKeyDictionary[torch.nn.Module, Measures] = WeakKeyDictionary()
 class LossHead(torch.nn.Linear):
     """An output layer that returns the loss instead of logits within `computing_loss`.
 
-    It takes the place of `head` and has the same parameters: names in the state dict, tied weights, gradients
-    and what ZeRO 3 knows of them stay.
+    It replaces `head` and has the same parameters, so names in the state dict, weight tying, gradients and
+    ZeRO 3's bookkeeping are unchanged.
     """
 
     def __init__(self, head: torch.nn.Linear, loss: TokenLoss) -> None:

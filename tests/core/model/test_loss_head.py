@@ -170,6 +170,36 @@ def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:
     assert type(model.get_output_embeddings()) is torch.nn.Linear
 
 
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "tied llama", "gpt_neox"])
+def test_the_new_layer_has_the_same_parameters_under_the_same_names(kind: str, adapted: bool) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from core.config.schema import AdapterConfig
+    from core.model.lora import attach
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        kind.removeprefix("tied "), **shape, vocab_size=97, tie_word_embeddings="tied" in kind
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if adapted:
+        model = attach(model, AdapterConfig(r=2, embeddings=True), "base", 0)
+    ids = torch.arange(20)[None]
+    before, stored, logits = dict(model.named_parameters()), list(model.state_dict()), model(ids).logits
+    install(model, "chunked")
+    assert isinstance(losses.output_layer(model), LossHead)
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before), "the optimizer and ZeRO 3 know them"
+    assert list(model.state_dict()) == stored
+    assert torch.equal(model(ids).logits, logits)
+    inputs, outputs = model.get_input_embeddings(), losses.output_layer(model)
+    trained = inputs.modules_to_save["default"] if adapted else inputs
+    assert (outputs.weight is trained.weight) == ("tied" in kind)
+
+
 @pytest.mark.parametrize("vocabulary", [1_000, 32_000, 49_953, 128_256, 262_144, 2**24])
 def test_a_larger_vocabulary_takes_no_more_memory_for_its_logits(vocabulary: int) -> None:
     places = losses.chunk_places(vocabulary)
