@@ -1,11 +1,11 @@
-"""Writes that training does not wait for: copies in host memory, and one thread that writes them in order.
+"""Writes files while training continues: state is copied to host memory, and one thread writes it in order.
 
     state on the device ──copy──▶ host memory ──thread──▶ files
-                        ──no room for a copy──▶ files, while training waits
+                        ──no memory for a copy──▶ files, while training waits
 
-The copy is made while nothing trains, so that the files hold one moment of the run, whatever is trained
-while they are written. Its memory is kept for the next one, which is spared fresh pages. A write
-that fails is raised in the training thread, and nothing that was to follow it is done.
+Training waits for the copy, so the files hold one moment of the run. The memory of a copy is kept for the
+next one, which then needs no new pages. An exception in the thread is raised in the training thread, and the
+work queued after it is not done.
 """
 
 import copy
@@ -22,18 +22,19 @@ from typing import Any, TypeVar
 
 import torch
 
+from core.distributed.deepspeed_backend import SaveFile
 from core.distributed.process_group import World
 
 T = TypeVar("T")
 
 Copy = Callable[[torch.Tensor], torch.Tensor]
 
-ROOM = 0.8
-"""At most this share of the memory that the host has left is taken for copies."""
+MEMORY_SHARE = 0.8
+"""Copies take at most this share of the host's available memory."""
 
 
 def begun(work: Callable[[], T]) -> Callable[[], T]:
-    """Begin `work` in a thread; what is returned waits for its result, and raises what it raised."""
+    """Start `work` in a thread; the returned function waits for its result, or raises its exception."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="begun")
     future = thread.submit(work)
     thread.shutdown(wait=False)
@@ -41,35 +42,45 @@ def begun(work: Callable[[], T]) -> Callable[[], T]:
 
 
 class Background:
-    """Does what it is handed, in order; the training thread goes on."""
+    """Does its work in order in a thread, while the training thread continues."""
 
-    def __init__(self, world: World, say: Callable[[str], None] | None = None) -> None:
-        """`say` is told of what was finished; without it everything is done at once."""
-        self.world, self.say = world, say
+    def __init__(self, world: World, report: Callable[[str], None] | None = None) -> None:
+        """`report` gets a line for finished work; without it all work is done at once, by the caller."""
+        self.world, self.report = world, report
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._jobs: list[Future[None]] = []
         self._failure: Exception | None = None
-        self._told: list[str] = []
+        self._finished: list[str] = []
         self._free: dict[Any, list[torch.Tensor]] = defaultdict(list)
         self._used: dict[Any, list[torch.Tensor]] = defaultdict(list)
 
     def later(self, work: Callable[[], str | None], folder: Path) -> None:
-        """Have `work` done, which writes to `folder`; what it returns is said when it is through."""
-        if self.say is None:
+        """Queue `work`, which writes to `folder`; the line that it returns is reported when it is done."""
+        if self.report is None:
             self._do(work, folder)
         else:
             self._jobs.append(self._thread.submit(self._do, work, folder))
 
-    def room(self, size: int) -> bool:
-        """Whether the host has memory for copies of `size` bytes by each process, beside what is kept for
-        them; False where nothing is put off."""
+    def save_state(self, write: SaveFile, state: Any, path: str) -> None:
+        """Call `write(state, path)`: later with a copy, or now if the host lacks memory for one."""
+        size = sum({tensor.data_ptr(): tensor.nbytes for tensor in _tensors(state)}.values())
+        if not self.has_memory(size):
+            self.wait()
+            write(state, path)
+            return
+        copied = host_copy(state, self.copy)
+        self.later(lambda: write(copied, path), Path(path).parent)
+
+    def has_memory(self, size: int) -> bool:
+        """Whether the host has memory for copies of `size` bytes by each process, beyond what is kept for
+        them; False if all work is done at once."""
         kept = sum(tensor.nbytes for tensors in self._free.values() for tensor in tensors)
         needed = max(0, size - kept) * self._processes_here()
-        return self.say is not None and needed <= ROOM * available_bytes()
+        return self.report is not None and needed <= MEMORY_SHARE * available_bytes()
 
     def copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A copy in host memory, in that of an earlier copy of the same shape which is written by now."""
-        if self.say is None:
+        """A copy in host memory; reuses the memory of an earlier copy of this shape that has been written."""
+        if self.report is None:
             return plain_copy(tensor)
         key = (tensor.dtype, tensor.shape, tensor.stride())
         free = self._free[key]
@@ -78,14 +89,14 @@ class Background:
         return made.copy_(tensor.detach())
 
     def check(self) -> None:
-        """Say what was finished; raise what failed."""
+        """Report finished work; raise the exception of failed work."""
         if self._failure is not None:
             raise self._failure
-        while self._told and self.say:
-            self.say(self._told.pop(0))
+        while self._finished and self.report:
+            self.report(self._finished.pop(0))
 
     def settle(self) -> None:
-        """Wait until all is done; the memory of its copies is free for others."""
+        """Wait until all work is done; the memory of its copies can be reused."""
         for job in self._jobs:
             job.result()
         self._jobs.clear()
@@ -94,7 +105,7 @@ class Background:
         self._used.clear()
 
     def wait(self) -> None:
-        """As `check`, when all is done."""
+        """Wait until all work is done, then `check`."""
         self.settle()
         self.check()
 
@@ -103,47 +114,24 @@ class Background:
             return
         try:
             with full_disk_named(folder):
-                words = work()
+                line = work()
         except Exception as error:
             self._failure = error
         else:
-            self._told += [words] if words else []
+            self._finished += [line] if line else []
 
     def _processes_here(self) -> int:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world.size))
 
 
 def plain_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in host memory of its own."""
+    """A copy in new host memory."""
     return tensor.detach().to("cpu", copy=True)
 
 
-@contextmanager
-def copied(engine: Any, background: Background) -> Iterator[None]:
-    """Within, what DeepSpeed saves is copied and written by `background`; where memory does not allow it, it
-    is written at once."""
-    writer = engine.checkpoint_engine
-    write = writer.save
-
-    def save(state_dict: Any, path: str) -> None:
-        size = sum({tensor.data_ptr(): tensor.nbytes for tensor in _tensors(state_dict)}.values())
-        if not background.room(size):
-            background.wait()
-            write(state_dict, path)
-            return
-        state = host_copy(state_dict, background.copy)
-        background.later(lambda: write(state, path), Path(path).parent)
-
-    writer.save = save
-    try:
-        yield
-    finally:
-        del writer.save
-
-
 def host_copy(tree: Any, copied: Copy, seen: dict[Any, torch.Tensor] | None = None) -> Any:
-    """The same in host memory, by `copied`, sharing nothing with the original; a tensor that stands there
-    twice is copied once."""
+    """A copy of nested dicts, lists and tuples in host memory, which shares nothing with the original;
+    `copied` copies a tensor. A tensor that occurs twice is copied once."""
     seen = {} if seen is None else seen
     if isinstance(tree, torch.Tensor):
         key = (tree.data_ptr(), tree.dtype, tree.shape, tree.stride(), type(tree))
@@ -162,14 +150,14 @@ def host_copy(tree: Any, copied: Copy, seen: dict[Any, torch.Tensor] | None = No
 
 
 def available_bytes() -> int:
-    """Memory that the host can give without swapping."""
+    """Memory that the host can allocate without swapping."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     return int(found[1]) * 1024 if found else 0
 
 
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """torch and safetensors report a full disk in words of their own; say it as the system does."""
+    """Raise the system's error for a full disk, which torch and safetensors report in their own ways."""
     from safetensors import SafetensorError
 
     try:

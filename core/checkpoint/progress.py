@@ -1,4 +1,4 @@
-"""How far a run is: the state that a checkpoint stores beside weights and optimizer."""
+"""The state of a run that a checkpoint stores in addition to weights and optimizer."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,33 +6,34 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """How far the run is: all that is needed, beside weights and optimiser, to go on exactly."""
+    """What an exact resume needs in addition to weights and optimizer: the keys of progress.json."""
 
     step: int = 0
-    """Optimiser steps done, the skipped ones included."""
+    """Optimizer steps done, including skipped ones."""
     samples: int = 0
     """Samples consumed: the position in the data order."""
     tokens: int = 0
     """Tokens trained on."""
     skipped_steps: int = 0
-    """Steps that were not applied: gradients that were not finite, and spikes."""
+    """Steps that were not applied: gradients or a loss that were not finite, and spikes."""
     skipped: list[list[int]] = field(default_factory=list)
-    """Their samples: [first, one after the last] of each range, as places in the data order."""
+    """Their samples: ranges [first, last + 1] of positions in the data order."""
     recent: list[list[float]] = field(default_factory=list)
-    """[loss, gradient norm] of the last applied steps, which spikes are measured against."""
+    """[loss, gradient norm] of the last applied steps, which new steps are compared with."""
     first_loss: dict[str, float] = field(default_factory=dict)
-    """Each held-out text's loss when it was first looked at, which forgetting is measured against."""
+    """The loss of each held-out text at the first validation, which forgetting is measured against."""
     best_loss: float | None = None
-    """The lowest validation loss so far, where the best model is kept, and `best_step`, where it was."""
+    """The lowest validation loss so far, if the best model is kept; `best_step` is its step."""
     best_step: int = 0
     looks_without_gain: int = 0
+    """Validations since then."""
     ended: bool = False
-    """The run is over before its last step: the validation loss falls no more."""
+    """The run ended before its last step: the validation loss no longer falls."""
 
     def advance(self, tokens: int, samples: int) -> None:
-        """A step is done: it trained on `tokens`, and `samples` are consumed by now."""
+        """Count a step that trained on `tokens`, after which `samples` are consumed."""
         self.step, self.samples, self.tokens = self.step + 1, samples, self.tokens + tokens
 
     def counts(self) -> dict[str, Any]:
-        """What a manifest says about it."""
+        """The counts for a manifest."""
         return {name: value for name, value in asdict(self).items() if name != "recent"}

@@ -1,34 +1,97 @@
-"""The one place where DeepSpeed's own configuration keys are written.
+"""The only module that imports DeepSpeed.
 
-DeepSpeed gets the model and a torch optimiser; loss normalisation, accumulation, schedule and checkpoints'
-names stay in the training loop. A user's own DeepSpeed JSON is merged last, key by key.
+    configuration ──settings──▶ DeepSpeed's keys ──initialize──▶ engine ──save_state──▶ its checkpoint files
+                                                                        ◀──load_state──     │
+                                                                        ◀──load_state── to_universal
+
+DeepSpeed gets the model and a torch optimizer. Loss normalisation, accumulation, the schedule, clipping and
+checkpoint names stay in this project. The rest of the code sees an `Engine` and the functions below.
+`initialize` checks that DeepSpeed's internals used here exist; if not, it names what is missing.
 """
 
 import json
 import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol, cast
 
 import torch
 
 from core.config.schema import DeepSpeedConfig, TrainingConfig
 from core.errors import UserError
-from core.model.lora import is_adapted
+
+TESTED = ("0.19.8",)
+"""DeepSpeed versions that the tests have passed with."""
+
+SAFE_GLOBALS = frozenset(
+    {
+        "deepspeed.runtime.zero.config.ZeroStageEnum",
+        "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+        "deepspeed.utils.tensor_fragment.fragment_address",
+    }
+)
+"""Globals that pickles in DeepSpeed's checkpoint files may name, beyond those that torch allows."""
+
+_FINITE, _MASK = "is_invalid_grad_norm", "mask_nan_or_inf_with_val_inplace"
+CHECKS = {
+    "deepspeed.runtime.utils": (_FINITE, _MASK),
+    "deepspeed.runtime.bf16_optimizer": (_FINITE,),
+    "deepspeed.runtime.zero.stage_1_and_2": (_FINITE, _MASK),
+    "deepspeed.runtime.zero.stage3": (_FINITE, _MASK),
+    "deepspeed.runtime.superoffload.superoffload_stage3": (_FINITE,),
+    "deepspeed.runtime.zenflow.zenflow_stage_1_and_2": (_FINITE,),
+}
+"""DeepSpeed's modules with a ZeRO optimizer, and their functions that check gradients during a step."""
+RESULTS = {_FINITE: False, _MASK: None}
+"""What these functions return once they are replaced."""
+
+
+class Optimizer(Protocol):
+    """The engine's optimizer: torch's at stage 0, else DeepSpeed's around it."""
+
+    param_groups: list[dict[str, Any]]
+
+
+class Engine(Protocol):
+    """What training needs of DeepSpeed's engine."""
+
+    @property
+    def module(self) -> Any:
+        """The transformers model, with its adapter if it has one."""
+
+    @property
+    def optimizer(self) -> Optimizer: ...
+    def __call__(self, **inputs: Any) -> Any:
+        """The model's output, with `logits`."""
+
+    def backward(self, loss: torch.Tensor, *, scale_wrt_gas: bool) -> object: ...
+    def step(self) -> object: ...
+    def train(self) -> object: ...
+    def eval(self) -> object: ...
+
+
+SaveFile = Callable[[Any, str], None]
+"""Writes a state (nested dicts and lists with tensors) to a path."""
 
 
 def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[str, Any], torch.dtype]:
     """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
-    `managed_gradient_accumulation` is off: `engine.step()` is the boundary, so that any number of backward
-    passes makes one optimiser step. Clipping and refusing are the guard's (core/train/spike_guard.py).
+    With `managed_gradient_accumulation` off, `engine.step()` is the boundary: any number of backward passes
+    makes one optimizer step. Clipping and skipping steps belong to core/train/spike_guard.py.
     """
     precision = training.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
     if config.zero_stage == 0 and precision == "bf16":
         raise UserError(
-            "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Use"
-            " zero_stage=1 (on one GPU it costs nothing more), or training.precision=fp32."
+            "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Set"
+            " deepspeed.zero_stage=1 (no extra cost on one GPU) or training.precision=fp32."
         )
     chosen: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
@@ -46,14 +109,29 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
         chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
     if config.json_file:
         _merge(chosen, _read_json(Path(config.json_file)))
-    if chosen["gradient_clipping"]:  # both would clip
-        raise UserError("deepspeed.json_file: replace gradient_clipping by training.max_gradient_norm.")
+    if chosen["gradient_clipping"]:  # gradients would be clipped twice
+        raise UserError("deepspeed.json_file: remove gradient_clipping and set training.max_gradient_norm.")
     return chosen, torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def join(device: torch.device, timeout: timedelta) -> None:
+    """Initialise torch.distributed: NCCL for a GPU, gloo for the CPU."""
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__ as available_kernels
+
+    if device.type == "cpu":
+        available_kernels["deepspeed_shm_comm"] = False  # it would be compiled at every user's first start
+    deepspeed.init_distributed(
+        dist_backend="nccl" if device.type == "cuda" else "gloo",
+        timeout=timeout,
+        auto_mpi_discovery=False,
+        verbose=False,
+    )
+
+
 def keep_partitioned(chosen: dict[str, Any]) -> object | None:
-    """At stage 3, tell transformers to split weights while it loads them; hold the result until the engine
-    stands."""
+    """At stage 3, have transformers partition weights while it loads them. Keep the result alive until
+    `initialize` has returned: transformers holds only a weak reference."""
     if chosen["zero_optimization"]["stage"] < 3:
         return None
     from transformers.integrations import HfDeepSpeedConfig
@@ -62,46 +140,235 @@ def keep_partitioned(chosen: dict[str, Any]) -> object | None:
     return kept
 
 
-def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen: dict[str, Any]) -> Any:
-    """The DeepSpeed engine around `model` and `optimizer`."""
+def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen: dict[str, Any]) -> Engine:
+    """The DeepSpeed engine around `model` and `optimizer`; UserError if this DeepSpeed lacks what is used."""
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
-    return engine
+    checks = [] if engine.fp16_enabled() else _gradient_checks(engine)
+    _require(engine, checks)
+    _replace_gradient_checks(checks)
+    engine.checkpoint_engine = _saving_through_a_function(engine.checkpoint_engine)
+    return cast(Engine, engine)
 
 
-def load_state(engine: Any, folder: Path, *, universal: bool) -> None:
-    """Load DeepSpeed's files in `folder`/state, be they in its universal form; collective.
+def zero_stage(engine: Engine) -> int:
+    """The ZeRO stage that the engine runs at."""
+    return int(cast(Any, engine).zero_optimization_stage())
 
-    From the universal form, ZeRO 3 gives every parameter group the settings of the first, weight decay among
-    them, and all of them one and the same counter of steps, which then counts each step several times (seen
-    in 0.19.8). The configuration's settings are put back; every group gets a counter of its own.
+
+def torch_optimizer(engine: Engine) -> torch.optim.Optimizer:
+    """The torch optimizer that updates the weights (at ZeRO 1 to 3: their fp32 partition)."""
+    outer: Any = engine.optimizer
+    inner: torch.optim.Optimizer = outer.optimizer if zero_stage(engine) else outer
+    return inner
+
+
+def gradient_norm(engine: Engine) -> torch.Tensor | None:
+    """The 2-norm of all gradients, shape (), while `engine.step()` runs; None at stage 0, where DeepSpeed
+    does not compute it."""
+    if not zero_stage(engine):
+        return None
+    try:
+        return torch.as_tensor(cast(Any, engine).optimizer._global_grad_norm)
+    except AttributeError:
+        _refuse([f"{type(engine.optimizer).__name__}._global_grad_norm is missing"])
+
+
+def whole(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Within, a parameter that ZeRO 3 has partitioned is gathered; collective."""
+    if not hasattr(tensor, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor])
+    return gathered
+
+
+def save_state(
+    engine: Engine, folder: Path, *, exclude_frozen: bool, save: Callable[[SaveFile, Any, str], None]
+) -> None:
+    """Write weights and optimizer state to `folder`/state in DeepSpeed's layout; collective.
+
+    Every file is written by `save(write, state, path)`, which calls `write(state, path)` now, or later with a
+    copy.
     """
+    raw: Any = engine
+    with raw.checkpoint_engine.through(save):
+        raw.save_checkpoint(
+            str(folder), tag="state", save_latest=False, exclude_frozen_parameters=exclude_frozen
+        )
+
+
+def load_state(engine: Engine, folder: Path, *, universal: bool, strict: bool) -> None:
+    """Load DeepSpeed's files in `folder`/state, in their usual or universal form; collective.
+
+    `strict` is False if frozen weights were not saved. From the universal form, ZeRO 3 gives every parameter
+    group the settings of the first (weight decay too), and all groups one shared step counter, which then
+    counts each step several times (seen in 0.19.8). The configured settings are put back, and each group gets
+    its own counter.
+    """
+    raw: Any = engine
     groups = engine.optimizer.param_groups
-    settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
-    engine._config.load_universal_checkpoint = universal
-    loaded, _ = engine.load_checkpoint(
-        str(folder), tag="state", load_module_strict=not is_adapted(engine.module)
-    )
-    assert loaded is not None, f"DeepSpeed found nothing to load in {folder}"
-    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+    configured = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    raw._config.load_universal_checkpoint = universal
+    loaded, _ = raw.load_checkpoint(str(folder), tag="state", load_module_strict=strict)
+    assert loaded is not None, f"DeepSpeed found no checkpoint in {folder}"
+    for group, own in zip(engine.optimizer.param_groups, configured, strict=True):
         group.update(own)
-    inner = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
-    for state in inner.state.values():
+    for state in torch_optimizer(engine).state.values():
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].clone()
+
+
+def to_universal(folder: Path, target: Path) -> str | None:
+    """Convert `folder`/state to `target`/state, which any number of processes can load; both folders have one
+    parent. Returns DeepSpeed's error if it fails."""
+    command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    # It uses the paths as regular expressions: keep them short and relative.
+    paths = ["--input_folder", f"{folder.name}/state", "--output_folder", f"{target.name}/state"]
+    alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        [*command, *paths], cwd=folder.parent, env=alone, capture_output=True, text=True, check=False
+    )
+    if not done.returncode:
+        return None
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def _gradient_checks(engine: Any) -> list[tuple[str, str]]:
+    """Module and name of every function with which this engine's optimizer checks gradients in a step; none
+    at stage 0, whose optimizer is torch's."""
+    if not zero_stage(engine):
+        return []
+    modules = [base.__module__ for base in type(engine.optimizer).__mro__ if base.__module__ in CHECKS]
+    if not modules:
+        _refuse([f"{type(engine.optimizer).__module__}.{type(engine.optimizer).__name__} is unknown"])
+    return [(module, name) for module in ["deepspeed.runtime.utils", *modules] for name in CHECKS[module]]
+
+
+def _require(engine: Any, checks: list[tuple[str, str]]) -> None:
+    """UserError if this DeepSpeed lacks something that the functions above use."""
+    missing = [f"{module}.{name}" for module, name in checks if not hasattr(sys.modules.get(module), name)]
+    optimizer = engine.optimizer
+    inner = getattr(optimizer, "optimizer", None) if zero_stage(engine) else optimizer
+    used = [
+        (optimizer, "param_groups"), (inner, "register_step_pre_hook"), (inner, "state"),
+        (engine, "checkpoint_engine"), (engine, "_config"), (engine, "save_checkpoint"),
+        (engine, "load_checkpoint"), (engine._config, "load_universal_checkpoint"),
+    ]  # fmt: skip
+    missing += [f"{type(owner).__name__}.{name}" for owner, name in used if not hasattr(owner, name)]
+    if missing:
+        _refuse([f"{name} is missing" for name in missing])
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    import deepspeed
+
+    raise UserError(
+        f"DeepSpeed {deepspeed.__version__} is not supported: {', '.join(problems)}."
+        f" Tested with DeepSpeed {', '.join(TESTED)}: pip install deepspeed=={TESTED[-1]}."
+    )
+
+
+def _replace_gradient_checks(checks: list[tuple[str, str]]) -> None:
+    """Stop DeepSpeed from checking whether gradients are finite, for which the host would wait for the device
+    several times a step: core/train/spike_guard.py judges every step on the device.
+
+    An fp16 engine (no `checks`) keeps the checks, which its loss scale needs. The functions are global to the
+    process, so what an earlier engine replaced is first put back.
+    """
+    for module, names in CHECKS.items():
+        for name in names:
+            current = getattr(sys.modules.get(module), name, None)
+            if isinstance(current, _Constant):
+                setattr(sys.modules[module], name, current.replaced)
+    for module, name in checks:
+        setattr(sys.modules[module], name, _Constant(RESULTS[name], getattr(sys.modules[module], name)))
+
+
+class _Constant:
+    """A function that always returns `result`, in place of `replaced`."""
+
+    def __init__(self, result: object, replaced: Callable[..., object]) -> None:
+        self.result, self.replaced = result, replaced
+
+    def __call__(self, *_: object, **__: object) -> object:
+        return self.result
+
+
+def _saving_through_a_function(inner: Any) -> Any:
+    """A checkpoint engine of DeepSpeed's that does what `inner` does; within `through` its files are written
+    by a given function. (A class in a function: its base class is DeepSpeed's, which is imported late.)"""
+    from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
+
+    class Saving(CheckpointEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.name = inner.name
+            self._save: Callable[[SaveFile, Any, str], None] = _at_once
+
+        @contextmanager
+        def through(self, save: Callable[[SaveFile, Any, str], None]) -> Iterator[None]:
+            self._save = save
+            try:
+                yield
+            finally:
+                self._save = _at_once
+
+        def save(self, state_dict: Any, path: str) -> None:
+            self._save(inner.save, state_dict, path)
+
+        def create(self, info: Any) -> Any:
+            return inner.create(info)
+
+        def load(self, path: str, map_location: Any = None) -> Any:
+            return inner.load(path, map_location)
+
+        def commit(self, info: Any) -> Any:
+            return inner.commit(info)
+
+        def makedirs(self, path: str, exist_ok: bool = False) -> None:
+            inner.makedirs(path, exist_ok)
+
+        def is_data_parallel_writer(self, dp_rank: int) -> Any:
+            return inner.is_data_parallel_writer(dp_rank)
+
+        def is_decoupled(self) -> Any:
+            return inner.is_decoupled()
+
+        def set_commit_info(self, info: Any) -> None:
+            inner.set_commit_info(info)
+
+        def get_commit_info(self) -> Any:
+            return inner.get_commit_info()
+
+        def cleanup(self) -> None:
+            inner.cleanup()
+
+        def preserves_storage_sharing(self) -> Any:
+            return inner.preserves_storage_sharing()
+
+    missing = [name for name in vars(CheckpointEngine) if name not in vars(Saving) and name[0] != "_"]
+    if missing:
+        _refuse([f"CheckpointEngine.{name} is unknown" for name in missing])
+    return Saving()
+
+
+def _at_once(write: SaveFile, state: Any, path: str) -> None:
+    write(state, path)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"deepspeed.json_file: {file}: there is no such file.") from None
+        raise UserError(f"deepspeed.json_file: {file}: no such file.") from None
     except ValueError as error:
-        raise UserError(f"deepspeed.json_file: {file} is not JSON: {error}.") from None
+        raise UserError(f"deepspeed.json_file: {file} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
-        raise UserError(f"deepspeed.json_file: {file}: expected an object.")
+        raise UserError(f"deepspeed.json_file: {file}: expected a JSON object.")
     return content
 
 

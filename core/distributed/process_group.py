@@ -1,8 +1,7 @@
-"""The processes of a run: who am I, on which device, and how do we talk.
+"""The processes of a run: rank, device and collective operations.
 
-Launched by torchrun, SLURM's `srun torchrun` or the DeepSpeed launcher, the usual variables (RANK,
-WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) say so. Unlaunched, the run is one process, and the same
-code works.
+torchrun, SLURM's `srun torchrun` and the DeepSpeed launcher set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+MASTER_PORT. Without a launcher the run is one process, and the same code works.
 """
 
 import atexit
@@ -25,17 +24,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all processes of the run."""
+    """This process's place among all processes of the run."""
 
     rank: int
     size: int
     local_rank: int
     device: torch.device
     watch: Watch | None = None
-    """Ends the run when another process dies or hangs; None where there is no other."""
+    """Ends the run when another process dies or hangs; None if there is no other."""
 
     def mark(self) -> None:
-        """This process goes on to its next piece of work: it does not hang."""
+        """Record that this process has reached its next piece of work and does not hang."""
         if self.watch:
             self.watch.mark()
 
@@ -55,7 +54,7 @@ class World:
         return values
 
     def broadcast(self, value: object) -> object:
-        """The main process's `value`, everywhere; any picklable object."""
+        """The main process's `value` on all processes; any picklable object."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
@@ -63,17 +62,14 @@ class World:
 
 
 def setup(timeout_minutes: float) -> World:
-    """Join the run: set the variables where nobody launched us, take a device, start NCCL (GPU) or gloo
-    (CPU).
+    """Join the run: set the variables if there is no launcher, choose a device, start NCCL (GPU) or gloo.
 
-    A rank that dies, or does not go on within `timeout_minutes`, ends the run
-    (core/distributed/watchdog.py). Collective
-    operations wait twice as long, so that they do not end first, without its name.
+    A rank that dies or makes no progress for `timeout_minutes` ends the run (core/distributed/watchdog.py).
+    Collective operations time out after twice as long, so that the watchdog can name the rank first.
     """
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__ as available_kernels
+    from core.distributed import deepspeed_backend
 
-    faulthandler.enable()  # a process that crashes in a kernel says where it was
+    faulthandler.enable()  # print a traceback if a kernel crashes the process
     if "RANK" not in os.environ:
         os.environ.update(
             RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port()
@@ -84,14 +80,8 @@ def setup(timeout_minutes: float) -> World:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-        available_kernels["deepspeed_shm_comm"] = False  # else a compiler runs at every user's first start
     if not dist.is_initialized():
-        deepspeed.init_distributed(
-            dist_backend="nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(minutes=2 * timeout_minutes),
-            auto_mpi_discovery=False,
-            verbose=False,
-        )
+        deepspeed_backend.join(device, timedelta(minutes=2 * timeout_minutes))
     rank, size = dist.get_rank(), dist.get_world_size()
     watch = Watch(rank, size, 60 * timeout_minutes) if size > 1 else None
     if watch:
@@ -107,8 +97,7 @@ def teardown() -> None:
 
 
 def on_main(world: World, call: Callable[[], T]) -> T:
-    """What `call` returns on the main process, everywhere; its UserError is raised everywhere too;
-    collective."""
+    """Run `call` on the main process; all processes return its result or raise its UserError. Collective."""
     outcome: object = None
     if world.is_main:
         try:

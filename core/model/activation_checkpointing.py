@@ -1,9 +1,9 @@
-"""What is kept of the forward pass for the backward pass, and whether layers are compiled.
+"""Which activations are kept for the backward pass, and whether layers are compiled.
 
-none        everything: the quickest, where memory is enough
-selective   of every layer its input, what attention gives and every second matrix product; the rest is
-            computed again (the policy of torchtitan): a few per cent slower than none
-full        of every layer its input only: about a third more work
+none        all: the fastest, if memory allows it
+selective   of every layer its input, the attention's output and every second matrix product; the rest is
+            recomputed (torchtitan's policy): a few per cent slower than none
+full        of every layer its input only: about a third more compute
 """
 
 from typing import Any
@@ -23,13 +23,13 @@ ATTENTION = {
     "flash_attn::_flash_attn_forward",
     "flash_attn::_flash_attn_varlen_forward",
 }
-"""Operators whose results `selective` keeps."""
+"""Operators whose outputs `selective` keeps."""
 PRODUCTS = {"aten::mm", "aten::addmm"}
-"""Operators of which it keeps every second one."""
+"""Operators of which it keeps every second output."""
 
 
 def prepare(model: Any, config: ModelConfig) -> None:
-    """Set activation checkpointing, and compile each layer where that is asked for."""
+    """Set activation checkpointing, and compile each layer if `config.compile`."""
     if config.activation_checkpointing != "none":
         options: dict[str, Any] = {"use_reentrant": False}
         if config.activation_checkpointing == "selective":
@@ -41,27 +41,28 @@ def prepare(model: Any, config: ModelConfig) -> None:
 
 
 def check(config: ModelConfig, zero_stage: int) -> None:
-    """UserError where layers are to be compiled and cannot be, or ZeRO 3 would repeat a part of a layer."""
+    """UserError for settings that do not work together or at this ZeRO stage."""
     if zero_stage == 3 and config.activation_checkpointing == "selective":
         raise UserError(
-            "model.activation_checkpointing=selective does not work with deepspeed.zero_stage=3: a layer's"
-            " weights are gone when a part of it is repeated. Set it to full or none, or zero_stage to 2."
+            "model.activation_checkpointing=selective is not supported with deepspeed.zero_stage=3: a layer's"
+            " weights are released before a part of it is recomputed. Set it to full or none, or"
+            " deepspeed.zero_stage=2."
         )
     if config.compile and (zero_stage == 3 or config.activation_checkpointing == "selective"):
         raise UserError(
-            "model.compile works with deepspeed.zero_stage 0 to 2 (ZeRO 3 gathers weights inside the layers,"
-            " which breaks the graph) and with model.activation_checkpointing none or full. Change one."
+            "model.compile needs deepspeed.zero_stage 0 to 2 (ZeRO 3 gathers weights inside the layers, which"
+            " breaks the graph) and model.activation_checkpointing none or full. Change one."
         )
 
 
 def layers(model: Any) -> list[torch.nn.Module]:
-    """The decoder's layers: the longest list of modules in the model."""
+    """The decoder's layers: the longest ModuleList in the model."""
     lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len)
 
 
 def _selective() -> Any:
-    """Contexts of one layer's forward pass and of its repetition; each counts its matrix products anew."""
+    """Contexts of one layer's forward pass and recomputation; each counts its matrix products from zero."""
     counts = {False: 0, True: 0}
 
     def policy(context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:

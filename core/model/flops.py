@@ -1,9 +1,9 @@
 """Model FLOP utilisation (MFU) as in PaLM's appendix B (arXiv:2204.02311).
 
 A token costs 6 N + 12 L H Q T operations, forward and backward: N the parameters without the input embedding,
-L layers, H heads of Q dimensions, T the sequence length (the causal half that is skipped counts as done, as
-there). Work that activation checkpointing repeats is not counted, nor gradients of frozen weights, which
-nobody makes: they take 4 N. Divided by the card's dense bf16 peak.
+L layers, H heads of Q dimensions, T the sequence length (the skipped causal half counts as done, as in the
+paper). A frozen weight costs 4, because its gradient is not computed. Recomputation by activation
+checkpointing is not counted. MFU is the rate of these operations divided by the card's dense bf16 peak.
 """
 
 import math
@@ -18,11 +18,11 @@ PEAK_TFLOPS = {
     "A10": 125.0, "A40": 149.7, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "RTX 6000 Ada": 364.2,
     "RTX A6000": 154.8, "RTX 4090": 165.2, "RTX 3090": 71.0, "MI300X": 1307.4, "MI250X": 383.0,
 }  # fmt: skip
-"""Dense bf16 products with fp32 sums, in 1e12 operations a second, from the makers' data sheets."""
+"""Dense bf16 products with fp32 sums, in 1e12 operations a second, from the vendors' data sheets."""
 
 
 def flops_per_token(model: Any, sequence_length: int) -> float:
-    """Operations of one trained token; the shapes are read off the model, split by ZeRO 3 or not."""
+    """Operations per trained token of this model, whether or not ZeRO 3 has partitioned it."""
     config = model.config.get_text_config()
     inputs = model.get_input_embeddings().weight
     tied = inputs is model.get_output_embeddings().weight
@@ -35,14 +35,14 @@ def flops_per_token(model: Any, sequence_length: int) -> float:
 
 
 def _elements(parameter: Any) -> int:
-    """Of a weight: whole, split by ZeRO 3, or in 4 bits."""
+    """Elements of a weight that may be partitioned by ZeRO 3 or packed in 4 bits."""
     if getattr(parameter, "quant_state", None) is not None:
         return math.prod(parameter.quant_state.shape)
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
 def peak_flops(device: torch.device) -> float:
-    """Operations a second of which `device` is capable: from the table, else from a timed product."""
+    """Peak operations per second of `device`: from the table, else from a timed matrix product."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for card in sorted(PEAK_TFLOPS, key=len, reverse=True):
@@ -52,7 +52,7 @@ def peak_flops(device: torch.device) -> float:
 
 
 def timed_product(device: torch.device, repeats: int = 5) -> float:
-    """Operations a second of a large matrix product, the best of some: bf16 on a GPU, fp32 on a CPU."""
+    """Operations per second of a large matrix product, best of `repeats`: bf16 on a GPU, fp32 on a CPU."""
     size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     matrix = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")

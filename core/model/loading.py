@@ -1,12 +1,12 @@
-"""Base models and tokenizers, always from a folder that transformers opens.
+"""Loads base models and tokenizers from folders in transformers' format.
 
-A run that starts from random weights writes them to a folder first (`create_base`) and loads that: loading is
-the same in every run, at every ZeRO stage, and the base stays for deltas and comparisons.
+A run that starts from random weights first writes them to a folder (`create_base`) and loads that. So loading
+is the same in every run and at every ZeRO stage, and the base is kept for deltas and comparisons.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,35 +15,38 @@ from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, varlen_attention
 from core.provenance import manifest
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a folder (or hub id) that transformers opens; it must have an end token."""
+def load_tokenizer(path: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder (or hub id); it must have an end-of-sequence token."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: no tokenizer could be loaded from there: {_first_line(error)}") from None
+        raise UserError(f"{path}: the tokenizer cannot be loaded: {_first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"{path}: the tokenizer has no end-of-sequence token, which every document must end with."
         )
-    return tokenizer
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
 
 
-def create_base(config: ModelConfig, tokenizer: Any, folder: Path) -> bool:
-    """Write a model with random weights, and the tokenizer, to `folder`; False where it stands there already.
+def create_base(config: ModelConfig, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> bool:
+    """Write a model with random weights and the tokenizer to `folder`; False if it already exists.
 
-    The vocabulary is the tokenizer's, rounded up to a multiple of 64, unless the architecture gives
-    `vocab_size`.
+    `vocab_size` is the tokenizer's, rounded up to a multiple of 64, unless the architecture sets it.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     assert config.architecture is not None
     settings = {"architecture": config.architecture, "seed": config.seed, "tokenizer_size": len(tokenizer)}
-    advice = "Choose another run_dir, or remove that folder to start from new random weights."
+    advice = "Set another run_dir, or remove that folder to start from new random weights."
     if manifest.up_to_date(folder, config=settings, inputs={}, advice=advice):
         return False
     keys = {"vocab_size": -(-len(tokenizer) // 64) * 64} | config.architecture
@@ -53,7 +56,9 @@ def create_base(config: ModelConfig, tokenizer: Any, folder: Path) -> bool:
         torch.manual_seed(config.seed)
         model = AutoModelForCausalLM.from_config(architecture)
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"model.architecture: transformers cannot build it: {_first_line(error)}") from None
+        raise UserError(
+            f"model.architecture: transformers cannot build this model: {_first_line(error)}"
+        ) from None
     with manifest.build(folder, step="base", config=settings, inputs={}) as built:
         model.save_pretrained(built.path)
         tokenizer.save_pretrained(built.path)
@@ -61,45 +66,45 @@ def create_base(config: ModelConfig, tokenizer: Any, folder: Path) -> bool:
     return True
 
 
-def check_vocabulary(path: str, tokenizer: Any) -> None:
-    """UserError where the corpus's tokenizer is not the model's, or has ids beyond its embedding."""
+def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """UserError if the corpus's tokenizer differs from the model's, or has ids beyond its embedding."""
     from transformers import AutoConfig
 
     try:
         rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no model configuration could be read there: {_first_line(error)}") from None
+        raise UserError(f"{path}: the model configuration cannot be read: {_first_line(error)}") from None
     vocabulary = tokenizer.get_vocab()
     own = _own_tokenizer(path)
     if own is not None and own.get_vocab() != vocabulary:
         raise UserError(
-            f"the corpus was tokenised with another tokenizer ({len(tokenizer):,} pieces) than that of {path}"
-            f" ({len(own):,} pieces): the model would read noise. Use data.tokenizer.path={path}."
+            f"the corpus was tokenised with another tokenizer ({len(tokenizer):,} tokens) than that of {path}"
+            f" ({len(own):,} tokens). Set data.tokenizer.path={path}."
         )
     largest = max(vocabulary.values())
     if largest >= rows:
         raise UserError(
-            f"the tokenizer has ids up to {largest}, the embedding of {path} has {rows} rows."
-            " Use the model's own tokenizer, or extend the model's vocabulary first."
+            f"the tokenizer has ids up to {largest}, but the embedding of {path} has {rows} rows. Use the"
+            " model's tokenizer, or extend the model's vocabulary first."
         )
 
 
-def _own_tokenizer(path: str) -> Any:
-    """The tokenizer in a model's folder; None where there is none, or no folder."""
+def _own_tokenizer(path: str) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer in a model's folder; None if it has none, or there is no folder."""
     files = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     return load_tokenizer(path) if any((Path(path) / name).is_file() for name in files) else None
 
 
 def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
-    """The model in `path`, in `dtype`, on this process's default device; UserError where transformers cannot
-    open it."""
+    """The model in `path`, ready for training, in `dtype`, on this process's default device; UserError if it
+    cannot be loaded."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     varlen_attention.register()
     if torch.cuda.is_available() and config.attention in ("sdpa", "eager"):
         raise UserError(
-            f"model.attention={config.attention} builds a mask of length x length on a GPU. Use"
+            f"model.attention={config.attention} would build a mask of length x length on the GPU. Set"
             " model.attention=documents."
         )
     try:
@@ -111,12 +116,12 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
         raise UserError(f"{path}: the model cannot be loaded: {_first_line(error)}") from None
     except RuntimeError as error:
         raise UserError(
-            f"{path}: the weights are damaged or do not fit the model: {_first_line(error)}"
+            f"{path}: the weights are damaged or do not fit config.json: {_first_line(error)}"
         ) from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} weights are missing, as {missing[0]}: this is not a whole model."
+            f"{path}: the model is incomplete: {len(missing)} weights are missing, e.g. {missing[0]}."
         )
     if config.adapter is not None:
         model = lora.attach(model, config.adapter, path, config.seed)
@@ -129,7 +134,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
 
 
 def weight_files(path: str) -> dict[str, str]:
-    """The weights of a model folder and their hashes; empty for a hub id."""
+    """The weight files of a model folder and their hashes; empty for a hub id."""
     folder = Path(path)
     return manifest.hash_files(sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)))
 
@@ -138,8 +143,9 @@ def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def prompt_as_trained(model: Any, tokenizer: Any) -> None:
-    """The model's own settings name the template's tokens, so that it ends where an answer ends."""
+def prompt_as_trained(model: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the template's end and padding tokens to the model's settings, so that generation stops where an
+    answer ends."""
     for settings in (model.config, model.generation_config):
         if settings is not None:
             settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

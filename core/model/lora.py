@@ -1,9 +1,9 @@
-"""LoRA and QLoRA: small trained matrices beside frozen weights (arXiv:2106.09685, arXiv:2305.14314), by peft
+"""LoRA and QLoRA: small trained matrices next to frozen weights (arXiv:2106.09685, arXiv:2305.14314), by peft
 and bitsandbytes.
 
 base folder ──[bitsandbytes: 4 bits]──▶ frozen ──peft──▶ trained A, B [and embeddings] ──▶ peft's layout
 
-What is stored of such a run is what was trained: `adapter_config.json` and `adapter_model.safetensors`.
+Only what was trained is stored: `adapter_config.json` and `adapter_model.safetensors`.
 """
 
 import json
@@ -21,18 +21,22 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def check(config: AdapterConfig | None, zero_stage: int) -> None:
-    """UserError where ZeRO 3 would have to split what the adapter stands on."""
+    """UserError for an adapter at ZeRO stage 3."""
     if config is not None and zero_stage == 3:
-        kind = "QLoRA: 4-bit weights cannot be split" if config.load_in_4bit else "LoRA"
+        kind = "QLoRA: 4-bit weights cannot be partitioned" if config.load_in_4bit else "LoRA"
         raise UserError(
-            f"deepspeed.zero_stage=3 does not work with model.adapter ({kind} over processes here). Set"
-            " deepspeed.zero_stage=2, which splits all that is trained"
-            + ("." if config.load_in_4bit else "; model.adapter.load_in_4bit=true makes the rest small.")
+            f"deepspeed.zero_stage=3 is not supported with model.adapter ({kind}). Set"
+            " deepspeed.zero_stage=2, which partitions everything that is trained"
+            + (
+                "."
+                if config.load_in_4bit
+                else "; model.adapter.load_in_4bit=true makes the frozen weights small."
+            )
         )
 
 
 def quantised(config: AdapterConfig | None, dtype: "torch.dtype") -> dict[str, Any]:
-    """The arguments of `from_pretrained` that load frozen weights in 4 bits; none without QLoRA."""
+    """Arguments of `from_pretrained` that load frozen weights in 4 bits; empty without QLoRA."""
     if config is None or not config.load_in_4bit:
         return {}
     import torch
@@ -50,16 +54,16 @@ def quantised(config: AdapterConfig | None, dtype: "torch.dtype") -> dict[str, A
 
 
 def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
-    """The model with its adapter, which alone is trained; UserError where a named layer is not there.
+    """The model with its adapter, of which only the adapter is trained; UserError for unknown target modules.
 
-    New adapters are drawn by `seed`, the same on all processes.
+    New adapters are initialised from `seed`, the same on all processes.
     """
     import torch
     from peft import PeftModel, get_peft_model
 
     torch.manual_seed(seed)
     for layer in model.modules():
-        # Some CPUs: at the first validation bitsandbytes lays weights out for a product without gradients.
+        # On some CPUs bitsandbytes would change the layout of weights at the first validation, for inference.
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     if config.path is not None:
@@ -73,15 +77,15 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
             raise
         linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
         raise UserError(
-            f"model.adapter.target_modules={list(config.target_modules)}: {base} has no such layers. It has"
-            f" {', '.join(sorted(linear))}."
+            f"model.adapter.target_modules={list(config.target_modules)}: not found in {base}, whose linear"
+            f" layers are {', '.join(sorted(linear))}."
         ) from None
     wrapped.peft_config["default"].base_model_name_or_path = base
     return wrapped
 
 
 def lora(config: AdapterConfig, model: Any, whole: list[str] | None) -> Any:
-    """peft's configuration; the layers named `whole` are trained whole."""
+    """peft's configuration; the layers named in `whole` are fully trained."""
     from peft import LoraConfig
 
     targets = config.target_modules
@@ -97,13 +101,13 @@ def lora(config: AdapterConfig, model: Any, whole: list[str] | None) -> Any:
 
 
 def frozen_bytes(model: Any, config: AdapterConfig, wide: int) -> tuple[int, int]:
-    """Bytes of the weights of `model`, not adapted yet, that an adapter leaves frozen, at `wide` bytes each
-    or in 4 bits; and of the largest one of them in 4 bits when a product has it unpacked."""
+    """Bytes of the weights of `model` (without adapter) that an adapter leaves frozen, at `wide` bytes each
+    or in 4 bits; and bytes of the largest 4-bit matrix when a product unpacks it."""
     import torch
 
     packed: list[int] = []
     if config.load_in_4bit:
-        head = model.get_output_embeddings()  # bitsandbytes leaves it as it is
+        head = model.get_output_embeddings()  # bitsandbytes leaves it unchanged
         layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
         packed = [layer.weight.numel() for layer in layers if layer is not head]
     plain = sum(parameter.numel() for parameter in model.parameters()) - sum(packed)
@@ -112,8 +116,8 @@ def frozen_bytes(model: Any, config: AdapterConfig, wide: int) -> tuple[int, int
 
 
 def _four_bit_bytes(elements: int, double_quant: bool) -> int:
-    """A matrix as bitsandbytes keeps it: half a byte an element, a scale for each 64 of them (fp32, or one
-    byte with an fp32 scale for each 256), and its tables."""
+    """Bytes of a matrix in bitsandbytes' format: half a byte per element, a scale per 64 elements (fp32, or
+    one byte with an fp32 scale per 256 scales), and tables."""
     scales, table = -(-elements // 64), 16 * 4
     if double_quant:
         return -(-elements // 2) + table + scales + 4 * -(-scales // 256) + 256 * 4 + 4
@@ -121,7 +125,7 @@ def _four_bit_bytes(elements: int, double_quant: bool) -> int:
 
 
 def check_base(adapter: Path, base: str, model: Any) -> None:
-    """UserError where `adapter` is no adapter of peft's, or its matrices do not fit the model in `base`."""
+    """UserError if `adapter` is not in peft's layout, or its matrices do not fit the model in `base`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -129,27 +133,27 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
         with safe_open(adapter / WEIGHTS, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{adapter}: this is not an adapter in peft's layout: {error}.") from None
+        raise UserError(f"{adapter}: not an adapter in peft's layout: {error}.") from None
     layers = dict(model.named_modules())
     for name, shape in shapes.items():
         path = name.removeprefix("base_model.model.").removesuffix(".weight")
         layer = layers.get(path.removesuffix(".lora_A").removesuffix(".lora_B"))
         sizes = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
-        there = layer is not None
+        fits = layer is not None
         if name.endswith(".lora_A.weight"):
-            there = shape[1] == sizes[0]
+            fits = shape[1] == sizes[0]
         elif name.endswith(".lora_B.weight"):
-            there = shape[0] == sizes[1]
-        if not there:
+            fits = shape[0] == sizes[1]
+        if not fits:
             made_for = settings.get("base_model_name_or_path")
             raise UserError(
-                f"{adapter}: {name} {shape} fits nothing in {base}: this adapter was made for another base,"
-                f" {made_for}. Give that one."
+                f"{adapter}: {name} {shape} does not fit {base}: the adapter was made for another base,"
+                f" {made_for}. Use that one."
             )
 
 
 def freeze_all_but_embeddings(model: Any) -> None:
-    """Only the input embedding and the output layer are trained from now on."""
+    """Train only the input embedding and the output layer from now on."""
     model.requires_grad_(False)
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         layer.requires_grad_(True)
@@ -161,7 +165,7 @@ def is_adapted(model: Any) -> bool:
 
 
 def write(model: Any, weights: Mapping[str, "torch.Tensor"], folder: Path) -> None:
-    """Write the trained `weights` (by their names in the model) and peft's configuration to `folder`."""
+    """Write the trained `weights` (keyed by name in the model) and peft's configuration to `folder`."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -170,13 +174,13 @@ def write(model: Any, weights: Mapping[str, "torch.Tensor"], folder: Path) -> No
     save_file({name: weight.clone() for name, weight in stored.items()}, file, metadata={"format": "pt"})
     file.chmod(0o644)
     settings = model.peft_config["default"]
-    trains, settings.inference_mode = settings.inference_mode, True
+    trained, settings.inference_mode = settings.inference_mode, True
     settings.save_pretrained(str(folder))
-    settings.inference_mode = trains
+    settings.inference_mode = trained
 
 
 def _embeddings(model: Any) -> list[str]:
-    """The names of the input embedding and the output layer, as embed_tokens and lm_head."""
+    """The names of the input embedding and the output layer, e.g. embed_tokens and lm_head."""
     wanted = [model.get_input_embeddings(), model.get_output_embeddings()]
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
     tied = model.config.get_text_config().tie_word_embeddings

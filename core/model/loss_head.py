@@ -1,18 +1,19 @@
-"""The summed token loss of a micro-batch, computed where the logits arise, so that they are never held whole.
+"""The summed token loss of a micro-batch, computed in the output layer: the logits are never held whole.
 
-A vocabulary of 128k and 8,192 places make 4 GiB of fp32 logits, and as much again for their gradient. Here
-the output layer itself computes the loss: some hundred places at a time it makes logits, their loss and, in
-the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does, arXiv:2410.10989).
-It does so inside its own forward pass, where ZeRO 3 has gathered its weight. Liger's own kernel is used on a
-GPU where the package is installed in a version that sums the weight's gradient in fp32, as is done here. (It
-counts the labels on the host, so that each micro-batch waits for the device.)
+With a vocabulary of 128k, 8,192 positions make 4 GiB of fp32 logits, and their gradient as much again. A
+`LossHead` in place of the output layer takes some hundred positions at a time: it computes their logits and
+loss and, in the same pass, the gradients of the hidden states and of its weight (as Liger-Kernel does,
+arXiv:2410.10989). It does so in its own forward pass, where ZeRO 3 has gathered its weight. On a GPU Liger's
+kernel is used if the installed version sums the weight's gradient in fp32, as is done here. (It counts the
+labels on the host, so that each micro-batch waits for the device.)
 """
 
 import importlib.util
 import inspect
-from collections.abc import Callable
-from types import MethodType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn.functional import cross_entropy, linear
@@ -21,75 +22,132 @@ from core.errors import UserError
 from core.model import varlen_attention
 
 if TYPE_CHECKING:
+    from core.distributed.deepspeed_backend import Engine
     from core.distributed.process_group import World
 
 IGNORED = -100
 """Label of a position that is not trained on (transformers' convention)."""
 
 CHUNK = 1024
-"""Places whose logits are held at a time, at most. With few, adding up the weight's gradient takes longer
-than the products do."""
+"""Maximum number of positions whose logits are held at a time. With few, summing the weight's gradient takes
+longer than the products."""
 CHUNK_ELEMENTS = 2**25
-"""Logits that are held at a time, at most: 128 MiB in fp32. Reached by vocabularies beyond 32k."""
+"""Maximum number of logits held at a time: 128 MiB in fp32. Vocabularies above 32k reach it."""
 
 UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
-"""Keys of models that change the logits after the output layer: they take the plain way."""
+"""Configuration keys of models that change the logits after the output layer: they use `full_loss`."""
+
+
+Batch = dict[str, torch.Tensor]
+Measures = list[torch.Tensor]
+"""For each micro-batch: trained tokens, correct predictions and summed entropy (nats), (3,) float64."""
+TokenLoss = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, Measures | None], torch.Tensor
+]
+"""Summed loss of hidden states, weight, bias and labels; appends to measures."""
+
+_measures: WeakKeyDictionary[torch.nn.Module, Measures] = WeakKeyDictionary()
+"""What `measure` has recorded for each output layer, whatever its class."""
+
+
+class LossHead(torch.nn.Linear):
+    """An output layer that returns the loss instead of logits within `computing_loss`.
+
+    It replaces `head` and has the same parameters, so names in the state dict, weight tying, gradients and
+    ZeRO 3's bookkeeping are unchanged.
+    """
+
+    def __init__(self, head: torch.nn.Linear, loss: TokenLoss) -> None:
+        torch.nn.Module.__init__(self)  # Linear's own would allocate a second weight
+        self.in_features, self.out_features = head.in_features, head.out_features
+        self.weight = head.weight
+        self.register_parameter("bias", head.bias)
+        self.train(head.training)
+        self.loss = loss
+        self._labels: torch.Tensor | None = None
+        self._learnt: torch.Tensor | None = None
+        self._measures: Measures | None = None
+
+    @contextmanager
+    def computing_loss(
+        self, labels: torch.Tensor, learnt: torch.Tensor | None, measures: Measures | None
+    ) -> Iterator[None]:
+        """Within, `forward` returns the summed loss for `labels` (B, L). `learnt` (N,) are the positions,
+        counted row by row, that are trained on; the others, such as those of questions, need no logits."""
+        self._labels, self._learnt, self._measures = labels, learnt, measures
+        try:
+            yield
+        finally:
+            self._labels = self._learnt = self._measures = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Logits (B, L, V) of hidden states (B, L, H), or their summed loss, shape ()."""
+        hidden, labels = input, self._labels
+        if labels is None:
+            return linear(hidden, self.weight, self.bias)
+        if self._learnt is not None:
+            hidden = hidden.flatten(0, -2).index_select(0, self._learnt)
+            labels = labels.flatten().index_select(0, self._learnt)
+        return self.loss(hidden, self.weight, self.bias, labels, self._measures)
 
 
 def install(model: Any, kind: str) -> None:
-    """Let the model's output layer compute losses; `kind` as in `model.cross_entropy`. UserError where it is
-    liger and that cannot be."""
-    head: Any = output_layer(model)
+    """Replace the model's output layer by a `LossHead`, if it is a plain linear layer; `kind` as in
+    `model.cross_entropy`. UserError if it is liger and Liger-Kernel cannot be used."""
+    head = output_layer(model)
     chosen = choose(kind, liger_problem()) if kind in ("auto", "liger") else kind
     unusual = any(getattr(model.config.get_text_config(), key, None) for key in UNUSUAL)
-    if chosen == "full" or unusual or head.__class__ is not torch.nn.Linear:
+    if chosen == "full" or unusual or type(head) is not torch.nn.Linear:
         return
-    layer: Any = head
-    layer.loss_of = _liger_loss if chosen == "liger" else chunked_loss
-    layer.labels = layer.learnt = None
-    layer.forward = MethodType(_loss_or_logits, head)
+    new = LossHead(head, liger_loss if chosen == "liger" else chunked_loss)
+    outer = model.get_output_embeddings()
+    if outer is head:
+        model.set_output_embeddings(new)
+    else:  # peft's wrapper around the frozen and the trained layer
+        outer.modules_to_save["default"] = new
+    assert output_layer(model) is new
 
 
 def choose(kind: str, problem: str | None) -> str:
-    """liger or chunked, for a `kind` of auto or liger; `problem` says why it cannot be liger."""
+    """liger or chunked, for a `kind` of auto or liger; `problem` is why liger cannot be used."""
     if kind == "liger" and problem:
-        raise UserError(f"model.cross_entropy=liger: {problem}; or set model.cross_entropy=auto.")
+        raise UserError(f"model.cross_entropy=liger: {problem}, or set model.cross_entropy=auto.")
     return "chunked" if problem else "liger"
 
 
 def liger_problem() -> str | None:
-    """Why Liger-Kernel's loss cannot be used on this machine, and what to do; None where it can."""
+    """Why Liger-Kernel's loss cannot be used on this machine, and what to do; None if it can."""
     if not torch.cuda.is_available():
-        return "it runs on a GPU, and none is here. Use model.cross_entropy=chunked"
+        return "it needs a GPU, and none was found. Set model.cross_entropy=chunked"
     if importlib.util.find_spec("liger_kernel") is None:
-        return "the package liger-kernel is not installed. Install it (pip install liger-kernel)"
+        return "the package liger-kernel is not installed. Run pip install liger-kernel"
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy as kernel
 
     if "accum_dtype" not in inspect.signature(kernel).parameters:
-        return "this liger-kernel sums the weight's gradient in bf16. Install the newest"
+        return "this liger-kernel sums the weight's gradient in bf16. Run pip install -U liger-kernel"
     return None
 
 
 def output_layer(model: Any) -> Any:
-    """The layer that makes the logits; the trained one where an adapter keeps two."""
+    """The layer that computes the logits; the trained one if an adapter keeps two."""
     head = model.get_output_embeddings()
     return head.modules_to_save["default"] if hasattr(head, "modules_to_save") else head
 
 
 def measure(model: Any) -> None:
-    """From now on note, beside every loss, how many trained tokens the model would have guessed, and how
-    unsure it was; `take_measures` gives the means."""
-    output_layer(model).measures = []
+    """From now on record, with every loss, how many trained tokens the model would have predicted and the
+    entropy of its prediction; `take_measures` returns the means."""
+    _measures[output_layer(model)] = []
 
 
 def take_measures(model: Any, world: "World") -> dict[str, float]:
     """Token accuracy and entropy (nats) since the last call, over all trained tokens of all processes, and
     as TRL logs them: the mean of the micro-batches' means. Empty without `measure`; collective."""
-    noted = getattr(output_layer(model), "measures", None)
-    if not noted:
+    recorded = _measures.get(output_layer(model))
+    if not recorded:
         return {}
-    sums = world.sum(torch.stack(noted))
-    noted.clear()
+    sums = world.sum(torch.stack(recorded))
+    recorded.clear()
     tokens, hits, entropy = sums.sum(0).tolist()
     means = (sums[:, 1:] / sums[:, :1].clamp(min=1)).mean(0).tolist()
     return {
@@ -100,11 +158,11 @@ def take_measures(model: Any, world: "World") -> dict[str, float]:
     }
 
 
-def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def summed_loss(engine: "Engine | torch.nn.Module", batch: Batch) -> torch.Tensor:
     """The sum of token losses (nats) of one micro-batch, in fp32.
 
-    No attention mask is given and no cache is used: then documents, whose boundaries go along, do not see
-    each other. With a cache, or with an all-ones mask, they would.
+    With the boundaries of documents, without an attention mask and without a cache, documents do not see each
+    other. With a cache or an all-ones mask they would.
     """
     model = getattr(engine, "module", engine)
     head = output_layer(model)
@@ -115,23 +173,19 @@ def summed_loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     }
     if "boundaries" in batch:
         inputs |= varlen_attention.arguments(batch)
-    if not hasattr(head, "loss_of"):
-        logits = engine(**inputs).logits
-        if hasattr(head, "measures"):
-            head.measures.append(
-                measures_of(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None])
-            )
-        return full_loss(logits, batch["labels"])
-    head.labels, head.learnt = batch["labels"], batch.get("learnt")
-    try:
-        loss: torch.Tensor = engine(**inputs).logits
-    finally:
-        head.labels = head.learnt = None
-    return loss
+    measures = _measures.get(head)
+    if isinstance(head, LossHead):
+        with head.computing_loss(batch["labels"], batch.get("learnt"), measures):
+            loss: torch.Tensor = engine(**inputs).logits
+        return loss
+    logits = engine(**inputs).logits
+    if measures is not None:
+        measures.append(measures_of(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None]))
+    return full_loss(logits, batch["labels"])
 
 
 def full_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The plain way: logits of shape (B, L, V), labels of shape (B, L)."""
+    """The summed token loss of logits (B, L, V) for labels (B, L)."""
     flat = logits.float().flatten(0, -2)
     return cross_entropy(flat, labels.flatten(), ignore_index=IGNORED, reduction="sum")
 
@@ -141,20 +195,20 @@ def chunked_loss(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     labels: torch.Tensor,
-    measures: list[torch.Tensor] | None = None,
+    measures: Measures | None = None,
 ) -> torch.Tensor:
-    """The same from hidden states (B, L, H) and the output layer's weight (V, H); `measures` grows."""
+    """The same from hidden states (B, L, H) and the output layer's weight (V, H). Appends to `measures`."""
     loss: torch.Tensor = _ChunkedLoss.apply(hidden.flatten(0, -2), weight, bias, labels.flatten(), measures)
     return loss
 
 
 def chunk_places(vocabulary: int) -> int:
-    """How many places' logits are held at a time."""
+    """Number of positions whose logits are held at a time."""
     return max(16, min(CHUNK, CHUNK_ELEMENTS // vocabulary))
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Gradients of the loss are made in the forward pass, beside the logits that they need."""
+    """Gradients are computed in the forward pass, together with the logits that they need."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any, measures: Any) -> torch.Tensor:
@@ -173,7 +227,7 @@ class _ChunkedLoss(torch.autograd.Function):
             likeliest = logits.argmax(1, keepdim=True) if measures is not None else label
             logits.sub_(logits.amax(1, keepdim=True))
             right = logits.gather(1, label)
-            # Softmax, in the logits' own memory where they are not needed any more.
+            # Softmax, in the logits' own memory if they are not needed any more.
             gradient = logits.exp_() if measures is None else logits.exp()
             total = gradient.sum(1, keepdim=True)
             loss += ((total.log() - right) * trained).sum()
@@ -208,35 +262,21 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 class Objective(NamedTuple):
-    """What a step minimises: a sum over a micro-batch, what it is divided by, and numbers for the log."""
+    """What a step minimises: a sum over a micro-batch, its divisor, and numbers for the log."""
 
-    loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]
-    divisor: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+    loss: Callable[["Engine", Batch], torch.Tensor]
+    divisor: Callable[[Batch], torch.Tensor]
     take: Callable[[Any, "World"], dict[str, float]]
-    """Gives the numbers since the last call; collective."""
+    """Returns the numbers since the last call; collective."""
 
 
 TOKENS = Objective(summed_loss, lambda batch: (batch["labels"] != IGNORED).sum(), take_measures)
-"""The mean loss of a trained token."""
-
-
-def _loss_or_logits(head: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The output layer's forward pass: a loss where there are labels, else logits as ever (to generate).
-
-    Places that nothing is learnt from, as questions, need no logits.
-    """
-    if head.labels is None:
-        return linear(hidden, head.weight, head.bias)
-    labels = head.labels
-    if head.learnt is not None:
-        hidden = hidden.flatten(0, -2).index_select(0, head.learnt)
-        labels = labels.flatten().index_select(0, head.learnt)
-    loss: torch.Tensor = head.loss_of(hidden, head.weight, head.bias, labels, getattr(head, "measures", None))
-    return loss
+"""The mean loss per trained token."""
 
 
 def measures_of(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Trained tokens, hits and summed entropy (nats) of logits (N, V) for labels (N, 1), in fp64."""
+    """Trained tokens, correct predictions and summed entropy (nats) of logits (N, V) for labels (N, 1): (3,)
+    float64."""
     trained = (label != IGNORED).squeeze(1)
     logits, label = logits[trained].float(), label[trained]
     hits = (logits.argmax(1, keepdim=True) == label).sum()
@@ -245,8 +285,15 @@ def measures_of(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     return torch.stack([trained.sum().double(), hits.double(), entropy.double()])
 
 
-def _liger_loss(hidden: Any, weight: Any, bias: Any, labels: Any, measures: Any) -> torch.Tensor:
-    if measures is not None:  # Liger's kernel does not give the logits
+def liger_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    labels: torch.Tensor,
+    measures: Measures | None = None,
+) -> torch.Tensor:
+    """As `chunked_loss`, by Liger's kernel."""
+    if measures is not None:  # Liger's kernel does not return logits
         return chunked_loss(hidden, weight, bias, labels, measures)
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 

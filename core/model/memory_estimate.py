@@ -1,10 +1,10 @@
-"""Memory of one GPU and the time of a run, before anything starts: `python -m pretrain estimate`.
+"""Estimates the memory of one GPU before a run starts, for `python -m pretrain estimate`.
 
-Weights, gradients and optimiser states follow from how DeepSpeed lays its buffers out at each ZeRO stage; of
-a model with an adapter only what is trained is laid out so, the rest is whole on every process; its
-activations are taken to be those of the model without it.
-Activations are measured on a model of the same shape with few layers, whose tensors have no storage, by
-torch's memory tracker; every further layer adds the same. Nothing of the real size is ever allocated.
+Weights, gradients and optimizer states follow from DeepSpeed's buffers at each ZeRO stage. With an adapter
+this holds for trained weights only: frozen ones are whole on every process, and activations are taken to be
+those of the model without the adapter. Activations are measured by torch's memory tracker on a model of the
+same shape with few layers, whose tensors have no storage; every further layer adds the same. Nothing of the
+real size is allocated.
 """
 
 import math
@@ -20,16 +20,16 @@ from core.model import lora
 from core.model.loss_head import chunk_places
 
 BUCKET = 500_000_000
-"""Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; its default)."""
+"""Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; DeepSpeed's default)."""
 PERSISTENT = 100_000
-"""At stage 3, DeepSpeed keeps weights of fewer elements whole on every process (its default)."""
+"""At stage 3, weights of at most this many elements are whole on every process (DeepSpeed's default)."""
 LIVE = 1_000_000_000
-"""At stage 3, at most so many elements of gathered weights are held at a time (its default)."""
+"""At stage 3, maximum number of gathered elements held at a time (DeepSpeed's default)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A parameter: elements, and whether weight decay applies (DeepSpeed flattens each group by itself)."""
+    """A parameter: its elements, and whether weight decay applies (DeepSpeed flattens each group)."""
 
     elements: int
     decayed: bool
@@ -37,20 +37,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process, at the moment of a step that needs most."""
+    """Bytes of one process at the peak of a step."""
 
     weights: int
     gradients: int
     optimizer: int
-    """Moments and, where they are kept apart from the weights, the fp32 masters."""
+    """Moments and, if they are separate from the weights, fp32 master weights."""
     buffers: int
-    """DeepSpeed's bucket, and at stage 3 the weights that are gathered while a layer works."""
+    """DeepSpeed's bucket, and at stage 3 the gathered weights."""
     activations: int
     logits: int
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         parts = (self.weights, self.gradients, self.optimizer, self.buffers, self.activations, self.logits)
         return sum(parts)
 
@@ -58,9 +58,9 @@ class Memory:
 def held(
     shapes: list[Shape], stage: int, processes: int, *, bf16: bool, gradient_bytes: int
 ) -> tuple[int, int, int]:
-    """Bytes of weights, gradients and optimiser states after a backward pass, once states exist.
+    """Bytes of weights, gradients and optimizer states after a backward pass, once states exist.
 
-    `gradient_bytes` is 4 or 2 (deepspeed.gradient_dtype). Tested against live tensors for all stages.
+    `gradient_bytes` is 4 or 2 (deepspeed.gradient_dtype). Tested against live tensors at all stages.
     """
     elements, wide = sum(shape.elements for shape in shapes), 2 if bf16 else 4
     groups = [[s.elements for s in shapes if s.decayed == decayed] for decayed in (True, False)]
@@ -89,33 +89,33 @@ def buffers(elements: int, stage: int, *, bf16: bool, gradient_bytes: int) -> in
 
 
 def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype, *, trained: bool = True) -> int:
-    """Bytes that the output layer, `trained` or frozen, needs at its worst for `places` tokens of one
-    micro-batch."""
+    """Peak bytes of the output layer, `trained` or frozen, for a micro-batch of `places` tokens."""
     vocabulary, width = config.vocab_size, config.hidden_size
     if kind == "full":
-        return int(
-            places * vocabulary * (dtype.itemsize + 3 * 4)
-        )  # logits; in fp32: logits, softmax, gradient
+        # logits; in fp32: logits, softmax, gradient
+        return int(places * vocabulary * (dtype.itemsize + 3 * 4))
     chunk = min(places, chunk_places(vocabulary)) * vocabulary * (2 * 4 + 2 * dtype.itemsize)
     return int(chunk + places * width * dtype.itemsize + (2 * vocabulary * width * 4 if trained else 0))
 
 
 def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype) -> int:
-    """Bytes of activations at the peak of forward and backward pass, without the output layer.
+    """Peak bytes of activations in the forward and backward pass, without the output layer.
 
-    Two small models without storage are traced; the layers above are taken to cost what the second adds.
+    Models of 2 and 4 layers without storage are traced; their difference is the cost of two layers.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries, about how a model is traced
+        warnings.simplefilter("ignore")  # libraries warn about tracing
         few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
     return int(few + (more - few) // 2 * (config.num_hidden_layers - 2))
 
 
 def measured(decoder: Any, ids: torch.Tensor) -> int:
-    """Bytes beyond parameters and their gradients at the peak, by torch's memory tracker."""
+    """Peak bytes beyond parameters and their gradients, by torch's memory tracker."""
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    for parameter in decoder.parameters():  # else the peak is where gradients are, which are counted apart
+    for (
+        parameter
+    ) in decoder.parameters():  # else the peak would be at the gradients, which are counted separately
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
     tracker = MemTracker()
@@ -144,9 +144,9 @@ def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: in
 
 
 def _one_document(module: Any, query: Any, key: Any, value: Any, mask: Any, **given: Any) -> Any:
-    """Attention that keeps what a variable-length kernel keeps: no mask, whose making would look at data."""
+    """Attention with the activations of a variable-length kernel: no mask, which would depend on data."""
     del module, mask
-    found = torch.nn.functional.scaled_dot_product_attention(
+    out = torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
         value,
@@ -154,7 +154,7 @@ def _one_document(module: Any, query: Any, key: Any, value: Any, mask: Any, **gi
         scale=given.get("scaling"),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return found.transpose(1, 2), None
+    return out.transpose(1, 2), None
 
 
 def estimate(
@@ -167,7 +167,7 @@ def estimate(
     length: int,
     bf16: bool,
 ) -> Memory:
-    """Memory of one of `processes` processes that train micro-batches of `batch` x `length` tokens."""
+    """Memory of each of `processes` processes with micro-batches of `batch` x `length` tokens."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     gradient_bytes = 4 if not bf16 or zero.gradient_dtype == "fp32" else 2
     shapes, frozen, unpacked = trained_shapes(config, model, dtype)
@@ -186,7 +186,7 @@ def estimate(
 
 
 def trained_shapes(config: Any, model: ModelConfig, dtype: torch.dtype) -> tuple[list[Shape], int, int]:
-    """What is trained; bytes of what is frozen; bytes of the largest frozen 4-bit matrix, unpacked."""
+    """Trained parameters; bytes of frozen ones; bytes of the largest frozen 4-bit matrix when unpacked."""
     from transformers import AutoModelForCausalLM
 
     frozen = unpacked = 0

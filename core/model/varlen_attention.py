@@ -1,11 +1,10 @@
-"""Attention inside documents: several of them share a block, and none sees another.
+"""Attention within documents: several documents share a block, and none sees another.
 
-    position ids, restarting with each document ──boundaries──▶ first token of each document
-    query, key, value of a block ──attend──▶ torch's varlen kernel (GPU), or SDPA document by document
+    position ids, restarting at each document ──boundaries──▶ first token of each document
+    query, key, value of a block ──attend──▶ torch's varlen kernel (GPU), or SDPA per document
 
-transformers would see the restarting position ids and build a mask of length x length for SDPA. No mask is
-ever built here: `register` makes `attend` known to transformers as the attention "documents", for which it
-builds none.
+Given restarting position ids, transformers would build a mask of length x length for SDPA. `register` adds
+`attend` to transformers as the attention "documents", for which no mask is built.
 """
 
 import inspect
@@ -18,15 +17,15 @@ NAME = "documents"
 
 
 def register() -> None:
-    """Make `attend` known to transformers as `attn_implementation="documents"`."""
+    """Register `attend` with transformers as `attn_implementation="documents"`."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
 
 
 def boundaries(position_ids: torch.Tensor) -> torch.Tensor:
-    """Where documents begin in a batch of position ids (B, L) read row after row, and the end: int32,
-    (documents + 1,)."""
+    """Offsets at which documents begin in position ids (B, L) flattened row by row, and the total length:
+    int32, (documents + 1,)."""
     flat = position_ids.flatten()
     first = torch.ones_like(flat, dtype=torch.bool)
     first[1:] = flat[1:] != flat[:-1] + 1
@@ -36,11 +35,11 @@ def boundaries(position_ids: torch.Tensor) -> torch.Tensor:
 
 
 def arguments(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What the model's forward pass is told about the documents of a batch; the names are transformers' own
-    for flash-attention, which understands them too.
+    """Arguments of the model's forward pass that describe a batch's documents, under transformers' names for
+    flash-attention, which accepts them too.
 
-    The longest document is given as the length of a block: a bound is enough for the kernels, a constant does
-    not make a compiler start again, and the true one would have to be fetched from the GPU.
+    `max_length` is the length of a block: the kernels only need a bound, a constant causes no recompilation,
+    and the true maximum would have to be fetched from the GPU.
     """
     starts, longest = batch["boundaries"], batch["input_ids"].shape[1]
     lengths: dict[str, Any] = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), starts)
@@ -60,9 +59,9 @@ def attend(
     sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of query (B, H, L, D), key and value (B, G, L, D) inside each document: (B, L, H, D).
+    """Causal attention of query (B, H, L, D), key and value (B, G, L, D) within each document: (B, L, H, D).
 
-    Without boundaries, as when text is generated, it is transformers' own attention.
+    Without boundaries, as in generation, it is transformers' SDPA attention.
     """
     if cu_seq_lens_q is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -71,7 +70,7 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return found
-    assert attention_mask is None, "boundaries say all that a mask would"
+    assert attention_mask is None, "boundaries replace the mask"
     shape = query.shape
     query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
     window = -1 if sliding_window is None else sliding_window - 1
@@ -91,7 +90,7 @@ def _varlen(
     scaling: float | None,
     window: int,
 ) -> torch.Tensor:
-    """All documents in one call of torch's flash-attention; tensors are (tokens, heads, D)."""
+    """All documents in one call of torch's flash attention; tensors are (tokens, heads, D)."""
     from torch.nn.attention.varlen import varlen_attn
 
     grouped: dict[str, Any] = {}
@@ -107,7 +106,7 @@ def _varlen(
     return found
 
 
-@torch.compiler.disable  # it would be compiled for every row of lengths
+@torch.compiler.disable  # it would be recompiled for every set of lengths
 def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -117,12 +116,12 @@ def _one_by_one(
     scaling: float | None,
     window: int,
 ) -> torch.Tensor:
-    """A call of SDPA for each document; tensors are (tokens, heads, D)."""
+    """One SDPA call per document; tensors are (tokens, heads, D)."""
     query, key, value = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
     grouped = query.shape[1] != key.shape[1]
     outs = []
     lengths = starts.diff().tolist()
-    # Split, not sliced: the gradient of a slice is as long as the whole row, and there is one a document.
+    # Split, not sliced: the gradient of every slice would be as long as the whole row.
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     for length, q, k, v in zip(lengths, *parts, strict=True):
         mask = None

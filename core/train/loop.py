@@ -10,7 +10,7 @@ where one is due.
 import math
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch
 from core.checkpoint.async_writer import Background
 from core.checkpoint.progress import Progress
 from core.config.schema import ScheduleConfig, TrainingConfig
+from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World
 from core.model.loss_head import IGNORED, TOKENS, Objective
 from core.train.dataloader import Ahead, collate, to_host
@@ -43,7 +44,7 @@ class Dataset(Protocol):
 
 
 def fit(
-    engine: Any,
+    engine: Engine,
     data: Dataset,
     look: Callable[[Progress], dict[str, float]] | None,
     progress: Progress,
@@ -159,7 +160,7 @@ def _counts(
 
 
 def _backward(
-    engine: Any,
+    engine: Engine,
     micro_batches: list[dict[str, torch.Tensor]],
     trained: torch.Tensor,
     world: World,
@@ -192,7 +193,7 @@ class _Signals:
         self.received = True
 
 
-def _set_rate(engine: Any, value: float) -> None:
+def _set_rate(engine: Engine, value: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = value
 

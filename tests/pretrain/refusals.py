@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from core.checkpoint.progress import Progress
-from core.checkpoint.save import _weights
+from core.checkpoint.save import weights
 from core.config.schema import DeepSpeedConfig, LoggingConfig, OptimizerConfig, Precision, TrainingConfig
 from core.distributed import process_group
+from core.distributed.deepspeed_backend import Engine, torch_optimizer
 from core.train.logger import Log
 from core.train.loop import Batches, _backward, _counts
 from core.train.optim import make_optimizer
@@ -50,7 +51,7 @@ def main(path: str, out: str) -> None:
     process_group.teardown()
 
 
-def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
+def check(engine: Engine, training: TrainingConfig, world: Any, log: Log) -> None:
     """An ordinary step, then a leaping loss, a leaping gradient, a gradient that is not finite, and an
     ordinary step again."""
     progress = Progress(recent=[[7.27, 0.62]] * 31)
@@ -60,7 +61,8 @@ def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
         before = state(engine)
         batches = list(Batches(Uneven(), training, BATCH, world).at(0))
         counts = _counts(batches, world, False)
-        nll = _backward(Scaled(engine, gradient_factor), batches, counts[0], world)
+        scaled: Any = Scaled(engine, gradient_factor)
+        nll = _backward(scaled, batches, counts[0], world)
         guard.step(world.sum(nll) / counts[0] * loss_factor)
         first = progress.samples
         progress.advance(int(counts[0]), first + BATCH)
@@ -89,13 +91,13 @@ def check(engine: Any, training: TrainingConfig, world: Any, log: Log) -> None:
     assert progress.skipped_steps == 4
 
 
-def state(engine: Any) -> list[torch.Tensor]:
+def state(engine: Engine) -> list[torch.Tensor]:
     """A copy of all weights and their fp32 masters, and of the optimiser's moments and counts of steps."""
-    inner = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+    inner = torch_optimizer(engine)
     moments = [value for held in inner.state.values() for value in held.values()]
     masters = [weight for group in inner.param_groups for weight in group["params"]]
-    weights = [weight for _, weight in _weights(engine.module)]
-    return [value.clone() for value in [*weights, *masters, *moments] if isinstance(value, torch.Tensor)]
+    values = [weight for _, weight in weights(engine.module)]
+    return [value.clone() for value in [*values, *masters, *moments] if isinstance(value, torch.Tensor)]
 
 
 def same(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint.save import _weights
+from core.checkpoint.save import weights
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 from core.distributed import deepspeed_backend, process_group
 from core.model.loading import load_model
@@ -75,13 +75,13 @@ def by_engine(path: str, stage: Any, micro: int, world: Any) -> dict[str, torch.
         global_batch_size=BATCH, micro_batch_size=micro, steps=1, precision="fp32", max_gradient_norm=None
     )
     with make_engine(path, DeepSpeedConfig(zero_stage=stage), training) as engine:
-        before = dict(_weights(engine.module))
+        before = dict(weights(engine.module))
         batches = list(Batches(Uneven(), training, BATCH, world).at(0))
         counts = _counts(batches, world, False)
         _backward(engine, batches, counts[0], world)
         assert int(counts[0]) == sum(TRAINED)
         engine.step()
-        after = dict(_weights(engine.module))
+        after = dict(weights(engine.module))
     return {name: (before[name] - after[name]) / RATE for name in before}
 
 
@@ -101,7 +101,7 @@ def make_engine(
     chosen, dtype = deepspeed_backend.settings(stage, training)
     partitioned = deepspeed_backend.keep_partitioned(chosen)
     model = load_model(path, ModelConfig(path=path), dtype)
-    engine = deepspeed_backend.initialize(model, optimizer(model), chosen)
+    engine: Any = deepspeed_backend.initialize(model, optimizer(model), chosen)
     yield engine
     engine.destroy()
     del partitioned

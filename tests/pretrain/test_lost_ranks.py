@@ -44,8 +44,8 @@ def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     ("rank", "number", "words"),
     [
         (1, signal.SIGKILL, ""),
-        pytest.param(1, signal.SIGSTOP, "gave no sign for", marks=pytest.mark.slow),
-        pytest.param(0, signal.SIGSTOP, "gave no sign for", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGSTOP, "has not responded for", marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, "has not responded for", marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_dies_or_hangs_is_named_and_the_run_goes_on_exactly(

@@ -1,4 +1,4 @@
-"""Going on with another number of processes, and pickles that are not loaded."""
+"""Resuming with another number of processes, and pickles that are not loaded."""
 
 import json
 import os
@@ -97,5 +97,5 @@ def test_a_pickle_that_would_run_code_is_refused_even_where_all_hashes_agree(
 
 def test_a_file_that_is_no_archive_of_torch_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.pt").write_bytes(json.dumps({}).encode())
-    with pytest.raises(UserError, match="not a file that torch wrote"):
+    with pytest.raises(UserError, match="was not written by torch"):
         check_pickles(tmp_path)

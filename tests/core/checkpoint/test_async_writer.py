@@ -66,9 +66,9 @@ def test_what_fails_is_raised_and_nothing_follows_it(tmp_path: Path) -> None:
 
 def test_copies_are_made_only_where_memory_has_room() -> None:
     writer = Background(ALONE, print)
-    assert writer.room(1)
-    assert not writer.room(available_bytes())
-    assert not Background(ALONE).room(1), "everything is done at once"
+    assert writer.has_memory(1)
+    assert not writer.has_memory(available_bytes())
+    assert not Background(ALONE).has_memory(1), "everything is done at once"
 
 
 def test_the_memory_of_copies_serves_the_next_ones_when_they_are_written(tmp_path: Path) -> None:
@@ -94,6 +94,6 @@ def test_what_is_kept_counts_as_room() -> None:
     writer = Background(ALONE, print)
     held = writer.copy(torch.zeros(2**24))
     need = int(0.8 * available_bytes()) + held.nbytes // 2
-    assert not writer.room(need)
+    assert not writer.has_memory(need)
     writer.settle()
-    assert writer.room(need)
+    assert writer.has_memory(need)

@@ -37,7 +37,7 @@ while True:
     [
         ((9, "wait"), (3, "wait"), None, "hangs"),  # both wait, the second has done less
         ((9, "work"), (9, "work"), signal.SIGKILL, "died"),
-        ((9, "work"), (9, "work"), signal.SIGSTOP, "gave no sign for"),
+        ((9, "work"), (9, "work"), signal.SIGSTOP, "has not responded for"),
     ],
 )
 def test_the_second_of_two_processes_is_named(

@@ -77,7 +77,7 @@ def compare(
     partitioned = deepspeed_backend.keep_partitioned(chosen)
     config = ModelConfig.model_validate({"path": str(folder), "adapter": adapter})
     model = load_model(str(folder), config, dtype)
-    engine = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    engine: Any = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
     del partitioned
     shapes = [
         Shape(getattr(p, "ds_numel", p.numel()), len(getattr(p, "ds_shape", p.shape)) >= 2)

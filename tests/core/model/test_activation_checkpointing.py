@@ -108,7 +108,7 @@ def test_compiled_layers_are_not_compiled_again_for_other_documents() -> None:
 
 def test_repeating_parts_of_layers_that_zero_3_has_split_is_refused() -> None:
     config = ModelConfig(path="x", activation_checkpointing="selective")
-    with pytest.raises(UserError, match="Set it to full or none, or zero_stage to 2"):
+    with pytest.raises(UserError, match="Set it to full or none, or deepspeed"):
         activation_checkpointing.check(config, 3)
     activation_checkpointing.check(config, 2)
 

@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from core.distributed.process_group import World
 from core.errors import UserError
 from core.model import loss_head as losses
-from core.model.loss_head import IGNORED, chunked_loss, full_loss, install, summed_loss
+from core.model.loss_head import IGNORED, LossHead, chunked_loss, full_loss, install, summed_loss
 from core.train.dataloader import collate
+
+ALONE = World(0, 1, 0, torch.device("cpu"))
 
 
 def inputs(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> list[Any]:
@@ -110,11 +113,12 @@ def test_liger_is_chosen_where_it_can_be_and_asked_for_in_vain_it_says_why() -> 
         shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
         model = LlamaForCausalLM(LlamaConfig(vocab_size=64, num_attention_heads=2, **shape))
         with pytest.raises(
-            UserError, match=r"cross_entropy=liger: it runs on a GPU.*set model\.cross_entropy"
+            UserError, match=r"cross_entropy=liger: it needs a GPU.*set model\.cross_entropy=auto"
         ):
             install(model, "liger")
         install(model, "auto")
-        assert model.lm_head.loss_of is chunked_loss
+        assert isinstance(model.lm_head, LossHead)
+        assert model.lm_head.loss is chunked_loss
 
 
 @pytest.mark.parametrize("trained", [0.0, 0.3])
@@ -142,14 +146,16 @@ def test_places_that_are_not_learnt_make_no_logits_and_change_nothing(trained: f
         rows.append(hidden.shape[-2])
         return chunked_loss(hidden, *rest)
 
-    head.loss_of = watched
+    head.loss = watched
     found = []
     for each in (batch, {name: batch[name] for name in batch if name != "learnt"}):
         loss = summed_loss(model, each)
         loss.backward()
-        found.append([loss.detach(), *(p.grad for p in model.parameters()), *head.measures])
+        measures = losses.take_measures(model, ALONE)
+        found.append(
+            [loss.detach(), *(p.grad for p in model.parameters()), torch.tensor([*measures.values()])]
+        )
         model.zero_grad()
-        head.measures.clear()
     assert rows == [int((batch["labels"] != IGNORED).sum()), batch["labels"].shape[1]]
     for ours, whole in zip(*found, strict=True):
         torch.testing.assert_close(ours, whole)
@@ -161,7 +167,37 @@ def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = Gemma2ForCausalLM(Gemma2Config(vocab_size=97, num_key_value_heads=1, head_dim=8, **shape))
     install(model, "chunked")
-    assert not hasattr(model.get_output_embeddings(), "loss_of")
+    assert type(model.get_output_embeddings()) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "tied llama", "gpt_neox"])
+def test_the_new_layer_has_the_same_parameters_under_the_same_names(kind: str, adapted: bool) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from core.config.schema import AdapterConfig
+    from core.model.lora import attach
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        kind.removeprefix("tied "), **shape, vocab_size=97, tie_word_embeddings="tied" in kind
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if adapted:
+        model = attach(model, AdapterConfig(r=2, embeddings=True), "base", 0)
+    ids = torch.arange(20)[None]
+    before, stored, logits = dict(model.named_parameters()), list(model.state_dict()), model(ids).logits
+    install(model, "chunked")
+    assert isinstance(losses.output_layer(model), LossHead)
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before), "the optimizer and ZeRO 3 know them"
+    assert list(model.state_dict()) == stored
+    assert torch.equal(model(ids).logits, logits)
+    inputs, outputs = model.get_input_embeddings(), losses.output_layer(model)
+    trained = inputs.modules_to_save["default"] if adapted else inputs
+    assert (outputs.weight is trained.weight) == ("tied" in kind)
 
 
 @pytest.mark.parametrize("vocabulary", [1_000, 32_000, 49_953, 128_256, 262_144, 2**24])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.provenance import manifest
-from core.train.spike_guard import FEWEST, WINDOW, Window
+from core.train.spike_guard import MIN_STEPS, WINDOW, Window
 from tests.conftest import TinyRuns, losses, warm
 
 Pairs = list[list[float]]
@@ -54,7 +54,7 @@ def test_a_plateau_does_not_make_spikes_of_its_noise() -> None:
     assert score(2.01, [2.0] * 128) == pytest.approx(0.5)
 
 
-@given(st.lists(st.floats(-100, 100), min_size=FEWEST, max_size=WINDOW), st.floats(-100, 100))
+@given(st.lists(st.floats(-100, 100), min_size=MIN_STEPS, max_size=WINDOW), st.floats(-100, 100))
 def test_the_score_is_what_statistics_say(past: list[float], value: float) -> None:
     assert score(value, past) == by_hand(value, past)
 
@@ -70,7 +70,7 @@ def test_the_window_is_that_of_the_last_applied_steps_also_when_it_is_resumed(
         window.add(torch.tensor([loss, loss + 1], dtype=torch.float64), torch.tensor(good))
     last = [*held, *applied][-WINDOW:]
     scores, medians = window.scores(torch.tensor([5.0, 5.0], dtype=torch.float64))
-    if len(last) < FEWEST:
+    if len(last) < MIN_STEPS:
         assert scores.tolist() == [-np.inf] * 2, "nothing is called a spike yet"
     else:
         for i in (0, 1):

@@ -179,7 +179,7 @@ def test_a_damaged_model_file_is_refused(folder: Path, tmp_path: Path, damage: A
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tokenizer\.path: .*no\.model: there is no such file"):
         prepare_tokenizer(TokenizerConfig(path=str(tmp_path / "no.model")), iter(()), tmp_path)
-    with pytest.raises(UserError, match="no tokenizer could be loaded from there"):
+    with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
         prepare_tokenizer(TokenizerConfig(path=str(tmp_path)), iter(()), tmp_path)
 
 
