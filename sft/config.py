@@ -13,69 +13,24 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from core.config.loader import Config
-from core.config.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.schema import ModelConfig, RunConfig
 from core.errors import UserError
 from data.chat.config import ChatDataConfig
 
 
-class CardConfig(Config):
-    """What only the maker knows of a model; the rest of its card is written from the run's records."""
-
-    name: str | None = None
-    """The model's name; null for its folder's."""
-    language: tuple[str, ...] = ()
-    """Languages, as zh."""
-    licence: str | None = None
-    """The licence under which the model is given away."""
-    intended_use: str | None = None
-    """What it is for."""
-    out_of_scope: str | None = None
-    """What it is not for."""
-    limitations: str | None = None
-    """What it is known to do wrong."""
-    watts: float | None = Field(None, gt=0)
-    """Power of all cards together, as stated by their maker, for the energy; null: none is told."""
-    version: str = "1"
-    """This model's version."""
-    former: str | None = None
-    """The card (README.md) of the version before: its version history is carried on."""
-
-
-class SftConfig(Config):
+class SftConfig(RunConfig):
     """One instruction-tuning run, or several, one after the other."""
 
-    run_dir: str
-    """Where everything of this run goes."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint of `run_dir`; never: refuse a `run_dir` that has one."""
-    model: ModelConfig
     data: ChatDataConfig
     packing: Literal["best-fit", "none"] = "best-fit"
-    """best-fit: several chats share a row of `data.max_tokens`, each sees itself alone; none: one chat a row.
-    Samples in `training` are rows."""
+    """best-fit: several chats share a row of `data.max_tokens` and do not see each other; none: one chat a
+    row. Samples in `training` are rows."""
     neftune_alpha: float | None = Field(None, gt=0)
-    """Noise on embedded tokens while training (NEFTune, arXiv:2310.05914), 5 to 15; null for none."""
+    """Noise on embedded tokens during training (NEFTune, arXiv:2310.05914), 5 to 15; null for none."""
     validation_tokens: int | None = Field(200_000, ge=1)
-    """About how many held-out tokens a validation uses, whole chats; null for all."""
-    patience: int | None = Field(None, ge=1)
-    """The run ends when so many validations in a row brought no lower loss; null for never. Either way
-    `run_dir`/model is the model of the lowest one."""
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    logging: LoggingConfig = LoggingConfig()
-    collapse: CollapseConfig = CollapseConfig()
-    card: CardConfig = CardConfig()
+    """Approximate number of held-out tokens per validation, in whole chats; null for all."""
+    publish: Literal["best", "last"] = "best"
+    """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
     stages: tuple[dict[str, Any], ...] = ()
     """Runs one after the other: each a `name` and the keys in which it differs from this file."""
 

@@ -216,3 +216,56 @@ class LoggingConfig(Config):
     """Write TensorBoard event files too."""
     wandb_project: str | None = None
     """Weights & Biases project to report to; needs the package `wandb`."""
+
+
+class CardConfig(Config):
+    """What only its maker knows of a model; the rest of the model card is written from the run's records."""
+
+    name: str | None = None
+    """Name of the model; null for the name of its folder."""
+    language: tuple[str, ...] = ()
+    """Languages, e.g. zh."""
+    licence: str | None = None
+    """Licence under which the model is released."""
+    intended_use: str | None = None
+    """What the model is for."""
+    out_of_scope: str | None = None
+    """What the model is not for."""
+    limitations: str | None = None
+    """Known limitations."""
+    watts: float | None = Field(None, gt=0)
+    """Stated power of all GPUs together, from which the card gives the energy; null: the card gives none."""
+    version: str = "1"
+    """Version of this model."""
+    former: str | None = None
+    """Card (README.md) of the previous version, whose version history is continued."""
+
+
+class RunConfig(Config):
+    """What every training run has, whatever it trains."""
+
+    run_dir: str
+    """Folder of this run: checkpoints, logs, the finished model."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: continue from the newest checkpoint in `run_dir`; never: refuse a `run_dir` that has one."""
+    branch_from: str | None = None
+    """Checkpoint of another run to start from, with its optimizer and its position in the data: for example
+    to branch the decay of `schedule.kind=warmup-stable-decay` off a stable run, which itself continues."""
+    model: ModelConfig
+    general_dir: str | None = None
+    """Finished corpus of general text with the same tokenizer; its held-out part measures what is
+    forgotten."""
+    forgetting: ForgettingConfig = ForgettingConfig()
+    collapse: CollapseConfig = CollapseConfig()
+    validation_tokens: int | None = Field(1_000_000, ge=1)
+    """Approximate number of held-out tokens per validation, in whole documents; null for all."""
+    patience: int | None = Field(None, ge=1)
+    """End the run after this many validations in a row without a lower loss; null for never."""
+    publish: Literal["best", "last"] = "last"
+    """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    logging: LoggingConfig = LoggingConfig()
+    card: CardConfig = CardConfig()
