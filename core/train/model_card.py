@@ -52,6 +52,7 @@ def write(recipe: Recipe, run: Path, evaluation: Path | None = None) -> Path:
         f"# {name}\n\nVersion {config.card.version}. {_what(recipe, card)}",
         _uses(config),
         f"## Data\n\n{card.data}",
+        _data_of_base(recipe, model),
         _hyperparameters(config, card),
         _results(metrics, model, scores),
         _effort(config, hardware),
@@ -112,6 +113,14 @@ def _uses(config: RunConfig) -> str:
         "Limitations": config.card.limitations,
     }
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in said.items() if text)
+
+
+def _data_of_base(recipe: Recipe, model: Tree) -> str:
+    """The terms of what the base was trained on, as far as its own manifest records them."""
+    own = {name for folder in recipe.open() for name in manifest.read(folder).get("sources") or {}}
+    earlier = {name: terms for name, terms in (model.get("sources") or {}).items() if name not in own}
+    rows = {name: f"licence {each['licence']}, use {each['use']}" for name, each in earlier.items()}
+    return f"The base was trained on:\n\n{_list(rows)}" if rows else ""
 
 
 def _hyperparameters(config: RunConfig, card: Card) -> str:

@@ -60,7 +60,8 @@ class Stages:
         corpus = self.folder / "general"
         if not corpus.exists():
             made = ["synthetic.inventions=20", "pack.validation_share=0.3", f"output_dir={corpus}"]
-            done = warm("data", "run", *made, f"tokenizer.path={self.bases.path()}")
+            tokenizer = [f"tokenizer.path={self.bases.path()}", "tokenizer.vocabulary_size=null"]
+            done = warm("data", "run", *made, *tokenizer)
             assert done.returncode == 0, done.stdout + done.stderr
         return str(corpus)
 
@@ -125,7 +126,8 @@ def test_every_stage_watches_forgetting_and_repetition(stages: Stages, stage: st
 def test_every_model_has_a_card_and_the_licences_of_its_data_and_of_its_base(
     stages: Stages, stage: str, tmp_path: Path
 ) -> None:
-    first = stages.train("sft", f"base-of-{stage}", _licensed(stages, "CC BY 4.0"))
+    chats = f"data.output_dir={tmp_path / 'chats-of-the-base'}"
+    first = stages.train("sft", f"base-of-{stage}", _licensed(stages, "CC BY 4.0"), chats)
     more = [f"model.path={first / 'model'}"] if stage != "pretrain" else []
     terms = ["data.licence=CC0", "data.use=research"] if stage == "dpo" else []
     sources = [_licensed(stages, "CC0"), f"data.output_dir={tmp_path / 'chats'}"] if stage == "sft" else []
