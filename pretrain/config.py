@@ -6,31 +6,26 @@ from typing import Literal
 from pydantic import Field
 
 from core.config.loader import Config
-from core.config.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    ForgettingConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.schema import RunConfig
 from data.pipeline import DataConfig
-from pretrain.datasets import CorpusConfig
 
 
-class PretrainConfig(Config):
+class CorpusConfig(Config):
+    """Another packed corpus in the mixture: more domain text, or general text for replay."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """Name used in the log and the metrics."""
+    output_dir: str
+    """Folder written by `python -m data run`, with the same tokenizer."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """Its share of the run's tokens; null: proportional to its size, as if it were part of `data`."""
+    max_epochs: float | None = Field(None, gt=0)
+    """Repeat it at most N times; after that its share goes to the others. null: no limit."""
+
+
+class PretrainConfig(RunConfig):
     """One pretraining run."""
 
-    run_dir: str
-    """Output folder of the run."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: resume from the newest checkpoint in `run_dir`. never: refuse a `run_dir` that has one."""
-    branch_from: str | None = None
-    """Start from another run's checkpoint, including its optimiser state and position in the data. Use it to
-    branch the decay of `schedule.kind=warmup-stable-decay` off a stable run, which can continue."""
-    model: ModelConfig
     data: DataConfig
     mixture: tuple[CorpusConfig, ...] = ()
     """Corpora to mix with `data`, which gets the remaining share of the tokens."""
@@ -38,17 +33,6 @@ class PretrainConfig(Config):
     """Tokens per block."""
     packing: Literal["best-fit", "concat"] = "best-fit"
     """How documents are packed into blocks; see data/packing/packed_dataset.py."""
-    general_dir: str | None = None
-    """A packed corpus of general text (same tokenizer); its validation loss measures forgetting."""
-    forgetting: ForgettingConfig = ForgettingConfig()
-    collapse: CollapseConfig = CollapseConfig()
-    validation_tokens: int | None = Field(1_000_000, ge=1)
-    """Approximate number of held-out tokens per validation (whole documents); null: all."""
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    logging: LoggingConfig = LoggingConfig()
 
     @property
     def base(self) -> str:
@@ -57,8 +41,21 @@ class PretrainConfig(Config):
 
 
 FIXED = (
-    "model", "data.sources", "data.extends", "data.synthetic", "data.select", "data.clean", "data.dedup",
-    "data.decontaminate", "data.tokenizer", "data.pack", "mixture", "sequence_length", "packing",
-    "training.seed", "training.global_batch_size", "training.precision",
-)  # fmt: skip
+    "model",
+    "data.sources",
+    "data.extends",
+    "data.synthetic",
+    "data.select",
+    "data.clean",
+    "data.dedup",
+    "data.decontaminate",
+    "data.tokenizer",
+    "data.pack",
+    "mixture",
+    "sequence_length",
+    "packing",
+    "training.seed",
+    "training.global_batch_size",
+    "training.precision",
+)
 """Keys that may not change when a run resumes: the model, and the order of samples."""

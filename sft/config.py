@@ -13,51 +13,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from core.config.loader import Config
-from core.config.schema import (
-    CollapseConfig,
-    DeepSpeedConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core.config.schema import ModelConfig, RunConfig
 from core.errors import UserError
 from data.chat.config import ChatDataConfig
 
 
-class CardConfig(Config):
-    """Model card fields that only you know; the rest is generated from the run's records."""
-
-    name: str | None = None
-    """Name of the model; null: the folder's name."""
-    language: tuple[str, ...] = ()
-    """Languages, e.g. zh."""
-    licence: str | None = None
-    """Licence of the published model."""
-    intended_use: str | None = None
-    """Intended use."""
-    out_of_scope: str | None = None
-    """Uses that are out of scope."""
-    limitations: str | None = None
-    """Known limitations."""
-    watts: float | None = Field(None, gt=0)
-    """Total rated power of all GPUs in watts, for the energy estimate; null: no estimate."""
-    version: str = "1"
-    """Version of the model."""
-    former: str | None = None
-    """Model card (README.md) of the previous version; its version history is continued."""
-
-
-class SftConfig(Config):
+class SftConfig(RunConfig):
     """One instruction-tuning run, or several stages in sequence."""
 
-    run_dir: str
-    """Output folder of the run."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: resume from the newest checkpoint in `run_dir`. never: refuse a `run_dir` that has one."""
-    model: ModelConfig
     data: ChatDataConfig
     packing: Literal["best-fit", "none"] = "best-fit"
     """best-fit: several chats per row of `data.max_tokens`, with attention inside each chat only. none: one
@@ -66,16 +29,8 @@ class SftConfig(Config):
     """Noise on the embeddings during training (NEFTune, arXiv:2310.05914), usually 5 to 15; null: none."""
     validation_tokens: int | None = Field(200_000, ge=1)
     """Approximate number of held-out tokens per validation (whole chats); null: all."""
-    patience: int | None = Field(None, ge=1)
-    """Stop the run after N validations in a row without a lower loss; null: never. Either way,
-    `run_dir`/model is the model with the lowest validation loss."""
-    training: TrainingConfig = TrainingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    logging: LoggingConfig = LoggingConfig()
-    collapse: CollapseConfig = CollapseConfig()
-    card: CardConfig = CardConfig()
+    publish: Literal["best", "last"] = "best"
+    """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
     stages: tuple[dict[str, Any], ...] = ()
     """Stages to run in sequence: each has a `name` and the keys that differ from this file."""
 

@@ -1,170 +1,185 @@
 """Preference tuning (DPO, arXiv:2305.18290): a tuned model and pairs of answers in, a model that prefers the
 chosen ones out.
 
-    python -m sft dpo --config FILE [key=value]          one process; torchrun -m sft dpo … for several
+    python -m sft dpo --config FILE --prepare            tokenise the pairs, in one process
+    python -m sft dpo --config FILE [key=value]          train; torchrun -m sft dpo … for several processes
+    python -m sft dpo --config FILE --dry-run            check everything but the weights
 
-    pairs ──the model as it is──▶ reference log-probabilities, kept in RUN ──▶ core.train.loop ──▶ RUN/model
+    pairs ──the model before training──▶ reference log-probabilities, kept in RUN ──▶ core/train/loop.py ──▶
+    RUN/model
 
 The reference is the model that training starts from: with a new adapter the model without it, with
-`model.adapter.path` the model with that adapter as it came. Its log-probabilities are computed once, before
-the first step; no second model is held. Steps, checkpoints and going on are those of `python -m sft`.
+`model.adapter.path` the model with that adapter. Its log-probabilities are computed once, before the first
+step; no second model is held. Steps, checkpoints and resuming are those of `python -m sft`.
 """
 
 import argparse
 import hashlib
-import json
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from core.config.loader import Config, add_arguments, dump, from_arguments
-from core.config.schema import (
-    DeepSpeedConfig,
-    LoggingConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from core import dry_run
+from core.config.loader import from_arguments
+from core.config.schema import OptimizerConfig, RunConfig
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
-from sft.preference_data import Pairs, PairsConfig, read_pairs, reasons
+from core.train.trainer import Card, Recipe, add_run_arguments
+from core.train.trainer import run as run_recipes
+from sft.preference_data import TERMS, Pairs, PairsConfig, open_pairs, write_pairs
 
-FIXED = ("model", "data", "beta", "training.seed", "training.global_batch_size", "training.precision")
+if TYPE_CHECKING:
+    from core.train.loop import Dataset
+
+FIXED = (
+    "model",
+    "data.paths",
+    "data.template",
+    "data.max_tokens",
+    "data.validation_share",
+    "data.seed",
+    "beta",
+    "training.seed",
+    "training.global_batch_size",
+    "training.precision",
+)
+"""Keys that a run which continues may not change."""
 
 
-class DpoConfig(Config):
+class DpoConfig(RunConfig):
     """One run of preference tuning; samples in `training` are pairs, and so are the `tokens` of the log."""
 
-    run_dir: str
-    """Where everything of this run goes."""
-    resume: Literal["auto", "never"] = "auto"
-    """As in `python -m sft`."""
-    model: ModelConfig
     data: PairsConfig
     beta: float = Field(0.1, gt=0)
-    """How closely the model stays at the reference; higher is closer."""
-    patience: int | None = Field(None, ge=1)
-    """The run ends when so many validations in a row brought no lower loss; null for never."""
-    training: TrainingConfig = TrainingConfig()
+    """How closely the model stays to the reference; higher is closer."""
+    publish: Literal["best", "last"] = "best"
+    """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-7)
-    schedule: ScheduleConfig = ScheduleConfig()
-    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    logging: LoggingConfig = LoggingConfig()
 
 
 def main(arguments: list[str]) -> int | None:
-    """Read the configuration and train."""
+    """Read the configuration, then check, prepare or train."""
     parser = argparse.ArgumentParser(
         prog="python -m sft dpo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser, default="configs/sft/dpo.yaml")
-    config = from_arguments(DpoConfig, parser.parse_intermixed_args(arguments))
-    return None if config is None else train(config)
-
-
-def train(config: DpoConfig) -> int:
-    """Check, join the other processes, and train."""
-    from core.distributed import process_group
-    from core.model import lora
-    from core.train.logger import quiet_libraries
-    from core.train.run_dir import check_resume, check_unchanged
-
-    quiet_libraries()
-    run = Path(config.run_dir)
+    add_run_arguments(parser, default="configs/sft/dpo.yaml")
+    given = parser.parse_intermixed_args(arguments)
+    config = from_arguments(DpoConfig, given)
+    if config is None:
+        return None
     if config.model.path is None:
         raise UserError("model.path: preference tuning needs a tuned model.")
-    if config.deepspeed.zero_stage == 3:
-        raise UserError("deepspeed.zero_stage=3 is not for preference tuning here. Set zero_stage=2.")
-    check_resume(config.resume, run)
-    check_unchanged(config, run, FIXED)
-    lora.check(config.model.adapter, config.deepspeed.zero_stage)
-    world = process_group.setup(config.training.timeout_minutes)
-    config.training.accumulation(world.size)
-    problem = f"{run}: another run is at work there"
-    with atomic_io.lock(run / ".lock", problem) if world.is_main else nullcontext():
-        finished = _fit(config, world)
-    process_group.teardown()
-    return 0 if finished else 143
+    return run_recipes([DpoRecipe(config)], given)
 
 
-def _fit(config: DpoConfig, world: Any) -> bool:
-    from core.checkpoint import save as checkpoint
-    from core.checkpoint.async_writer import Background, begun
-    from core.checkpoint.progress import Progress
-    from core.checkpoint.resume import resume
-    from core.distributed import deepspeed_backend as deepspeed
-    from core.model.loading import load_model, load_tokenizer, prompt_as_trained, weight_files
-    from core.train.early_stopping import Best
-    from core.train.logger import Log
-    from core.train.loop import fit
-    from core.train.optim import make_optimizer
-    from core.train.run_dir import check_unchanged, summary
-    from data.chat.chat_template import install
-    from data.readers.ingest import list_files
-    from sft.dpo_loss import Preference
+class DpoRecipe(Recipe):
+    """Preference tuning of all weights or of an adapter."""
 
-    run, resolved, base = Path(config.run_dir), config.model_dump(mode="json"), str(config.model.path)
-    changed = check_unchanged(config, run, FIXED)
-    chosen, dtype = deepspeed.settings(config.deepspeed, config.training)
-    log = Log(run, config.logging, resolved, active=world.is_main)
-    if world.is_main:
-        atomic_io.write_text(run / "config.yaml", dump(config))
-    tokenizer = load_tokenizer(config.model.adapter.path if config.model.adapter and
-                               config.model.adapter.path else base)  # fmt: skip
-    install(tokenizer, config.data.template)
-    data, held_out, dropped = read_pairs(config.data, tokenizer)
-    said = f"{len(data):,} pairs to train on, {len(held_out):,} held out"
-    log.line(f"{said}, left out: {reasons(dropped) or 'none'} (dropped.jsonl)")
-    if world.is_main:
-        lines = [json.dumps(each.__dict__, ensure_ascii=False) + "\n" for each in dropped]
-        atomic_io.write_text(run / "dropped.jsonl", "".join(lines))
-    model = load_model(base, config.model, dtype)
-    prompt_as_trained(model, tokenizer)
-    engine = deepspeed.initialize(model, make_optimizer(model, config.optimizer), chosen)
-    preference = Preference(config.beta)
-    identity = hashlib.sha256(str([config.data.model_dump(), weight_files(base), base]).encode()).hexdigest()
-    for name, pairs in (("train", data), ("validation", held_out)):
-        add_reference(engine, pairs, run / f"reference-{name}-{identity[:16]}.npy", world, log,
-                      config.training.micro_batch_size)  # fmt: skip
-    progress = resume(run, engine, world, log.line, changed)
+    fixed = FIXED
+    prepares_late = True
+    config: DpoConfig
 
-    background = Background(world, log.line)
+    def __init__(self, config: DpoConfig) -> None:
+        super().__init__(config)
+        from sft.dpo_loss import Preference
 
-    def made_from() -> dict[str, str]:
-        files = (file for name in config.data.paths for file in list_files(Path(name)))
-        return manifest.hash_files(files) | weight_files(base)
+        self.preference = Preference(config.beta)
 
-    inputs = begun(made_from) if world.is_main else dict
+    @property
+    def sample_tokens(self) -> int:
+        return 2 * self.config.data.max_tokens
 
-    def save(now: Progress) -> None:
-        settings: Any = {"config": resolved, "inputs": inputs, "keep": config.training.keep_checkpoints}
-        checkpoint.save(engine, tokenizer, run / "checkpoints", now, world, **settings, background=background)
+    @property
+    def folder(self) -> Path:
+        """Where the tokenised pairs are."""
+        return Path(self.config.run_dir) / "pairs"
 
-    def publish(now: Progress) -> None:
-        checkpoint.publish(engine, tokenizer, run / "model", now, world, config=resolved, inputs=inputs)
+    def check(self) -> Iterator[dry_run.Look]:
+        if self.config.deepspeed.zero_stage == 3:
+            raise UserError(
+                "deepspeed.zero_stage=3 is not supported for preference tuning. Set zero_stage=2."
+            )
+        for path in self.config.data.paths:
+            yield dry_run.place("pairs", path)
+        yield dry_run.model("base", self.base)
 
-    def look(_: Progress) -> dict[str, float]:
-        return preference.validate(engine, held_out, config.training.micro_batch_size, world)
+    def prepare(self, *, force: bool) -> None:
+        """Tokenise the pairs into RUN/pairs, once; again where other data is asked for before the first
+        checkpoint."""
+        from data.chat.prepare import hash_tokenizer
+        from data.readers.ingest import list_files
 
-    finished = fit(
-        engine, data, Best(look, publish, config.patience, log) if len(held_out) else None, progress,
-        training=config.training, schedule=config.schedule, learning_rate=config.optimizer.learning_rate,
-        world=world, log=log, save=save, background=background, objective=preference.objective(),
-    )  # fmt: skip
-    if not finished:
-        log.close(f"stopped by a signal; the same command goes on from step {progress.step}.")
-        return False
-    if not len(held_out) or not (run / "model").exists():
-        publish(progress)
-    log.close(summary(run))
-    return True
+        config, tokenizer = self.config.data, self.tokenizer()
+        files = (file for name in config.paths for file in list_files(Path(name)))
+        inputs = manifest.hash_files(files) | {"tokenizer": hash_tokenizer(tokenizer)}
+        started = any((Path(self.config.run_dir) / "checkpoints").glob("step-*"))
+        write_pairs(self.folder, config, tokenizer, inputs, force=force or not started)
+
+    def open(self) -> Sequence[Path]:
+        return [self.folder]
+
+    def tokenizer(self) -> Any:
+        from core.model.loading import load_tokenizer
+        from data.chat.chat_template import install
+
+        adapter = self.config.model.adapter
+        tokenizer = load_tokenizer(adapter.path if adapter and adapter.path else self.base)
+        install(tokenizer, self.config.data.template)
+        return tokenizer
+
+    def load_data(self, tokenizer: Any, log: Any) -> tuple["Dataset", dict[str, Any]]:
+        from core.train.validation import DOMAIN, GENERAL
+        from data.held_out import held_out, open_corpus
+        from sft.dpo_loss import HeldOutPairs
+
+        config = self.config
+        self.pairs = open_pairs(self.folder, tokenizer.pad_token_id)
+        train, validation = self.pairs["train"], self.pairs["validation"]
+        dropped = manifest.read(self.folder)["counts"]["dropped"]
+        log.line(
+            f"{len(train):,} pairs to train on, {len(validation):,} held out,"
+            f" left out: {dropped or 'none'} ({self.folder / 'dropped.jsonl'})"
+        )
+        sets: dict[str, Any] = {DOMAIN: HeldOutPairs(validation, self.preference)} if len(validation) else {}
+        if config.general_dir:
+            corpus = open_corpus("general_dir", Path(config.general_dir), tokenizer)
+            shape: Any = (corpus, config.data.max_tokens, tokenizer.pad_token_id, log)
+            sets |= held_out(GENERAL, *shape, tokens=config.validation_tokens, seed=config.data.seed)
+        return train, sets
+
+    def objective(self) -> Any:
+        return self.preference.objective()
+
+    def adapt(self, model: Any, tokenizer: Any) -> None:
+        from core.model.loading import prompt_as_trained
+
+        prompt_as_trained(model, tokenizer)
+
+    def before_first_step(self, engine: Any, world: Any, log: Any) -> None:
+        """Give the pairs the log-probabilities of the model before training, computed once and kept in
+        RUN."""
+        from core.model.loading import weight_files
+
+        config = self.config
+        made_from = str([config.data.model_dump(exclude=TERMS), weight_files(self.base), self.base])
+        identity = hashlib.sha256(made_from.encode()).hexdigest()[:16]
+        for name, pairs in self.pairs.items():
+            file = Path(config.run_dir) / f"reference-{name}-{identity}.npy"
+            add_reference(engine, pairs, file, world, log, config.training.micro_batch_size)
+
+    def card(self) -> Card:
+        config, counts = self.config, manifest.read(self.folder)["counts"]
+        terms = f"licence {config.data.licence}, use {config.data.use}"
+        data = f"{counts['train']:,} pairs of answers ({terms}), {counts['validation']:,} held out."
+        settings = {"beta": f"{config.beta:g}", "longest chat": f"{config.data.max_tokens:,} tokens"}
+        return Card("tuned on preferences (DPO)", data, settings, "held-out pairs")
 
 
 def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, size: int) -> None:
-    """Give `pairs` the log-probabilities of the model as it is, from `file` where they were kept there."""
+    """Give `pairs` the log-probabilities of the engine's model, or read them from `file` if it exists;
+    collective."""
     import numpy as np
     import torch
 

@@ -70,21 +70,30 @@ class Preference:
             "pair_loss": sums[5] / pairs,
         }
 
+
+@dataclass
+class HeldOutPairs:
+    """Held-out pairs for core/train/validation.py."""
+
+    pairs: "Pairs"
+    preference: Preference
+
     @torch.no_grad()
-    def validate(self, engine: Any, pairs: "Pairs", size: int, world: "World") -> dict[str, float]:
-        """The numbers of held-out pairs; collective."""
+    def measure(self, engine: Any, micro_batch_size: int, world: "World") -> dict[str, float]:
+        """The numbers of the held-out pairs; collective."""
         from core.train.dataloader import collate
 
+        noted, size = self.preference.noted, micro_batch_size
         engine.eval()
-        for first in range(world.rank * size, len(pairs), world.size * size):
+        for first in range(world.rank * size, len(self.pairs), world.size * size):
             world.mark()
-            batch = [pairs[i] for i in range(first, min(first + size, len(pairs)))]
-            self.loss(engine, collate(batch, world.device))
+            batch = [self.pairs[i] for i in range(first, min(first + size, len(self.pairs)))]
+            self.preference.loss(engine, collate(batch, world.device))
         engine.train()
-        if not self.noted:  # fewer pairs than processes
-            self.noted.append(torch.zeros(6, dtype=torch.float64, device=world.device))
-        found = self.take(engine, world)
-        return {"validation_loss": found.pop("pair_loss")} | {f"validation_{k}": v for k, v in found.items()}
+        if not noted:  # fewer pairs than processes
+            noted.append(torch.zeros(6, dtype=torch.float64, device=world.device))
+        found = self.preference.take(engine, world)
+        return {"loss": found.pop("pair_loss"), **found}
 
 
 def pairs_in(batch: Batch) -> torch.Tensor:

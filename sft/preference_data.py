@@ -3,11 +3,20 @@
     {"prompt": "…" | [messages], "chosen": "…" | [messages], "rejected": "…" | [messages]}
 
 Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected`
-may be whole conversations; then `prompt` may be missing. A row holds both chats one behind the other, as two
+may be whole conversations; then `prompt` may be missing. A row holds both chats one after the other, as two
 documents that do not see each other.
+
+    RUN/pairs/train.ids.npy      token ids of all chats, the chosen and the rejected one of each pair in turn
+              train.trained.npy  1 for each token that is trained on
+              train.ends.npy     where each chat ends
+              validation.…       the same of the held-out pairs
+              dropped.jsonl      records left out, with their reason
 """
 
+import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +26,7 @@ from pydantic import Field
 
 from core.config.loader import Config
 from core.errors import UserError
+from core.provenance import manifest
 
 if TYPE_CHECKING:
     from data.readers.formats import Rejected
@@ -38,6 +48,15 @@ class PairsConfig(Config):
     """Fraction of the pairs held out for validation, chosen by prompt."""
     seed: int = Field(0, ge=0)
     """Seed for choosing the held-out pairs."""
+    licence: str = "unknown"
+    """Licence of the pairs; recorded in the model's manifest."""
+    use: str = "unknown"
+    """Permitted use of the pairs, e.g. research; recorded in the model's manifest."""
+
+
+TERMS = {"licence", "use"}
+"""Keys that do not decide the tokens."""
+SPLITS = ("train", "validation")
 
 
 class Pairs:
@@ -45,13 +64,14 @@ class Pairs:
     shape (0 where the chosen chat stands, 1 where the rejected one does), and `reference` (2,), the
     log-probabilities of both answers under the model that training starts from."""
 
-    def __init__(self, pairs: list[tuple[Any, Any]], max_tokens: int, padding_id: int) -> None:
-        """`pairs` are Encoded chats (data/chat/chat_template.py)."""
-        self.pairs, self.max_tokens, self.padding_id = pairs, max_tokens, padding_id
-        self.reference = np.zeros((len(pairs), 2))
+    def __init__(self, ids: Any, trained: Any, ends: Any, max_tokens: int, padding_id: int) -> None:
+        """Pair i is the chats 2i and 2i + 1 of `ids`, a flat array; chat j ends at `ends[j]`."""
+        self.ids, self.trained, self.starts = ids, trained, np.concatenate([[0], ends]).astype(np.int64)
+        self.max_tokens, self.padding_id = max_tokens, padding_id
+        self.reference = np.zeros((len(self), 2))
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return (len(self.starts) - 1) // 2
 
     def __getitem__(self, index: int) -> dict[str, npt.NDArray[Any]]:
         length = 2 * self.max_tokens
@@ -62,10 +82,12 @@ class Pairs:
             "part": np.zeros(length, np.int64),
         }
         at = 0
-        for part, chat in enumerate(self.pairs[index]):
-            stop = at + len(chat.ids) - 1
-            row["input_ids"][at:stop] = chat.ids[:-1]
-            row["labels"][at:stop] = np.where(chat.trained[1:], chat.ids[1:], IGNORED)
+        for part in range(2):
+            chat = slice(*self.starts[2 * index + part :][:2])
+            ids, trained = self.ids[chat], self.trained[chat]
+            stop = at + len(ids) - 1
+            row["input_ids"][at:stop] = ids[:-1]
+            row["labels"][at:stop] = np.where(trained[1:], ids[1:], IGNORED)
             row["position_ids"][at:stop] = np.arange(stop - at)
             row["part"][at:stop] = part
             at = stop
@@ -73,8 +95,51 @@ class Pairs:
         return row | {"reference": self.reference[index]}
 
 
-def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, list["Rejected"]]:
-    """Pairs to train on, pairs held out, and what was left out; UserError where none is left to train on."""
+def write_pairs(
+    folder: Path, config: PairsConfig, tokenizer: Any, inputs: Mapping[str, str], *, force: bool
+) -> None:
+    """Tokenise the pairs into `folder`, unless they are there; with `force`, replace what differs."""
+    settings = {"config": config.model_dump(mode="json", exclude=TERMS), "inputs": inputs}
+    try:
+        if manifest.up_to_date(
+            folder, **settings, advice="Choose another run_dir, or pass --prepare --force."
+        ):
+            print(f"pairs          up to date: {folder}")
+            return
+    except UserError:
+        if not force:
+            raise
+    splits, dropped = read_pairs(config, tokenizer)
+    with manifest.build(folder, step="pairs", **settings, force=force) as built:
+        for name, pairs in splits.items():
+            for kind in ("ids", "trained"):
+                np.save(built.path / f"{name}.{kind}.npy", getattr(pairs, kind))
+            np.save(built.path / f"{name}.ends.npy", pairs.starts[1:])
+            built.counts[name] = len(pairs)
+        lines = [json.dumps(each.__dict__, ensure_ascii=False) + "\n" for each in dropped]
+        (built.path / "dropped.jsonl").write_text("".join(lines), "utf-8")
+        built.counts |= {"dropped": reasons(dropped), "max_tokens": config.max_tokens}
+        built.sources = {path: {"licence": config.licence, "use": config.use} for path in config.paths}
+    print(f"pairs          done: {folder}")
+
+
+def open_pairs(folder: Path, padding_id: int) -> dict[str, Pairs]:
+    """The pairs that `write_pairs` wrote, by split, mapped from the disk."""
+    longest = manifest.read(folder)["counts"]["max_tokens"]
+    return {
+        name: Pairs(
+            np.load(folder / f"{name}.ids.npy", mmap_mode="r"),
+            np.load(folder / f"{name}.trained.npy", mmap_mode="r"),
+            np.load(folder / f"{name}.ends.npy"),
+            longest,
+            padding_id,
+        )
+        for name in SPLITS
+    }
+
+
+def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[dict[str, Pairs], list["Rejected"]]:
+    """The pairs of each split, and the records left out; UserError if none is left to train on."""
     from data.chat.row_reader import rows
     from data.readers.formats import Rejected
     from data.readers.ingest import list_files
@@ -95,9 +160,18 @@ def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, list[
             f"{', '.join(config.paths)}: no pair is left to train on; left out: {reasons(dropped)}{first}. A"
             " record has `prompt`, `chosen`, `rejected`."
         )
-    padding = tokenizer.pad_token_id
-    train, held_out = (Pairs(side, config.max_tokens, padding) for side in sides)
-    return train, held_out, dropped
+    shape = (config.max_tokens, tokenizer.pad_token_id)
+    pairs = {name: Pairs(*_flat(side), *shape) for name, side in zip(SPLITS, sides, strict=True)}
+    return pairs, dropped
+
+
+def _flat(pairs: Sequence[tuple[Any, Any]]) -> tuple[Array, Array, Array]:
+    """Ids, marks and ends of all chats of `pairs` (Encoded, data/chat/chat_template.py), in their order."""
+    chats = list(chain.from_iterable(pairs))
+    ids = [np.asarray(chat.ids, np.int64) for chat in chats]
+    trained = [np.asarray(chat.trained, bool) for chat in chats]
+    ends = np.cumsum([len(each) for each in ids], dtype=np.int64)
+    return (np.concatenate(ids), np.concatenate(trained), ends) if chats else (ends, ends.astype(bool), ends)
 
 
 def reasons(dropped: list["Rejected"]) -> dict[str, int]:

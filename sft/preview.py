@@ -8,7 +8,7 @@ import os
 import sys
 
 from core.config.loader import add_arguments, from_arguments
-from sft.config import SftConfig, stages
+from sft.config import SftConfig
 
 
 def main(arguments: list[str]) -> None:
@@ -26,10 +26,10 @@ def main(arguments: list[str]) -> None:
         return
     from core.model.loading import load_tokenizer
     from data.chat.preview import preview
-    from sft.__main__ import require_prepared
+    from sft.recipe import recipes
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for stage in stages(config):
-        chats = require_prepared(stage)
-        print(f"--- {stage.data.output_dir}")
+    for recipe in recipes(config):
+        chats = recipe.chats()
+        print(f"--- {chats.folder}")
         print(preview(chats, load_tokenizer(str(chats.tokenizer)), chats=given.chats, colour=colour))

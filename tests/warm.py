@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 LIBRARIES = (
     "deepspeed.ops", "peft", "transformers.models.llama.modeling_llama", "core.train.loop",
-    "core.checkpoint.resume", "pretrain.datasets", "transformers.tokenization_utils_tokenizers",
+    "core.checkpoint.resume", "pretrain.recipe", "transformers.tokenization_utils_tokenizers",
 )  # fmt: skip
 
 

@@ -218,3 +218,55 @@ class LoggingConfig(Config):
     """Also write TensorBoard event files."""
     wandb_project: str | None = None
     """Also log to this Weights & Biases project; needs the package `wandb`."""
+
+
+class CardConfig(Config):
+    """Model card fields that only you know; the rest is generated from the run's records."""
+
+    name: str | None = None
+    """Name of the model; null: the folder's name."""
+    language: tuple[str, ...] = ()
+    """Languages, e.g. zh."""
+    licence: str | None = None
+    """Licence of the published model."""
+    intended_use: str | None = None
+    """Intended use."""
+    out_of_scope: str | None = None
+    """Uses that are out of scope."""
+    limitations: str | None = None
+    """Known limitations."""
+    watts: float | None = Field(None, gt=0)
+    """Total rated power of all GPUs in watts, for the energy estimate; null: no estimate."""
+    version: str = "1"
+    """Version of this model."""
+    former: str | None = None
+    """Model card (README.md) of the previous version; its version history is continued."""
+
+
+class RunConfig(Config):
+    """What every training run has, whatever it trains."""
+
+    run_dir: str
+    """Output folder of the run."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: resume from the newest checkpoint in `run_dir`. never: refuse a `run_dir` that has one."""
+    branch_from: str | None = None
+    """Start from another run's checkpoint, including its optimiser state and position in the data. Use it to
+    branch the decay of `schedule.kind=warmup-stable-decay` off a stable run, which can continue."""
+    model: ModelConfig
+    general_dir: str | None = None
+    """A packed corpus of general text (same tokenizer); its validation loss measures forgetting."""
+    forgetting: ForgettingConfig = ForgettingConfig()
+    collapse: CollapseConfig = CollapseConfig()
+    validation_tokens: int | None = Field(1_000_000, ge=1)
+    """Approximate number of held-out tokens per validation (whole documents); null: all."""
+    patience: int | None = Field(None, ge=1)
+    """Stop the run after N validations in a row without a lower loss; null: never."""
+    publish: Literal["best", "last"] = "last"
+    """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
+    training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    logging: LoggingConfig = LoggingConfig()
+    card: CardConfig = CardConfig()

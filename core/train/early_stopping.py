@@ -1,4 +1,4 @@
-"""Keeps the model of the lowest validation loss as RUN/model, and ends a run that does not get better."""
+"""Keeps the model of the lowest validation loss as RUN/model, and ends a run that stopped improving."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,31 +9,34 @@ from core.train.logger import Log
 
 @dataclass
 class Best:
-    """`look` for `core.train.loop.fit`: looks at the model and keeps it where it is the best so far;
-    collective."""
+    """Validation for `core.train.loop.fit` that acts on the loss; collective."""
 
-    look: Callable[[Progress], dict[str, float]]
-    keep: Callable[[Progress], None]
-    """Writes RUN/model."""
+    validate: Callable[[Progress], dict[str, float]]
+    keep: Callable[[Progress], None] | None
+    """Writes RUN/model; None if the last model is published, not the best."""
     patience: int | None
     log: Log
 
     def __call__(self, progress: Progress) -> dict[str, float]:
-        """The numbers at this step; sets `progress.ended` where patience is over."""
-        numbers = self.look(progress)
+        """The numbers at this step; sets `progress.ended` when patience runs out."""
+        numbers = self.validate(progress)
         loss = numbers["validation_loss"]
         if progress.step == 0:
             return numbers
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.looks_without_gain = loss, progress.step, 0
-            self.keep(progress)
-            self.log.line(f"step {progress.step}: the best so far, kept as the run's model")
+            if self.keep is not None:
+                self.keep(progress)
+                self.log.line(
+                    f"step {progress.step}: lowest validation loss so far; saved as the run's model"
+                )
             return numbers
         progress.looks_without_gain += 1
         if self.patience is not None and progress.looks_without_gain >= self.patience:
             progress.ended = True
+            model = f" its model is that of step {progress.best_step}." if self.keep else ""
             self.log.line(
-                f"step {progress.step}: no lower validation loss {progress.looks_without_gain} times in a"
-                f" row: the run ends; its model is that of step {progress.best_step}."
+                f"step {progress.step}: {progress.looks_without_gain} validations in a row without a lower"
+                f" loss: the run ends;{model or ' the lowest was at step ' + str(progress.best_step) + '.'}"
             )
         return numbers

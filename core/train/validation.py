@@ -8,7 +8,7 @@ prompts                ──▶ text in the log, repeated_ngrams; a warning whe
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,12 +25,24 @@ from core.train.loop import Dataset
 DOMAIN, GENERAL = "validation", "general"
 
 
+class HeldOut(Protocol):
+    """Something held out that a model is measured on."""
+
+    def measure(self, engine: Any, micro_batch_size: int, world: World) -> dict[str, float]:
+        """`loss`, and other numbers by name; collective."""
+        ...
+
+
 @dataclass
 class Validation:
-    """Held-out samples, and the bytes of text they came from (None where that is not known)."""
+    """Held-out samples, and the bytes of text they came from (None if unknown)."""
 
     samples: Dataset
     utf8_bytes: int | None
+
+    def measure(self, engine: Any, micro_batch_size: int, world: World) -> dict[str, float]:
+        """See `validate`."""
+        return validate(engine, self, micro_batch_size, world)
 
 
 @dataclass
@@ -39,7 +51,7 @@ class Lookout:
 
     engine: Any
     tokenizer: Any
-    validations: Mapping[str, Validation]
+    validations: Mapping[str, HeldOut]
     """Held-out text by what its columns begin with: `DOMAIN`, `GENERAL`."""
     micro_batch_size: int
     world: World
@@ -51,7 +63,7 @@ class Lookout:
         """The numbers at this step, told in the log too; UserError where more is forgotten than allowed."""
         numbers: dict[str, float] = {}
         for name, validation in self.validations.items():
-            found = validate(self.engine, validation, self.micro_batch_size, self.world)
+            found = validation.measure(self.engine, self.micro_batch_size, self.world)
             words = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in found.items())
             self.log.line(f"step {progress.step}: {name} {words}")
             numbers |= {f"{name}_{key}": value for key, value in found.items()}

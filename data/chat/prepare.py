@@ -111,7 +111,7 @@ def prepare(
     install(tokenizer, config.template)
     todo = plan(config)
     files = sorted({each.path for each in todo if each.path is not None})
-    inputs = manifest.hash_files(files) | {"tokenizer": _hash_tokenizer(tokenizer)}
+    inputs = manifest.hash_files(files) | {"tokenizer": hash_tokenizer(tokenizer)}
     done = not force and manifest.up_to_date(target, config=identity, inputs=inputs, advice=ADVICE)
     if not done:
         code = manifest.hash_code(Path(__file__).parent)
@@ -257,7 +257,7 @@ def _identity(config: ChatDataConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"engine", "output_dir", "error_budget"})
 
 
-def _hash_tokenizer(tokenizer: Any) -> str:
+def hash_tokenizer(tokenizer: Any) -> str:
     """One hash of all that the tokenizer does; no file's, wherever it lies."""
     import hashlib
 

@@ -33,7 +33,8 @@ BAD: list[tuple[str, Any]] = [
 def read(bases: Bases, file: Path) -> Any:
     tokenizer = load_tokenizer(bases.path())
     install(tokenizer, "llama3")
-    return read_pairs(PairsConfig(paths=(str(file),), max_tokens=64, validation_share=0), tokenizer)
+    pairs, dropped = read_pairs(PairsConfig(paths=(str(file),), max_tokens=64, validation_share=0), tokenizer)
+    return pairs["train"], pairs["validation"], dropped
 
 
 def test_records_that_are_no_preferences_are_counted_by_reason_and_named_with_their_line(

@@ -7,8 +7,9 @@ import pytest
 
 from core.config.loader import load
 from core.errors import UserError
+from core.train.model_card import _history
+from sft.card import main
 from sft.config import SftConfig, stages
-from sft.model_card import _history, write
 
 MODEL = ["model.path=base", "run_dir=runs/x", "data={output_dir: d, sources: [{path: p}]}"]
 
@@ -24,8 +25,8 @@ def test_the_history_of_the_former_card_is_carried_on(tmp_path: Path) -> None:
 
 
 def test_there_is_no_card_of_a_run_that_left_no_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finished run"):
-        write(tmp_path)
+    with pytest.raises(UserError, match="not a finished run"):
+        main(["--run", str(tmp_path)])
 
 
 def test_stages_differ_where_they_say_and_follow_one_another() -> None:

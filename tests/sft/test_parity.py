@@ -120,7 +120,8 @@ def test_the_dpo_loss_is_that_of_trl(bases: Bases, tmp_path: Path) -> None:
 
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS[:6]))
-    pairs, _, _ = read_pairs(PairsConfig(paths=(str(file),), max_tokens=64, validation_share=0), tokenizer)
+    read, _ = read_pairs(PairsConfig(paths=(str(file),), max_tokens=64, validation_share=0), tokenizer)
+    pairs = read["train"]
     with torch.no_grad():
         for model in (policy, reference):
             model.set_attn_implementation(documents())

@@ -1,56 +1,59 @@
-"""The model card (README.md) of a run, from its own records; what was not measured is not told.
+"""The model card (README.md) of a run, from its own records; what was not measured is left out.
 
 RUN/config.yaml, metrics.jsonl, hardware.json, model/manifest.json ─┐
-the data folder's manifest, an evaluation's scores.json ────────────┴▶ RUN/model/README.md
-
-python -m sft card --run RUN [--evaluation FOLDER]
+the data folders' manifests, an evaluation's scores.json ───────────┴▶ RUN/model/README.md
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from core.config.loader import load
+from core.config.schema import RunConfig
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from core.train.logger import read_metrics
-from sft.config import SftConfig
+from core.train.trainer import Card, Recipe
 
 Tree = dict[str, Any]
 HISTORY = "## Version history"
 
 
-def main(arguments: list[str]) -> None:
-    """Write the card of a run again, with an evaluation's results where one is given."""
-    parser = argparse.ArgumentParser(prog="python -m sft card", description="The model card of a run.")
+def command(prog: str, arguments: list[str], recipe_of: Callable[[Path], Recipe]) -> None:
+    """Write the card of a run again, with an evaluation's results if one is given; `recipe_of` reads its
+    config.yaml."""
+    parser = argparse.ArgumentParser(prog=prog, description="The model card of a run.")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder (of one stage)")
-    parser.add_argument("--evaluation", type=Path, help="a folder that `python -m eval run` made")
+    parser.add_argument("--evaluation", type=Path, help="a folder that `python -m eval run` wrote")
     given = parser.parse_args(arguments)
-    print(f"done: {write(given.run, given.evaluation)}")
+    file = given.run / "config.yaml"
+    if not file.exists() or not (given.run / "model" / manifest.NAME).exists():
+        raise UserError(
+            f"{given.run}: not a finished run (config.yaml and model/{manifest.NAME} are needed)."
+        )
+    print(f"done: {write(recipe_of(file), given.run, given.evaluation)}")
 
 
-def write(run: Path, evaluation: Path | None = None) -> Path:
-    """Write RUN/model/README.md; UserError where the run has no model or no record of itself."""
-    if not (run / "config.yaml").exists() or not (run / "model" / manifest.NAME).exists():
-        raise UserError(f"{run}: there is no finished run (config.yaml and model/{manifest.NAME}).")
-    config = load(SftConfig, run / "config.yaml")
+def write(recipe: Recipe, run: Path, evaluation: Path | None = None) -> Path:
+    """Write RUN/model/README.md."""
+    config, card = recipe.config, recipe.card()
     scores = _read(evaluation / "scores.json") if evaluation else {}
     if evaluation and not scores:
-        raise UserError(f"{evaluation}: there is no scores.json; `python -m eval run` makes it.")
+        raise UserError(f"{evaluation}: scores.json not found; `python -m eval run` writes it.")
     model = manifest.read(run / "model")
     metrics = read_metrics(run)
     hardware = _read(run / "hardware.json")
     name = config.card.name or Path(config.run_dir).name
     parts = [
-        _front_matter(config, name, metrics, model, scores),
-        f"# {name}\n\nVersion {config.card.version}. {_what(config)}",
+        _front_matter(recipe, card, name, metrics, model, scores),
+        f"# {name}\n\nVersion {config.card.version}. {_what(recipe, card)}",
         _uses(config),
-        _data(Path(config.data.output_dir)),
-        _hyperparameters(config),
+        f"## Data\n\n{card.data}",
+        _data_of_base(recipe, model),
+        _hyperparameters(config, card),
         _results(metrics, model, scores),
         _effort(config, hardware),
         "## Software\n\n" + _list({k: str(v) for k, v in model["versions"].items()}),
@@ -61,7 +64,10 @@ def write(run: Path, evaluation: Path | None = None) -> Path:
     return file
 
 
-def _front_matter(config: SftConfig, name: str, metrics: list[Tree], model: Tree, scores: Tree) -> str:
+def _front_matter(
+    recipe: Recipe, card: Card, name: str, metrics: list[Tree], model: Tree, scores: Tree
+) -> str:
+    config = recipe.config
     results = [
         {
             "task": {"type": "text-generation"},
@@ -77,11 +83,11 @@ def _front_matter(config: SftConfig, name: str, metrics: list[Tree], model: Tree
         results.append(
             {
                 "task": {"type": "text-generation"},
-                "dataset": {"name": "held-out chats", "type": "held-out"},
+                "dataset": {"name": card.held_out, "type": "held-out"},
                 "metrics": [{"type": "loss", "value": best["validation_loss"], "name": "validation loss"}],
             }
         )
-    tree: Tree = {"base_model": config.base, "pipeline_tag": "text-generation", "tags": ["patent-llama"]}
+    tree: Tree = {"base_model": recipe.base, "pipeline_tag": "text-generation", "tags": ["patent-llama"]}
     tree["library_name"] = "transformers" if config.model.adapter is None else "peft"
     if config.card.language:
         tree["language"] = list(config.card.language)
@@ -92,15 +98,15 @@ def _front_matter(config: SftConfig, name: str, metrics: list[Tree], model: Tree
     return f"---\n{yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)}---"
 
 
-def _what(config: SftConfig) -> str:
-    adapter = config.model.adapter
+def _what(recipe: Recipe, card: Card) -> str:
+    adapter = recipe.config.model.adapter
     if adapter is None:
-        return f"All weights of `{config.base}`, tuned on instructions."
+        return f"All weights of `{recipe.base}`, {card.method}."
     kind = f"QLoRA adapter ({adapter.quant_type}, 4 bits)" if adapter.load_in_4bit else "LoRA adapter"
-    return f"A {kind} for `{config.base}`, tuned on instructions."
+    return f"A {kind} for `{recipe.base}`, {card.method}."
 
 
-def _uses(config: SftConfig) -> str:
+def _uses(config: RunConfig) -> str:
     said = {
         "Intended use": config.card.intended_use,
         "Out of scope": config.card.out_of_scope,
@@ -109,33 +115,24 @@ def _uses(config: SftConfig) -> str:
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in said.items() if text)
 
 
-def _data(folder: Path) -> str:
-    """Sources with counts and terms, as the data folder's manifest has them."""
-    made = manifest.read(folder)
-    rows = ["| source | training chats | trained tokens | licence | use |", "|---|---|---|---|---|"]
-    terms = made.get("sources") or {}
-    for title, each in made["counts"]["sources"].items():
-        train, term = each["train"], terms.get(title, {})
-        rows.append(
-            f"| {title} | {train['chats']:,} | {train['trained_tokens']:,} ({each['trained_share']:.1%}) |"
-            f" {term.get('licence', 'unknown')} | {term.get('use', 'unknown')} |"
-        )
-    held = made["counts"]["validation"]
-    return "## Data\n\n" + "\n".join(rows) + f"\n\nHeld out: {held['chats']:,} chats."
+def _data_of_base(recipe: Recipe, model: Tree) -> str:
+    """The terms of what the base was trained on, as far as its own manifest records them."""
+    own = {name for folder in recipe.open() for name in manifest.read(folder).get("sources") or {}}
+    earlier = {name: terms for name, terms in (model.get("sources") or {}).items() if name not in own}
+    rows = {name: f"licence {each['licence']}, use {each['use']}" for name, each in earlier.items()}
+    return f"The base was trained on:\n\n{_list(rows)}" if rows else ""
 
 
-def _hyperparameters(config: SftConfig) -> str:
+def _hyperparameters(config: RunConfig, card: Card) -> str:
     training, optimizer, schedule = config.training, config.optimizer, config.schedule
     warmup = schedule.warmup_steps
     rows = {
         "length": f"{training.steps} steps" if training.steps else f"{training.epochs} epochs",
-        "rows a step": f"{training.global_batch_size:,} of {config.data.max_tokens:,} tokens",
-        "packing": config.packing,
+        "samples per step": f"{training.global_batch_size:,}",
         "optimizer": f"{optimizer.name}, betas {optimizer.betas}, weight decay {optimizer.weight_decay}",
         "learning rate": f"{optimizer.learning_rate:g}, {schedule.kind}, warm-up "
         + (f"{warmup} steps" if warmup is not None else f"{schedule.warmup_share:g} of the steps"),
-        "trained on": config.data.train_on,
-        "chat template": config.data.template or "the tokenizer's own",
+        **card.settings,
         "seed": str(training.seed),
     }
     if config.model.adapter is not None and config.model.adapter.path is None:
@@ -143,8 +140,6 @@ def _hyperparameters(config: SftConfig) -> str:
         rows["adapter"] = (
             f"r {adapter.r}, alpha {adapter.alpha}, dropout {adapter.dropout:g}, on {adapter.target_modules}"
         )
-    if config.neftune_alpha is not None:
-        rows["NEFTune"] = f"alpha {config.neftune_alpha:g}"
     return "## Training\n\n" + _list(rows)
 
 
@@ -168,7 +163,7 @@ def _results(metrics: list[Tree], model: Tree, scores: Tree) -> str:
     return "## Results\n\n" + "\n\n".join(lines) if lines else ""
 
 
-def _effort(config: SftConfig, hardware: Mapping[str, Any]) -> str:
+def _effort(config: RunConfig, hardware: Mapping[str, Any]) -> str:
     """Hardware, hours and operations as they were recorded; energy at the stated power."""
     if not hardware:
         return ""
@@ -184,7 +179,7 @@ def _effort(config: SftConfig, hardware: Mapping[str, Any]) -> str:
     return "## Effort\n\n" + _list(rows)
 
 
-def _history(config: SftConfig, name: str) -> str:
+def _history(config: RunConfig, name: str) -> str:
     """This version, then what the former card said of its own."""
     if config.card.former is None:
         return ""

@@ -1,0 +1,364 @@
+"""One training run of any kind. A stage hands in a `Recipe`: what is trained on which data by which
+objective.
+
+    check    everything that can be refused before a GPU is held; this is what --dry-run prints
+    prepare  what one process makes before the launch: a corpus, tokenised chats or pairs, a random base
+    build    data, model and engine, at the newest checkpoint of the run
+    fit      core/train/loop.py
+    publish  RUN/model with its manifest, the licences it is under, and its card
+
+RUN holds config.yaml, metrics.jsonl, log.txt, loss.png, hardware.json, checkpoints/ and model/. The same
+command again continues from the newest checkpoint.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core import dry_run
+from core.config.loader import add_arguments, dump
+from core.config.schema import RunConfig
+from core.errors import UserError
+from core.provenance import atomic_io, manifest
+from core.train.run_dir import check_branch, check_resume, check_unchanged, summary
+
+Tree = dict[str, Any]
+
+
+class Card(NamedTuple):
+    """What a stage adds to the model card, beside what the run's own records say."""
+
+    method: str
+    """How the weights were trained, as `tuned on instructions`."""
+    data: str
+    """Markdown about the training data."""
+    settings: Mapping[str, str]
+    """Settings that only this stage has, by name."""
+    held_out: str
+    """What the validation loss is measured on, as `held-out chats`."""
+
+
+class Recipe(ABC):
+    """What a training method hands to the trainer; a method of training is one subclass.
+
+    `check`, `prepare` and `open` run before the processes are joined, the others after.
+    """
+
+    fixed: Sequence[str]
+    """Keys that a run which continues may not change: those that decide the weights and the data order."""
+    prepares_late = False
+    """Whether the main process prepares what is missing after the launch. True only if that takes seconds."""
+
+    def __init__(self, config: RunConfig, first_base: str | None = None) -> None:
+        """`first_base` is the model of the first stage, if `config` continues from a stage before it."""
+        self.config = config
+        self.first_base = first_base or self.base
+
+    @property
+    def base(self) -> str:
+        """The folder or hub id of the model that training starts from."""
+        assert self.config.model.path is not None
+        return self.config.model.path
+
+    @property
+    @abstractmethod
+    def sample_tokens(self) -> int:
+        """Length of one sample."""
+
+    @abstractmethod
+    def check(self) -> Iterator[dry_run.Look]:
+        """What only this stage uses or refuses."""
+
+    @abstractmethod
+    def prepare(self, *, force: bool) -> None:
+        """Make the training data, and whatever else one process makes before the launch."""
+
+    @abstractmethod
+    def open(self) -> Sequence[Path]:
+        """The finished folders that the run reads; UserError if one is missing. Their manifests give the
+        run's inputs and the licences of its model."""
+
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer that the data was made with."""
+
+    @abstractmethod
+    def load_data(self, tokenizer: Any, log: Any) -> tuple[Any, Mapping[str, Any]]:
+        """The training samples and the held-out sets by name (core/train/validation.py)."""
+
+    def objective(self) -> Any:
+        """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise."""
+        from core.model.loss_head import TOKENS
+
+        return TOKENS
+
+    def adapt(self, model: Any, tokenizer: Any) -> None:  # noqa: B027 (most stages leave it)
+        """Change the loaded model before the engine takes it."""
+
+    def before_first_step(self, engine: Any, world: Any, log: Any) -> None:  # noqa: B027 (as above)
+        """Use the model as training finds it, before a checkpoint is loaded; collective."""
+
+    @abstractmethod
+    def card(self) -> Card:
+        """What the model card says of this stage."""
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """The arguments that every training command has; `default` is its recipe."""
+    add_arguments(parser, default=default)
+    parser.add_argument("--prepare", action="store_true", help="make the data (and a random base), and stop")
+    parser.add_argument("--force", action="store_true", help="with --prepare: replace data that differs")
+    parser.add_argument("--dry-run", action="store_true", help="check everything but the weights, and stop")
+
+
+def run(recipes: Sequence[Recipe], arguments: argparse.Namespace) -> int:
+    """Do what the command line asks for, for each recipe in turn; returns the exit code."""
+    from core.train.logger import quiet_libraries
+
+    if arguments.dry_run:
+        return dry_run.report(look for recipe in recipes for look in check(recipe))
+    quiet_libraries()
+    if arguments.prepare:
+        prepare(recipes, force=arguments.force)
+        return 0
+    return train(recipes)
+
+
+def check(recipe: Recipe) -> Iterator[dry_run.Look]:
+    """Yield what the run would use; UserError for everything that can be refused before it starts."""
+    config = recipe.config
+    check_resume(config.resume, Path(config.run_dir))
+    check_unchanged(config, Path(config.run_dir), recipe.fixed)
+    if config.branch_from:
+        yield dry_run.place("branch", config.branch_from)
+        if Path(config.branch_from).exists():
+            check_branch(config, Path(config.branch_from), recipe.fixed)
+    if config.card.former is not None and not Path(config.card.former).is_file():
+        raise UserError(f"card.former: {config.card.former}: no such file.")
+    yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
+    yield from recipe.check()
+    if config.general_dir:
+        yield dry_run.place("general", config.general_dir)
+    yield dry_run.writable("run", config.run_dir)
+
+
+def prepare(recipes: Sequence[Recipe], *, force: bool) -> None:
+    """All that one process does before the launch, once nothing is refused."""
+    from core.model.loading import check_vocabulary
+
+    for recipe in recipes:
+        _refuse(recipe)
+    for recipe in recipes:
+        recipe.prepare(force=force)
+        check_vocabulary(recipe.first_base, recipe.tokenizer())
+
+
+def train(recipes: Sequence[Recipe]) -> int:
+    """Check, join the other processes, and train one recipe after the other; 143 if a signal ended it."""
+    import torch
+
+    from core.distributed import process_group
+    from core.model.loading import check_vocabulary
+
+    for recipe in recipes:
+        if not recipe.prepares_late:
+            recipe.open()
+        _refuse(recipe)
+    check_vocabulary(recipes[0].base, recipes[0].tokenizer())
+    world = process_group.setup(recipes[0].config.training.timeout_minutes)
+    finished = True
+    for recipe in recipes:
+        recipe.config.training.accumulation(world.size)
+        folder = Path(recipe.config.run_dir)
+        problem = f"{folder}: another run is using this folder"
+        with atomic_io.lock(folder / ".lock", problem) if world.is_main else nullcontext():
+            run = Run(recipe, world)
+            finished = run.fit()
+            run.publish() if finished else run.stop()
+        del run
+        gc.collect()  # the engine's parts refer to each other
+        torch.cuda.empty_cache()
+        if not finished:
+            break
+    process_group.teardown()
+    return 0 if finished else 143
+
+
+class Run:
+    """A recipe on joined processes: built, trained and published. Every method is collective."""
+
+    def __init__(self, recipe: Recipe, world: Any) -> None:
+        """Build: data, model, engine, then the state of the newest checkpoint."""
+        from core.checkpoint.async_writer import Background, begun
+        from core.checkpoint.resume import resume
+        from core.distributed import deepspeed_backend
+        from core.distributed.process_group import on_main
+        from core.model.loading import load_model
+        from core.train.logger import Log
+        from core.train.optim import make_optimizer
+
+        self.recipe, self.world, config = recipe, world, recipe.config
+        self.folder, self.resolved = Path(config.run_dir), config.model_dump(mode="json")
+        if recipe.prepares_late:
+            on_main(world, partial(recipe.prepare, force=False))
+        self.read_folders = recipe.open()
+        changed = check_unchanged(config, self.folder, recipe.fixed)
+        settings, dtype = deepspeed_backend.settings(config.deepspeed, config.training)
+        self.log = Log(self.folder, config.logging, self.resolved, active=world.is_main)
+        if world.is_main:
+            atomic_io.write_text(self.folder / "config.yaml", dump(config))
+        self.tokenizer = recipe.tokenizer()
+        self.data, self.validations = recipe.load_data(self.tokenizer, self.log)
+
+        partitioned = deepspeed_backend.keep_partitioned(settings)
+        model = load_model(recipe.base, config.model, dtype)
+        recipe.adapt(model, self.tokenizer)
+        self.engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), settings)
+        del partitioned
+        recipe.before_first_step(self.engine, world, self.log)
+        branch = Path(config.branch_from) if config.branch_from else None
+        self.progress = resume(self.folder, self.engine, world, self.log.line, changed, branch)
+        self.resumed_at = self.progress.step
+        self.inputs = begun(self._hash_inputs) if world.is_main else dict
+        self.background = Background(world, self.log.line)
+
+    def fit(self) -> bool:
+        """Train to the end, saving checkpoints; False if a signal ended it early."""
+        from core.train import loop
+
+        config, before, start = self.recipe.config, self.progress.samples, time.monotonic()
+        finished = loop.fit(
+            self.engine,
+            self.data,
+            self._validation(),
+            self.progress,
+            training=config.training,
+            schedule=config.schedule,
+            learning_rate=config.optimizer.learning_rate,
+            world=self.world,
+            log=self.log,
+            save=self._save,
+            background=self.background,
+            objective=self.recipe.objective(),
+        )
+        self._record_effort(time.monotonic() - start, self.progress.samples - before)
+        return finished
+
+    def publish(self) -> None:
+        """Make RUN/model the model of this run, unless it is already, and write its card."""
+        published = self.folder / "model"
+        step = manifest.read(published)["counts"].get("step") if published.exists() else None
+        if step is None or (not self._keeps_best() and step != self.progress.step):
+            self._publish(self.progress)
+        elif self.progress.step == self.resumed_at:
+            self.log.line(f"nothing left to do: the run has reached its last step, {self.progress.step}.")
+        if self.world.is_main:
+            from core.train.model_card import write
+
+            write(self.recipe, self.folder)
+        self.log.close(summary(self.folder))
+
+    def stop(self) -> None:
+        """Say where the run can be continued from."""
+        self.log.close(f"stopped by a signal; the same command continues from step {self.progress.step}.")
+
+    def _keeps_best(self) -> bool:
+        return self.recipe.config.publish == "best" and bool(self.validations)
+
+    def _validation(self) -> Any:
+        """Validation for the loop; it also keeps the best model and ends a run that stopped improving."""
+        from core.train.early_stopping import Best
+        from core.train.validation import DOMAIN, Lookout
+
+        config = self.recipe.config
+        if not self.validations:
+            return None
+        validate = Lookout(
+            self.engine,
+            self.tokenizer,
+            self.validations,
+            config.training.micro_batch_size,
+            self.world,
+            self.log,
+            config.forgetting,
+            config.collapse,
+        )
+        if DOMAIN not in self.validations or not (self._keeps_best() or config.patience):
+            return validate
+        return Best(validate, self._publish if self._keeps_best() else None, config.patience, self.log)
+
+    def _save(self, progress: Any) -> None:
+        from core.checkpoint.save import save
+
+        save(
+            self.engine,
+            self.tokenizer,
+            self.folder / "checkpoints",
+            progress,
+            self.world,
+            config=self.resolved,
+            inputs=self.inputs,
+            keep=self.recipe.config.training.keep_checkpoints,
+            background=self.background,
+        )
+
+    def _publish(self, progress: Any) -> None:
+        from core.checkpoint.save import publish
+
+        publish(
+            self.engine,
+            self.tokenizer,
+            self.folder / "model",
+            progress,
+            self.world,
+            config=self.resolved,
+            inputs=self.inputs,
+            sources=self._sources(),
+        )
+
+    def _hash_inputs(self) -> dict[str, str]:
+        """Every file that the result depends on, with its hash."""
+        from core.model.loading import weight_files
+
+        read: dict[str, str] = {}
+        for folder in self.read_folders:
+            read |= manifest.outputs_of(folder)
+        return read | weight_files(self.recipe.base)
+
+    def _sources(self) -> dict[str, dict[str, str]]:
+        """Licence and permitted use of everything that was trained on, the base's own training data
+        included."""
+        base = Path(self.recipe.base)
+        folders = [base, *self.read_folders] if (base / manifest.NAME).exists() else self.read_folders
+        return {k: v for folder in folders for k, v in (manifest.read(folder).get("sources") or {}).items()}
+
+    def _record_effort(self, seconds: float, samples: int) -> None:
+        """Add this start's time and operations to RUN/hardware.json, for the model card."""
+        if not self.world.is_main:
+            return
+        import torch
+
+        from core.model.flops import flops_per_token
+
+        length = self.recipe.sample_tokens
+        flops = samples * length * flops_per_token(self.engine.module, length)
+        file = self.folder / "hardware.json"
+        before = json.loads(file.read_text("utf-8")) if file.exists() else {"seconds": 0.0, "flops": 0.0}
+        on_gpu = self.world.device.type == "cuda"
+        name = torch.cuda.get_device_name() if on_gpu else f"CPU ({platform.machine()})"
+        record = {"device": name, "processes": self.world.size, "seconds": before["seconds"] + seconds}
+        atomic_io.write_text(file, json.dumps(record | {"flops": before["flops"] + flops}) + "\n")
+
+
+def _refuse(recipe: Recipe) -> None:
+    """UserError for what `check` refuses; what it finds is not printed."""
+    for _ in check(recipe):
+        pass
