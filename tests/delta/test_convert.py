@@ -131,10 +131,10 @@ class Code:
         (_params(dim="32"), "damaged"),
         (_tensors({"norm.weight": None}), "norm.weight is not in all"),
         (_tensors({"norm.weight": torch.ones(3)}), "norm.weight"),
-        (_tensors({"layers.0.feed_forward.w3.weight": torch.ones(16, 32)}), "w3.weight has other"),
-        (_tensors({"norm.weight": torch.ones(32, dtype=torch.int64)}), "norm.weight has other"),
+        (_tensors({"layers.0.feed_forward.w3.weight": torch.ones(16, 32)}), "w3.weight has another"),
+        (_tensors({"norm.weight": torch.ones(32, dtype=torch.int64)}), "norm.weight has another"),
         (_tensors({"extra": Code()}), "its pickle calls"),
-        (lambda folder: (folder / "consolidated.00.pth").write_bytes(b"PK"), "not a file of torch.save"),
+        (lambda folder: (folder / "consolidated.00.pth").write_bytes(b"PK"), "was not written by torch.save"),
         (lambda folder: (folder / "params.json").write_text("{"), "damaged"),
     ],
 )
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_and_nothing_appears(
         convert(source, tmp_path / "out")
     assert said in str(refused.value)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         convert(save_meta(tmp_path / "good", meta_weights(4, torch.float16), 1), source)
 
 

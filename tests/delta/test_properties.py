@@ -12,7 +12,7 @@ from core.errors import UserError
 from delta import codec
 from delta.apply import apply
 from delta.make import make, stored_files
-from delta.safetensors_io import Folder
+from delta.safetensors_io import ModelFolder
 from tests.delta.models import NUMPY, Arrays, contents, save
 
 SPECIAL = {  # -0.0, infinities, quiet and signalling NaNs with payloads, the smallest and largest subnormals
@@ -60,7 +60,7 @@ def test_what_goes_in_comes_out(pair: tuple[Arrays, Arrays, int, int]) -> None:
         save(place / "base", base, base_shards)
         save(place / "target", target, target_shards)
         files = stored_files(place / "target")
-        sources = Folder(place / "base"), Folder(place / "target")
+        sources = ModelFolder(place / "base"), ModelFolder(place / "target")
         make(*sources, place / "base", place / "target", place / "delta", files, shard_bytes=60)
         apply(place / "base", place / "delta", place / "again")
         assert contents(place / "again") == contents(place / "target")
