@@ -32,7 +32,7 @@ MANY = {f"key{i:02}": i for i in range(15)}
         (CONFIG | {"inner": None}, INPUTS, ['inner: {"seed": 1} before, null now']),
         (CONFIG | {"parts": ["title"]}, None, ['parts: ["title", "claims"] before, ["title"] now']),
         (CONFIG | {"more": "x" * 100}, INPUTS, ["more: null before", "xxx…"]),
-        ({"rate": 0.5, "parts": ["title", "claims"]}, INPUTS, ["inner", "there, null now"]),
+        ({"rate": 0.5, "parts": ["title", "claims"]}, INPUTS, ["inner", "before, null now"]),
         (
             CONFIG,
             {**INPUTS, "raw/a.xml": "sha256:cc"},
