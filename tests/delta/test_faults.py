@@ -60,7 +60,7 @@ def delta(
 
 
 def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
-    """One bit between two places."""
+    """Flip one bit between two offsets."""
     data = bytearray(file.read_bytes())
     rng = random.Random(seed)
     data[rng.randrange(first, end or len(data))] ^= 1 << rng.randrange(8)
@@ -68,7 +68,7 @@ def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
 
 
 def flips(pattern: str, seed: int, first: int = 0, end: int | None = None, payload: bool = False) -> "Fault":
-    """A flipped bit in the first file of that name, behind its header where `payload` is meant."""
+    """Flip a bit in the first file that matches, with `payload` only after its header."""
 
     def act(folder: Path) -> None:
         file = min(folder.glob(pattern))
@@ -78,7 +78,7 @@ def flips(pattern: str, seed: int, first: int = 0, end: int | None = None, paylo
 
 
 def cuts(pattern: str, size: int) -> "Fault":
-    """All but the first bytes of the first file of that name are gone."""
+    """Cut the first file that matches to its first bytes."""
 
     def act(folder: Path) -> None:
         file = min(folder.glob(pattern))
@@ -92,7 +92,7 @@ def header_end(file: Path) -> int:
 
 
 def edit_plan(folder: Path, change: Callable[[dict], None], seal: bool = True) -> None:  # type: ignore[type-arg]
-    """Change delta.json as somebody would who knows the format, its own hash included."""
+    """Change delta.json as someone who knows the format would, including its own hash."""
     from delta import delta_format
 
     path = folder / "delta/delta.json"
@@ -139,7 +139,7 @@ def rename_file(name: str) -> Callable[[Path], None]:
 
 
 def bomb(folder: Path) -> None:
-    """A payload that holds a gigabyte of zeros where a chunk belongs; all hashes are made to fit."""
+    """A payload with a gigabyte of zeros in place of a chunk; all hashes are adjusted."""
     import hashlib
 
     from delta import safetensors_io
@@ -152,7 +152,7 @@ def bomb(folder: Path) -> None:
     data = bytearray(file.read_bytes())
     assert (
         len(payload) > tensor.size
-    )  # a bomb this large is refused by its size alone; so cut it, and seal again
+    )  # a bomb this large is rejected by its size alone: cut it and adjust the hashes
     payload = payload[: tensor.size]
     payload = min(len(frame), tensor.size - 8).to_bytes(4, "little") + payload[4:]
     data[tensor.start : tensor.start + tensor.size] = payload
@@ -165,7 +165,7 @@ def bomb(folder: Path) -> None:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Path("/tmp/delta-test-pickle-ran").touch, ())

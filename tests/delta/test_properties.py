@@ -1,4 +1,4 @@
-"""Any bit pattern, any type, any shape, any cut into files: what comes out is what went in."""
+"""Any bit pattern, dtype, shape and split into files survives the round trip."""
 
 import tempfile
 from pathlib import Path
@@ -53,7 +53,7 @@ def pairs(draw: st.DrawFn) -> tuple[Arrays, Arrays, int, int]:
 
 @given(pairs())
 @settings(max_examples=60, deadline=None)
-def test_what_goes_in_comes_out(pair: tuple[Arrays, Arrays, int, int]) -> None:
+def test_the_round_trip_is_exact(pair: tuple[Arrays, Arrays, int, int]) -> None:
     base, target, base_shards, target_shards = pair
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)

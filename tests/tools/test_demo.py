@@ -26,11 +26,11 @@ from tools.step_runner import run as run_steps
 
 def story(folder: Path, stories: int = 3) -> list[Step]:
     """Texts, a tokenizer trained on them, and texts that depend on neither."""
-    made, words, other = (f"{folder}/{name}" for name in ("made", "words", "other"))
-    tokenizer = f"data tokenizer --vocabulary-size 500 --output {words} {made}/texts.jsonl"
+    made, vocabulary, other = (f"{folder}/{name}" for name in ("made", "vocabulary", "other"))
+    tokenizer = f"data tokenizer --vocabulary-size 500 --output {vocabulary} {made}/texts.jsonl"
     return [
         Step("texts", (f"data everyday --stories {stories} --chats 1 --output {made}",), (made,)),
-        Step("words: all", (tokenizer,), (words,)),
+        Step("tokenizer: all", (tokenizer,), (vocabulary,)),
         Step("other", (f"data everyday --stories 1 --chats 1 --output {other}",), (other,)),
     ]
 
@@ -41,9 +41,9 @@ def test_only_what_changed_runs_again_with_everything_that_depends_on_it(
     monkeypatch.chdir(ROOT)
     records = tmp_path / "records"
     records.mkdir()
-    assert run_steps(story(tmp_path), records) == ["texts", "words: all", "other"]
+    assert run_steps(story(tmp_path), records) == ["texts", "tokenizer: all", "other"]
     assert run_steps(story(tmp_path), records) == []
-    assert run_steps(story(tmp_path, stories=4), records) == ["texts", "words: all"]
+    assert run_steps(story(tmp_path, stories=4), records) == ["texts", "tokenizer: all"]
     (tmp_path / "other" / "manifest.json").unlink()  # shows that the step is complete
     assert run_steps(story(tmp_path, stories=4), records) == ["other"]
 
@@ -89,7 +89,8 @@ def test_every_command_of_the_demo_is_right_before_any_runs(monkeypatch: pytest.
         ("sft",): SftConfig,
     }  # fmt: skip
     checked = set()
-    for command in [words for step in demo_steps(Sizes()) for words in map(shlex.split, step.commands)]:
+    commands = [shlex.split(command) for step in demo_steps(Sizes()) for command in step.commands]
+    for command in commands:
         schema = next((s for name, s in schemas.items() if command[: len(name)] == list(name)), None)
         if schema is not None:
             named = "--config" in command

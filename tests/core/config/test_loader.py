@@ -124,13 +124,13 @@ MISTAKES: list[tuple[str | bytes, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), MISTAKES)
+@pytest.mark.parametrize(("text", "expected"), MISTAKES)
 def test_a_mistake_in_a_file_is_named_with_its_line(
-    tmp_path: Path, text: str | bytes, words: list[str]
+    tmp_path: Path, text: str | bytes, expected: list[str]
 ) -> None:
     message = refusal(tmp_path, text)
-    for word in words:
-        assert word in message
+    for part in expected:
+        assert part in message
 
 
 @pytest.mark.parametrize("text", ["no", "on", "010", "12:30", "2024-02-30", "1_000", "0x10"])
@@ -168,13 +168,13 @@ OVERRIDE_MISTAKES: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "words"), OVERRIDE_MISTAKES)
+@pytest.mark.parametrize(("overrides", "expected"), OVERRIDE_MISTAKES)
 def test_a_mistake_on_the_command_line_is_named_as_such(
-    tmp_path: Path, overrides: list[str], words: list[str]
+    tmp_path: Path, overrides: list[str], expected: list[str]
 ) -> None:
     message = refusal(tmp_path, "run_dir: x\nsteps: 4\n", *overrides)
-    for word in words:
-        assert word in message
+    for part in expected:
+        assert part in message
 
 
 def test_a_missing_file_is_reported_with_the_closest_name(monkeypatch: pytest.MonkeyPatch) -> None:

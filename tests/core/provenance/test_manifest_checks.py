@@ -25,7 +25,7 @@ MANY = {f"key{i:02}": i for i in range(15)}
 
 
 @pytest.mark.parametrize(
-    ("config", "inputs", "words"),
+    ("config", "inputs", "expected"),
     [
         (CONFIG | {"rate": 0.25}, INPUTS, ["rate: 0.5 before, 0.25 now"]),
         (CONFIG | {"inner": {"seed": 2}}, INPUTS, ["inner.seed: 1 before, 2 now"]),
@@ -44,13 +44,13 @@ MANY = {f"key{i:02}": i for i in range(15)}
     ],
 )
 def test_a_folder_made_from_something_else_is_refused_with_the_difference(
-    tmp_path: Path, config: dict[str, Any], inputs: dict[str, str] | None, words: list[str]
+    tmp_path: Path, config: dict[str, Any], inputs: dict[str, str] | None, expected: list[str]
 ) -> None:
     make(tmp_path / "out")
     with pytest.raises(UserError) as caught:
         manifest.up_to_date(tmp_path / "out", config=config, inputs=inputs, advice="Choose another folder.")
-    for word in ["out was built from other settings or inputs:", *words, "Choose another folder."]:
-        assert word in str(caught.value)
+    for part in ["out was built from other settings or inputs:", *expected, "Choose another folder."]:
+        assert part in str(caught.value)
 
 
 def test_a_sound_folder_passes_the_check(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ WHOLE = {"format": 1, "config": {}, "inputs": {}, "outputs": {}, "counts": {}}
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         (b"", "manifest.json is damaged"),
         (json.dumps(WHOLE).encode()[:-5], "manifest.json is damaged"),
@@ -98,13 +98,13 @@ WHOLE = {"format": 1, "config": {}, "inputs": {}, "outputs": {}, "counts": {}}
         (json.dumps({**WHOLE, "outputs": ["a"]}).encode(), "damaged (no outputs)"),
     ],
 )
-def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     make(tmp_path / "out")
     (tmp_path / "out" / "manifest.json").write_bytes(content)
     for use in (manifest.read, manifest.verify, manifest.outputs_of):
         with pytest.raises(UserError) as caught:
             use(tmp_path / "out")
-        assert words in str(caught.value)
+        assert expected in str(caught.value)
         assert str(tmp_path / "out") in str(caught.value)
 
 
