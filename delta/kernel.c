@@ -1,6 +1,6 @@
 /* The inner loops of the codecs for 16-bit elements. codec.py and legacy_fp16.py explain the algorithms and
-   do the same with numpy if this file has not been compiled. setup.sh compiles it to libkernel.so. All buffers
-   have `count` elements and do not overlap; nothing is allocated and nothing can fail. */
+   do the same with numpy if this file has not been compiled. setup.sh compiles it to libkernel.so. All
+   buffers have `count` elements and do not overlap; nothing is allocated and nothing can fail. */
 
 #include <stdint.h>
 #include <string.h>
@@ -27,8 +27,8 @@ VECTORS static void exponents_of(const uint16_t *restrict base, int64_t count, i
 }
 
 /* The position of the first element of each exponent: elements are grouped stably by the base's exponent.
-   Each exponent has four counters, because neighbours often share an exponent and successive increments of the
-   same counter have to wait for each other. */
+   Each exponent has four counters, because neighbours often share an exponent and successive increments of
+   the same counter have to wait for each other. */
 static void first_places(const uint16_t *base, int64_t count, int shift, int mask, uint32_t *places) {
     uint32_t counters[4][256] = {{0}};
     uint8_t exponents[BLOCK];

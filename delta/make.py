@@ -16,7 +16,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.provenance import manifest
-from core.provenance.atomic_io import resumable_folder
+from core.provenance.atomic_io import complete_lines, resumable_folder
 from delta import codec, delta_format, readme, safetensors_io
 from delta.delta_format import Delta, Entry, File
 from delta.threads import hashed, in_order, workers
@@ -98,10 +98,9 @@ class _Payloads:
         """Keep what an interrupted run finished: the tensors in the journal whose payloads have their
         hash."""
         journal = self.folder / JOURNAL
-        lines = journal.read_text("utf-8").split("\n") if journal.exists() else []
-        complete = lines[:-1]  # after the last line break there is nothing, or a truncated line
+        lines = complete_lines(journal)
         position = 8 + self.header_bytes
-        for line in complete:
+        for line in lines:
             name, number, fields = json.loads(line)
             entry = Entry.model_validate(fields)
             if number != self.number:
@@ -115,7 +114,7 @@ class _Payloads:
                     break
                 position += place.size
             self.entries[name], self.numbers[name] = entry, number
-        journal.write_text("".join(f"{line}\n" for line in complete[: len(self.entries)]), "utf-8")
+        journal.write_text("".join(f"{line}\n" for line in lines[: len(self.entries)]), "utf-8")
         for file in self.folder.glob("delta-*"):
             file.unlink()
         if self.number and (self.folder / f".payload-{self.number}").is_file():

@@ -124,6 +124,14 @@ def lock(file: Path, problem: str) -> Iterator[None]:
         yield
 
 
+def complete_lines(journal: Path) -> list[str]:
+    """The lines of a journal that a killed process may have left; a truncated last line, or no file, is
+    ignored."""
+    if not journal.exists():
+        return []
+    return journal.read_text("utf-8", errors="replace").split("\n")[:-1]
+
+
 def scratch_array(path: Path, dtype: "npt.DTypeLike", shape: int | tuple[int, ...]) -> "npt.NDArray[Any]":
     """A new array in a memory-mapped file. Disk space is allocated at once: a full disk raises OSError here,
     while writing to a mapped page without space would kill the process."""
