@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core import dry_run
 from core.errors import UserError
-from delta import safetensors_io
+from delta import delta_format, safetensors_io
 
 
 def make_checks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry_run.Look]:
@@ -29,11 +29,13 @@ def apply_checks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look
 
 
 def _tensors(base: safetensors_io.ModelFolder, target: safetensors_io.ModelFolder) -> dry_run.Look:
-    """How many of the target's tensors exist in the base with the same shape and dtype; the others are stored
-    in full."""
-    alike = sum(
+    """How many of the target's tensors can be stored as a difference to the base; the others are stored in
+    full."""
+    similar = sum(
         name in base.tensors
-        and (base.tensors[name].shape, base.tensors[name].dtype) == (tensor.shape, tensor.dtype)
+        and base.tensors[name].dtype == tensor.dtype
+        and delta_format.can_differ(tensor.shape, base.tensors[name].shape)
         for name, tensor in target.tensors.items()
     )
-    return dry_run.Look("tensors", f"{len(target.tensors):,}, {alike:,} of them stored as differences")
+    full = len(target.tensors) - similar
+    return dry_run.Look("tensors", f"{similar:,} as a difference to the base, {full:,} in full")
