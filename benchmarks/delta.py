@@ -168,10 +168,10 @@ def compression(folder: Path) -> float:
 
 def equal_share(one: Path, two: Path, suffix: str) -> float:
     """Share of the files in `one` that are byte-identical in `two`; with a suffix, share of the tensors."""
-    from delta.safetensors_io import Folder
+    from delta.safetensors_io import ModelFolder
 
     if suffix:
-        a, b = Folder(one), Folder(two)
+        a, b = ModelFolder(one), ModelFolder(two)
         same = [b"".join(a.read(name, PIECE)) == b"".join(b.read(name, PIECE)) for name in a.tensors]
     else:
         files = [file for file in one.iterdir() if file.is_file()]

@@ -1,7 +1,7 @@
-"""One way for a user's mistake to reach the user: a short message, exit code 2, no traceback.
+"""How a user's mistake reaches the user: one short message, exit code 2, no traceback.
 
-`UserError` carries a message that names the file, line or key, the value, and what to do about it. Everything
-else that escapes is a bug in this project and keeps its traceback.
+A `UserError` message names the file, line or key, the value, and what to do about it. Any other exception is
+a bug in this project and keeps its traceback.
 """
 
 import errno
@@ -13,14 +13,17 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """A mistake in the input, the configuration or the environment that the user can mend."""
+    """A mistake in the input, the configuration or the environment that the user can fix."""
+
+
+class DiskError(UserError):
+    """The disk is full or a write failed. What has been written is kept, and the command can be resumed."""
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run a room's `main`, turn what the user can mend into one message and exit code 2, and leave the
-    process.
+    """Run a command's `main` and exit; errors that the user can fix print one message and exit with code 2.
 
-    An interrupt ends with 130. A full disk or a read-only folder is the user's to mend as well.
+    So do a full disk, a read-only folder and a package that is not installed. An interrupt exits with 130.
     """
     try:
         status = main() or 0
@@ -30,7 +33,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of our output left (`… | head`): not an error of the user's
+    except BrokenPipeError:  # the reader of our output has exited (`… | head`): not the user's mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except ModuleNotFoundError as error:
@@ -44,27 +47,24 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
-    """Say what to do about a package that is not installed; a module of this project's own is a bug."""
+    """The message for a package that is not installed; a missing module of this project is a bug and is
+    raised again."""
     package = (error.name or "").split(".")[0]
-    if package in ("", "core", "data", "pretrain", "sft", "delta", "eval"):
+    if package in ("", "core", "data", "pretrain", "sft", "delta", "eval", "serve", "tools"):
         raise error
-    return f"the Python package {package} is not installed. `make setup` installs what this project needs."
+    return f"the Python package {package} is not installed. `make setup` installs all dependencies."
 
 
 def explain_os_error(error: OSError) -> str | None:
-    """Say what a failed system call means for the user, or None where it is not the user's to mend."""
+    """The message for a failed system call, or None if the user cannot fix its cause."""
     place = f"{error.filename}: " if error.filename else ""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return (
-                f"{place}the disk is full. Free some space and run the same command again; it goes on there."
-            )
+            return f"{place}the disk is full. Free some space and run the same command again to resume."
         case errno.EFBIG:
-            return f"{place}{error.strerror}: the file system or `ulimit -f` sets a limit. Raise it."
+            return f"{place}{error.strerror}: limited by the file system or by `ulimit -f`. Raise the limit."
         case errno.EROFS | errno.EACCES | errno.EPERM:
-            return (
-                f"{place}{error.strerror}. Choose a place that you may write to, or change its permissions."
-            )
+            return f"{place}{error.strerror}. Choose a location you can write to, or change its permissions."
         case errno.ENOENT | errno.ENOTDIR | errno.EISDIR:
             return f"{place}{error.strerror}."
         case _:
@@ -72,8 +72,8 @@ def explain_os_error(error: OSError) -> str | None:
 
 
 def _report(message: str) -> int:
-    """Say it once: a mistake that all processes of a run find is told by rank 0, and torchrun ends the
-    others."""
+    """Print a message once. When every process of a run fails the same way, rank 0 prints first and torchrun
+    stops the others before they do."""
     rank = os.environ.get("RANK", "0")
     if rank != "0":
         time.sleep(5)

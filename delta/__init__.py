@@ -1,1 +1,1 @@
-"""The difference of a tuned model and its base, bit-exact and checked. `delta` imports `core`."""
+"""A tuned model as an exact, checked difference to its base model. `delta` imports `core`."""

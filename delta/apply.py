@@ -1,8 +1,8 @@
-"""A target from its base and a delta, each part checked before it is used and again after.
+"""Rebuild a target from its base and a delta, and check every part of it.
 
-First delta.json, the headers of all files and the stored files; then, tensor by tensor, the payload's hash,
-the base's hash as it streams by, and the target's hash as it is written. Only when all of them hold does the
-folder get its name.
+First delta.json, the headers of all files and the stored files are checked; then, for each tensor, the hash
+of its payload, the hash of the base as it is read, and the hash of the target as it is written. The folder
+gets its name only if all of them match.
 """
 
 import hashlib
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
+from core.provenance.atomic_io import resumable_folder
 from delta import codec, delta_format, safetensors_io
 from delta.delta_format import Delta, Entry
-from delta.resumable_folder import in_order, unfinished, workers
+from delta.threads import in_order, workers
 
 PIECE_BYTES = 1 << 20
 
 
 class Checked(NamedTuple):
-    """A delta whose plan, headers and stored files hold, and the base that goes with it."""
+    """A delta whose plan, headers and stored files have passed their checks, with its base."""
 
     folder: Path
     delta: Delta
@@ -31,10 +32,10 @@ class Checked(NamedTuple):
 
 
 def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, force: bool = False) -> Delta:
-    """Make the target's folder. UserError names the tensor or file that a check has refused."""
+    """Write the target's folder. UserError names the tensor or file that fails a check."""
     checked = check(base, delta_path)
     delta = checked.delta
-    with unfinished(target, delta.sha256, resume=resume, force=force) as folder:
+    with resumable_folder(target, delta.sha256, resume=resume, force=force, discard_rejected=True) as folder:
         _check_space(folder, delta)
         with workers() as pool:
             for name, tensors in delta_format.layout(delta, folder).items():
@@ -42,14 +43,14 @@ def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, f
         for name in delta.files:
             shutil.copyfile(delta_path / name, folder / Path(name).name)
             if delta_format.hash_file(folder / Path(name).name) != delta.files[name].sha256:
-                raise UserError(f"{delta_path / name} changed while it was copied.")
+                raise UserError(f"{delta_path / name} changed while it was being copied.")
     return delta
 
 
 def check(base: Path, delta_path: Path) -> Checked:
-    """All that can be known without reading weights."""
+    """Check everything that can be checked without reading weights."""
     delta = delta_format.read(delta_path)
-    source = safetensors_io.Folder(base)
+    source = safetensors_io.ModelFolder(base)
     delta_format.check_base(source, delta)
     payloads = delta_format.payloads(delta_path, delta)
     delta_format.check_files(delta_path, delta)
@@ -57,7 +58,7 @@ def check(base: Path, delta_path: Path) -> Checked:
 
 
 def verify_base(base: Path, delta_path: Path) -> Delta:
-    """Rebuild every tensor, write none."""
+    """Rebuild every tensor without writing it."""
     checked = check(base, delta_path)
     with workers() as pool:
         for tensors in delta_format.layout(checked.delta, Path()).values():
@@ -68,27 +69,29 @@ def verify_base(base: Path, delta_path: Path) -> Delta:
 
 
 def verify_target(target: Path, delta_path: Path) -> Delta:
-    """Compare a folder with what the delta makes: headers, tensors and stored files."""
+    """Compare a folder with the delta's target: headers, tensors and stored files."""
     delta = delta_format.read(delta_path)
-    source = safetensors_io.Folder(target)
+    source = safetensors_io.ModelFolder(target)
     for name, header in delta.shards.items():
         if source.headers.get(name) != header:
-            raise UserError(f"{target / name} has another header than the file that the delta makes.")
+            raise UserError(f"{target / name} does not have the header that the delta gives it.")
     for name, entry in delta.tensors.items():
         digest = hashlib.sha256()
         for piece in source.read(name, PIECE_BYTES):
             digest.update(piece)
         if digest.hexdigest() != entry.sha256:
-            raise UserError(f"{source.tensors[name].file}: tensor {name} is not what the delta makes.")
+            raise UserError(f"{source.tensors[name].file}: tensor {name} differs from the delta's target.")
     for name, file in delta.files.items():
         path = target / Path(name).name
-        if not path.is_file() or delta_format.hash_file(path) != file.sha256:
-            raise UserError(f"{path} is missing or not what the delta makes.")
+        if not path.is_file():
+            raise UserError(f"{path} is missing.")
+        if delta_format.hash_file(path) != file.sha256:
+            raise UserError(f"{path} differs from the delta's target.")
     return delta
 
 
 def rebuild(tensor: safetensors_io.Tensor, checked: Checked, pool: ThreadPoolExecutor) -> Iterator[bytes]:
-    """The bytes of one tensor of the target. UserError, at the end at the latest, where a hash differs."""
+    """The bytes of one tensor of the target. UserError if a hash differs, possibly after the last byte."""
     entry = checked.delta.tensors[tensor.name]
     payload = checked.payloads.get(tensor.name)
     if payload:
@@ -106,13 +109,15 @@ def rebuild(tensor: safetensors_io.Tensor, checked: Checked, pool: ThreadPoolExe
             of_target.update(piece)
             yield piece
     if entry.base_sha256 not in (None, of_base.hexdigest()):
-        there = checked.base.tensors[tensor.name]
+        file = checked.base.tensors[tensor.name].file
         raise UserError(
-            f"{there.file}: tensor {tensor.name} is not the one that the delta was made from"
-            f" ({checked.delta.base}): its hash differs. This is another base, or the file is damaged."
+            f"{file}: tensor {tensor.name} is not the one the delta was made from ({checked.delta.base}): its"
+            " hash differs. This is another base, or the file is damaged."
         )
     if of_target.hexdigest() != entry.sha256:
-        raise UserError(f"tensor {tensor.name} came out wrong: its hash differs. Get the delta again.")
+        raise UserError(
+            f"tensor {tensor.name} was rebuilt incorrectly: its hash differs. Download the delta again."
+        )
 
 
 def _chunks(
@@ -121,7 +126,7 @@ def _chunks(
     pieces: Iterator[bytes],
     of_base: "hashlib._Hash",
 ) -> Iterator[Callable[[], bytes]]:
-    """What is to be decoded: each chunk's payload with its part of the base, which is hashed on the way."""
+    """The decoding of each chunk, from its payload and its part of the base, which is hashed on the way."""
     size = codec.ITEMSIZE[tensor.dtype]
     left = payload.size
     most = codec.chunk_elements(tensor.dtype)
@@ -139,7 +144,7 @@ def _chunks(
             of_base.update(piece)
             yield bind(_decode, chunk, piece[: elements * size], elements, tensor, payload.file)
     if left:
-        raise UserError(f"{payload.file}: tensor {tensor.name}: {left:,} bytes are left over.")
+        raise UserError(f"{payload.file}: tensor {tensor.name}: {left:,} extra bytes after the last chunk.")
     for piece in pieces:
         of_base.update(piece)
 
@@ -148,7 +153,7 @@ def _decode(chunk: bytes, base: bytes, elements: int, tensor: safetensors_io.Ten
     try:
         return codec.decode(chunk, base, elements, tensor.dtype)
     except UserError as error:
-        raise UserError(f"{file}: tensor {tensor.name}: {error}. Get the delta again.") from None
+        raise UserError(f"{file}: tensor {tensor.name}: {error}. Download the delta again.") from None
 
 
 def _base_pieces(tensor: safetensors_io.Tensor, entry: Entry, base: safetensors_io.Source) -> Iterator[bytes]:
@@ -163,15 +168,15 @@ def _check_payload(payload: safetensors_io.Tensor, entry: Entry) -> None:
         digest.update(piece)
     if digest.hexdigest() != entry.payload_sha256:
         raise UserError(
-            f"{payload.file}: tensor {payload.name} was changed since the delta was made: its hash differs."
-            " Get the file again."
+            f"{payload.file}: tensor {payload.name} has changed since the delta was made: its hash differs."
+            " Download the file again."
         )
 
 
 def _write_shard(
     path: Path, tensors: list[safetensors_io.Tensor], checked: Checked, pool: ThreadPoolExecutor
 ) -> None:
-    """One file of the target, from where an interrupted run left it."""
+    """Write one file of the target, resuming where an interrupted run stopped."""
     header = safetensors_io.header_bytes(checked.delta.shards[path.name])
     done, kept = _kept(path, header, tensors, checked.delta)
     file = safetensors_io.Writer(path, kept)
@@ -184,17 +189,17 @@ def _write_shard(
 
 
 def _kept(path: Path, header: bytes, tensors: list[safetensors_io.Tensor], delta: Delta) -> tuple[int, int]:
-    """How many tensors, and how many bytes, of a file are there already and right: read, not believed."""
+    """How many tensors and bytes of a file are already written correctly, by their hashes."""
     if not path.is_file() or path.is_symlink():
         path.unlink(missing_ok=True)
         return 0, 0
     with path.open("rb") as file:
         if file.read(len(header)) != header:
             return 0, 0
-        there = path.stat().st_size
+        written = path.stat().st_size
     done, kept = 0, len(header)
     for tensor in tensors:
-        if tensor.start + tensor.size > there:
+        if tensor.start + tensor.size > written:
             break
         digest = hashlib.sha256()
         for piece in safetensors_io.read_pieces(tensor, PIECE_BYTES):
@@ -206,13 +211,14 @@ def _kept(path: Path, header: bytes, tensors: list[safetensors_io.Tensor], delta
 
 
 def _check_space(folder: Path, delta: Delta) -> None:
-    """Say that the disk is too small before hours of work, not after."""
+    """UserError if the disk is too small, before hours of work rather than after."""
     shards = delta_format.layout(delta, folder).values()
     needed = sum(tensors[-1].start + tensors[-1].size for tensors in shards if tensors)
     needed += sum(file.bytes for file in delta.files.values())
-    there = sum(file.stat().st_size for file in folder.iterdir())
+    missing = needed - sum(file.stat().st_size for file in folder.iterdir())
     free = shutil.disk_usage(folder).free
-    if free < needed - there:
+    if free < missing:
         raise UserError(
-            f"{folder.parent}: {(needed - there) / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free."
+            f"{folder.parent}: not enough disk space: {missing / 1e9:.2f} GB needed,"
+            f" {free / 1e9:.2f} GB free."
         )

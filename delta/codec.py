@@ -1,12 +1,13 @@
-"""The exact codec: one chunk of a tensor and the same chunk of its base to bytes, and back.
+"""The exact codec: encode one chunk of a tensor against the same chunk of its base, and decode it.
 
-Floats are read as integers that stand in the order of the numbers, so that a small change of a number is a
-small difference, whatever its sign and exponent. The difference wraps around and is zigzagged (0, -1, 1, -2 …
-to 0, 1, 2, 3 …). How large a relative change looks in such steps depends on the exponent alone, so elements
-are put in the order of the *base's* exponents, stably: the decoder has the base and needs no side data. The
-bytes of the elements then go into planes (all lowest bytes, all next ones …), each one zstd frame.
+Floats are mapped to integers that have the order of the floats, so a small change of a value is a small
+difference whatever its sign and exponent. The difference wraps around and is zigzag-encoded (0, -1, 1, -2 …
+to 0, 1, 2, 3 …). The size of the difference for a given relative change depends only on the exponent, so
+elements are sorted stably by the exponent of the *base*; the decoder has the base and needs no extra data.
+The bytes are then split into planes (all lowest bytes, all second lowest …), each compressed as one zstd
+frame.
 
-Every bit pattern survives: -0.0, infinities and NaNs with their payload are integers like all others.
+Every bit pattern is preserved: -0.0, infinities and NaNs with their payloads are integers like any other.
 """
 
 import struct
@@ -20,32 +21,32 @@ from core.errors import UserError
 from delta.kernel import kernel
 
 CHUNK_ELEMENTS = 1 << 20
-"""Of elements of 16 bits or fewer; of larger ones a chunk has as many bytes."""
+"""For elements of at most 16 bits; a chunk of larger elements has as many bytes."""
 ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-"""Bytes of an element, for safetensors' names of types."""
+"""Bytes per element, by the dtype's name in safetensors."""
 EXPONENT = {"BF16": (7, 0xFF), "F16": (10, 0x1F), "F32": (23, 0xFF), "F64": (52, 0x7FF)}
-"""Where a float's exponent stands: bits below it, mask."""
+"""Position of a float's exponent: number of bits below it, and mask."""
 COMPILED = ("BF16", "F16")
-"""Types whose loops are in kernel.c too."""
+"""Dtypes that kernel.c supports."""
 LEVEL = 1
 FAST = {"hash_log": 6, "min_match": 7}
-"""Noise has no matches worth their place: a table of 64 finds the runs, faster by a third than level 1's own,
-and what it does not find is shorter without."""
+"""Noise has no matches worth encoding. A hash table of 64 entries finds the runs a third faster than level
+1's own, and the matches that it misses would make the frame longer."""
 SPARSE = (5, 50)
-"""A plane that level 1 makes so many times smaller, from and to, is mostly zeros: a slower search finds more
-in it. One that gets smaller still is hardly there."""
+"""Range of compression ratios at level 1 for which a slower search is tried: such a plane is mostly zeros. At
+a higher ratio there is too little left to gain."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _local = threading.local()
 
 
 def encode(target: bytes, base: bytes, dtype: str) -> bytes:
-    """A chunk's payload: for each byte plane its length (u32, little-endian), then the planes' zstd frames.
+    """A chunk's payload: the length of each byte plane's zstd frame (u32, little-endian), then the frames.
 
-    Both are little-endian elements of `dtype`; where the base is shorter (new rows), zeros stand for it.
+    Both are little-endian elements of `dtype`. If the base is shorter (new rows), it is padded with zeros.
     """
     size = ITEMSIZE[dtype]
     now = np.frombuffer(target, f"<i{size}")
@@ -57,11 +58,11 @@ def encode(target: bytes, base: bytes, dtype: str) -> bytes:
 
 
 def decode(payload: bytes, base: bytes, elements: int, dtype: str) -> bytes:
-    """The chunk's target; the inverse of `encode`. UserError where the payload cannot be one of this size."""
+    """The target's chunk; the inverse of `encode`. UserError if the payload is not valid for this size."""
     size = ITEMSIZE[dtype]
     before = _padded(base, elements, size)
     if len(payload) < 4 * size:
-        raise UserError("a chunk is shorter than its planes' lengths")
+        raise UserError("a chunk is too short for the lengths of its planes")
     lengths = struct.unpack_from(f"<{size}I", payload)
     planes = []
     position = 4 * size
@@ -76,7 +77,7 @@ def decode(payload: bytes, base: bytes, elements: int, dtype: str) -> bytes:
 
 
 def split(now: Array, before: Array, dtype: str) -> list[Array]:
-    """Zigzagged differences, grouped by the base's exponent, as byte planes, the lowest first."""
+    """Zigzag-encoded differences, grouped by the base's exponent, as byte planes, the lowest first."""
     size = ITEMSIZE[dtype]
     difference = _monotone(now, dtype) - _monotone(before, dtype)
     zigzag = (difference << 1) ^ (difference >> (8 * size - 1))
@@ -92,7 +93,7 @@ def merge(planes: list[bytes], before: Array, dtype: str) -> Array:
     for number, plane in enumerate(planes):
         grouped[:, number] = np.frombuffer(plane, np.uint8)
     zigzag = grouped.reshape(-1).view(f"<u{size}")
-    # For an odd number all bits are turned, for an even one none.
+    # Odd numbers have all bits inverted, even ones none.
     difference = ((zigzag >> 1) ^ -(zigzag & 1)).view(f"<i{size}")
     order = _order(before, dtype)
     if order is not None:
@@ -103,15 +104,15 @@ def merge(planes: list[bytes], before: Array, dtype: str) -> Array:
 
 
 def chunk_elements(dtype: str) -> int:
-    """How many elements a chunk has."""
+    """The number of elements in a chunk."""
     return CHUNK_ELEMENTS * 2 // max(2, ITEMSIZE[dtype])
 
 
 def payload_bounds(elements: int, dtype: str) -> tuple[int, int]:
-    """The fewest and the most bytes that the payload of so many elements can have."""
+    """The minimum and maximum size in bytes of the payload of `elements` elements."""
     chunks = -(-elements // chunk_elements(dtype))
     planes = chunks * ITEMSIZE[dtype]
-    # A frame of zstd is never longer than its content by more than this (ZSTD_COMPRESSBOUND).
+    # Upper bound on the size of a zstd frame (ZSTD_COMPRESSBOUND).
     return 4 * planes, elements * ITEMSIZE[dtype] * 257 // 256 + planes * (4 + 512)
 
 
@@ -121,7 +122,7 @@ def _padded(base: bytes, elements: int, size: int) -> Array:
 
 
 def _monotone(bits: Array, dtype: str) -> Array:
-    """Signed integers in the order of the floats; its own inverse. Integer types stay as they are."""
+    """Signed integers in the order of the floats; its own inverse. Integer dtypes are returned unchanged."""
     if dtype not in EXPONENT:
         return bits
     size = ITEMSIZE[dtype]
@@ -130,11 +131,11 @@ def _monotone(bits: Array, dtype: str) -> Array:
 
 
 def _order(base: Array, dtype: str) -> Array | None:
-    """Elements sorted stably by the base's exponent; None for types without one."""
+    """The stable order of the elements by the base's exponent; None for dtypes without one."""
     if dtype not in EXPONENT:
         return None
     shift, mask = EXPONENT[dtype]
-    # numpy sorts integers of up to 16 bits by radix.
+    # numpy uses a radix sort for integers of up to 16 bits.
     exponents = ((base >> shift) & mask).astype(np.uint16 if mask > 0xFF else np.uint8)
     order: Array = np.argsort(exponents, kind="stable")
     return order
@@ -157,16 +158,16 @@ def _compress(plane: Array) -> bytes:
 
 
 def _decompress(frame: bytes, length: int) -> bytes:
-    """One zstd frame of exactly `length` bytes; what it claims to hold is looked at before it is unpacked."""
+    """Decompress one zstd frame of exactly `length` bytes; the size it claims is checked first."""
     try:
         claimed = zstandard.get_frame_parameters(frame).content_size
         if claimed != length:
-            raise UserError(f"a zstd frame claims {claimed:,} bytes where {length:,} belong")
+            raise UserError(f"a zstd frame claims to contain {claimed:,} bytes instead of {length:,}")
         if not hasattr(_local, "decompressor"):
             _local.decompressor = zstandard.ZstdDecompressor()
         content: bytes = _local.decompressor.decompress(frame, max_output_size=length)
     except zstandard.ZstdError as error:
         raise UserError(f"a zstd frame is damaged ({error})") from None
     if len(content) != length:
-        raise UserError(f"a zstd frame holds {len(content):,} bytes where {length:,} belong")
+        raise UserError(f"a zstd frame contains {len(content):,} bytes instead of {length:,}")
     return content

@@ -1,12 +1,12 @@
-"""A delta's folder: what `delta.json` says, and the checks that nothing in the folder escapes.
+"""A delta's folder: the contents of `delta.json`, and the checks that every delta has to pass.
 
-    DELTA/delta.json                        the plan: every tensor, file and hash; it hashes itself too
-    DELTA/delta-00001-of-00002.safetensors  payloads, one U8 tensor each, named as the tensor that they make
-    DELTA/files/                            the target's configuration, tokenizer and template, as they are
-    DELTA/README.md, manifest.json          for people; where it came from
+    DELTA/delta.json                        the plan: every tensor, file and hash, and its own hash
+    DELTA/delta-00001-of-00002.safetensors  payloads, one U8 tensor each, named after the tensor it rebuilds
+    DELTA/files/                            the target's configuration, tokenizer and template, unchanged
+    DELTA/README.md, manifest.json          for readers; where the delta came from
 
-Nothing in it can be loaded as a model: the configuration is a folder further down. docs/delta.md has
-the format byte by byte.
+A delta cannot be loaded as a model, because the configuration is in a subfolder. docs/delta.md describes the
+format byte by byte.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ NAME = "delta.json"
 VERSION = 2
 SHARD_BYTES = 5_000_000_000
 STORED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".py")
-"""What is stored of the target's folder besides its weights, by the end of the name."""
+"""Endings of the files that are stored from the target's folder in addition to its weights."""
 DELTA_JSON_LIMIT = 256 * 2**20
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -31,7 +31,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """Unknown keys and types that only look alike are refused."""
+    """Unknown keys and values of the wrong type are rejected, not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -43,49 +43,49 @@ class Entry(Strict):
     shape: list[Count]
     sha256: Hash
     mode: Literal["same", "delta", "full"]
-    """As the base's; a difference to it; whole."""
+    """Equal to the base's tensor; stored as a difference to it; stored in full."""
     base_shape: list[Count] | None = None
-    """Only the first dimension may differ from the target's: rows were added or taken away."""
+    """Only the first dimension may differ from the target's (rows added or removed)."""
     base_sha256: Hash | None = None
     payload: str | None = None
-    """The file that the payload is in."""
+    """The file that contains the payload."""
     payload_bytes: Count | None = None
     payload_sha256: Hash | None = None
 
 
 class File(Strict):
-    """A file of the delta's folder, all of it."""
+    """A file that the delta stores unchanged."""
 
     bytes: Count
     sha256: Hash
 
 
 class Delta(Strict):
-    """The content of delta.json."""
+    """The contents of delta.json."""
 
     format: Literal["patent-llama delta"] = "patent-llama delta"
     version: Literal[2] = 2
     base: str
-    """Name of the base's folder, for people."""
+    """Name of the base's folder, for information only."""
     target: str
     chunk_elements: Literal[1048576] = 1048576
     shards: dict[str, str]
-    """The target's safetensors files: name to the header as it stands."""
+    """The target's safetensors files: name to header, byte for byte."""
     tensors: dict[str, Entry]
     files: dict[str, File]
-    """Files that are stored as they are: those in files/ belong to the target."""
+    """Files that are stored unchanged; those in files/ belong to the target."""
     sha256: Hash = "0" * 64
-    """Of this object without this key, as `canonical` writes it."""
+    """Hash of this object without this key, as written by `canonical`."""
 
 
 def canonical(delta: Delta) -> bytes:
-    """The bytes that `sha256` is taken of: JSON, keys sorted, no spaces, UTF-8."""
+    """The bytes that `sha256` is the hash of: JSON with sorted keys, no spaces, UTF-8."""
     content = delta.model_dump(mode="json", exclude={"sha256"})
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def write(folder: Path, delta: Delta) -> None:
-    """Write delta.json with its own hash."""
+    """Write delta.json, including its own hash."""
     from core.provenance.atomic_io import write_text
 
     sealed = delta.model_copy(update={"sha256": hashlib.sha256(canonical(delta)).hexdigest()})
@@ -93,33 +93,38 @@ def write(folder: Path, delta: Delta) -> None:
 
 
 def read(folder: Path) -> Delta:
-    """The checked content of delta.json; UserError says what does not hold."""
+    """The contents of delta.json, checked; UserError names the check that fails."""
     path = folder / NAME
     if not path.is_file():
-        raise UserError(f"{folder} is not a delta: {NAME} is missing.")
+        raise UserError(f"{folder} is not a delta: it has no {NAME}.")
     if path.stat().st_size > DELTA_JSON_LIMIT:
-        raise UserError(f"{path}: {path.stat().st_size:,} bytes are more than any delta needs.")
+        raise UserError(
+            f"{path}: {path.stat().st_size:,} bytes is too large for a delta.json. Download the delta again."
+        )
     try:
         content = json.loads(path.read_text("utf-8"), object_pairs_hook=safetensors_io.no_repeats)
         if isinstance(content, dict) and content.get("version", VERSION) != VERSION:
             raise UserError(
-                f"{path}: version {content['version']!r} of the format; this program reads {VERSION}."
+                f"{path}: format version {content['version']!r} is not supported; this program reads version"
+                f" {VERSION}."
             )
         delta = Delta.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} is damaged: {place}: {first['msg']}. Get the delta again.") from None
+        raise UserError(f"{path} is damaged: {place}: {first['msg']}. Download the delta again.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}). Get the delta again.") from None
+        raise UserError(f"{path} is damaged ({error}). Download the delta again.") from None
     if hashlib.sha256(canonical(delta)).hexdigest() != delta.sha256:
-        raise UserError(f"{path} was changed since it was written: its hash differs. Get the delta again.")
+        raise UserError(
+            f"{path} has changed since it was written: its hash differs. Download the delta again."
+        )
     _check(path, delta)
     return delta
 
 
 def layout(delta: Delta, place: Path) -> dict[str, list[safetensors_io.Tensor]]:
-    """The target's files, each with its tensors in the order of their bytes."""
+    """The target's weights files, each with its tensors in the order of their bytes."""
     return {
         name: safetensors_io.parse_header(header, place / name, 8 + len(header.encode()))
         for name, header in delta.shards.items()
@@ -127,42 +132,48 @@ def layout(delta: Delta, place: Path) -> dict[str, list[safetensors_io.Tensor]]:
 
 
 def payloads(folder: Path, delta: Delta) -> dict[str, safetensors_io.Tensor]:
-    """Where each payload lies; UserError where the files are not as delta.json says."""
+    """The location of each payload; UserError if a file does not agree with delta.json."""
     found: dict[str, safetensors_io.Tensor] = {}
     for name in sorted({entry.payload for entry in delta.tensors.values() if entry.payload}):
         for tensor in safetensors_io.read_header(folder / name)[1]:
             entry = delta.tensors.get(tensor.name)
             if entry is None or (entry.payload, entry.payload_bytes) != (name, tensor.size):
-                raise UserError(f"{folder / name}: tensor {tensor.name} is not as {NAME} says. Get it again.")
+                raise UserError(
+                    f"{folder / name}: tensor {tensor.name} does not agree with {NAME}. Download it again."
+                )
             found[tensor.name] = tensor
     for name, entry in delta.tensors.items():
         if entry.payload and name not in found:
-            raise UserError(f"{folder / entry.payload}: tensor {name} is missing. Get the file again.")
+            raise UserError(f"{folder / entry.payload}: tensor {name} is missing. Download the file again.")
     return found
 
 
 def check_files(folder: Path, delta: Delta) -> None:
-    """Every stored file's size and hash."""
+    """Check the size and hash of every stored file."""
     for name, file in delta.files.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is missing, or is not a file. Get the delta again.")
+            raise UserError(f"{path} is missing or not a file. Download the delta again.")
         if path.stat().st_size != file.bytes or hash_file(path) != file.sha256:
-            raise UserError(f"{path} was changed since the delta was made: its hash differs. Get it again.")
+            raise UserError(
+                f"{path} has changed since the delta was made: its hash differs. Download it again."
+            )
 
 
 def check_base(base: safetensors_io.Source, delta: Delta) -> None:
-    """Names, types and shapes, before any byte is read; UserError names the first tensor that differs."""
+    """Check names, dtypes and shapes before any tensor is read; UserError names the first that differs."""
     for name, entry in delta.tensors.items():
         if entry.mode == "full":
             continue
-        there = base.tensors.get(name)
-        if there is None:
-            raise UserError(f"the base has no tensor {name}. The delta was made from {delta.base}.")
-        if (there.dtype, list(there.shape)) != (entry.dtype, entry.base_shape):
+        tensor = base.tensors.get(name)
+        if tensor is None:
             raise UserError(
-                f"{there.file}: tensor {name} is {there.dtype} {list(there.shape)}; the delta was made from"
-                f" {entry.dtype} {entry.base_shape} ({delta.base}). This is another base."
+                f"the base has no tensor {name}: this is another base. The delta was made from {delta.base}."
+            )
+        if (tensor.dtype, list(tensor.shape)) != (entry.dtype, entry.base_shape):
+            raise UserError(
+                f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, but the delta was made"
+                f" from {entry.dtype} {entry.base_shape} ({delta.base}). This is another base."
             )
 
 
@@ -173,21 +184,23 @@ def hash_file(path: Path) -> str:
 
 
 def _check(path: Path, delta: Delta) -> None:
-    """What must hold between the parts of delta.json."""
+    """Check that the parts of delta.json are consistent."""
     for name in (*delta.shards, *(entry.payload for entry in delta.tensors.values() if entry.payload)):
         if not safetensors_io.is_plain_name(name) or not name.endswith(".safetensors"):
-            raise UserError(f"{path}: {name!r} is not a name of a weights file.")
+            raise UserError(f"{path}: {name!r} is not a valid name for a weights file.")
     for name in delta.files:
         if not safetensors_io.is_plain_name(name.removeprefix("files/")):
-            raise UserError(f"{path}: {name!r} is not the name of a file in the delta.")
+            raise UserError(f"{path}: {name!r} is not a valid name for a file in a delta.")
         if name.removeprefix("files/") in delta.shards:
-            raise UserError(f"{path}: {name!r} is stored and is one of the weights files too.")
+            raise UserError(f"{path}: {name!r} is both a stored file and a weights file.")
     try:
         tensors = [tensor for shard in layout(delta, Path()).values() for tensor in shard]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: a header of the target is damaged ({error}).") from None
+        raise UserError(
+            f"{path}: a header of the target is damaged ({error}). Download the delta again."
+        ) from None
     if sorted(tensor.name for tensor in tensors) != sorted(delta.tensors):
-        raise UserError(f"{path}: the headers of the target name other tensors than the plan does.")
+        raise UserError(f"{path}: the target's headers and the plan list different tensors.")
     for tensor in tensors:
         entry = delta.tensors[tensor.name]
         given = (entry.payload, entry.payload_bytes, entry.payload_sha256)
@@ -201,9 +214,9 @@ def _check(path: Path, delta: Delta) -> None:
             or (entry.mode == "same" and (entry.base_shape, entry.base_sha256) != (entry.shape, entry.sha256))
             or (with_base and not can_differ(tensor.shape, tuple(entry.base_shape or ())))
         ):
-            raise UserError(f"{path}: what it says about tensor {tensor.name} contradicts itself.")
+            raise UserError(f"{path}: the entry of tensor {tensor.name} is inconsistent.")
 
 
 def can_differ(target: tuple[int, ...], base: tuple[int, ...]) -> bool:
-    """Whether a difference can be taken: equal shapes, or a different number of rows."""
+    """Whether a difference can be stored: equal shapes, or a different number of rows."""
     return target == base or (len(target) == len(base) > 0 and target[1:] == base[1:])

@@ -5,34 +5,37 @@ from pathlib import Path
 
 from core import dry_run
 from core.errors import UserError
-from delta import safetensors_io
+from delta import delta_format, safetensors_io
 
 
-def looks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry_run.Look]:
+def make_checks(base: Path, target: Path | None, adapter: Path | None, delta: Path) -> Iterator[dry_run.Look]:
     """What `make` would read and write."""
     if (target is None) == (adapter is None):
-        raise UserError("make: give either --target or --adapter.")
+        raise UserError("make: give either --target or --adapter, not both.")
     tuned = target or adapter
     assert tuned is not None
     yield dry_run.model("base", str(base))
     yield dry_run.model("target" if target else "adapter", str(tuned))
     if target and base.is_dir() and target.is_dir():
-        yield from tensors(safetensors_io.Folder(base), safetensors_io.Folder(target))
+        yield _tensors(safetensors_io.ModelFolder(base), safetensors_io.ModelFolder(target))
     yield dry_run.writable("delta", delta)
 
 
-def tensors(base: safetensors_io.Folder, target: safetensors_io.Folder) -> Iterator[dry_run.Look]:
-    """How many of the target's tensors the base has in the same shape and dtype; others are stored whole."""
-    alike = sum(
-        name in base.tensors
-        and (base.tensors[name].shape, base.tensors[name].dtype) == (tensor.shape, tensor.dtype)
-        for name, tensor in target.tensors.items()
-    )
-    yield dry_run.Look("tensors", f"{len(target.tensors):,}, {alike:,} of them as differences to the base's")
-
-
-def apply_looks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look]:
+def apply_checks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look]:
     """What `apply` would read and write."""
     yield dry_run.model("base", str(base))
     yield dry_run.place("delta", delta)
     yield dry_run.writable("target", target)
+
+
+def _tensors(base: safetensors_io.ModelFolder, target: safetensors_io.ModelFolder) -> dry_run.Look:
+    """How many of the target's tensors can be stored as a difference to the base; the others are stored in
+    full."""
+    similar = sum(
+        name in base.tensors
+        and base.tensors[name].dtype == tensor.dtype
+        and delta_format.can_differ(tensor.shape, base.tensors[name].shape)
+        for name, tensor in target.tensors.items()
+    )
+    full = len(target.tensors) - similar
+    return dry_run.Look("tensors", f"{similar:,} as a difference to the base, {full:,} in full")

@@ -1,33 +1,34 @@
-/* The inner loops of the codecs for elements of 16 bits; codec.py and additive.py do the same with numpy where
-   this was not compiled, and say what it means. setup.sh compiles it to libkernel.so. All buffers hold `count`
-   elements and do not overlap; nothing is allocated, nothing can fail. */
+/* The inner loops of the codecs for 16-bit elements. codec.py and legacy_fp16.py explain the algorithms and
+   do the same with numpy if this file has not been compiled. setup.sh compiles it to libkernel.so. All
+   buffers have `count` elements and do not overlap; nothing is allocated and nothing can fail. */
 
 #include <stdint.h>
 #include <string.h>
 
-/* Two versions of a loop where the processor decides which one runs, as x86's may have AVX2 or not. */
+/* Compile a loop twice, with and without AVX2; the processor decides at run time. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define VECTORS __attribute__((target_clones("avx2", "default")))
 #else
 #define VECTORS
 #endif
 
-/* Raised whenever a function below changes: a library of another version is left alone. */
+/* Incremented whenever a function below changes: a library of another version is not used. */
 int delta_kernel_version(void) { return 2; }
 
-/* Integers in the order of the numbers; its own inverse. */
+/* Integers in the order of the floats; its own inverse. */
 static inline uint16_t monotone(uint16_t bits) { return bits ^ (uint16_t)((int16_t)bits >> 15 & 0x7FFF); }
 
 enum { BLOCK = 2048 };
 
-/* Exponents of `count` elements, at most a block. */
+/* Exponents of `count` elements, at most BLOCK. */
 VECTORS static void exponents_of(const uint16_t *restrict base, int64_t count, int shift, int mask,
                                  uint8_t *restrict exponents) {
     for (int64_t i = 0; i < count; i++) exponents[i] = (uint8_t)(base[i] >> shift & mask);
 }
 
-/* Where the first element of each exponent goes: elements are grouped stably by the base's exponent. Four
-   counters for each, because neighbours often share theirs, and adding to a counter waits for the last time. */
+/* The position of the first element of each exponent: elements are grouped stably by the base's exponent.
+   Each exponent has four counters, because neighbours often share an exponent and successive increments of
+   the same counter have to wait for each other. */
 static void first_places(const uint16_t *base, int64_t count, int shift, int mask, uint32_t *places) {
     uint32_t counters[4][256] = {{0}};
     uint8_t exponents[BLOCK];
@@ -45,7 +46,7 @@ static void first_places(const uint16_t *base, int64_t count, int shift, int mas
     }
 }
 
-/* Zigzagged differences. */
+/* Zigzag-encoded differences. */
 VECTORS static void codes_of(const uint16_t *restrict target, const uint16_t *restrict base, int64_t count,
                              uint16_t *restrict codes) {
     for (int64_t i = 0; i < count; i++) {
@@ -62,7 +63,7 @@ VECTORS static void to_planes(const uint16_t *restrict grouped, int64_t count, u
     }
 }
 
-/* Zigzagged differences, grouped, in two byte planes; `grouped` is room for as many elements. */
+/* Zigzag-encoded differences, grouped, as two byte planes; `grouped` is scratch space. */
 void delta_split(const uint16_t *target, const uint16_t *base, int64_t count, int shift, int mask,
                  uint16_t *restrict grouped, uint8_t *low, uint8_t *high) {
     uint32_t places[256];
@@ -119,7 +120,7 @@ static inline uint32_t as_bits(float value) {
     return bits;
 }
 
-/* fp16 to float32, exact. Written without branches, so that compilers vectorize it. */
+/* fp16 to float32, exact. Without branches, so that compilers vectorise it. */
 static inline float from_half(uint16_t half) {
     uint32_t magnitude = half & 0x7FFF;
     uint32_t normal = (magnitude << 13) + (magnitude >= 0x7C00 ? 0x70000000 : 0x38000000);
@@ -127,11 +128,11 @@ static inline float from_half(uint16_t half) {
     return as_float((magnitude < 0x400 ? small : normal) | (uint32_t)(half & 0x8000) << 16);
 }
 
-/* float32 to fp16, to nearest, ties to even; NaN keeps what fits of its payload. */
+/* float32 to fp16, to nearest, ties to even; NaN keeps as much of its payload as fits. */
 static inline uint16_t to_half(float value) {
     uint32_t bits = as_bits(value), magnitude = bits & 0x7FFFFFFF;
     uint32_t normal = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
-    /* Added to 0.5, a number below fp16's normal ones is rounded at their last bit, 2^-24. */
+    /* Adding 0.5 rounds a number that is subnormal in fp16 at the last bit of fp16, 2^-24. */
     uint32_t small = as_bits(as_float(magnitude) + 0.5f) - 0x3F000000;
     uint32_t kept = magnitude >> 13 & 0x3FF;
     uint32_t special = 0x7C00 | (magnitude > 0x7F800000 ? (kept ? kept : 1) : 0);

@@ -1,6 +1,6 @@
-"""The functions of kernel.c, where set-up has compiled them (`bash setup.sh kernel`).
+"""The functions of kernel.c, if they have been compiled (`bash setup.sh kernel`).
 
-numpy does the same, slower. ctypes lets other threads run while they work.
+The same is done with numpy otherwise, more slowly. ctypes releases the GIL during a call.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ Bits = np.ndarray[Any, np.dtype[np.uint16]]
 
 
 class Kernel:
-    """Loops over elements of 16 bits; arrays are contiguous."""
+    """Loops over 16-bit elements; all arrays must be contiguous."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -27,7 +27,7 @@ class Kernel:
             function.restype = None
 
     def split(self, target: Bits, base: Bits, shift: int, mask: int) -> list[np.ndarray[Any, Any]]:
-        """Zigzagged differences grouped by the base's exponent: low bytes, high bytes."""
+        """Zigzag-encoded differences grouped by the base's exponent: low bytes, high bytes."""
         _check(target.size, base.size)
         grouped = np.empty(target.size, np.uint16)
         planes = [np.empty(target.size, np.uint8) for _ in range(2)]
@@ -42,7 +42,7 @@ class Kernel:
         return target
 
     def add(self, half: Bits, base: Bits, *, base_is_bf16: bool, sign: int) -> Bits:
-        """fp16 sums or differences, rounded once."""
+        """Sums or differences in fp16, rounded once."""
         _check(half.size, base.size)
         total = np.empty(half.size, np.uint16)
         self._add(*_places(half, base), half.size, base_is_bf16, sign, *_places(total))
@@ -51,12 +51,12 @@ class Kernel:
 
 @cache
 def kernel() -> Kernel | None:
-    """What set-up compiled; None where there is nothing, or something of another version or machine."""
+    """The compiled functions; None if there are none, or they are for another version or machine."""
     return load(Path(__file__).with_name("libkernel.so"))
 
 
 def load(path: Path) -> Kernel | None:
-    """The compiled file's functions, if it can be used."""
+    """The functions of a compiled file, or None if it cannot be used."""
     if not path.is_file():
         return None
     try:
@@ -67,7 +67,7 @@ def load(path: Path) -> Kernel | None:
 
 
 def _check(*lengths: int) -> None:
-    """C would read on behind the end of a shorter one."""
+    """ValueError if the lengths differ: C would read past the end of the shorter array."""
     if len(set(lengths)) > 1:
         raise ValueError(f"arrays of {lengths} elements")
 

@@ -1,8 +1,8 @@
-"""The inexact deltas that are published already: sums in fp16, by FastChat's rule or Patent-LLaMA's.
+"""Inexact deltas published by other projects: differences in fp16, by FastChat's rule or Patent-LLaMA's.
 
 FastChat's apply_delta adds every tensor of the base to the delta's, both read as fp16, and its make_delta
-subtracts. Patent-LLaMA's rule takes tensors of three kinds from the delta whole. Tensors come out as those
-scripts give them, byte by byte; nothing tells whether the base was the right one, beyond names and shapes.
+subtracts. Patent-LLaMA's rule takes tensors of three kinds from the delta unchanged. The results equal those
+of the scripts byte for byte. Only names and shapes can show that the base is the wrong one.
 """
 
 import json
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.provenance.atomic_io import resumable_folder
 from delta import safetensors_io
 from delta.kernel import kernel
 from delta.meta_llama.torch_pickle import read_pickled
-from delta.resumable_folder import in_order, unfinished, workers
+from delta.threads import in_order, workers
 
 WHOLE = ("embed_tokens", "lm_head.weight", "rotary_emb.inv_freq")
-"""Patent-LLaMA: tensors with one of these in their names are the delta's."""
+"""Patent-LLaMA: tensors with one of these in their names are stored in full."""
 RULES: dict[str, tuple[str, ...]] = {"fastchat": (), "patent-llama": WHOLE}
 FLOATS = ("F16", "BF16", "F32", "F64")
 PIECE_ELEMENTS = 1 << 19
@@ -37,30 +38,30 @@ def combine(
     sign: int,
     force: bool = False,
 ) -> int:
-    """Write `other` plus (`sign` 1) or minus (-1) the base, in fp16, one file for each of `other`'s.
+    """Write `other` plus (`sign` 1) or minus (-1) the base, in fp16, with one file for each file of `other`.
 
-    Returns the number of tensors. UserError names the first tensor that does not fit.
+    Returns the number of tensors. UserError names the first tensor whose shape does not match.
     """
     bases, others = {t.name: t for t in _tensors(base)}, _tensors(other)
     for tensor in others:
-        there = bases.get(tensor.name)
-        if not _whole(tensor, rule) and (there is None or there.shape != tensor.shape):
+        of_base = bases.get(tensor.name)
+        if not _whole(tensor, rule) and (of_base is None or of_base.shape != tensor.shape):
+            in_base = f"has shape {of_base.shape} in the base" if of_base else "is not in the base"
             raise UserError(
-                f"{tensor.file}: tensor {tensor.name} {tensor.shape} cannot be added to the base's"
-                f" {there.shape if there else '(none)'}. This is another base, or the vocabulary has grown:"
-                " give the base that vocabulary first."
+                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape} but {in_base}. This is another"
+                " base, or the vocabulary was extended: extend the base's embedding to the same size first."
             )
-    made_from = repr((rule, sign, [(str(t.file), t.file.stat().st_mtime_ns, t.name) for t in others]))
-    with unfinished(result, made_from, resume=False, force=force) as folder, workers() as pool:
+    unfinished = resumable_folder(result, None, resume=False, force=force, discard_rejected=True)
+    with unfinished as folder, workers() as pool:
         for file in sorted({tensor.file for tensor in others}):
             part = [tensor for tensor in others if tensor.file == file]
-            # save_pretrained's names for files of either kind.
+            # The names that save_pretrained uses for both kinds of files.
             name = file.name.replace("pytorch_model", "model").removesuffix(".bin")
             writer = safetensors_io.Writer(folder / f"{name.removesuffix('.safetensors')}.safetensors")
             writer.write(safetensors_io.header_bytes(_header(part)))
             for tensor in part:
-                there = None if _whole(tensor, rule) else bases[tensor.name]
-                for piece in in_order(pool, _sums(tensor, there, sign)):
+                of_base = None if _whole(tensor, rule) else bases[tensor.name]
+                for piece in in_order(pool, _sums(tensor, of_base, sign)):
                     writer.write(piece)
             writer.close()
         for stored in files:
@@ -71,9 +72,9 @@ def combine(
 
 
 def _tensors(folder: Path) -> list[safetensors_io.Tensor]:
-    """Of safetensors files or, where there are none, of pickled ones."""
+    """The tensors of a folder's safetensors files or, if there are none, of its pickled files."""
     if list(folder.glob("*.safetensors")) or not list(folder.glob("pytorch_model*.bin")):
-        return list(safetensors_io.Folder(folder).tensors.values())
+        return list(safetensors_io.ModelFolder(folder).tensors.values())
     return [tensor for file in sorted(folder.glob("pytorch_model*.bin")) for tensor in read_pickled(file)]
 
 
@@ -104,7 +105,7 @@ def _sum(piece: bytes, dtype: str, base: bytes | None, base_dtype: str, sign: in
 
 
 def add(piece: bytes, dtype: str, base: bytes | None, base_dtype: str, sign: int) -> bytes:
-    """Both rounded to fp16, and their sum or difference; without a base, the first."""
+    """Round both to fp16 and return their sum or difference; without a base, only the first."""
     values = _half(piece, dtype)
     if base is not None:
         # Two fp16 numbers are added in float32 and rounded once, as torch does.
@@ -114,7 +115,7 @@ def add(piece: bytes, dtype: str, base: bytes | None, base_dtype: str, sign: int
 
 
 def _half(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The elements' values in fp16, as float32."""
+    """The elements rounded to fp16, as float32."""
     if dtype in ("F16", "BF16"):
         return _table(dtype).take(np.frombuffer(data, "<u2"))
     with np.errstate(over="ignore"):
@@ -123,7 +124,7 @@ def _half(data: bytes, dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 @cache
 def _table(dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The fp16 value of each bit pattern: numpy's conversion is slow for small numbers."""
+    """The fp16 value of each bit pattern; numpy converts subnormal numbers slowly."""
     patterns = np.arange(1 << 16, dtype=np.uint32)
     with np.errstate(over="ignore"):
         if dtype == "BF16":
@@ -132,7 +133,7 @@ def _table(dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _header(tensors: list[safetensors_io.Tensor]) -> str:
-    """A safetensors header for what comes out: floats as fp16."""
+    """A safetensors header for the result, with floats as fp16."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for tensor in tensors:

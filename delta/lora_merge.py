@@ -1,8 +1,7 @@
-"""A base with a LoRA adapter merged in while it is read, as if it were a folder of its own.
+"""A base model with a LoRA adapter that is merged in while the weights are read.
 
-W + scale * B A, computed in float32 for the rows that a piece needs and rounded once to the base's type
-(to nearest, ties to even), which is what peft's `merge_and_unload` gives for a base in float32. The layout is
-the base's.
+W + scale * B A is computed in float32 for the rows that a piece needs and rounded once to the base's dtype
+(to nearest, ties to even), as peft's `merge_and_unload` does for a base in float32. The layout is the base's.
 """
 
 import json
@@ -21,9 +20,9 @@ UNSUPPORTED = ("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "ra
 
 
 class Merged:
-    """The weights of base and adapter together."""
+    """The weights of a base and an adapter, merged."""
 
-    def __init__(self, base: safetensors_io.Folder, adapter: Path) -> None:
+    def __init__(self, base: safetensors_io.ModelFolder, adapter: Path) -> None:
         self.base = base
         self.tensors, self.headers = base.tensors, base.headers
         path = adapter / "adapter_config.json"
@@ -36,14 +35,14 @@ class Merged:
         if config.get("peft_type") != "LORA" or any(config.get(key) for key in UNSUPPORTED):
             used = [key for key in UNSUPPORTED if config.get(key)] or [config.get("peft_type")]
             raise UserError(
-                f"{path}: {', '.join(map(str, used))}: only plain LoRA is merged here. Merge the adapter"
-                " with peft (merge_and_unload) and give the result as --target."
+                f"{path}: {', '.join(map(str, used))} is not supported: only plain LoRA can be merged here."
+                " Merge the adapter with peft (merge_and_unload) and give the result as --target."
             )
         self.pairs = _pairs(adapter / "adapter_model.safetensors", base)
         self.files = [*base.files, path, adapter / "adapter_model.safetensors"]
 
     def read(self, name: str, piece_bytes: int) -> Iterator[bytes]:
-        """The merged tensor's bytes, piece by piece; one without an adapter is the base's."""
+        """The merged tensor's bytes, piece by piece; the base's bytes if the adapter does not change it."""
         if name not in self.pairs:
             yield from self.base.read(name, piece_bytes)
             return
@@ -80,9 +79,9 @@ def from_float32(values: np.ndarray[Any, np.dtype[np.float32]], dtype: str) -> b
 
 
 def _pairs(
-    file: Path, base: safetensors_io.Folder
+    file: Path, base: safetensors_io.ModelFolder
 ) -> dict[str, tuple[safetensors_io.Tensor, safetensors_io.Tensor]]:
-    """For each tensor that the adapter changes, its A and B."""
+    """The matrices A and B of each tensor that the adapter changes."""
     tensors = {tensor.name: tensor for tensor in safetensors_io.read_header(file)[1]}
     pairs = {}
     for name, down in tensors.items():
@@ -90,15 +89,19 @@ def _pairs(
             continue
         changed = name.removeprefix(PREFIX).removesuffix(".lora_A.weight") + ".weight"
         up = tensors.get(name.replace(".lora_A.", ".lora_B."))
-        there = base.tensors.get(changed)
-        if ".lora_A.weight" not in name or there is None or up is None:
-            raise UserError(f"{file}: tensor {name} belongs to nothing in {base.path}.")
-        fits = len(there.shape) == 2 and (up.shape[0], down.shape[1]) == there.shape
+        of_base = base.tensors.get(changed)
+        if ".lora_A.weight" not in name or of_base is None or up is None:
+            raise UserError(f"{file}: tensor {name} does not match any tensor of {base.path}.")
+        fits = len(of_base.shape) == 2 and (up.shape[0], down.shape[1]) == of_base.shape
         if not fits or down.shape[0] != up.shape[1]:
             raise UserError(
-                f"{file}: tensor {name} ({down.shape}, {up.shape}) does not fit {changed} {there.shape}."
+                f"{file}: tensor {name} has shapes {down.shape} (A) and {up.shape} (B), which do not fit"
+                f" {changed} with shape {of_base.shape}."
             )
-        if {there.dtype, up.dtype, down.dtype} - (codec.EXPONENT.keys() - {"F64"}):
-            raise UserError(f"{file}: tensor {name}: {there.dtype} cannot be merged into (NF4, INT8 …).")
+        if odd := {of_base.dtype, up.dtype, down.dtype} - (codec.EXPONENT.keys() - {"F64"}):
+            raise UserError(
+                f"{file}: tensor {name}: {', '.join(sorted(odd))} weights cannot be merged. Only F16,"
+                " BF16 and F32 can (no quantised base)."
+            )
         pairs[changed] = (down, up)
     return pairs

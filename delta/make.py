@@ -1,7 +1,8 @@
-"""A delta from a base and a target, tensor by tensor, chunk by chunk.
+"""Make a delta from a base and a target, tensor by tensor, chunk by chunk.
 
-Both are read once, hashed as they stream by, and coded by threads; payloads are appended to files in the
-order of the target's tensors, and a journal gets a line for each, so that an interrupted run can go on.
+Both are read once, hashed as they are read, and encoded by threads. Payloads are appended to files in the
+order of the target's tensors, and each finished tensor gets a line in a journal, so an interrupted run can
+resume.
 """
 
 import hashlib
@@ -15,9 +16,10 @@ from typing import Any
 
 from core.errors import UserError
 from core.provenance import manifest
+from core.provenance.atomic_io import complete_lines, resumable_folder
 from delta import codec, delta_format, readme, safetensors_io
 from delta.delta_format import Delta, Entry, File
-from delta.resumable_folder import MARK, hashed, in_order, unfinished, workers
+from delta.threads import hashed, in_order, workers
 
 JOURNAL = ".journal.jsonl"
 
@@ -34,11 +36,11 @@ def make(
     force: bool = False,
     shard_bytes: int = delta_format.SHARD_BYTES,
 ) -> Delta:
-    """Make the delta's folder. `files` are stored as they are; both paths are for people."""
-    made_from = json.dumps([_identity(base), _identity(target), [str(file) for file in files], shard_bytes])
-    with unfinished(delta_path, made_from, resume=resume, force=force) as folder:
+    """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded."""
+    made_from = [_identity(base), _identity(target), [str(file) for file in files], shard_bytes]
+    with resumable_folder(delta_path, made_from, resume=resume, force=force, discard_rejected=True) as folder:
         payloads = _Payloads(folder, target, shard_bytes)
-        payloads.take_back()
+        payloads.restore()
         codings = [_Coding(name, base, target) for name in target.tensors if name not in payloads.entries]
         with workers() as pool:
             for coding, payload in in_order(pool, _chunks(codings, pool)):
@@ -66,9 +68,9 @@ def make(
 
 
 def stored_files(*folders: Path) -> list[Path]:
-    """What the delta holds of the target's folder as it is: configuration, tokenizer, template, card.
+    """The files that a delta stores unchanged: the target's configuration, tokenizer, template and card.
 
-    Of several folders a later one's file stands for an earlier one's of the same name.
+    If several folders have a file of the same name, the last one is used.
     """
     found = {
         file.name: file
@@ -80,11 +82,11 @@ def stored_files(*folders: Path) -> list[Path]:
 
 
 class _Payloads:
-    """The payload files under construction: `.payload-1`, `.payload-2` …, each with room for its header."""
+    """The payload files under construction: `.payload-1`, `.payload-2` …, each with space for its header."""
 
     def __init__(self, folder: Path, target: safetensors_io.Source, shard_bytes: int) -> None:
         self.folder, self.target, self.shard_bytes = folder, target, shard_bytes
-        # A header is written when its file is full; no entry is longer than its name and 150 characters.
+        # A header is written once its file is full. No entry is longer than its name plus 150 characters.
         length = sum(len(json.dumps(name)) + 150 for name in target.tensors)
         self.header_bytes = -(-length // 8) * 8
         self.entries: dict[str, Entry] = {}
@@ -92,13 +94,13 @@ class _Payloads:
         self.number = 0
         self.writer: safetensors_io.Writer | None = None
 
-    def take_back(self) -> None:
-        """What an interrupted run finished: each tensor in the journal whose payload is whole."""
+    def restore(self) -> None:
+        """Keep what an interrupted run finished: the tensors in the journal whose payloads have their
+        hash."""
         journal = self.folder / JOURNAL
-        lines = journal.read_text("utf-8").split("\n") if journal.exists() else []
-        whole = lines[:-1]  # behind the last line break stands nothing, or a line that was cut
+        lines = complete_lines(journal)
         position = 8 + self.header_bytes
-        for line in whole:
+        for line in lines:
             name, number, fields = json.loads(line)
             entry = Entry.model_validate(fields)
             if number != self.number:
@@ -112,14 +114,15 @@ class _Payloads:
                     break
                 position += place.size
             self.entries[name], self.numbers[name] = entry, number
-        journal.write_text("".join(f"{line}\n" for line in whole[: len(self.entries)]), "utf-8")
+        journal.write_text("".join(f"{line}\n" for line in lines[: len(self.entries)]), "utf-8")
         for file in self.folder.glob("delta-*"):
             file.unlink()
         if self.number and (self.folder / f".payload-{self.number}").is_file():
             self.writer = safetensors_io.Writer(self.folder / f".payload-{self.number}", position)
 
-    def room_for(self, name: str) -> safetensors_io.Writer:
-        """The file that the tensor's payload is appended to, a new one where this would grow too large."""
+    def writer_for(self, name: str) -> safetensors_io.Writer:
+        """The file that the tensor's payload is appended to; a new one if the current one would grow too
+        large."""
         tensor = self.target.tensors[name]
         most = codec.payload_bounds(tensor.elements, tensor.dtype)[1]
         start = 8 + self.header_bytes
@@ -132,14 +135,14 @@ class _Payloads:
         return self.writer
 
     def add(self, name: str, entry: Entry) -> None:
-        """Note that a tensor is done."""
+        """Record that a tensor is finished."""
         self.entries[name], self.numbers[name] = entry, self.number
         journal = safetensors_io.Writer(self.folder / JOURNAL, _size(self.folder / JOURNAL))
         journal.write((json.dumps([name, self.number, entry.model_dump()]) + "\n").encode())
         journal.file.close()
 
     def finish(self) -> dict[str, Entry]:
-        """Close the last file, give all their names, and say which payload is where."""
+        """Close the last file, rename all files, and return the entries with the file of each payload."""
         self._close()
         names = {
             number: f"delta-{number:05d}-of-{self.number:05d}.safetensors"
@@ -171,64 +174,65 @@ class _Payloads:
 
 
 class _Coding:
-    """A tensor on its way into the delta."""
+    """A tensor that is being encoded."""
 
     def __init__(self, name: str, base: safetensors_io.Source, target: safetensors_io.Source) -> None:
         self.name, self.base, self.target = name, base, target
-        self.now = target.tensors[name]
-        before = base.tensors.get(name)
-        if before and (
-            before.dtype != self.now.dtype or not delta_format.can_differ(self.now.shape, before.shape)
+        self.tensor = target.tensors[name]
+        of_base = base.tensors.get(name)
+        if of_base and (
+            of_base.dtype != self.tensor.dtype
+            or not delta_format.can_differ(self.tensor.shape, of_base.shape)
         ):
-            before = None
-        self.before = before
+            of_base = None
+        self.of_base = of_base
         self.hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
         self.file: safetensors_io.Writer | None = None
         self.start = 0
 
     def pieces(self, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytes]]:
-        """Each chunk of the target and of the base; both are hashed meanwhile, the base to its end."""
-        size = codec.chunk_elements(self.now.dtype) * codec.ITEMSIZE[self.now.dtype]
-        of_base = self.base.read(self.name, size) if self.before else iter(())
-        before = hashed(of_base, self.hashes["base"], pool)
+        """Each chunk of the target and of the base. Both are hashed on the way, the base to its end."""
+        size = codec.chunk_elements(self.tensor.dtype) * codec.ITEMSIZE[self.tensor.dtype]
+        read = self.base.read(self.name, size) if self.of_base else iter(())
+        of_base = hashed(read, self.hashes["base"], pool)
         for piece in hashed(self.target.read(self.name, size), self.hashes["target"], pool):
-            yield piece, next(before, b"")[: len(piece)]
-        for _ in before:
+            yield piece, next(of_base, b"")[: len(piece)]
+        for _ in of_base:
             pass
 
     def encode(self, piece: bytes, of_base: bytes) -> tuple["_Coding", bytes]:
         """A chunk's payload."""
-        return self, codec.encode(piece, of_base, self.now.dtype)
+        return self, codec.encode(piece, of_base, self.tensor.dtype)
 
     def end(self) -> tuple["_Coding", None]:
-        """What comes after the last chunk."""
+        """Marks the end of the last chunk."""
         return self, None
 
     def append(self, payload: bytes, payloads: _Payloads) -> None:
-        """Write the next chunk's payload; an empty tensor's has no bytes, but its place."""
+        """Write the payload of the next chunk (no bytes for an empty tensor)."""
         if self.file is None:
-            self.file = payloads.room_for(self.name)
+            self.file = payloads.writer_for(self.name)
             self.start = self.file.position
         self.hashes["payload"].update(payload)
         self.file.write(payload)
 
     def entry(self) -> Entry:
-        """What the delta says of it, when all of its chunks are written. A tensor that turns out to be the
-        base's loses its payload again."""
-        now, before = self.now, self.before
+        """The tensor's entry, once all of its chunks are written. If the tensor turns out to equal the
+        base's, its payload is removed again."""
+        tensor, of_base = self.tensor, self.of_base
         digest = {part: value.hexdigest() for part, value in self.hashes.items()}
-        same = before is not None and before.shape == now.shape and digest["base"] == digest["target"]
+        same = of_base is not None and of_base.shape == tensor.shape and digest["base"] == digest["target"]
         assert self.file
         size = self.file.position - self.start
         if same:
             self.file.truncate(self.start)
         return Entry(
-            dtype=now.dtype,
-            shape=list(now.shape),
+            dtype=tensor.dtype,
+            shape=list(tensor.shape),
             sha256=digest["target"],
-            mode="same" if same else "delta" if before else "full",
-            base_shape=list(before.shape) if before else None,
-            base_sha256=digest["base"] if before else None,
+            mode="same" if same else "delta" if of_base else "full",
+            base_shape=list(of_base.shape) if of_base else None,
+            base_sha256=digest["base"] if of_base else None,
             payload_bytes=None if same else size,
             payload_sha256=None if same else digest["payload"],
         )
@@ -237,7 +241,7 @@ class _Coding:
 def _chunks(
     codings: list[_Coding], pool: ThreadPoolExecutor
 ) -> Iterator[Callable[[], tuple[_Coding, bytes | None]]]:
-    """What is to be done for all tensors, one after the other, so that no thread waits for a tensor's end."""
+    """The work of all tensors as one sequence, so that no thread waits for the end of a tensor."""
     for coding in codings:
         for piece, of_base in coding.pieces(pool):
             yield bind(coding.encode, piece, of_base)
@@ -245,24 +249,23 @@ def _chunks(
 
 
 def _identity(source: safetensors_io.Source) -> list[list[Any]]:
-    """What a run that goes on must find unchanged: headers, sizes and times of the files."""
+    """What must be unchanged for a run to resume: headers, sizes and modification times of the files."""
     times = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files]
     return [times, sorted(source.headers.items())]
 
 
 def _write_manifest(folder: Path, base: Path, target: Path, delta: Delta) -> None:
-    """The house's record of where a folder came from."""
+    """Write manifest.json, which records what the delta was made from."""
     of_base = {name: entry.base_sha256 for name, entry in delta.tensors.items()}
     of_target = {name: entry.sha256 for name, entry in delta.tensors.items()}
     inputs = _input(base, of_base) | _input(target, of_target)
-    (folder / MARK).unlink()
     config = {"chunk_elements": codec.CHUNK_ELEMENTS, "zstd_level": codec.LEVEL}
     manifest.write(folder, step="delta", config=config, inputs=inputs, counts=readme.counts(delta))
 
 
 def _input(model: Path, tensors: dict[str, Any]) -> dict[str, str]:
-    """A model that was made here by its files, whose hashes its manifest has; another by a hash of its
-    tensors' hashes."""
+    """The hashes of a model: those in its manifest, or, without a manifest, one hash of its tensors'
+    hashes."""
     try:
         return manifest.outputs_of(model)
     except (UserError, OSError):

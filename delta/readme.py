@@ -1,4 +1,4 @@
-"""A delta in words: for `info`, for the README beside it, and for the manifest."""
+"""Descriptions of a delta: for `info`, for its README, and for its manifest."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from delta.delta_format import Delta
 
 
 def counts(delta: Delta) -> dict[str, Any]:
-    """Tensors by mode, and bytes."""
+    """Numbers of tensors by mode, and bytes."""
     modes = [entry.mode for entry in delta.tensors.values()]
     return {
         "tensors": len(modes),
@@ -22,7 +22,7 @@ def payload_bytes(delta: Delta) -> int:
 
 
 def target_bytes(delta: Delta) -> int:
-    """Bytes of all of the target's tensors."""
+    """Bytes of all tensors of the target."""
     from math import prod
 
     from delta.codec import ITEMSIZE
@@ -36,19 +36,19 @@ def describe(delta: Delta, place: str) -> str:
     dtypes = sorted({entry.dtype for entry in delta.tensors.values()})
     ratio = number["target_bytes"] / max(1, number["payload_bytes"])
     lines = [
-        f"{place}: delta of {delta.target} to its base {delta.base}, exact (format version {delta.version})",
-        f"  {number['tensors']:,} tensors ({', '.join(dtypes)}): {number['same']:,} as the base's,"
-        f" {number['delta']:,} as a difference, {number['full']:,} whole",
-        f"  {number['payload_bytes'] / 1e6:,.1f} MB for {number['target_bytes'] / 1e6:,.1f} MB"
-        f" ({ratio:.1f}x)",
-        f"  makes {', '.join([*delta.shards, *(name.removeprefix('files/') for name in delta.files)])}",
+        f"{place}: exact delta from {delta.base} to {delta.target} (format version {delta.version})",
+        f"  {number['tensors']:,} tensors ({', '.join(dtypes)}): {number['same']:,} unchanged,"
+        f" {number['delta']:,} stored as differences, {number['full']:,} stored in full",
+        f"  {number['payload_bytes'] / 1e6:,.1f} MB instead of {number['target_bytes'] / 1e6:,.1f} MB"
+        f" ({ratio:.1f}x smaller)",
+        f"  rebuilds {', '.join([*delta.shards, *(name.removeprefix('files/') for name in delta.files)])}",
     ]
     grown = [
         f"  {name}: {(entry.base_shape or [0])[0]:,} rows in the base, {entry.shape[0]:,} in the target"
         for name, entry in delta.tensors.items()
         if entry.mode == "delta" and entry.base_shape != entry.shape
     ]
-    return "\n".join([*lines, *grown, "apply it:", f"  {_command(delta, place)}"])
+    return "\n".join([*lines, *grown, "to apply it:", f"  {_command(delta, place)}"])
 
 
 def publishing(delta: Delta) -> str:
@@ -57,22 +57,29 @@ def publishing(delta: Delta) -> str:
 tags: [delta-weights]
 ---
 
-# {delta.target}, as a delta to {delta.base}
+# {delta.target} as a delta to {delta.base}
 
-This folder is not a model. It is what must be added to {delta.base} to get {delta.target}, bit for bit:
-{payload_bytes(delta) / 1e6:,.1f} MB that make {target_bytes(delta) / 1e6:,.1f} MB. You need {delta.base} as
-safetensors, under its own licence, and the code of patent-llama (Python 3.11 with numpy, pydantic and
-zstandard; no GPU, no torch). In the folder of that code:
+This folder is not a model. It contains the difference between {delta.base} and {delta.target}
+({payload_bytes(delta) / 1e6:,.1f} MB instead of {target_bytes(delta) / 1e6:,.1f} MB). Added to {delta.base},
+it gives {delta.target}, bit for bit.
+
+You need
+
+- {delta.base} in safetensors format, under its own licence;
+- the code of patent-llama (Python 3.11 with numpy, pydantic and zstandard; no GPU and no torch).
+
+Run this from the root of the patent-llama repository, with the paths of your folders:
 
     {_command(delta, "THIS_FOLDER")}
 
-Every tensor of the base is checked by its SHA-256 while it is read, and every tensor of the result; the
-command ends with exit code 0 only when the result is exactly what was published.
-`python -m delta verify --base BASE --delta THIS_FOLDER` does the same without writing;
-`python -m delta info THIS_FOLDER` says what is inside.
+It checks the SHA-256 of every tensor, of the base while reading and of the result while writing. The exit
+code is 0 only if the result is exactly the published model.
 
-<!-- Before you publish (hf upload ORGANISATION/NAME THIS_FOLDER): name the base's licence, what the model was
-trained on, and what it is for. This page may be edited; no check depends on it. -->
+`python -m delta verify --base BASE --delta THIS_FOLDER` runs the same checks without writing anything;
+`python -m delta info THIS_FOLDER` lists the contents.
+
+<!-- Before you publish (hf upload ORGANISATION/NAME THIS_FOLDER): state the licence of the base, what the
+model was trained on and what it is intended for. You may edit this page; no check depends on it. -->
 """
 
 

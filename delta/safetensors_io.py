@@ -1,8 +1,8 @@
-"""Weights on disk in safetensors files, read and written in pieces, without torch.
+"""Read and write safetensors files in pieces, without torch.
 
-A file is a u64 (little-endian) with the header's length, the header (JSON: name to dtype, shape and place),
-and the tensors' bytes without gaps. Nothing of it is believed before it is checked: the header's length, its
-JSON, that the tensors tile the file exactly, and that their bytes fit their shapes.
+A file is a u64 (little-endian) with the header's length, the header (JSON: name to dtype, shape and offsets),
+and the tensors' bytes without gaps. Nothing is used before it is checked: the header's length, its JSON, that
+the tensors fill the file exactly, and that their sizes fit their shapes.
 
 https://github.com/huggingface/safetensors#format
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from core.errors import UserError
+from core.errors import DiskError, UserError
 from delta.codec import ITEMSIZE
 
 HEADER_LIMIT = 100_000_000
@@ -24,7 +24,7 @@ INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies: `start` and `size` are bytes in the file."""
+    """The location of a tensor: `start` and `size` are bytes in the file."""
 
     name: str
     dtype: str
@@ -35,12 +35,12 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it has; a scalar has one."""
+        """The number of elements; 1 for a scalar."""
         return math.prod(self.shape)
 
 
 class Source(Protocol):
-    """What weights are taken from: a folder, or one with an adapter merged in."""
+    """Where weights are read from: a model's folder, alone or with an adapter merged in."""
 
     tensors: dict[str, Tensor]
     headers: dict[str, str]
@@ -51,21 +51,21 @@ class Source(Protocol):
         ...
 
 
-class Folder:
-    """The safetensors files of a model's folder. UserError names the file that cannot be trusted."""
+class ModelFolder:
+    """The safetensors files of a model's folder. UserError names a file that is missing or invalid."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tensors: dict[str, Tensor] = {}
         self.headers: dict[str, str] = {}
-        """Of each file, in the files' order, the header as it stands, spaces at its end included."""
+        """The header of each file, in the files' order, byte for byte (with its padding)."""
         self.files = _files(path)
         for file in self.files:
             self.headers[file.name], tensors = read_header(file)
             for tensor in tensors:
                 if tensor.name in self.tensors:
                     raise UserError(
-                        f"{file}: tensor {tensor.name} is in {self.tensors[tensor.name].file.name} already."
+                        f"{file}: tensor {tensor.name} is also in {self.tensors[tensor.name].file.name}."
                     )
                 self.tensors[tensor.name] = tensor
 
@@ -75,32 +75,33 @@ class Folder:
 
 
 def read_header(file: Path) -> tuple[str, list[Tensor]]:
-    """A file's header, as text, and its tensors in the order of their bytes."""
+    """A file's header as text, and its tensors in the order of their bytes."""
     if not file.is_file():
-        raise UserError(f"{file} is missing, or is not a file.")
+        raise UserError(f"{file} is missing or not a file.")
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if size < 8 or length > min(size - 8, HEADER_LIMIT):
             raise UserError(
-                f"{file}: its header claims {length:,} bytes, the file has {size:,}. It is cut short, or not"
-                " in the safetensors format. Get it again."
+                f"{file}: the header claims {length:,} bytes, but the file has {size:,}. It is truncated or"
+                " not a safetensors file. Download it again."
             )
         raw = opened.read(length)
     try:
         text = raw.decode()
         tensors = parse_header(text, file, 8 + length)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file}: its header is damaged ({error}). Get the file again.") from None
+        raise UserError(f"{file}: the header is damaged ({error}). Download the file again.") from None
     end = tensors[-1].start + tensors[-1].size if tensors else 8 + length
     if end != size:
-        raise UserError(f"{file}: its tensors end at byte {end:,}, the file at {size:,}. Get it again.")
+        raise UserError(
+            f"{file}: the tensors end at byte {end:,}, but the file has {size:,} bytes. Download it again."
+        )
     return text, tensors
 
 
 def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
-    """The tensors that a header names, in the order of their bytes; ValueError where they leave gaps or
-    overlap."""
+    """The tensors in a header, in the order of their bytes; ValueError if they leave gaps or overlap."""
     tensors = []
     for name, entry in json.loads(text, object_pairs_hook=no_repeats).items():
         if name == "__metadata__":
@@ -110,9 +111,9 @@ def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
         if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
             raise ValueError(f"tensor {name}: shape {shape} at {start}-{end}")
         if entry["dtype"] not in ITEMSIZE:
-            raise ValueError(f"tensor {name}: type {entry['dtype']} is not known")
+            raise ValueError(f"tensor {name}: unknown dtype {entry['dtype']}")
         if math.prod(shape) * ITEMSIZE[entry["dtype"]] != end - start:
-            raise ValueError(f"tensor {name}: {end - start:,} bytes do not fit its shape {shape}")
+            raise ValueError(f"tensor {name}: {end - start:,} bytes do not fit shape {shape}")
         tensors.append(Tensor(name, entry["dtype"], shape, file, offset + start, end - start))
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
     position = offset
@@ -124,7 +125,7 @@ def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
 
 
 def read_pieces(tensor: Tensor, piece_bytes: int, start: int = 0) -> Iterator[bytes]:
-    """The tensor's bytes from `start` on; UserError where the file ends before them."""
+    """The tensor's bytes from `start` on; UserError if the file is too short."""
     with tensor.file.open("rb", buffering=0) as file:
         file.seek(tensor.start + start)
         left = tensor.size - start
@@ -134,22 +135,18 @@ def read_pieces(tensor: Tensor, piece_bytes: int, start: int = 0) -> Iterator[by
 
 
 def read_exactly(file: BinaryIO, size: int, tensor: Tensor) -> bytes:
-    """So many bytes of a tensor's file; UserError where it has become shorter meanwhile."""
+    """Read `size` bytes of a tensor's file; UserError if the file has been truncated since."""
     piece = file.read(size)
     if len(piece) != size:
-        raise UserError(f"{tensor.file}: it ends within tensor {tensor.name}. Get the file again.")
+        raise UserError(f"{tensor.file}: the file ends within tensor {tensor.name}. Download it again.")
     return piece
 
 
-class DiskError(UserError):
-    """The disk is full or failed: what has been written can be gone on with."""
-
-
 class Writer:
-    """A file under construction. What the system refuses is a UserError that names the file."""
+    """A file under construction. A failed write is a DiskError that names the file."""
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        """Open `path` and keep its first bytes; what is behind them is cut off."""
+        """Open `path` and keep its first `keep_bytes` bytes; the rest is cut off."""
         self.path = path
         self.file = path.open("r+b" if keep_bytes else "wb", buffering=0)
         self.file.truncate(keep_bytes)
@@ -165,55 +162,56 @@ class Writer:
                 self.position += written
         except OSError as error:
             raise DiskError(
-                f"{self.path}: {error.strerror} at byte {self.position:,}. Free some space, then run the same"
-                " command again; make and apply go on where they were with --resume."
+                f"{self.path}: {error.strerror} at byte {self.position:,}. Free some space and run the same"
+                " command again; `make` and `apply` continue from here with --resume."
             ) from None
 
     def truncate(self, size: int) -> None:
-        """Cut off what is behind `size`."""
+        """Cut the file off at `size` bytes."""
         self.file.truncate(size)
         self.position = self.file.seek(size)
 
     def close(self) -> None:
-        """Have it all on the disk."""
+        """Sync the file to disk and close it."""
         os.fsync(self.file.fileno())
         self.file.close()
 
 
 def header_bytes(text: str) -> bytes:
-    """A header with its length before it, as it stands in a file."""
+    """A header preceded by its length, as in a file."""
     raw = text.encode()
     return len(raw).to_bytes(8, "little") + raw
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name from a file is a name in a folder and nothing else."""
+    """Whether a name read from a file is a plain file name: no path, not hidden."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder.")
+        raise UserError(f"{path}: no such folder.")
     index = path / INDEX
     if not index.exists():
         if files := sorted(path.glob("*.safetensors")):
             return files
         raise UserError(
-            f"{path}: there are no safetensors files. Where the weights are pytorch_model.bin, load the model"
-            " with transformers and save_pretrained it."
+            f"{path}: no safetensors files found. If the weights are in pytorch_model.bin, convert them: load"
+            " the model with transformers and call save_pretrained."
         )
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
         odd = [name for name in names if not is_plain_name(name)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is damaged ({error!r}). Get it again.") from None
+        raise UserError(f"{index} is damaged ({error!r}). Download it again.") from None
     if odd:
-        raise UserError(f"{index}: {odd[0]!r} is not the name of a file beside it.")
+        raise UserError(f"{index}: {odd[0]!r} is not a valid file name.")
     return [path / name for name in names]
 
 
 def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: ValueError if an object has a key twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name occurs twice")
+        raise ValueError("duplicate key")
     return found

@@ -101,10 +101,11 @@ def test_a_delta_is_looked_at_by_its_headers(
     for folder, rows in (("base", 3), ("tuned", 4)):
         (tmp_path / folder).mkdir()
         tensors = {"norm": np.zeros(2, np.float32), "embedding": np.zeros((rows, 2), np.float32)}
+        tensors["new" if rows == 4 else "old"] = np.zeros(1, np.float32)
         save_file(tensors, tmp_path / folder / "model.safetensors")
     folders = ["--base", f"{tmp_path}/base", "--target", f"{tmp_path}/tuned", "--delta", f"{tmp_path}/delta"]
     assert dry_run(["delta", "make", *folders], monkeypatch) == 0
-    assert "2, 1 of them as differences to the base's" in capsys.readouterr().out
+    assert "2 as a difference to the base, 1 in full" in capsys.readouterr().out
     assert dry_run(["delta", "apply", *folders], monkeypatch) == 0
     assert dry_run(["delta", "make", *folders, "--adapter", "x"], monkeypatch) == 2
     assert not (tmp_path / "delta").exists()

@@ -51,7 +51,7 @@ class Machine(Config):
     """Memory of one."""
 
 
-class Step(Config):
+class PlannedStep(Config):
     """One command of the recipe."""
 
     name: str
@@ -77,7 +77,7 @@ class PlanConfig(Config):
     """Model FLOP utilisation: the assumption that all hours rest on."""
     machines: tuple[Machine, ...] = Field(min_length=1)
     """What to reckon for."""
-    steps: tuple[Step, ...] = Field(min_length=1)
+    steps: tuple[PlannedStep, ...] = Field(min_length=1)
     """In their order."""
 
 
@@ -88,7 +88,7 @@ class Chats(Config):
     max_tokens: int | None = None
 
 
-class Shape(Config):
+class StageConfig(Config):
     """What the plan reads of a training configuration, which is that of pretrain or of sft."""
 
     model_config = ConfigDict(extra="ignore")
@@ -154,7 +154,7 @@ def plan(config: PlanConfig) -> Iterator[str]:
             yield from training_lines(config, step, parameters)
 
 
-def data_lines(step: Step) -> Iterator[str]:
+def data_lines(step: PlannedStep) -> Iterator[str]:
     """Disk and cores of a corpus."""
     if step.raw_gb is None or step.tokens is None:
         raise UserError(f"steps: {step.name}: a corpus needs `raw_gb` and `tokens`.")
@@ -176,7 +176,7 @@ def delta_lines(parameters: int) -> Iterator[str]:
     yield f"  time      {model / DELTA_GB_PER_CORE_S / 3600 * 60:,.1f} minutes on one core. No GPU"
 
 
-def answering_lines(config: PlanConfig, step: Step) -> Iterator[str]:
+def answering_lines(config: PlanConfig, step: PlannedStep) -> Iterator[str]:
     """GPU-hours of asking two models, the tuned one and its base."""
     parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
     tokens = tokens_of(step)
@@ -187,16 +187,16 @@ def answering_lines(config: PlanConfig, step: Step) -> Iterator[str]:
         yield f"  {machine.name:<14}{hours:10,.1f} GPU-hours {hours / machine.gpus:9,.2f} hours"
 
 
-def training_lines(config: PlanConfig, step: Step, parameters: int) -> Iterator[str]:
+def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> Iterator[str]:
     """Disk, and for each machine memory, settings, speed and time."""
     words = shlex.split(step.command)
     if "--config" not in words:
         raise UserError(f"steps: {step.name}: its command names no --config FILE.")
     at = words.index("--config") + 1
-    shape = load(Shape, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
-    _, flops = shape_of(tuple(sorted(config.architecture.items())), shape.length)
-    tokens = tokens_of(step) * (shape.training.epochs or 1)
-    kept = shape.training.keep_checkpoints + 1
+    stage = load(StageConfig, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
+    _, flops = shape_of(tuple(sorted(config.architecture.items())), stage.length)
+    tokens = tokens_of(step) * (stage.training.epochs or 1)
+    kept = stage.training.keep_checkpoints + 1
     checkpoints, model = CHECKPOINT_BYTES * parameters / 1e9, 2 * parameters / 1e9
     yield (
         f"  disk      {kept * checkpoints + model:,.0f} GB: {kept} checkpoints of {checkpoints:,.0f} GB (one"
@@ -206,7 +206,7 @@ def training_lines(config: PlanConfig, step: Step, parameters: int) -> Iterator[
     for machine in config.machines:
         speed = config.mfu_share * peak(machine) / flops
         hours = tokens / speed / 3600
-        gib, overrides = fit(shape, config.architecture, machine)
+        gib, overrides = fit(stage, config.architecture, machine)
         if gib > MEMORY_SHARE * machine.gib:
             needs = f"does not fit: {gib:.0f} GiB with {' '.join(overrides)}"
             yield f"  {machine.name:<14}{needs}; train an adapter (model.adapter)"
@@ -219,7 +219,7 @@ def training_lines(config: PlanConfig, step: Step, parameters: int) -> Iterator[
             yield f"  {'':<14}with {' '.join(overrides)}"
 
 
-def tokens_of(step: Step) -> float:
+def tokens_of(step: PlannedStep) -> float:
     """Tokens of one epoch."""
     if step.tokens is not None:
         return step.tokens
@@ -235,10 +235,10 @@ def peak(machine: Machine) -> float:
     return PEAK_TFLOPS[machine.card] * 1e12
 
 
-def fit(shape: Shape, architecture: dict[str, Any], machine: Machine) -> tuple[float, list[str]]:
+def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> tuple[float, list[str]]:
     """GiB of a GPU and the overrides of the first settings that fit; of the last tried where none does."""
     overrides: dict[str, str] = {}
-    gib = memory(shape, architecture, machine.gpus)
+    gib = memory(stage, architecture, machine.gpus)
     for key, value in (
         ("deepspeed.gradient_dtype", "bf16"),
         ("model.activation_checkpointing", "full"),
@@ -248,21 +248,21 @@ def fit(shape: Shape, architecture: dict[str, Any], machine: Machine) -> tuple[f
         if gib <= MEMORY_SHARE * machine.gib:
             break
         section, _, name = key.partition(".")
-        old = getattr(shape, section)
+        old = getattr(stage, section)
         new = old.model_copy(update={name: int(value) if value.isdigit() else value})
         if new != old and not (name == "zero_stage" and machine.gpus == 1):
-            shape = shape.model_copy(update={section: new})
+            stage = stage.model_copy(update={section: new})
             overrides[key] = value
-            gib = memory(shape, architecture, machine.gpus)
+            gib = memory(stage, architecture, machine.gpus)
     return gib, [f"{key}={value}" for key, value in overrides.items()]
 
 
-def memory(shape: Shape, architecture: dict[str, Any], gpus: int) -> float:
+def memory(stage: StageConfig, architecture: dict[str, Any], gpus: int) -> float:
     """GiB of one GPU by core/model/memory_estimate.py."""
-    shape.training.accumulation(gpus)
-    model = shape.model.model_copy(update={"path": None})
-    batch = shape.training.micro_batch_size
-    return estimated(tuple(sorted(architecture.items())), model, shape.deepspeed, gpus, batch, shape.length)
+    stage.training.accumulation(gpus)
+    model = stage.model.model_copy(update={"path": None})
+    batch = stage.training.micro_batch_size
+    return estimated(tuple(sorted(architecture.items())), model, stage.deepspeed, gpus, batch, stage.length)
 
 
 @lru_cache

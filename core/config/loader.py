@@ -1,11 +1,9 @@
-"""Configuration: pydantic schemas, YAML files that hold only differences, `key.path=value` on the command
-line.
+"""Load a configuration: defaults from a pydantic schema, then a YAML file, then `key.path=value` overrides.
 
-Defaults live in the schema; a YAML file holds what differs from them; overrides from the command line come
-last. A section of the schema may be given as the path of a YAML file that holds that section (`model:
-configs/model/tiny.yaml`). Every error is reported at once, before any work begins, with its key, where it was
-set, what is allowed and the nearest right key. `dump` writes the resolved configuration, which can be run
-again as it is.
+A YAML file contains only what differs from the defaults. A section of the schema may be given as the path of
+a YAML file with that section (`model: configs/model/tiny.yaml`). All errors are reported at once, before any
+work starts, each with its key, where it was set, what is allowed and the closest valid key. `dump` writes the
+resolved configuration, which can be run again unchanged.
 """
 
 import argparse
@@ -24,11 +22,11 @@ from core.errors import UserError
 
 Tree = dict[str, Any]
 Origins = dict[str, str]
-"""Dotted key to where it was set: `FILE:LINE`, or `command line`."""
+"""Dotted key to where it was set: `FILE:LINE` or `command line`."""
 
 
 class Config(BaseModel):
-    """Base of every configuration section: frozen, unknown keys refused, a docstring under each field."""
+    """Base class of every configuration section: frozen, no unknown keys, a docstring under each field."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants"
@@ -39,8 +37,7 @@ C = TypeVar("C", bound=Config)
 
 
 def load(schema: type[C], file: Path | None, overrides: Sequence[str] = ()) -> C:
-    """Read `file`, apply `key.path=value` overrides in their order, validate; UserError lists everything that
-    is wrong."""
+    """Read `file`, apply the overrides in order and validate; UserError lists all errors."""
     origins: Origins = {}
     tree = _read_yaml(file, "", origins) if file else {}
     _open_sections(schema, tree, "", origins)
@@ -67,19 +64,18 @@ def dump(config: Config) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """The arguments of every command with a configuration: `--config FILE`, `--keys`, `key.path=value …`."""
+    """Add the arguments of a command with a configuration: `--config FILE`, `--keys`, `key.path=value …`."""
     parser.add_argument(
         "--config", type=Path, default=default, metavar="FILE", help=f"YAML file (default: {default})"
     )
     parser.add_argument(
-        "--keys", action="store_true", help="print every key, its default and its meaning, and stop"
+        "--keys", action="store_true", help="print every key with its default and meaning, and exit"
     )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the file")
 
 
 def from_arguments(schema: type[C], arguments: argparse.Namespace) -> C | None:
-    """The configuration that the arguments ask for; None where they asked for the list of keys, which is
-    printed."""
+    """The configuration given by the arguments; with `--keys`, print all keys and return None."""
     if arguments.keys:
         print("\n".join(_describe(schema, "")))
         return None
@@ -90,12 +86,12 @@ def from_arguments(schema: type[C], arguments: argparse.Namespace) -> C | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader by YAML 1.2's core schema: `1e-5` is a number; `no`, `010`, `12:30` and `2024-02-30` are
-    texts."""
+    """SafeLoader with YAML 1.2's core schema: `1e-5` is a number; `no`, `010`, `12:30` and `2024-02-30` are
+    strings."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that puts quotes around a text which `_Loader` would read as something else."""
+    """SafeDumper that quotes strings which `_Loader` would not read as strings."""
 
 
 _FLOAT = r"[-+]?(\.\d+|\d+\.\d*)([eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -110,7 +106,8 @@ for _class in (_Loader, _Dumper):
 
 
 def _read_yaml(file: Path, prefix: str, origins: Origins) -> Tree:
-    """The mapping that a YAML file holds; notes each key's line and refuses a key that stands twice."""
+    """The mapping in a YAML file. Records the line of each key in `origins`; UserError for a duplicate
+    key."""
     try:
         text = file.read_text("utf-8")
     except FileNotFoundError:
@@ -118,14 +115,14 @@ def _read_yaml(file: Path, prefix: str, origins: Origins) -> Tree:
             str(file), [str(path) for path in Path("configs").rglob("*.yaml")], 1
         )
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"{file}: there is no such configuration file.{hint}") from None
+        raise UserError(f"{file}: configuration file not found.{hint}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 (byte {error.start}).") from None
+        raise UserError(f"{file}: not UTF-8 (at byte {error.start}). Save the file as UTF-8.") from None
     tree = _parse_yaml(text, str(file), prefix, origins)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{file}: expected `key: value` lines, found {type(tree).__name__}.")
+        raise UserError(f"{file}: expected `key: value` lines, found {_kind(tree)}.")
     return tree
 
 
@@ -137,10 +134,10 @@ def _parse_yaml(text: str, name: str, prefix: str, origins: Origins) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{name}{line}: not valid YAML: {error.problem}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not, as 2024-02-30
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist, e.g. 2024-02-30
         raise UserError(f"{name}: not valid YAML: {error}.") from None
     except RecursionError:
-        raise UserError(f"{name}: not valid YAML: an alias stands inside what it names.") from None
+        raise UserError(f"{name}: not valid YAML: an alias refers to itself.") from None
 
 
 def _build(loader: yaml.SafeLoader, node: yaml.Node, name: str, key: str, origins: Origins) -> Any:
@@ -152,7 +149,9 @@ def _build(loader: yaml.SafeLoader, node: yaml.Node, name: str, key: str, origin
                 where = f"{name}:{key_node.start_mark.line + 1}"
                 path = f"{key}.{part}" if key else part
                 if part in tree:
-                    raise UserError(f"{where}: `{path}` stands twice (first at {origins[path]}). Keep one.")
+                    raise UserError(
+                        f"{where}: duplicate key `{path}`, already set at {origins[path]}. Keep one."
+                    )
                 origins[path] = where
                 tree[part] = _build(loader, value_node, name, path, origins)
             return tree
@@ -176,7 +175,7 @@ def _assign(tree: Tree, path: list[str], value: Any, origins: Origins) -> None:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
             raise UserError(
-                f"`{'.'.join(path)}`: `{'.'.join(path[: depth + 1])}` is {child!r}, not a section."
+                f"`{'.'.join(path)}`: `{'.'.join(path[: depth + 1])}` is {_shown(child)}, not a section."
             )
         node = child
         origins.setdefault(".".join(path[: depth + 1]), "command line")
@@ -185,7 +184,7 @@ def _assign(tree: Tree, path: list[str], value: Any, origins: Origins) -> None:
 
 
 def _open_sections(schema: type[Config], tree: Tree, prefix: str, origins: Origins) -> None:
-    """Replace a path that stands where a section belongs by the content of that YAML file."""
+    """Replace a path given for a section by the contents of that YAML file."""
     for name, field in schema.model_fields.items():
         section = _section(field.annotation)
         if section is None or name not in tree:
@@ -200,7 +199,7 @@ def _open_sections(schema: type[Config], tree: Tree, prefix: str, origins: Origi
 
 
 def _section(annotation: Any) -> type[Config] | None:
-    """The section's schema where a field is a section (or an optional one)."""
+    """The schema of a field that is a section (or an optional one); otherwise None."""
     options = [kind for kind in (typing.get_args(annotation) or (annotation,)) if kind is not type(None)]
     if len(options) == 1 and isinstance(options[0], type) and issubclass(options[0], Config):
         return options[0]
@@ -218,7 +217,7 @@ def _explain(schema: type[Config], item: ErrorDetails, origins: Origins) -> str:
     key = ""
     for i, part in enumerate(item["loc"], 1):
         longer = f"{key}.{part}" if key else str(part)
-        # A union's location names the alternative too, which is no key.
+        # The location of an error in a union also contains the alternative's name, which is not a key.
         if longer in origins or (item["type"] == "missing" and i == len(item["loc"])):
             key = longer
     where = f" ({origins[key]})" if key in origins else ""
@@ -228,13 +227,16 @@ def _explain(schema: type[Config], item: ErrorDetails, origins: Origins) -> str:
             near = difflib.get_close_matches(key, known, 1, 0.6) or [
                 name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
             ]
-            hint = f"did you mean `{near[0]}`?" if near else "--keys lists all that there are."
-            return f"`{key}`{where}: there is no such key; {hint}"
+            hint = f"did you mean `{near[0]}`?" if near else "--keys lists all keys."
+            return f"`{key}`{where}: unknown key; {hint}"
         case "missing":
-            return f"`{key}`: must be given."
+            return f"`{key}`: required, but not set."
         case _:
             message = item["msg"].removeprefix("Value error, ")
-            subject = f"`{key}` = {item['input']!r}{where}" if key else "the configuration"
+            message = message.replace("Input should be", "must be", 1)
+            if item["type"] == "model_type":
+                message = "must be a section, or the path of a YAML file with that section"
+            subject = f"`{key}` = {_shown(item['input'])}{where}" if key else "the configuration"
             return f"{subject}: {message[:1].lower()}{message[1:]}."
 
 
@@ -246,7 +248,7 @@ def _keys(schema: type[Config], prefix: str) -> Iterator[str]:
 
 
 def _describe(schema: type[Config], prefix: str) -> Iterator[str]:
-    """`key = default`, then what it means, for every key."""
+    """`key = default`, then its meaning, for every key."""
     for name, field in schema.model_fields.items():
         section = _section(field.annotation)
         default = "" if section else " (required)"
@@ -259,10 +261,21 @@ def _describe(schema: type[Config], prefix: str) -> Iterator[str]:
             yield from _describe(section, f"{prefix}{name}.")
 
 
+def _kind(value: Any) -> str:
+    """What YAML calls a value that is not a mapping."""
+    return "a list" if isinstance(value, list) else f"only {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """A value as in YAML, shortened to fit a message."""
+    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple | str) or value is None:
         return yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _count(number: int, noun: str) -> str:

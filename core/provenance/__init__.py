@@ -1,2 +1,2 @@
-"""Where results come from: `manifest` records inputs, outputs and hashes of a folder, `atomic_io` writes
-files that are complete or absent."""
+"""Where results come from: `manifest` records a folder's inputs, outputs and hashes; `atomic_io` writes files
+and folders that are complete or absent, and resumes folders that were interrupted."""

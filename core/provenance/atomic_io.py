@@ -1,11 +1,13 @@
-"""Files and folders that are whole or absent, whoever is killed when.
+"""Files and folders that are complete or absent, no matter which process is killed when.
 
-What is written goes beside its place under a hidden name that says which process it belongs to, is synced,
-and is renamed; what a killed process left is removed, or taken back, by the next one that comes.
+Output is written next to its final path under a hidden name, synced and renamed. `.NAME.partial-HOST-PID`
+belongs to one process; the next one removes what a killed process left, or undoes its unfinished swap.
+`.NAME.unfinished` belongs to one task; a later run of the same task resumes it.
 """
 
 import fcntl
 import glob
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,14 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
+from core.errors import DiskError, UserError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+MADE_FROM = ".made-from.json"
+"""In an unfinished folder: what it is made from."""
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is whole or absent: beside, synced, renamed."""
+    """Write a text file that is complete or absent: a temporary file, synced and renamed."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -30,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace(partial: Path, target: Path) -> None:
-    """Give a complete folder its name; an older one of that name is removed only after the swap."""
+    """Rename a complete folder to `target`; an older one of that name is removed only after the swap."""
     old = beside(target, "old")
     if target.exists():
         target.rename(old)
@@ -40,10 +45,66 @@ def replace(partial: Path, target: Path) -> None:
 
 
 @contextmanager
-def lock(file: Path, problem: str) -> Iterator[None]:
-    """Keep other processes out while the block runs; UserError, with `problem`, where one is in already.
+def resumable_folder(
+    target: Path,
+    made_from: Any,
+    *,
+    resume: bool = True,
+    force: bool = False,
+    discard_rejected: bool = False,
+) -> Iterator[Path]:
+    """Yield a hidden folder next to `target`, renamed to `target` when the block ends without an exception.
 
-    A file system without locks lets everybody in.
+    With `resume` the folder holds what an interrupted run with an equal `made_from` (any JSON value: inputs,
+    settings, version of the code) left, so the block can skip finished parts; otherwise it is empty. A block
+    that fails leaves its folder for the next run; with `discard_rejected` only a kill, a bug or a DiskError
+    does, and any other UserError removes it.
+
+    Raises UserError if `target` exists (with `force` it is replaced, once the new folder is complete) or if
+    another process is building it.
+    """
+    remove_leftovers(target)
+    refuse_existing(target, force=force)
+    partial = target.with_name(f".{target.name}.unfinished")
+    with lock(target.with_name(f".{target.name}.lock"), f"{target} is already being built"):
+        if partial.is_symlink():
+            raise UserError(f"{partial} is a symbolic link, which this program never creates. Remove it.")
+        mark = partial / MADE_FROM
+        expected = json.dumps(made_from, sort_keys=True)
+        if not (resume and mark.is_file() and mark.read_text("utf-8") == expected):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            write_text(mark, expected)
+        try:
+            yield partial
+        except UserError as error:
+            if discard_rejected and not isinstance(error, DiskError):
+                shutil.rmtree(partial)
+            raise
+        mark.unlink(missing_ok=True)
+        refuse_existing(target, force=force, created_by="another process in the meantime")
+        replace(partial, target)
+
+
+def refuse_existing(target: Path, *, force: bool, created_by: str = "") -> None:
+    """Raise UserError if `target` exists, unless `force` allows replacing it; symbolic links and files are
+    never replaced."""
+    if target.is_symlink() or target.is_file():
+        kind = "symbolic link" if target.is_symlink() else "file"
+        raise UserError(f"{target} already exists and is a {kind}. Choose another name for the folder.")
+    if target.exists() and not force:
+        what = f"was created by {created_by}" if created_by else "already exists"
+        raise UserError(
+            f"{target} {what} and is not overwritten. Choose another folder, or pass --force to replace it"
+            " once the new one is complete."
+        )
+
+
+@contextmanager
+def lock(file: Path, problem: str) -> Iterator[None]:
+    """Keep other processes out while the block runs; UserError starting with `problem` if one is already in.
+
+    On a file system without locks nobody is kept out.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as opened:
@@ -51,7 +112,9 @@ def lock(file: Path, problem: str) -> Iterator[None]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             opened.seek(0)
-            raise UserError(f"{problem}, by {opened.read().strip()}. Wait for it, or end it.") from None
+            raise UserError(
+                f"{problem} ({opened.read().strip()}). Wait for it to finish, or stop it."
+            ) from None
         except OSError:
             yield
             return
@@ -61,9 +124,17 @@ def lock(file: Path, problem: str) -> Iterator[None]:
         yield
 
 
+def complete_lines(journal: Path) -> list[str]:
+    """The lines of a journal that a killed process may have left; a truncated last line, or no file, is
+    ignored."""
+    if not journal.exists():
+        return []
+    return journal.read_text("utf-8", errors="replace").split("\n")[:-1]
+
+
 def scratch_array(path: Path, dtype: "npt.DTypeLike", shape: int | tuple[int, ...]) -> "npt.NDArray[Any]":
-    """A new array in a file that is mapped into memory. Its room is taken at once: a full disk is an OSError
-    here, where writing into mapped memory without room would kill the process."""
+    """A new array in a memory-mapped file. Disk space is allocated at once: a full disk raises OSError here,
+    while writing to a mapped page without space would kill the process."""
     import numpy as np
 
     with path.open("wb") as file:
@@ -72,7 +143,7 @@ def scratch_array(path: Path, dtype: "npt.DTypeLike", shape: int | tuple[int, ..
 
 
 def link(source: Path, target: Path) -> None:
-    """A second name of a file that is never written again; a copy where the file system has no links."""
+    """A hard link to a file that is never modified; a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -80,13 +151,13 @@ def link(source: Path, target: Path) -> None:
 
 
 def beside(target: Path, kind: str) -> Path:
-    """A hidden name beside `target` that says which process it belongs to."""
+    """A hidden name next to `target` that contains this process's host and id."""
     return target.with_name(f".{target.name}.{kind}-{os.uname().nodename}-{os.getpid()}")
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what killed processes of this host left beside `target`, and take a swap that was cut short
-    back."""
+    """Remove what killed processes of this host left next to `target`, and undo a swap that was
+    interrupted."""
     host = glob.escape(f".{target.name}.") + "*-" + glob.escape(os.uname().nodename)
     for path in target.parent.glob(f"{host}-*") if target.parent.exists() else ():
         pid = path.name.rpartition("-")[2]
@@ -99,7 +170,7 @@ def remove_leftovers(target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Make a rename in `folder` survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,9 @@
-"""Folders that are complete or absent, each with a `manifest.json` that says where it came from.
+"""Folders that are complete or absent, each with a `manifest.json` that records where it came from.
 
-A step calls `build` with its folder, its resolved configuration and its inputs. `build` yields a folder
-beside the target; when the step is through, outputs are hashed, the manifest is written and the folder is
-renamed to its name. A step that fails leaves nothing under the target's name. `up_to_date` says whether the
-folder already holds the same step's result.
+A step calls `up_to_date`, then `build` (or `build_in_parts`, which can be resumed) with its folder, its
+resolved configuration and its inputs. They yield a hidden folder next to the target. When the block ends, the
+outputs are hashed, the manifest is written and the folder is renamed to the target. A step that fails leaves
+nothing under the target's name.
 
 `manifest.json` (UTF-8, one object): `format`, `step`, `command`, `config`, `inputs` and `outputs` (path to
 `sha256:<hex>`; output paths are relative to the folder), `sources` (licence and permitted use, by name, of
@@ -25,7 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.provenance.atomic_io import beside, lock, remove_leftovers, replace, write_text
+from core.provenance.atomic_io import (
+    MADE_FROM,
+    beside,
+    refuse_existing,
+    remove_leftovers,
+    replace,
+    resumable_folder,
+    write_text,
+)
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -44,8 +52,8 @@ PACKAGES = (
 
 @dataclass
 class Folder:
-    """A folder under construction: write into `path`, put what was counted into `counts`, and the terms of
-    what it was made from into `sources`."""
+    """A folder under construction: write files into `path`, what was counted into `counts`, and the licences
+    of what it is made from into `sources`."""
 
     path: Path
     counts: dict[str, Any] = field(default_factory=dict)
@@ -56,29 +64,24 @@ class Folder:
 def build(
     target: Path, *, step: str, config: Mapping[str, Any], inputs: Mapping[str, str], force: bool = False
 ) -> Iterator[Folder]:
-    """Yield a fresh folder that becomes `target`, with its manifest, when the block ends without an
+    """Yield an empty folder that becomes `target`, with its manifest, when the block ends without an
     exception.
 
-    `inputs` maps a path to its hash (see `hash_files`). Raises UserError where `target` exists, unless
-    `force`: then the old folder is replaced, after the new one is complete.
+    `inputs` maps a path to its hash (see `hash_files`). Raises UserError if `target` exists; with `force` the
+    old folder is replaced once the new one is complete. If the block fails, its folder is removed.
     """
     remove_leftovers(target)
-    if target.exists() and not force:
-        raise UserError(
-            f"{target} exists already; it is never written over. Choose another folder, or pass --force."
-        )
+    refuse_existing(target, force=force)
     partial = beside(target, "partial")
     partial.mkdir(parents=True)
     try:
         folder = Folder(partial)
         yield folder
         write(partial, step=step, config=config, inputs=inputs, counts=folder.counts, sources=folder.sources)
+        refuse_existing(target, force=force, created_by="another process in the meantime")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if target.exists() and not force:
-        shutil.rmtree(partial)
-        raise UserError(f"{target} was made by somebody else in the meantime; it was not written over.")
     replace(partial, target)
 
 
@@ -92,31 +95,17 @@ def build_in_parts(
     code: str,
     force: bool = False,
 ) -> Iterator[Folder]:
-    """As `build`, for a step that is made of parts: what a killed or failed one left is yielded again.
+    """As `build`, for a step with many parts: a later run gets the folder that a killed or failed run left.
 
-    It is yielded as it was for the same step, configuration, inputs and `code` (a hash of the program), so
-    that the block can leave out the parts that are finished there; else it is removed first. Nothing is ever
-    mixed. UserError where another process is building the same folder.
+    It gets that folder unchanged if step, configuration, inputs and `code` (a hash of the program) are the
+    same, so the block can skip the parts that are finished; otherwise it gets an empty one. UserError if
+    another process is building the same folder.
     """
-    remove_leftovers(target)
-    if target.exists() and not force:
-        raise UserError(f"{target} exists already; it is never written over. Pass --force to replace it.")
-    partial = target.with_name(f".{target.name}.unfinished")
-    mark = partial / ".made-from.json"
-    made_from = json.dumps(
-        {"step": step, "config": config, "inputs": dict(inputs), "code": code}, sort_keys=True
-    )
-    partial.mkdir(parents=True, exist_ok=True)
-    with lock(target.with_name(f".{target.name}.lock"), f"{target}: it is being made already"):
-        if not mark.exists() or mark.read_text("utf-8") != made_from:
-            shutil.rmtree(partial)
-            partial.mkdir()
-            write_text(mark, made_from)
+    made_from = {"step": step, "config": config, "inputs": dict(inputs), "code": code}
+    with resumable_folder(target, made_from, force=force) as partial:
         folder = Folder(partial)
         yield folder
-        mark.unlink()
         write(partial, step=step, config=config, inputs=inputs, counts=folder.counts, sources=folder.sources)
-        replace(partial, target)
 
 
 def hash_code(folder: Path) -> str:
@@ -134,7 +123,11 @@ def write(
     counts: Mapping[str, Any],
     sources: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Hash every file of `folder` and write its manifest, synced to the disk before it appears."""
+    """Hash every file of `folder` and write its manifest, synced to disk before it appears.
+
+    This ends the folder's construction: from here on an interrupted build starts again from an empty folder.
+    """
+    (folder / MADE_FROM).unlink(missing_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     manifest = {
         "format": FORMAT,
@@ -153,58 +146,57 @@ def write(
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a complete folder; UserError where it is missing or damaged."""
+    """The manifest of a complete folder; UserError if it is missing or damaged."""
     path = folder / NAME
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a complete folder: {NAME} is missing.") from None
+        raise UserError(f"{folder} is not a complete folder: it has no {NAME}.") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). Remove {folder} and make it again.") from None
+        raise UserError(f"{path} is damaged ({error}). Delete {folder} and build it again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path}: unknown manifest format; this version reads format {FORMAT}.")
+        raise UserError(f"{path}: unknown manifest format; this version of the code reads format {FORMAT}.")
     keys = ("config", "counts", "inputs", "outputs")
     if absent := [key for key in keys if not isinstance(manifest.get(key), dict)]:
-        raise UserError(f"{path} is damaged (no {', '.join(absent)}). Remove {folder} and make it again.")
+        raise UserError(f"{path} is damaged (no {', '.join(absent)}). Delete {folder} and build it again.")
     return manifest
 
 
 def up_to_date(
     target: Path, *, config: Mapping[str, Any], inputs: Mapping[str, str] | None, advice: str
 ) -> bool:
-    """Whether `target` holds the result of this configuration and these inputs: True, or False where it is
-    absent.
+    """Whether `target` is the result of this configuration and these inputs; False if it does not exist.
 
-    Where it holds something else, UserError names the difference and gives `advice`. `inputs` of None are not
-    compared.
+    If it was built from anything else, raises UserError with the differences and `advice`. `inputs=None`
+    skips the comparison of inputs.
     """
     remove_leftovers(target)
     if not target.exists():
         return False
     manifest = read(target)
-    differences = _differences("", manifest["config"], json.loads(json.dumps(config)))
+    differences = _differences(manifest["config"], json.loads(json.dumps(config)))
     if inputs is not None:
         differences += _changed_inputs(manifest["inputs"], inputs)
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:10])
         rest = f"\n  … and {len(differences) - 10} more" if len(differences) > 10 else ""
-        raise UserError(f"{target} was made from something else:\n{shown}{rest}\n{advice}")
+        raise UserError(f"{target} was built from other settings or inputs:\n{shown}{rest}\n{advice}")
     return True
 
 
 def verify(folder: Path) -> None:
-    """Check every output's hash; UserError names the files that are missing or altered."""
+    """Check the hash of every output; UserError lists files that are missing or have changed."""
     outputs: dict[str, str] = read(folder)["outputs"]
     missing = [name for name in outputs if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{folder} is incomplete: {', '.join(missing[:5])} missing.")
+        raise UserError(f"{folder} is incomplete: missing {', '.join(missing[:5])}.")
     altered = [
         path.name
         for path, digest in _hash_all(folder / name for name in outputs)
         if outputs[_key(path, folder)] != digest
     ]
     if altered:
-        raise UserError(f"{folder} is damaged: {', '.join(altered[:5])} changed since it was written.")
+        raise UserError(f"{folder} is damaged: {', '.join(altered[:5])} has changed since it was written.")
 
 
 def hash_files(files: Iterable[Path]) -> dict[str, str]:
@@ -213,25 +205,28 @@ def hash_files(files: Iterable[Path]) -> dict[str, str]:
 
 
 def outputs_of(folder: Path) -> dict[str, str]:
-    """A finished folder as another step's input: its files and their hashes, as its manifest states them."""
+    """A finished folder as the input of another step: its files and their hashes, from its manifest."""
     return {(folder / name).as_posix(): digest for name, digest in read(folder)["outputs"].items()}
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with `+changes` where the working tree differs; None outside git."""
+    """The commit of this code, with `+changes` if the working tree differs; None outside git."""
     root = Path(__file__).parents[2]
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip()
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that affect the results."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in PACKAGES:
         try:
@@ -251,26 +246,26 @@ def _key(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _differences(prefix: str, old: Any, new: Any, key: str = "") -> list[str]:
-    """`prefix key: old -> new` for every leaf in which two JSON values differ."""
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """A line `KEY: OLD before, NEW now` for every leaf in which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
             for name in sorted(old.keys() | new.keys())
-            for line in _differences(prefix, old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            for line in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
         ]
-    return [] if old == new else [f"{prefix}{key}: {_short(old)} there, {_short(new)} now"]
+    return [] if old == new else [f"{key}: {_short(old)} before, {_short(new)} now"]
 
 
 def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Inputs whose content was not there, or is gone; where a file lies does not matter."""
+    """Inputs whose content is new or no longer present; the path of a file does not matter."""
     before, now = set(old.values()), set(new.values())
-    gone = {path for path, digest in old.items() if digest not in now}
-    come = {path for path, digest in new.items() if digest not in before}
-    words = {
-        path: "changed" if path in gone & come else "gone" if path in gone else "new" for path in gone | come
-    }
-    return [f"input {path}: {word}" for path, word in sorted(words.items())]
+    removed = {path for path, digest in old.items() if digest not in now}
+    added = {path for path, digest in new.items() if digest not in before}
+    return [
+        f"input {path}: {'changed' if path in removed & added else 'removed' if path in removed else 'new'}"
+        for path in sorted(removed | added)
+    ]
 
 
 def _short(value: Any) -> str:

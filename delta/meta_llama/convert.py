@@ -1,10 +1,10 @@
-"""Meta's original LLaMA weights to the Hugging Face layout, in pieces, without torch.
+"""Convert Meta's original LLaMA weights to the Hugging Face layout, in pieces, without torch.
 
-`consolidated.NN.pth` holds the NN-th part of each matrix (cut by rows or by columns for model
+`consolidated.NN.pth` contains the NN-th part of each matrix (split by rows or by columns for model
 parallelism), `params.json` the sizes, `tokenizer.model` the tokenizer. Names and shapes of all parts are
-checked first; then the parts are joined, the rows of the query and key matrices are put in the order that
-transformers' rotary embedding expects (all first numbers of a head's pairs, then all second ones), and the
-numbers stay as they are unless another type is asked for.
+checked first. Then the parts are joined and the rows of the query and key matrices are reordered as
+transformers' rotary embedding expects (the first numbers of all pairs of a head, then the second ones). The
+values do not change unless another dtype is requested.
 """
 
 import json
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.provenance.atomic_io import resumable_folder
 from delta import safetensors_io
 from delta.codec import ITEMSIZE
 from delta.lora_merge import as_float32, from_float32
 from delta.meta_llama.params import CONTEXT, SCALED, config, guess_version, read_params
 from delta.meta_llama.tokenizer import write_tokenizer
 from delta.meta_llama.torch_pickle import read_pickled
-from delta.resumable_folder import unfinished
 
 SHARD_BYTES = 5_000_000_000
 PIECE_BYTES = 1 << 22
@@ -42,7 +42,7 @@ OUTER = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output":
 BY_COLUMNS = ("attention.wo", "feed_forward.w2")
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 COMPUTED = "rope.freqs"
-"""Stored by Meta, computed by transformers."""
+"""In Meta's files, but computed by transformers."""
 
 
 def convert(
@@ -55,40 +55,43 @@ def convert(
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> int:
-    """Write the Hugging Face folder and return the number of tensors; UserError where parts or sizes do not
-    fit."""
+    """Write the Hugging Face folder and return the number of tensors; UserError if parts or sizes do not
+    match."""
     if model_size and not (source / "params.json").exists() and (source / model_size).is_dir():
-        source = source / model_size  # Meta's download has a folder for each size, with one tokenizer
+        source = source / model_size  # Meta's download has a folder per size, and one tokenizer
     params = read_params(source, model_size)
     tensors = join(source, params)
     first = tensors["model.embed_tokens.weight"]
     kind = DTYPES[dtype] if dtype else first.dtype
     version = version or guess_version(params, first.shape[0])
     if version in SCALED and "lm_head.weight" in tensors and _equal(tensors["lm_head.weight"], first):
-        del tensors["lm_head.weight"]  # the small ones of 3.2 use the embedding twice
-    with unfinished(target, "", resume=False, force=force) as folder:
+        del tensors["lm_head.weight"]  # the small models of 3.2 tie it to the embedding
+    with resumable_folder(target, None, resume=False, force=force, discard_rejected=True) as folder:
         write_tokenizer(source, folder, version, CONTEXT[version])
         content = config(
-            params, version, inner=tensors["model.layers.0.mlp.gate_proj.weight"].shape[0],
-            vocabulary=first.shape[0], tied="lm_head.weight" not in tensors,
+            params,
+            version,
+            inner=tensors["model.layers.0.mlp.gate_proj.weight"].shape[0],
+            vocabulary=first.shape[0],
+            tied="lm_head.weight" not in tensors,
             dtype={short: name for name, short in DTYPES.items()}[kind],
-        )  # fmt: skip
+        )
         (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         _write(folder, tensors, kind, shard_bytes)
     return len(tensors)
 
 
 def join(source: Path, params: dict[str, Any]) -> dict[str, "Joined"]:
-    """Each tensor of the model by its name in transformers; UserError names the first that does not fit."""
+    """The model's tensors by their names in transformers; UserError names the first that does not fit."""
     files = sorted(source.glob("consolidated.*.pth"))
     if not files:
         raise UserError(
-            f"{source}: there is no consolidated.00.pth. Give the folder that Meta's files are in."
+            f"{source}: consolidated.00.pth not found. Give the folder that contains Meta's files."
         )
     parts = [{tensor.name: tensor for tensor in read_pickled(file)} for file in files]
     for file, part in zip(files, parts, strict=True):
         if odd := sorted(part.keys() ^ parts[0].keys()):
-            raise UserError(f"{file}: tensor {odd[0]} is not in all of the {len(files)} parts.")
+            raise UserError(f"{file}: tensor {odd[0]} is not in all {len(files)} parts.")
     dim, head = params["dim"], params["dim"] // params["n_heads"]
     tensors: dict[str, Joined] = {}
     sizes: dict[str, int] = {"dim": dim, "kv": params["n_kv_heads"] * head}
@@ -97,44 +100,44 @@ def join(source: Path, params: dict[str, Any]) -> dict[str, "Joined"]:
         if not of_name and name == "output.weight":
             continue
         if not of_name:
-            raise UserError(f"{files[0]}: tensor {name} is missing; params.json belongs to another model.")
+            raise UserError(f"{files[0]}: tensor {name} is missing: params.json belongs to another model.")
         tensors[renamed] = joined = _joined(name, of_name, dim, head)
         for length, size in zip(joined.shape, _shape(name), strict=False):
             sizes.setdefault(size, length)
         expected = tuple(sizes[size] for size in _shape(name))
         if joined.shape != expected:
             raise UserError(
-                f"{of_name[0].file}: tensor {name}, {len(files)} parts of {of_name[0].shape}, should make"
-                f" {expected}. Parts are missing, or params.json belongs to another model."
+                f"{of_name[0].file}: tensor {name} has {len(files)} parts of shape {of_name[0].shape}, which"
+                f" do not make {expected}. Parts are missing, or params.json belongs to another model."
             )
     if unknown := sorted(parts[0].keys() - {COMPUTED}):
-        raise UserError(f"{files[0]}: tensor {unknown[0]} is not one of a LLaMA with these params.json.")
+        raise UserError(f"{files[0]}: tensor {unknown[0]} does not belong to a LLaMA with this params.json.")
     return tensors
 
 
 @dataclass(frozen=True)
 class Joined:
-    """A tensor and the parts that it is made of."""
+    """A tensor that is joined from its parts."""
 
     parts: list[safetensors_io.Tensor]
     by_columns: bool
     head_rows: int
-    """Rows of one head where these are to be reordered, else 0."""
+    """Rows of one head, if they have to be reordered, else 0."""
 
     @property
     def dtype(self) -> str:
-        """As safetensors names it."""
+        """The dtype's name in safetensors."""
         return self.parts[0].dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole."""
+        """Shape of the joined tensor."""
         shape = list(self.parts[0].shape)
         shape[1 if self.by_columns else 0] *= len(self.parts)
         return tuple(shape)
 
     def read(self) -> Iterator[bytes]:
-        """The bytes in the order of transformers, some rows at a time."""
+        """The bytes in the order that transformers expects, some rows at a time."""
         columns = self.parts[0].shape[-1]
         row_bytes = columns * ITEMSIZE[self.dtype]
         rows = self.head_rows or max(1, PIECE_BYTES // (row_bytes * len(self.parts)))
@@ -161,22 +164,22 @@ def _names(layers: int) -> Iterator[tuple[str, str]]:
 def _joined(name: str, parts: list[safetensors_io.Tensor], dim: int, head: int) -> Joined:
     first = parts[0]
     if any((part.dtype, part.shape) != (first.dtype, first.shape) for part in parts):
-        raise UserError(f"{first.file}: tensor {name} has other shapes or types in other parts.")
+        raise UserError(f"{first.file}: tensor {name} has another shape or dtype in another part.")
     if first.dtype not in DTYPES.values() or len(first.shape) != len(_shape(name)) or not first.elements:
-        raise UserError(f"{first.file}: tensor {name} is {first.dtype} {first.shape}, which no LLaMA has.")
-    if len(first.shape) == 1:  # norms are in every part
+        raise UserError(f"{first.file}: tensor {name} is {first.dtype} {first.shape}; no LLaMA has that.")
+    if len(first.shape) == 1:  # norms are complete in every part
         return Joined(parts[:1], by_columns=False, head_rows=0)
     by_columns = any(part in name for part in BY_COLUMNS)
-    if name == "tok_embeddings.weight":  # LLaMA 1 and 2 cut its columns, LLaMA 3 its rows
+    if name == "tok_embeddings.weight":  # split by columns in LLaMA 1 and 2, by rows in LLaMA 3
         by_columns = first.shape[1] != dim
     head_rows = head if "attention.wq" in name or "attention.wk" in name else 0
     if head_rows and first.shape[0] % head_rows:
-        raise UserError(f"{first.file}: tensor {name} is cut within a head, {first.shape[0]} rows a part.")
+        raise UserError(f"{first.file}: tensor {name}: parts of {first.shape[0]} rows split a head.")
     return Joined(parts, by_columns, head_rows)
 
 
 def _shape(name: str) -> tuple[str, ...]:
-    """The names of a tensor's lengths; a length that is not known yet is the first tensor's that has it."""
+    """The names of a tensor's dimensions. The first tensor with a dimension of unknown size defines it."""
     kind = name.removesuffix(".weight").rpartition(".")[2]
     shapes = {
         ("wq", "wo"): ("dim", "dim"), ("wk", "wv"): ("kv", "dim"), ("w1", "w3"): ("inner", "dim"),
@@ -190,10 +193,12 @@ def _equal(one: Joined, two: Joined) -> bool:
 
 
 def _write(folder: Path, tensors: dict[str, Joined], kind: str, shard_bytes: int) -> None:
-    """Files of `shard_bytes` at most, unless a tensor is larger, with the index that names them."""
+    """Write files of at most `shard_bytes`, unless a tensor is larger, and their index."""
     sizes = {name: int(np.prod(tensors[name].shape)) * ITEMSIZE[kind] for name in sorted(tensors)}
     if (free := shutil.disk_usage(folder).free) < (needed := sum(sizes.values())):
-        raise UserError(f"{folder.parent}: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free.")
+        raise UserError(
+            f"{folder.parent}: not enough disk space: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free."
+        )
     groups: list[list[str]] = [[]]
     for name, size in sizes.items():
         if groups[-1] and sum(sizes[other] for other in groups[-1]) + size > shard_bytes:

@@ -1,8 +1,13 @@
-"""The tensors in a torch.save file (`pytorch_model.bin`, `consolidated.00.pth`) without torch, not run.
+"""Locate the tensors in a torch.save file (`pytorch_model.bin`, `consolidated.00.pth`), without torch.
 
-Such a file is a ZIP archive: `NAME/data.pkl` names the tensors, `NAME/data/KEY` are their bytes, not
-compressed. The pickle may call the two functions that rebuild a tensor and nothing else; all other calls are
-refused. What comes out says where the bytes lie, so that they are read in pieces like a safetensors file's.
+Such a file is a ZIP archive: `NAME/data.pkl` describes the tensors, `NAME/data/KEY` are their bytes, not
+compressed. The pickle may only call the two functions that rebuild a tensor; any other call is rejected and
+nothing is executed. The result is the location of each tensor, so they are read in pieces, as from
+safetensors.
+
+`torch.load(weights_only=True, mmap=True)` is as safe, but a conversion has to stay below 100 MB: importing
+torch takes 230 MB, mapped pages count as the file is read, and a compressed `data.pkl` is unpacked before any
+check.
 """
 
 import io
@@ -39,20 +44,24 @@ class _Place(NamedTuple):
 
 
 def read_pickled(file: Path) -> list[Tensor]:
-    """The tensors, in the pickle's order; UserError where it holds anything else."""
+    """The tensors, in the order of the pickle; UserError if it contains anything else."""
     try:
         with zipfile.ZipFile(file) as archive:
             plan = next(info for info in archive.infolist() if info.filename.endswith("/data.pkl"))
             if plan.file_size > PICKLE_LIMIT:
-                raise UserError(f"{file}: {plan.filename} claims {plan.file_size:,} bytes.")
+                raise UserError(
+                    f"{file}: {plan.filename} claims {plan.file_size:,} bytes, more than any model needs."
+                )
             found = _Unpickler(file, archive.read(plan)).load()
             members = {info.filename: info for info in archive.infolist()}
     except (zipfile.BadZipFile, StopIteration, OSError, EOFError) as error:
-        raise UserError(f"{file} is not a file of torch.save, or is damaged ({error!r}).") from None
+        raise UserError(
+            f"{file} was not written by torch.save, or is damaged ({error!r}). Download it again."
+        ) from None
     except (pickle.UnpicklingError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(f"{file}: its pickle is damaged ({error!r}).") from None
+        raise UserError(f"{file}: the pickle is damaged ({error!r}). Download the file again.") from None
     if not isinstance(found, dict) or not all(isinstance(place, _Place) for place in found.values()):
-        raise UserError(f"{file}: there is something else than named tensors in it.")
+        raise UserError(f"{file} contains something other than named tensors.")
     root = plan.filename.removesuffix("data.pkl")
     return [
         _tensor(name, place, file, members.get(f"{root}data/{place.storage.key}"))
@@ -61,14 +70,14 @@ def read_pickled(file: Path) -> list[Tensor]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows a handful of names; nothing is imported."""
+    """Resolves the few names that tensors need; imports nothing."""
 
     def __init__(self, file: Path, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self.file = file
 
     def find_class(self, module: str, name: str) -> Any:
-        """What the pickle may refer to."""
+        """The object for a name in the pickle; UserError unless it is on the list."""
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         allowed: dict[tuple[str, str], Callable[..., Any]] = {
@@ -77,11 +86,14 @@ class _Unpickler(pickle.Unpickler):
             ("collections", "OrderedDict"): OrderedDict,
         }
         if (module, name) not in allowed:
-            raise UserError(f"{self.file}: its pickle calls {module}.{name}. Do not load it with anything.")
+            raise UserError(
+                f"{self.file}: its pickle calls {module}.{name}, which may be malicious. Do not load this"
+                " file with any program."
+            )
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> _Stored:
-        """A storage: kind, type, key, device, number of elements."""
+        """A storage, from ("storage", class, key, device, number of elements)."""
         return _Stored(pid[1], pid[2])
 
 
@@ -91,7 +103,7 @@ def _rebuild(
     expected = 1
     for length, step in zip(reversed(shape), reversed(stride), strict=True):
         if length > 1 and step != expected:
-            raise ValueError(f"a tensor of shape {shape} has strides {stride}")
+            raise ValueError(f"a tensor of shape {shape} has non-contiguous strides {stride}")
         expected *= length
     return _Place(storage, first, tuple(shape))
 
@@ -101,9 +113,9 @@ def _tensor(name: str, place: _Place, file: Path, member: zipfile.ZipInfo | None
     size = tensor.elements * ITEMSIZE[tensor.dtype]
     offset = place.first * ITEMSIZE[tensor.dtype]
     if member is None or member.compress_type != zipfile.ZIP_STORED or offset + size > member.file_size:
-        raise UserError(f"{file}: the bytes of tensor {name} are missing, compressed or too few.")
+        raise UserError(f"{file}: the data of tensor {name} is missing, compressed or too short.")
     with file.open("rb") as opened:
-        # The local header's name and extra field come before the bytes; their lengths stand at byte 26.
+        # The bytes follow the local header's name and extra field, whose lengths are at offset 26.
         opened.seek(member.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", opened.read(4))
     start = member.header_offset + 30 + name_length + extra_length + offset

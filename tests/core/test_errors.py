@@ -1,4 +1,4 @@
-"""What a command's end looks like to its user: message, exit code, and whether there is a traceback."""
+"""What a user sees when a command ends: the message, the exit code, and whether there is a traceback."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import errno, os, sys
 from core.errors import UserError, run_command
 
 def main():
-    print("begun")
+    print("started")
     {body}
 
 run_command(main)
@@ -44,12 +44,15 @@ def start(body: str, stdout: int | None = subprocess.PIPE) -> subprocess.Popen[s
             "raise OSError(errno.ENOSPC, 'No space left', '/data/x')",
             "error: /data/x: the disk is full. Free some space",
         ),
-        ("raise OSError(errno.EFBIG, 'File too large')", "error: File too large: the file system or"),
+        (
+            "raise OSError(errno.EFBIG, 'File too large')",
+            "error: File too large: limited by the file system or",
+        ),
         ("raise OSError(errno.ENOSPC, 'No space left')", "error: the disk is full. Free some space"),
         ("raise OSError(errno.EDQUOT, 'Quota exceeded')", "error: the disk is full"),
         (
             "raise OSError(errno.EACCES, 'Permission denied', '/x')",
-            "error: /x: Permission denied. Choose a place",
+            "error: /x: Permission denied. Choose a location",
         ),
         (
             "raise OSError(errno.EROFS, 'Read-only file system', '/x')",
@@ -60,13 +63,13 @@ def start(body: str, stdout: int | None = subprocess.PIPE) -> subprocess.Popen[s
         ("import patentlib.x", "error: the Python package patentlib is not installed. `make setup`"),
     ],
 )
-def test_what_the_user_can_mend_ends_with_one_message_and_exit_code_2(body: str, message: str) -> None:
+def test_what_the_user_can_fix_ends_with_one_message_and_exit_code_2(body: str, message: str) -> None:
     process = start(body)
     out, err = process.communicate()
     assert process.returncode == 2
     assert err.startswith(message)
     assert err.count("\n") == 1
-    assert out == "begun\n", "what was said before is not lost"
+    assert out == "started\n", "earlier output is not lost"
 
 
 @pytest.mark.parametrize(
@@ -91,14 +94,14 @@ def test_an_interrupt_ends_with_130_and_no_traceback() -> None:
 @pytest.mark.parametrize(
     ("body", "status"), [("return None", 0), ("return 0", 0), ("return 143", 143), ("sys.exit(5)", 5)]
 )
-def test_a_command_that_ends_by_itself_keeps_its_status(body: str, status: int) -> None:
+def test_a_command_that_exits_on_its_own_keeps_its_status(body: str, status: int) -> None:
     process = start(body)
     out, err = process.communicate()
-    assert (process.returncode, out, err) == (status, "begun\n", "")
+    assert (process.returncode, out, err) == (status, "started\n", "")
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_reader_that_leaves_ends_the_command_without_a_word(lines: int) -> None:
+def test_a_reader_that_exits_ends_the_command_silently(lines: int) -> None:
     process = start(f"sys.stdin.read(); print('line\\n' * {lines})")
     assert process.stdout is not None
     assert process.stdin is not None

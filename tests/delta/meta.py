@@ -1,4 +1,4 @@
-"""Made-up LLaMA weights as Meta lays them out, and Meta's formulas for their logits."""
+"""Random LLaMA weights in Meta's layout, and Meta's formulas for their logits."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def meta_weights(kv: int, dtype: torch.dtype, vocabulary: int = VOCABULARY, tied: bool = False) -> Weights:
-    """Named as in `consolidated.00.pth`, whole."""
+    """Complete weights, named as in `consolidated.00.pth`."""
     torch.manual_seed(0)
     shapes: dict[str, tuple[int, ...]] = {
         "tok_embeddings.weight": (vocabulary, DIM),
@@ -33,7 +33,8 @@ def meta_weights(kv: int, dtype: torch.dtype, vocabulary: int = VOCABULARY, tied
 
 
 def save_meta(folder: Path, weights: Weights, parts: int, **params: Any) -> Path:
-    """Cut into so many files; LLaMA 3 cuts the embedding's rows, the others its columns."""
+    """Split the weights into `parts` files; LLaMA 3 splits the rows of the embedding, the others its
+    columns."""
     folder.mkdir()
     third = weights["tok_embeddings.weight"].shape[0] >= 128_000
     for number in range(parts):
@@ -53,14 +54,14 @@ def save_meta(folder: Path, weights: Weights, parts: int, **params: Any) -> Path
 
 
 def save_ranks(file: Path) -> None:
-    """A byte-level vocabulary with a few merges, as LLaMA 3 has it."""
+    """A byte-level vocabulary with a few merges, in LLaMA 3's format."""
     tokens = [bytes([n]) for n in range(256)] + [b"th", b"the", b" the", b"cl", b"aim", b"claim"]
     lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens)]
     file.write_text("".join(lines))
 
 
 def save_pieces(file: Path) -> None:
-    """A small SentencePiece model with bytes, as LLaMA 1 and 2 have it."""
+    """A small SentencePiece model with byte fallback, as in LLaMA 1 and 2."""
     import io
 
     import sentencepiece
@@ -74,7 +75,7 @@ def save_pieces(file: Path) -> None:
 
 
 def frequencies(theta: float, scale: float | None) -> torch.Tensor:
-    """The angles that a step turns each pair by; LLaMA 3.1 and later slow the slow ones down."""
+    """The rotation angle of each pair per position; LLaMA 3.1 and later scale the low frequencies."""
     turns = theta ** (-torch.arange(0, HEAD, 2) / HEAD)
     if scale is None:
         return turns
@@ -84,7 +85,7 @@ def frequencies(theta: float, scale: float | None) -> torch.Tensor:
 
 
 def meta_logits(w: Weights, tokens: torch.Tensor, kv: int, theta: float, scale: float | None) -> torch.Tensor:
-    """LLaMA as its paper and Meta's release define it, with rotary pairs that lie side by side."""
+    """LLaMA as defined by its paper and Meta's release, with adjacent rotary pairs."""
     w = {name: value.float() for name, value in w.items()}
 
     def norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Small made-up models as safetensors folders, written and compared by the tests of delta."""
+"""Small random models as safetensors folders, for the tests of delta."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ NUMPY = {
     "F64": np.uint64,
 }
 Arrays = dict[str, tuple[str, np.ndarray[Any, Any]]]
-"""Name to type and bit patterns."""
+"""Name to dtype and bit patterns."""
 
 
 def bits(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
@@ -30,7 +30,7 @@ def bits(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
 
 
 def random_model(dtype: str = "BF16", vocabulary: int = 40, seed: int = 0, tied: bool = False) -> Arrays:
-    """A little of each kind that a LLaMA has; one tensor is longer than a chunk."""
+    """One tensor of each kind in a LLaMA; one is longer than a chunk."""
     rng = np.random.default_rng(seed)
     shapes = {
         "model.embed_tokens.weight": (vocabulary, 16),
@@ -44,7 +44,7 @@ def random_model(dtype: str = "BF16", vocabulary: int = 40, seed: int = 0, tied:
 
 
 def tuned(base: Arrays, vocabulary: int = 40, seed: int = 1) -> Arrays:
-    """The same model after some training: all but one norm changed, rows added to the vocabulary."""
+    """The same model as if trained further: all but one norm changed, rows added to the vocabulary."""
     rng = np.random.default_rng(seed)
     result: Arrays = {}
     for name, (dtype, values) in base.items():
@@ -59,7 +59,7 @@ def tuned(base: Arrays, vocabulary: int = 40, seed: int = 1) -> Arrays:
 
 
 def save(folder: Path, arrays: Arrays, shards: int = 1, metadata: bool = True) -> Path:
-    """Write a model's folder as transformers lays it out."""
+    """Write a model's folder in the layout of transformers."""
     folder.mkdir(parents=True)
     names = list(arrays)
     shards = min(shards, max(1, len(names)))  # a file without tensors is in no index

@@ -1,5 +1,5 @@
-"""Published additive deltas come out as the projects' scripts give them; adapters as peft merges them;
-pickles are read without being run."""
+"""Published additive deltas give the results of the projects' scripts, adapters those of peft; pickles are
+read without being executed."""
 
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def test_a_grown_vocabulary_is_refused_by_name(tmp_path: Path) -> None:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,5 +1,5 @@
-"""Meta's weights, in any number of parts and of each version, compute in transformers what Meta's formulas
-compute; what does not fit is refused."""
+"""Converted weights, of every version and in any number of parts, compute the same in transformers as Meta's
+formulas; inconsistent input is rejected."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_the_converted_model_computes_metas_logits(
     version, parts, kv, dtype, vocabulary, theta, scale, context, params = case
     weights = meta_weights(kv, dtype, vocabulary, tied=version == "3.2")
     source = save_meta(tmp_path / "in", weights, parts, **params)
-    # Of the made-up model's width, 3.1 cannot be told from 3.2.
+    # At this test model's width 3.1 cannot be distinguished from 3.2.
     convert(source, tmp_path / "out", version="3.1" if version == "3.1" else None, shard_bytes=20_000)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert model.dtype == dtype
@@ -111,14 +111,14 @@ def _tensors(changes: dict[str, object]) -> Callable[[Path], None]:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (print, ("code ran",))
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("damage", "message"),
     [
         (_remove("params.json"), "params.json is missing"),
         (_remove("consolidated.00.pth"), "consolidated.01.pth"),
@@ -131,23 +131,23 @@ class Code:
         (_params(dim="32"), "damaged"),
         (_tensors({"norm.weight": None}), "norm.weight is not in all"),
         (_tensors({"norm.weight": torch.ones(3)}), "norm.weight"),
-        (_tensors({"layers.0.feed_forward.w3.weight": torch.ones(16, 32)}), "w3.weight has other"),
-        (_tensors({"norm.weight": torch.ones(32, dtype=torch.int64)}), "norm.weight has other"),
+        (_tensors({"layers.0.feed_forward.w3.weight": torch.ones(16, 32)}), "w3.weight has another"),
+        (_tensors({"norm.weight": torch.ones(32, dtype=torch.int64)}), "norm.weight has another"),
         (_tensors({"extra": Code()}), "its pickle calls"),
-        (lambda folder: (folder / "consolidated.00.pth").write_bytes(b"PK"), "not a file of torch.save"),
+        (lambda folder: (folder / "consolidated.00.pth").write_bytes(b"PK"), "was not written by torch.save"),
         (lambda folder: (folder / "params.json").write_text("{"), "damaged"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_appears(
-    tmp_path: Path, harm: Callable[[Path], None], said: str
+def test_inconsistent_input_is_rejected_and_nothing_appears(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     source = save_meta(tmp_path / "in", meta_weights(4, torch.float16), 2)
-    harm(source)
+    damage(source)
     with pytest.raises(UserError) as refused:
         convert(source, tmp_path / "out")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         convert(save_meta(tmp_path / "good", meta_weights(4, torch.float16), 1), source)
 
 

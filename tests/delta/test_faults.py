@@ -1,6 +1,6 @@
 # ruff: noqa: E501 (a table reads best with a fault in a line)
-"""A hundred ways in which a base or a delta can be damaged: every one ends with exit code 2 and a message that
-names the place; nothing appears under the target's name; what was there stays."""
+"""A hundred ways to damage a base or a delta: each ends with exit code 2 and a message that names the place;
+nothing appears under the target's name; an existing target is kept."""
 
 import contextlib
 import io
@@ -35,13 +35,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def delta(
     name: str, folder: Path, *more: str, target: str = "target", base: str = "base", shard_bytes: int = 0
 ) -> tuple[int, str]:
-    """Run the command in this process; exit code and what it says."""
+    """Run the command in this process; exit code and output."""
     from delta import delta_format
     from delta import make as module
 
     arguments = ["delta", name, "--base", folder / base, "--target", folder / target]
     arguments += ["--delta", folder / "delta", *more]
-    said = io.StringIO()
+    output = io.StringIO()
     patch = pytest.MonkeyPatch()
     patch.setattr(sys, "argv", [str(argument) for argument in arguments])
     if shard_bytes:
@@ -49,14 +49,18 @@ def delta(
             module.make, "__kwdefaults__", {**(module.make.__kwdefaults__ or {}), "shard_bytes": shard_bytes}
         )
     assert delta_format.SHARD_BYTES == 5_000_000_000
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
+    with (
+        contextlib.redirect_stderr(output),
+        contextlib.redirect_stdout(output),
+        pytest.raises(SystemExit) as end,
+    ):
         command.main()
     patch.undo()
-    return int(str(end.value.code)), said.getvalue()
+    return int(str(end.value.code)), output.getvalue()
 
 
 def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
-    """One bit between two places."""
+    """Flip one bit between two offsets."""
     data = bytearray(file.read_bytes())
     rng = random.Random(seed)
     data[rng.randrange(first, end or len(data))] ^= 1 << rng.randrange(8)
@@ -64,7 +68,7 @@ def flip(file: Path, seed: int, first: int = 0, end: int | None = None) -> None:
 
 
 def flips(pattern: str, seed: int, first: int = 0, end: int | None = None, payload: bool = False) -> "Fault":
-    """A flipped bit in the first file of that name, behind its header where `payload` is meant."""
+    """Flip a bit in the first file that matches, with `payload` only after its header."""
 
     def act(folder: Path) -> None:
         file = min(folder.glob(pattern))
@@ -74,7 +78,7 @@ def flips(pattern: str, seed: int, first: int = 0, end: int | None = None, paylo
 
 
 def cuts(pattern: str, size: int) -> "Fault":
-    """All but the first bytes of the first file of that name are gone."""
+    """Cut the first file that matches to its first bytes."""
 
     def act(folder: Path) -> None:
         file = min(folder.glob(pattern))
@@ -88,7 +92,7 @@ def header_end(file: Path) -> int:
 
 
 def edit_plan(folder: Path, change: Callable[[dict], None], seal: bool = True) -> None:  # type: ignore[type-arg]
-    """Change delta.json as somebody would who knows the format, its own hash included."""
+    """Change delta.json as someone who knows the format would, including its own hash."""
     from delta import delta_format
 
     path = folder / "delta/delta.json"
@@ -135,7 +139,7 @@ def rename_file(name: str) -> Callable[[Path], None]:
 
 
 def bomb(folder: Path) -> None:
-    """A payload that holds a gigabyte of zeros where a chunk belongs; all hashes are made to fit."""
+    """A payload with a gigabyte of zeros in place of a chunk; all hashes are adjusted."""
     import hashlib
 
     from delta import safetensors_io
@@ -148,7 +152,7 @@ def bomb(folder: Path) -> None:
     data = bytearray(file.read_bytes())
     assert (
         len(payload) > tensor.size
-    )  # a bomb this large is refused by its size alone; so cut it, and seal again
+    )  # a bomb this large is rejected by its size alone: cut it and adjust the hashes
     payload = payload[: tensor.size]
     payload = min(len(frame), tensor.size - 8).to_bytes(4, "little") + payload[4:]
     data[tensor.start : tensor.start + tensor.size] = payload
@@ -161,7 +165,7 @@ def bomb(folder: Path) -> None:
 
 
 class Code:
-    """Runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Path("/tmp/delta-test-pickle-ran").touch, ())
@@ -210,7 +214,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "wrong shape": (
         lambda f: edit_plan(f, lambda p: p["tensors"]["model.norm.weight"].update(shape=[8, 2])), "model.norm.weight",
     ),
-    "tensor left out": (lambda f: edit_plan(f, lambda p: p["tensors"].pop("model.norm.weight")), "other tensors"),
+    "tensor left out": (lambda f: edit_plan(f, lambda p: p["tensors"].pop("model.norm.weight")), "different tensors"),
     "wrong result": (
         lambda f: edit_plan(f, lambda p: p["tensors"]["lm_head.weight"].update(sha256="0" * 64)), "lm_head.weight",
     ),
@@ -228,13 +232,13 @@ def test_a_fault_is_found_and_named_and_nothing_is_lost(pair: Path, tmp_path: Pa
     act, named = FAULTS[fault]
     act(tmp_path)
     before = contents(tmp_path / "target")
-    code, said = delta("apply", tmp_path, "--force")
-    assert code == 2, said
-    assert said.startswith("error: ")
-    assert named in said
+    code, output = delta("apply", tmp_path, "--force")
+    assert code == 2, output
+    assert output.startswith("error: ")
+    assert named in output
     assert contents(tmp_path / "target") == before
     assert not (tmp_path / ".target.unfinished").exists()
-    code, said = delta("apply", tmp_path, target="new")
+    code, output = delta("apply", tmp_path, target="new")
     assert code == 2
     assert not (tmp_path / "new").exists()
     assert not Path("/tmp/delta-test-pickle-ran").exists()

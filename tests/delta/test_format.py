@@ -1,4 +1,4 @@
-"""docs/delta.md is enough to write a reader: this one was, and uses nothing of delta."""
+"""A reader written from docs/delta.md alone, which uses nothing from delta."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ SIZES = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 def header(data: bytes) -> tuple[dict[str, Any], int]:
-    """A safetensors header, and where the bytes behind it begin."""
+    """A safetensors header, and the offset of the data after it."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]), 8 + length
 
@@ -39,7 +39,7 @@ def tensors(folder: Path) -> dict[str, bytes]:
 
 
 def decode(payload: bytes, base: bytes, elements: int, dtype: str, chunk: int) -> bytes:
-    """The section about payloads, step by step, in integers of 64 bits."""
+    """The section about payloads, step by step, in 64-bit integers."""
     size = SIZES[dtype]
     bits = 8 * size
     shift, mask = EXPONENTS[dtype]

@@ -1,5 +1,5 @@
-"""Killed, out of disk, run twice, in the way: what is left is never taken for a whole folder, and is gone on
-with."""
+"""Killed, out of disk space, run twice, target in the way: what is left is never taken for a complete folder,
+and is resumed."""
 
 import resource
 import signal
@@ -21,7 +21,7 @@ def folders(place: Path, delta: str = "delta", target: str = "target") -> list[s
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Several chunks in each of several tensors, so that a process can be met in the middle."""
+    """Several chunks in each of several tensors, so that a process can be killed in the middle."""
     place = tmp_path_factory.mktemp("pair")
     rng = np.random.default_rng(0)
     arrays: Arrays = {
@@ -35,7 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_in_the_middle(arguments: list[str | Path], partial: Path, least_bytes: int) -> None:
-    """Start a command and kill -9 it when so much of its result is there."""
+    """Start a command and kill -9 it once `least_bytes` of its result are written."""
     process = subprocess.Popen([sys.executable, "-m", "delta", *map(str, arguments)], cwd=ROOT)
     while process.poll() is None:
         files = list(partial.glob("*safetensors")) + list(partial.glob(".payload*"))
@@ -46,7 +46,7 @@ def kill_in_the_middle(arguments: list[str | Path], partial: Path, least_bytes: 
 
 
 @pytest.mark.parametrize("command", ["make", "apply"])
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(pair: Path, command: str) -> None:
+def test_a_killed_run_is_resumed_and_gives_the_same_bytes(pair: Path, command: str) -> None:
     names = (
         {"delta": "again", "target": "target"} if command == "make" else {"delta": "delta", "target": "new"}
     )
@@ -56,11 +56,11 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(pair: Path, command: str)
     kill_in_the_middle(arguments, partial, 1_500_000 if command == "make" else 4_000_000)
     assert partial.is_dir()
     assert not result.exists()
-    begun = {path.name: path.stat().st_ino for path in partial.iterdir() if path.stat().st_size > 1_000_000}
+    started = {path.name: path.stat().st_ino for path in partial.iterdir() if path.stat().st_size > 1_000_000}
     done = run("delta", *arguments, "--resume")
     assert done.returncode == 0, done.stderr
-    assert begun
-    assert set(begun.values()) <= {path.stat().st_ino for path in result.iterdir()}
+    assert started
+    assert set(started.values()) <= {path.stat().st_ino for path in result.iterdir()}
     if command == "make":
         for path in (pair / "delta").rglob("*"):
             if path.is_file() and path.name != "manifest.json":
@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(pair: Path, command: str)
     assert not partial.exists()
 
 
-def test_what_was_left_is_not_believed(pair: Path) -> None:
+def test_what_was_left_is_checked_before_it_is_reused(pair: Path) -> None:
     partial = pair / ".checked.unfinished"
     arguments = ["apply", *folders(pair, target="checked")]
     kill_in_the_middle(arguments, partial, 4_000_000)
@@ -84,7 +84,7 @@ def test_what_was_left_is_not_believed(pair: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["make", "apply"])
-def test_a_full_disk_is_told_with_the_files_name_and_can_be_gone_on_from(pair: Path, command: str) -> None:
+def test_a_full_disk_is_reported_with_the_file_and_can_be_resumed(pair: Path, command: str) -> None:
     names = {"delta": "full-d", "target": "target"} if command == "make" else {"target": "full-t"}
     arguments = [command, *folders(pair, **names)]
     result = pair / ("full-d" if command == "make" else "full-t")
@@ -117,7 +117,7 @@ def test_an_existing_target_is_refused_and_force_swaps_after_success(tmp_path: P
     (tmp_path / "mine/notes").write_text("dear")
     done = run("delta", "apply", *folders(tmp_path, target="mine"))
     assert done.returncode == 2
-    assert "mine exists already" in done.stderr
+    assert "mine already exists" in done.stderr
     assert contents(tmp_path / "mine") == {"notes": b"dear"}
     done = run("delta", "apply", *folders(tmp_path, target="mine"), "--force")
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ PATTERNS = np.arange(1 << 16, dtype=np.uint16)
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
-    """As set-up compiles it."""
+    """The kernel, compiled as by set-up."""
     if not shutil.which("cc"):
         pytest.skip("there is no C compiler")
     file = tmp_path_factory.mktemp("kernel") / "libkernel.so"
@@ -55,8 +55,8 @@ def test_splitting_and_merging_agree_with_numpy(
 def test_sums_agree_with_numpy_for_every_pattern(
     compiled: Kernel, base_dtype: str, sign: int, seed: int
 ) -> None:
-    # The first seeds put every pattern beside small numbers, zeros and one; NaN beside NaN is left out, of
-    # which processors may take either payload.
+    # The first seeds pair every pattern with small numbers, zeros and one. NaN with NaN is left out, because
+    # processors may keep either payload.
     other = np.random.default_rng(seed).permutation(PATTERNS)
     other = (other & [0x03FF, 0x83FF, 0x0000, 0x3C00, 0xBFFF, 0xBFFF, 0xBFFF, 0xBFFF][seed]).astype(np.uint16)
     for half, base in ((PATTERNS, other), (other, PATTERNS)):

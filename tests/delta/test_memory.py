@@ -1,4 +1,4 @@
-"""Memory does not grow with the model."""
+"""Memory does not grow with the size of the model."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Any bit pattern, any type, any shape, any cut into files: what comes out is what went in."""
+"""Any bit pattern, dtype, shape and split into files survives the round trip."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from core.errors import UserError
 from delta import codec
 from delta.apply import apply
 from delta.make import make, stored_files
-from delta.safetensors_io import Folder
+from delta.safetensors_io import ModelFolder
 from tests.delta.models import NUMPY, Arrays, contents, save
 
 SPECIAL = {  # -0.0, infinities, quiet and signalling NaNs with payloads, the smallest and largest subnormals
@@ -53,14 +53,14 @@ def pairs(draw: st.DrawFn) -> tuple[Arrays, Arrays, int, int]:
 
 @given(pairs())
 @settings(max_examples=60, deadline=None)
-def test_what_goes_in_comes_out(pair: tuple[Arrays, Arrays, int, int]) -> None:
+def test_the_round_trip_is_exact(pair: tuple[Arrays, Arrays, int, int]) -> None:
     base, target, base_shards, target_shards = pair
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         save(place / "base", base, base_shards)
         save(place / "target", target, target_shards)
         files = stored_files(place / "target")
-        sources = Folder(place / "base"), Folder(place / "target")
+        sources = ModelFolder(place / "base"), ModelFolder(place / "target")
         make(*sources, place / "base", place / "target", place / "delta", files, shard_bytes=60)
         apply(place / "base", place / "delta", place / "again")
         assert contents(place / "again") == contents(place / "target")

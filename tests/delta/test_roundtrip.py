@@ -1,4 +1,4 @@
-"""What goes through a delta comes out as it was, byte by byte, file by file."""
+"""A rebuilt target equals the original byte for byte, file by file."""
 
 import json
 import subprocess
@@ -22,14 +22,14 @@ def test_every_file_comes_out_identical(
 ) -> None:
     from delta.apply import apply, verify_base, verify_target
     from delta.make import make, stored_files
-    from delta.safetensors_io import Folder
+    from delta.safetensors_io import ModelFolder
 
     arrays = random_model(dtype, tied=tied)
     base = save(tmp_path / "base", arrays, 2)
     target = save(tmp_path / "target", tuned(arrays, vocabulary), shards)
     delta = make(
-        Folder(base),
-        Folder(target),
+        ModelFolder(base),
+        ModelFolder(target),
         base,
         target,
         tmp_path / "delta",
@@ -59,15 +59,15 @@ def test_the_commands_as_published(tmp_path: Path) -> None:
         done = run("delta", *command)
         assert done.returncode == 0, done.stderr
         if command[0] == "info":
-            assert "6 tensors (BF16): 1 as the base's, 5 as a difference, 0 whole" in done.stdout
+            assert "6 tensors (BF16): 1 unchanged, 5 stored as differences, 0 stored in full" in done.stdout
             assert f"python -m delta apply --base base --target target --delta {delta}" in done.stdout
     assert contents(again) == contents(target)
     assert {path.name for path in delta.iterdir()} == {
         "README.md", "delta-00001-of-00001.safetensors", "delta.json", "files", "manifest.json",
     }  # fmt: skip
-    told = run("tools.lineage", delta, "--verify")
-    assert told.returncode == 0, told.stdout
-    assert f"{base}  tensors:" in told.stdout
+    done = run("tools.lineage", delta, "--verify")
+    assert done.returncode == 0, done.stdout
+    assert f"{base}  tensors:" in done.stdout
 
 
 def test_a_delta_does_not_load_as_a_model(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""The demo's driver: what is done stays, what changed is done again with what rests on it, a kill costs a
-step."""
+"""The runner of steps: what is up to date is kept, what changed runs again with everything that depends on
+it, a kill costs one step. And the demo's commands."""
 
 import os
 import shlex
@@ -19,50 +19,51 @@ from eval.tasks.task import load_task
 from pretrain.config import PretrainConfig
 from sft.config import SftConfig, stages
 from tests.conftest import ROOT, run
-from tools.demo.__main__ import run as do
-from tools.demo.steps import Sizes, Step, slug, steps
+from tools.demo.steps import Sizes, demo_steps
+from tools.step_runner import Step, record_file
+from tools.step_runner import run as run_steps
 
 
 def story(folder: Path, stories: int = 3) -> list[Step]:
-    """Texts, a tokenizer of them, and texts that rest on neither."""
-    made, words, other = (f"{folder}/{name}" for name in ("made", "words", "other"))
-    tokenizer = f"data tokenizer --vocabulary-size 500 --output {words} {made}/texts.jsonl"
+    """Texts, a tokenizer trained on them, and texts that depend on neither."""
+    made, vocabulary, other = (f"{folder}/{name}" for name in ("made", "vocabulary", "other"))
+    tokenizer = f"data tokenizer --vocabulary-size 500 --output {vocabulary} {made}/texts.jsonl"
     return [
         Step("texts", (f"data everyday --stories {stories} --chats 1 --output {made}",), (made,)),
-        Step("words: all", (tokenizer,), (words,)),
+        Step("tokenizer: all", (tokenizer,), (vocabulary,)),
         Step("other", (f"data everyday --stories 1 --chats 1 --output {other}",), (other,)),
     ]
 
 
-def test_only_what_changed_is_done_again_with_what_rests_on_it(
+def test_only_what_changed_runs_again_with_everything_that_depends_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     records = tmp_path / "records"
     records.mkdir()
-    assert do(story(tmp_path), records) == ["texts", "words: all", "other"]
-    assert do(story(tmp_path), records) == []
-    assert do(story(tmp_path, stories=4), records) == ["texts", "words: all"]
-    (tmp_path / "other" / "manifest.json").unlink()  # what proves the step
-    assert do(story(tmp_path, stories=4), records) == ["other"]
+    assert run_steps(story(tmp_path), records) == ["texts", "tokenizer: all", "other"]
+    assert run_steps(story(tmp_path), records) == []
+    assert run_steps(story(tmp_path, stories=4), records) == ["texts", "tokenizer: all"]
+    (tmp_path / "other" / "manifest.json").unlink()  # shows that the step is complete
+    assert run_steps(story(tmp_path, stories=4), records) == ["other"]
 
 
-def test_a_step_that_failed_is_named_with_its_words_and_then_done(
+def test_a_failed_step_is_reported_with_its_output_and_then_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     step = Step("shown", (f"data show {tmp_path / 'missing'}",), ())
-    with pytest.raises(UserError, match=r"step `shown` ended with code 2:[^$]*missing") as error:
-        do([step], tmp_path)
-    assert str(tmp_path / f"{slug(step)}.log") in str(error.value)
-    assert do([Step("shown", ("data --help",))], tmp_path) == ["shown"]
-    assert do([Step("shown", ("data --help",))], tmp_path) == []
+    with pytest.raises(UserError, match=r"step `shown` failed with exit code 2:[^$]*missing") as error:
+        run_steps([step], tmp_path)
+    assert str(record_file(step, tmp_path).with_suffix(".log")) in str(error.value)
+    assert run_steps([Step("shown", ("data --help",))], tmp_path) == ["shown"]
+    assert run_steps([Step("shown", ("data --help",))], tmp_path) == []
 
 
-def test_a_killed_demo_takes_its_step_along(tmp_path: Path) -> None:
+def test_a_killed_demo_kills_its_step(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from tools.demo.__main__ import run; from tools.demo.steps import Step\n"
+        "from tools.step_runner import Step, run\n"
         "run([Step('long', ('http.server 0 --bind 127.0.0.1',))], Path(sys.argv[1]))"
     )
     demo = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -88,7 +89,8 @@ def test_every_command_of_the_demo_is_right_before_any_runs(monkeypatch: pytest.
         ("sft",): SftConfig,
     }  # fmt: skip
     checked = set()
-    for command in [words for step in steps(Sizes()) for words in map(shlex.split, step.commands)]:
+    commands = [shlex.split(command) for step in demo_steps(Sizes()) for command in step.commands]
+    for command in commands:
         schema = next((s for name, s in schemas.items() if command[: len(name)] == list(name)), None)
         if schema is not None:
             named = "--config" in command
@@ -110,7 +112,7 @@ def test_the_list_of_commands_can_be_typed(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_what_no_record_tells_of_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_a_record_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "work.txt").write_text("years", "utf-8")
@@ -118,6 +120,6 @@ def test_what_no_record_tells_of_is_never_removed(tmp_path: Path, monkeypatch: p
         "texts", (f"data everyday --stories 1 --chats 1 --output {tmp_path}/mine",), (f"{tmp_path}/mine",)
     )
     for _ in range(2):
-        with pytest.raises(UserError, match="mine is there already, and no record says"):
-            do([step], tmp_path)
+        with pytest.raises(UserError, match="mine already exists, and there is no record"):
+            run_steps([step], tmp_path)
     assert (tmp_path / "mine" / "work.txt").read_text("utf-8") == "years"

@@ -1,4 +1,5 @@
-"""The whole demo, shrunk until its scores say nothing: killed twice, it ends as one that was not."""
+"""The whole demo at a size where its scores mean nothing: killed twice, it gives the results of one that was
+not."""
 
 import json
 import signal
@@ -11,8 +12,9 @@ import pytest
 
 from core.config.loader import load
 from tests.conftest import ROOT, run
-from tools.demo.__main__ import run as do
-from tools.demo.steps import Sizes, slug, steps
+from tools.demo.steps import Sizes, demo_steps
+from tools.step_runner import record_file
+from tools.step_runner import run as run_steps
 
 SMALL = ["inventions=60", "held_out=10", "stories=60", "chats=60", "samples=30", "asked=10", "width=32",
          "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5"]  # fmt: skip
@@ -50,26 +52,27 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     again = run("tools.demo", *arguments)
     assert "all 29 steps are up to date" in again.stdout
     lineage = ("tools.lineage", runs / "scores/domain", "--verify")
-    told = run(*lineage)
-    assert told.returncode == 0, told.stdout[-2000:]
-    told = run("tools.lineage", runs / "published", "--verify")
-    assert told.returncode == 0, told.stdout[-2000:]
-    assert told.stdout.count("[train] ") >= 2, "base and target"
+    traced = run(*lineage)
+    assert traced.returncode == 0, traced.stdout[-2000:]
+    traced = run("tools.lineage", runs / "published", "--verify")
+    assert traced.returncode == 0, traced.stdout[-2000:]
+    assert traced.stdout.count("[train] ") >= 2, "base and target"
     raw = tmp_path / "corpora/made-up/patents/records.jsonl"
     content = raw.read_bytes()
     raw.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
-    told = run(*lineage)
-    assert told.returncode == 1
-    assert f"{raw}: was altered" in told.stdout
-    assert f"  {runs / 'scores/domain'}" in told.stdout
+    traced = run(*lineage)
+    assert traced.returncode == 1
+    assert f"{raw}: modified since" in traced.stdout
+    assert f"  {runs / 'scores/domain'}" in traced.stdout
     raw.write_bytes(content)
 
     monkeypatch.chdir(ROOT)
-    todo = steps(load(Sizes, None, arguments))
+    todo = demo_steps(load(Sizes, None, arguments))
     chosen = [step for step in todo if step.name in ("continued pretraining", "scores: cpt")]
     results = [runs / "cpt/model/model.safetensors", runs / "scores/cpt/scores.json"]
     before = [file.read_bytes() for file in results]
     for step in chosen:
-        (records / f"{slug(step)}.json").write_text('{"made_from": "another", "starts": 1, "done": true}')
-    assert do(chosen, records) == [step.name for step in chosen]  # from their beginning, and not killed
+        record_file(step, records).write_text('{"made_from": "another", "starts": 1, "done": true}')
+    # This time from the start, and not killed.
+    assert run_steps(chosen, records) == [step.name for step in chosen]
     assert [file.read_bytes() for file in results] == before

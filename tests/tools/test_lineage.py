@@ -1,4 +1,4 @@
-"""From a result back to the raw files: the tree, and what no longer is as it was."""
+"""From a result back to the raw files: the tree, and what has changed since."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def make(folder: Path, step: str, inputs: dict[str, str], *, force: bool = False
         built.counts["documents"] = 1234
 
 
-def test_the_tree_goes_back_to_the_raw_files_and_names_each_step_once(result: Path) -> None:
+def test_the_tree_goes_back_to_the_raw_files_and_expands_each_folder_once(result: Path) -> None:
     done = run("tools.lineage", result, "--verify")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -38,39 +38,40 @@ def test_the_tree_goes_back_to_the_raw_files_and_names_each_step_once(result: Pa
     assert sum("[pack, see above]" in line for line in lines) == 1
     assert sum(f"{result.parent / 'raw'}" in line for line in lines) == 2
     assert sum("somebody/patents@abc  revision:abc" in line for line in lines) == 1
-    assert lines[-1] == "all 5 files are as they were."
+    assert lines[-1] == "all 5 files are unchanged."
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "words", "resting"),
+    ("file", "change", "problem", "affected"),
     [
-        ("raw/a.xml", b"<patent>A</patent>", "was altered", ["run/model", "corpus", "tokenizer"]),
-        ("raw/a.xml", None, "is missing", ["run/model", "corpus", "tokenizer"]),
-        ("tokenizer/tokenizer.out", b"!", "was altered since it was made", ["run/model", "tokenizer"]),
-        ("run/model/train.out", b"", "was altered since it was made", ["run/model"]),
+        ("raw/a.xml", b"<patent>A</patent>", "modified since", ["run/model", "corpus", "tokenizer"]),
+        ("raw/a.xml", None, "missing", ["run/model", "corpus", "tokenizer"]),
+        ("tokenizer/tokenizer.out", b"!", "modified since it was written", ["run/model", "tokenizer"]),
+        ("run/model/train.out", b"", "modified since it was written", ["run/model"]),
     ],
 )
-def test_a_byte_altered_anywhere_is_found_with_all_that_rests_on_it(
-    result: Path, file: str, change: bytes | None, words: str, resting: list[str]
+def test_a_changed_byte_anywhere_is_found_with_everything_that_depends_on_it(
+    result: Path, file: str, change: bytes | None, problem: str, affected: list[str]
 ) -> None:
     place = result.parent / file
     place.unlink() if change is None else place.write_bytes(change)
     done = run("tools.lineage", result / "model", "--verify")
     assert done.returncode == 1
-    said = done.stdout[done.stdout.index(f"{place}: ") :].splitlines()
-    assert words in said[0]
-    assert {line.strip() for line in said[1:]} == {str(result.parent / folder) for folder in resting}
+    lines = done.stdout[done.stdout.index(f"{place}: ") :].splitlines()
+    assert lines[0].startswith(f"{place}: {problem}")
+    assert lines[0].endswith(". Affected:")
+    assert {line.strip() for line in lines[1:]} == {str(result.parent / folder) for folder in affected}
 
 
-def test_a_step_made_again_since_is_found(result: Path) -> None:
+def test_a_folder_rebuilt_since_is_found(result: Path) -> None:
     raw = manifest.hash_files(sorted((result.parent / "raw").iterdir()))
     make(result.parent / "corpus", "pack", raw, force=True, text="another")
     done = run("tools.lineage", result, "--verify")
     assert done.returncode == 1
-    assert f"pack.out: was made again since {result / 'model'} was made from it" in done.stdout
+    assert f"pack.out: rebuilt since {result / 'model'} was built from it" in done.stdout
 
 
 def test_a_folder_without_a_manifest_is_an_error(tmp_path: Path) -> None:
     done = run("tools.lineage", tmp_path)
     assert done.returncode == 2
-    assert "no manifest.json there" in done.stderr
+    assert "no manifest.json found" in done.stderr

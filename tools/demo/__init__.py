@@ -1,2 +1,1 @@
-"""The whole story in minutes: `steps` lists the commands, `__main__` runs them, `summary` shows what came
-out."""
+"""The whole pipeline in minutes: `steps` lists the commands, `__main__` runs them and shows the scores."""

@@ -1,42 +1,49 @@
-"""The whole story on a laptop: raw texts to a published model with scores, by the commands of every day.
+"""The whole pipeline on a laptop: from raw texts to a published model with scores, using the everyday
+commands.
 
-    python -m tools.demo                       all steps that are not done; `make demo` is the same
-    python -m tools.demo --list                the commands, without running them
+    python -m tools.demo                       run all steps that are not up to date; same as `make demo`
+    python -m tools.demo --list                print the commands without running them
     python -m tools.demo inventions=500 runs=runs/small corpora=corpora/small     --keys lists all sizes
 
-    steps (tools/demo/steps.py) ──command, inputs──▶ hash ──as recorded?──▶ up to date, or run ──▶ summary
+    steps (tools/demo/steps.py) ──tools/step_runner.py──▶ RUNS/scores/*, *.json ──▶ summary.txt, report.html
 
-A step is done when it has ended well with the command and the inputs that it has now: what it reads are the
-paths in its command, each by the manifest that stands there or by its hash. A killed step goes on from what
-it left where its command can (training, evaluation, corpora), else it begins anew, as does one whose command
-or inputs changed: then what it had made is removed, and nothing that no record tells of.
+A second run does nothing that is already done; a killed demo continues where it stopped. The summary at the
+end computes no numbers of its own: all are read from the output of the evaluation.
 """
 
 import argparse
-import ctypes
-import hashlib
 import json
-import os
-import re
-import resource
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core import html_report as html
 from core.config.loader import add_arguments, from_arguments
-from core.errors import UserError, run_command
-from core.provenance import atomic_io, manifest
-from tools.demo.steps import Sizes, Step, slug, steps
+from core.errors import run_command
+from core.html_report import Estimate, Line
+from core.provenance import atomic_io
+from tools.demo.steps import Sizes, demo_steps
+from tools.step_runner import Step, record_file, run
 
-PATHS = re.compile(r"[\w.-]*/[\w./-]+")
-SHOWN = 15
-"""Lines of a failed step's log that are shown."""
+HEADLINES = {
+    "title": "rouge-l-char-f1",
+    "extraction": "extraction-f1",
+    "claims-zh-en": "chrf",
+    "claims-en-zh": "chrf",
+    "text-general": "bits-per-byte",
+    "text-domain": "bits-per-byte",
+}
+"""The main metric of each task. Lower is better for bits per byte, higher for the others."""
+MODELS = {
+    "copy": "copies its input",
+    "base": "base, 2 examples",
+    "cpt": "continued, 2 examples",
+    "general": "general chat",
+    "without-cpt": "domain chat, not continued",
+    "domain": "domain chat",
+}
+"""Folders in scores/, and the names of their models in the tables."""
+Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
 def main() -> int:
@@ -45,129 +52,103 @@ def main() -> int:
         prog="python -m tools.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default=None)
-    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    parser.add_argument("--list", action="store_true", help="print the commands and exit")
     arguments = parser.parse_intermixed_args()
     sizes = from_arguments(Sizes, arguments)
     if sizes is None:
         return 0
-    todo = steps(sizes)
+    steps = demo_steps(sizes)
     if arguments.list:
-        print("\n".join("\n".join([f"# {step.name}", *map(_typed, step.commands)]) for step in todo))
+        for step in steps:
+            print("\n".join([f"# {step.name}", *(f"python -m {command}" for command in step.commands)]))
         return 0
     records = Path(sizes.runs) / "steps"
     records.mkdir(parents=True, exist_ok=True)
-    with atomic_io.lock(records / ".lock", f"{sizes.runs}: another demo is at work there"):
-        if not run(todo, records):
-            print(f"all {len(todo)} steps are up to date: {sizes.runs}")
-    from tools.demo.summary import summarise
-
-    print(summarise(sizes, todo))
+    with atomic_io.lock(records / ".lock", f"{sizes.runs}: another demo is already running there"):
+        if not run(steps, records):
+            print(f"all {len(steps)} steps are up to date: {sizes.runs}")
+    print(summarise(sizes, steps))
     return 0
 
 
-def run(todo: Sequence[Step], records: Path) -> list[str]:
-    """Do the steps that are not done, in their order; the names of those. UserError where one fails."""
-    done: list[str] = []
-    for number, step in enumerate(todo, 1):
-        file, made_from = records / f"{slug(step)}.json", fingerprint(step)
-        before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        same, done_before = before.get("made_from") == made_from, before.get("done", False)
-        if same and done_before and all(_proven(Path(made)) for made in step.makes):
-            continue
-        goes_on = same and step.goes_on and not done_before
-        if not goes_on:
-            _remove(step, ours=bool(before))
-        starts = before["starts"] + 1 if same else 1
-        record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
-        atomic_io.write_text(file, json.dumps(record) + "\n")
-        print(f"{number:>3}/{len(todo)} {step.name} …", end=" ", flush=True)
-        record |= _execute(step, file.with_suffix(".log"))
-        print(f"{record['seconds']:.0f} s{' (went on)' if goes_on else ''}", flush=True)
-        atomic_io.write_text(file, json.dumps(record | {"done": True}) + "\n")
-        done.append(step.name)
-    return done
+def summarise(sizes: Sizes, steps: Sequence[Step]) -> str:
+    """Write summary.txt and report.html to `sizes.runs`, and return the text for the terminal."""
+    runs = Path(sizes.runs)
+    scores = {name: _read(runs / "scores" / name / "scores.json") for name in MODELS}
+    parts = [
+        ("Scores on held-out inventions, with 95% intervals", _scores(scores)),
+        ("The domain model against the base with two examples", _comparison(runs, "base", "domain")),
+        (
+            "The domain model against one tuned without continued pretraining",
+            _comparison(runs, "without-cpt", "domain"),
+        ),
+        ("Time", _times(runs, steps)),
+    ]
+    plots = [
+        html.section(f"{task}: {metric}", _plot(scores, task, metric)) for task, metric in HEADLINES.items()
+    ]
+    tables = [html.section(title, html.table(*table)) for title, table in parts]
+    page = runs / "report.html"
+    atomic_io.write_text(
+        page, html.page("What continued pretraining and tuning gained", [*tables[:3], *plots, tables[3]])
+    )
+    text = "\n\n".join(f"{title}\n{html.text_table(*table)}" for title, table in parts)
+    atomic_io.write_text(runs / "summary.txt", text + "\n")
+    return f"\n{text}\n\nreport           {page}\nsample by sample {runs / 'scores/domain/report.html'}"
 
 
-def fingerprint(step: Step) -> str:
-    """A hash of the command and of all that it reads."""
-    made = [Path(path) for path in step.makes]
-    found = {
-        path: _content(Path(path))
-        for path in sorted(set(PATHS.findall(" ".join(step.commands))))
-        if not any(out.is_relative_to(path) or Path(path).is_relative_to(out) for out in made)
-    }
-    return hashlib.sha256(json.dumps([step.commands, found], sort_keys=True).encode()).hexdigest()
+def _scores(scores: dict[str, Any]) -> Table:
+    rows = []
+    for task, metric in HEADLINES.items():
+        estimates = [_estimate(tree, task, metric) for tree in scores.values()]
+        n = max(tree[task]["n"] for tree in scores.values() if task in tree)
+        rows.append([task, metric, n, *(_short(estimate) if estimate else "" for estimate in estimates)])
+    return ["task", "metric", "n", *MODELS.values()], rows
 
 
-def _content(path: Path) -> Any:
-    """What stands there: outputs by the manifest in it, or by those one level below; a file's hash."""
-    if path.is_file():
-        return list(manifest.hash_files([path]).values())
-    own = path / manifest.NAME
-    files = [own] if own.is_file() else sorted(path.glob(f"*/{manifest.NAME}"))
-    return {file.parent.name: manifest.read(file.parent)["outputs"] for file in files}
+def _plot(scores: dict[str, Any], task: str, metric: str) -> str:
+    """One line per model, on a common scale."""
+    estimates = {name: _estimate(scores[name], task, metric) for name in MODELS}
+    lines = [Line(MODELS[name], estimate) for name, estimate in estimates.items() if estimate]
+    return html.estimates(lines, shared=True)
 
 
-def _proven(path: Path) -> bool:
-    """Whether a result is whole: a file, or a folder with its manifest."""
-    return path.is_file() or (path / manifest.NAME).is_file()
+def _estimate(tree: Any, task: str, metric: str) -> Estimate | None:
+    for score in tree.get(task, {}).get("scores", ()):
+        if score["metric"] == metric:
+            return Estimate(score["value"], score["low"], score["high"])
+    return None
 
 
-def _remove(step: Step, *, ours: bool) -> None:
-    """Take away what the step made from something else; UserError where no record says that it made it."""
-    there = [path for path in map(Path, (*step.clears, *step.makes)) if path.exists()]
-    if there and not ours:
-        raise UserError(
-            f"{there[0]} is there already, and no record says that the demo made it. Move it away, or give"
-            " the demo other folders: runs=… corpora=…"
-        )
-    for path in map(Path, (*step.clears, *step.makes)):
-        for each in (path, path.with_name(f".{path.name}.unfinished")):
-            if each.is_dir():
-                shutil.rmtree(each)
-            else:
-                each.unlink(missing_ok=True)
+def _comparison(runs: Path, a: str, b: str) -> Table:
+    """The evaluation's comparison of two models on the main metrics."""
+    rows = []
+    for row in _read(runs / "scores" / f"{b}-against-{a}.json"):
+        if HEADLINES[row["task"]] == row["metric"]:
+            values = [f"{row[key]:.3g}" for key in ("a", "b")]
+            difference = f"{row['difference']:+.3g} ({row['low']:+.3g} – {row['high']:+.3g})"
+            p = f"{row['p_holm']:.2g}"
+            rows.append([row["task"], row["metric"], row["n"], *values, difference, p, row["verdict"]])
+    return ["task", "metric", "n", MODELS[a], MODELS[b], "difference (95%)", "p (Holm)", "verdict"], rows
 
 
-def _execute(step: Step, log: Path) -> dict[str, float]:
-    """Run the commands with their output in `log`; wall and CPU seconds."""
-    began, used = time.monotonic(), _cpu_seconds()
-    with log.open("ab") as out:
-        for command in step.commands:
-            child = subprocess.Popen(
-                [sys.executable, "-m", *shlex.split(command)], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, preexec_fn=_end_with_parent,  # noqa: PLW1509
-            )  # fmt: skip
-            try:
-                code = child.wait()
-            except BaseException:
-                child.terminate()
-                child.wait()
-                raise
-            if code:
-                lines = "\n".join(log.read_text("utf-8", "replace").splitlines()[-SHOWN:])
-                raise UserError(
-                    f"the step `{step.name}` ended with code {code}:\n{lines}\n"
-                    f"Its log is {log}; the same command goes on with this step."
-                )
-    return {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds() - used}
+def _times(runs: Path, steps: Sequence[Step]) -> Table:
+    rows: list[Sequence[object]] = []
+    total = [0.0, 0.0]
+    for step in steps:
+        record = _read(record_file(step, runs / "steps"))
+        spent = [record.get("seconds", 0.0), record.get("cpu_seconds", 0.0)]
+        total = [a + b for a, b in zip(total, spent, strict=True)]
+        rows.append([step.name, *(round(seconds) for seconds in spent), record["starts"]])
+    return ["step", "seconds", "CPU seconds", "starts"], [*rows, ["total", *map(round, total), ""]]
 
 
-def _typed(command: str) -> str:
-    return f"python -m {command}"
+def _short(estimate: Estimate) -> str:
+    return f"{estimate.value:.3g} ({estimate.low:.3g} – {estimate.high:.3g})"
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _end_with_parent() -> None:
-    """On Linux, a killed demo takes its step along: else the next demo would find it still at work."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
-        if os.getppid() == 1:  # it died in between
-            os.kill(os.getpid(), signal.SIGKILL)
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text("utf-8"))
 
 
 if __name__ == "__main__":

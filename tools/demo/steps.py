@@ -1,86 +1,66 @@
-"""What `make demo` does, step by step: the commands that anybody would type, at sizes that fit a laptop.
+"""The steps of `make demo`: the commands that a user would type, at sizes that fit a laptop.
 
-    made-up patents, everyday texts ──▶ tokenizer, two packed corpora ──▶ base ──▶ continued pretraining
-    ──▶ general, then domain chats ──▶ delta, published and applied again ──▶ scores of all models ──▶ report
+    synthetic patents, everyday texts ──▶ tokenizer, two packed corpora ──▶ base ──▶ continued pretraining
+    ──▶ tuning on general, then domain chats ──▶ delta, made and applied ──▶ scores of all models ──▶ report
 
-The recipes are those under configs/; what stands behind them shrinks them. A step is proven by what it makes:
-folders with a manifest, or files.
+The recipes are those in configs/, scaled down by `key=value` overrides.
 """
 
-import re
 import shlex
-from typing import NamedTuple
 
 from pydantic import Field
 
 from core.config.loader import Config
+from tools.step_runner import Step
 
 
 class Sizes(Config):
-    """How large the demo is, and where it goes. Everything else stands in the commands."""
+    """Size and output folders of the demo. Everything else is in the commands."""
 
     runs: str = "runs/demo"
-    """Models, scores, the report and the records of the steps."""
+    """Folder for models, scores, the report and the records of the steps."""
     corpora: str = "corpora/demo"
-    """Texts, corpora, instruction data, evaluation data."""
+    """Folder for texts, corpora, instruction data and evaluation data."""
     fields: str = "refrigeration"
-    """Fields of data/synthetic/lexicon.yaml that the inventions are in, with spaces between them."""
+    """Technical fields of the inventions, from data/synthetic/lexicon.yaml, separated by spaces."""
     inventions: int = Field(1200, ge=1)
-    """Made-up inventions to train on."""
+    """Number of synthetic inventions to train on."""
     held_out: int = Field(90, ge=1)
-    """Made-up inventions to be evaluated on; the corpus is cleared of what is like them."""
+    """Number of synthetic inventions to evaluate on; similar texts are removed from the corpus."""
     stories: int = Field(3000, ge=1)
-    """Everyday stories to train on, in both languages."""
+    """Number of everyday stories to train on, in both languages together."""
     chats: int = Field(1200, ge=1)
-    """General questions with answers."""
+    """Number of general questions with answers."""
     vocabulary: int = Field(1280, ge=1)
-    """Tokens."""
+    """Vocabulary size in tokens."""
     samples: int = Field(800, ge=1)
-    """Instruction samples of each patent task, at most."""
+    """Maximum number of instruction samples per patent task."""
     asked: int = Field(70, ge=10)
-    """Questions of each patent task, those shown as examples among them."""
+    """Number of evaluation questions per patent task, including those used as examples."""
     width: int = Field(96, ge=16)
     """Hidden size of the model."""
     layers: int = Field(3, ge=1)
-    """Its layers."""
+    """Number of layers of the model."""
     base_steps: int = Field(200, ge=1)
-    """Optimiser steps of the base, on everyday texts with a tenth of patents."""
+    """Optimiser steps of the base, on everyday texts with 10% patents."""
     cpt_steps: int = Field(300, ge=1)
     """Optimiser steps of continued pretraining."""
     save_every_steps: int = Field(100, ge=1)
-    """A checkpoint every so many steps of training: what a kill may cost."""
+    """Optimiser steps between checkpoints; a killed run repeats at most that many."""
     general_epochs: float = Field(1, gt=0)
-    """Passes over the general chats."""
+    """Epochs over the general chats."""
     domain_epochs: float = Field(3, gt=0)
-    """Passes over the patent tasks."""
-
-
-class Step(NamedTuple):
-    """Commands, one after the other, and the folders (with manifests) or files that prove that they ended."""
-
-    name: str
-    commands: tuple[str, ...]
-    """What follows `python -m`; split as a shell does, without its other powers."""
-    makes: tuple[str, ...] = ()
-    clears: tuple[str, ...] = ()
-    """What is removed, beside what it makes, before it begins anew."""
-    goes_on: bool = False
-    """Whether the commands, killed, go on from what they left."""
-
-
-def slug(step: Step) -> str:
-    """The step's name as a file's."""
-    return re.sub(r"\W+", "-", step.name)
+    """Epochs over the patent tasks."""
 
 
 TASKS = {"title": "title", "extract": "extract", "zh-en": "translate-zh-en", "en-zh": "translate-en-zh"}
-"""Folder of each task's evaluation data, and what `python -m data build` calls it."""
+"""Folder of each task's evaluation data, and the task's name in `python -m data build`."""
 TEXTS = ("text-general", "text-domain")
 ASKED = ("title", "extraction", "claims-zh-en", "claims-en-zh")
 
 
-def steps(s: Sizes) -> list[Step]:
-    """All steps in their order."""
+def demo_steps(s: Sizes) -> list[Step]:
+    """All steps, in order."""
     *training, without = _training(s)
     before = [*_texts(s), *_corpora(s), *_instructions(s), *training]
     return [*before, *_publishing(s), *_scores(s), without, *_beside(s)]
@@ -108,17 +88,32 @@ def _corpora(s: Sizes) -> list[Step]:
     held_out = shlex.join([f"sources=[{_source(f'{s.corpora}/evaluation/inventions/records.jsonl')}]"])
     return [
         Step("tokenizer", (f"data tokenizer {words} {_patents(s)} {_stories(s)}",), (tokenizer,)),
-        Step("general corpus", (f"data run {_corpus(s, 'general')}",), (f"{s.corpora}/general/pack",),
-             (f"{s.corpora}/general",), goes_on=True),
-        Step("patent corpus", (f"data run {_corpus(s, 'patents')}",), (f"{s.corpora}/patents/pack",),
-             (f"{s.corpora}/patents",), goes_on=True),
-        Step("held-out records", (f"data run --until clean output_dir={records} {held_out}",),
-             (f"{records}/clean",), (records,), goes_on=True),
-    ]  # fmt: skip
+        Step(
+            "general corpus",
+            (f"data run {_corpus(s, 'general')}",),
+            (f"{s.corpora}/general/pack",),
+            (f"{s.corpora}/general",),
+            resumable=True,
+        ),
+        Step(
+            "patent corpus",
+            (f"data run {_corpus(s, 'patents')}",),
+            (f"{s.corpora}/patents/pack",),
+            (f"{s.corpora}/patents",),
+            resumable=True,
+        ),
+        Step(
+            "held-out records",
+            (f"data run --until clean output_dir={records} {held_out}",),
+            (f"{records}/clean",),
+            (records,),
+            resumable=True,
+        ),
+    ]
 
 
 def _corpus(s: Sizes, name: str, prefix: str = "") -> str:
-    """What makes a corpus, as overrides of configs/data/tiny.yaml; `prefix` is where they stand."""
+    """Overrides of configs/data/tiny.yaml that define a corpus, each with `prefix` before its key."""
     keys = [f"output_dir={s.corpora}/{name}", f"tokenizer={{path: {s.corpora}/tokenizer}}"]
     if name == "general":
         keys += [f"sources=[{_source(_stories(s))}]", "clean.min_characters=50"]  # stories are short
@@ -154,21 +149,39 @@ def _instructions(s: Sizes) -> list[Step]:
     held_out = f"{s.corpora}/evaluation"
 
     def build(name: str, corpus: str, truth: str, split: str, samples: str, folder: str) -> Step:
-        keys = [f"corpus={corpus}", f"labels={truth}/truth.jsonl", *split.split(),
-                f"samples={{{samples}}}", "max_characters=700", f"output_dir={folder}"]  # fmt: skip
+        keys = [
+            f"corpus={corpus}",
+            f"labels={truth}/truth.jsonl",
+            *split.split(),
+            f"samples={{{samples}}}",
+            "max_characters=700",
+            f"output_dir={folder}",
+        ]
         return Step(name, (f"data build {shlex.join(keys)}",), (folder,))
 
     every = ", ".join(f"{name}: {s.samples}" for name in TASKS.values())
     made, asked = f"{s.corpora}/made-up/patents", "validation_share=0.8 near_share=1"
     return [
-        build("instructions", f"{s.corpora}/patents/decontaminate", made, "validation_share=0.02", every,
-              f"{s.corpora}/instructions"),
+        build(
+            "instructions",
+            f"{s.corpora}/patents/decontaminate",
+            made,
+            "validation_share=0.02",
+            every,
+            f"{s.corpora}/instructions",
+        ),
         *(
-            build(f"questions: {name}", f"{held_out}/records/clean", f"{held_out}/inventions", asked,
-                  f"{task}: {s.asked}", f"{held_out}/{name}")
+            build(
+                f"questions: {name}",
+                f"{held_out}/records/clean",
+                f"{held_out}/inventions",
+                asked,
+                f"{task}: {s.asked}",
+                f"{held_out}/{name}",
+            )
             for name, task in TASKS.items()
         ),
-    ]  # fmt: skip
+    ]
 
 
 SMALL = (
@@ -176,7 +189,7 @@ SMALL = (
     " training.validate_every_steps=100 deepspeed.zero_stage=0 schedule.warmup_share=0.05"
     " logging.every_steps=20"
 )
-"""What a laptop needs of a recipe for many GPUs."""
+"""Overrides that fit a recipe for many GPUs to a laptop."""
 
 
 def _training(s: Sizes) -> list[Step]:
@@ -185,7 +198,7 @@ def _training(s: Sizes) -> list[Step]:
     def pretrain(name: str, recipe: str, run: str, keys: str) -> Step:
         config = f"--config configs/{recipe}.yaml run_dir={run} sequence_length=512"
         command = f"pretrain {config} {SMALL} {saved} {keys}"
-        return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,), goes_on=True)
+        return Step(name, (f"{command} --prepare", command), (f"{run}/model",), (run,), resumable=True)
 
     def share(name: str, share: float) -> str:
         return shlex.join([f"mixture=[{{name: {name}, output_dir: {s.corpora}/{name}, share: {share}}}]"])
@@ -200,24 +213,36 @@ def _training(s: Sizes) -> list[Step]:
         command = f"{tune} model.path={model}/model run_dir={run}"
         commands = (f"{command} --prepare", command) if chats else (command,)
         models = f"{run}/general/model", f"{run}/domain/model"
-        return Step(name, commands, (*models, *chats), (run,), goes_on=True)
+        return Step(name, commands, (*models, *chats), (run,), resumable=True)
 
     return [
-        pretrain("base", "pretrain/tiny", base,
-                 f"{random} {_corpus(s, 'general', 'data.')} {share('patents', 0.1)} {rate}"
-                 f" training.steps={s.base_steps}"),
-        pretrain("continued pretraining", "patent-llama/pretrain", cpt,
-                 f"model.path={base}/model model.attention=documents"
-                 f" data=configs/data/tiny.yaml {_corpus(s, 'patents', 'data.')} {share('general', 0.2)}"
-                 f" general_dir={s.corpora}/general {rate} training.steps={s.cpt_steps}"),
-        tuned("general and domain tuning", cpt, f"{s.runs}/tuned",
-              (f"{s.corpora}/chats-general", f"{s.corpora}/chats-domain")),
+        pretrain(
+            "base",
+            "pretrain/tiny",
+            base,
+            f"{random} {_corpus(s, 'general', 'data.')} {share('patents', 0.1)} {rate}"
+            f" training.steps={s.base_steps}",
+        ),
+        pretrain(
+            "continued pretraining",
+            "patent-llama/pretrain",
+            cpt,
+            f"model.path={base}/model model.attention=documents"
+            f" data=configs/data/tiny.yaml {_corpus(s, 'patents', 'data.')} {share('general', 0.2)}"
+            f" general_dir={s.corpora}/general {rate} training.steps={s.cpt_steps}",
+        ),
+        tuned(
+            "general and domain tuning",
+            cpt,
+            f"{s.runs}/tuned",
+            (f"{s.corpora}/chats-general", f"{s.corpora}/chats-domain"),
+        ),
         tuned("the same without continued pretraining", base, f"{s.runs}/tuned-without"),
-    ]  # fmt: skip
+    ]
 
 
 def _stages(s: Sizes) -> str:
-    """General chats, then the patent tasks with a share of general chats repeated."""
+    """General chats, then the patent tasks mixed with a share of general chats."""
     instructions = f"{s.corpora}/instructions"
     sources = (
         f"{{name: patents, path: {instructions}/train.jsonl, side: train}},"
@@ -245,10 +270,9 @@ def _publishing(s: Sizes) -> list[Step]:
     tuned = f"{s.runs}/tuned/domain/model"
     return [
         Step("delta", (f"delta make {base} --target {tuned} --delta {delta}",), (delta,)),
-        Step("delta applied", (f"delta apply {base} --target {again} --delta {delta}",),
-             (again,)),
+        Step("delta applied", (f"delta apply {base} --target {again} --delta {delta}",), (again,)),
         Step("delta verified", (f"delta verify {base} --target {again} --delta {delta}",)),
-    ]  # fmt: skip
+    ]
 
 
 def _scores(s: Sizes) -> list[Step]:
@@ -260,7 +284,7 @@ def _scores(s: Sizes) -> list[Step]:
         _score(s, "copy", "asked", "--copy", ()),
         _score(s, "cpt", "few-shot", f"--model {s.runs}/cpt/model"),
         _score(s, "general", "asked", f"--model {s.runs}/tuned/general/model --chat"),
-        # The page that stands with the scores is written again, with the base beside them.
+        # Writes the report of these scores again, with the base for comparison.
         Step("report", (f"eval report {runs}/domain --base {runs}/base",)),
     ]
 
@@ -273,12 +297,12 @@ def _beside(s: Sizes) -> list[Step]:
 
 
 def _score(s: Sizes, name: str, how: str, model: str, texts: tuple[str, ...] = TEXTS) -> Step:
-    """Ask a model the patent tasks in the one or the other way, and let it read texts."""
+    """Evaluate a model on the patent tasks (`how`: few-shot or asked) and on plain texts."""
     files = [*(f"{how}/{task}" for task in ASKED), *texts]
     tasks = ",".join(f"configs/demo/{file}.yaml" for file in files)
     output = f"{s.runs}/scores/{name}"
     command = f"eval run {model} --tasks {tasks} --data {s.corpora}/evaluation --output {output}"
-    return Step(f"scores: {name}", (command,), (output,), goes_on=True)
+    return Step(f"scores: {name}", (command,), (output,), resumable=True)
 
 
 def _compare(runs: str, a: str, b: str) -> Step:

@@ -1,4 +1,4 @@
-"""Configurations: every mistake is named with its place and the nearest right key; a dump loads again."""
+"""Configurations: every mistake is reported with its place and the closest valid key; a dump loads again."""
 
 import argparse
 from pathlib import Path
@@ -52,19 +52,19 @@ class Recipe(Config):
 
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the examples of one property may share."""
+    """A folder shared by the examples of a property test."""
     return tmp_path_factory.mktemp("config")
 
 
 def read(folder: Path, text: str | bytes, *overrides: str) -> Recipe:
-    """The recipe that a file `recipe.yaml` with this text gives."""
+    """Load a file `recipe.yaml` with this text."""
     file = folder / "recipe.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return load(Recipe, file, overrides)
 
 
 def refusal(folder: Path, text: str | bytes, *overrides: str) -> str:
-    """The message that refuses a file with this text."""
+    """The error message for a file with this text."""
     with pytest.raises(UserError) as caught:
         read(folder, text, *overrides)
     return str(caught.value)
@@ -81,16 +81,16 @@ MISTAKES: list[tuple[str | bytes, list[str]]] = [
         ["`learning_rate`", "recipe.yaml:2", "did you mean `optimizer.learning_rate`?"],
     ),
     ("run_dir: x\nbetas: [1, 1]\n", ["did you mean `optimizer.betas`?"]),
-    ("run_dir: x\nzzz: 1\n", ["`zzz`", "--keys lists all that there are"]),
+    ("run_dir: x\nzzz: 1\n", ["`zzz`", "unknown key; --keys lists all keys"]),
     (
         "steps: 4\nrun_dir: x\nsteps: 5\n",
-        ["recipe.yaml:3: `steps` stands twice", "recipe.yaml:1", "Keep one"],
+        ["recipe.yaml:3: duplicate key `steps`", "recipe.yaml:1", "Keep one"],
     ),
     (
         "run_dir: x\noptimizer:\n  betas: [0, 0]\n\n  betas: [0, 1]\n",
-        ["recipe.yaml:5: `optimizer.betas`", "recipe.yaml:3"],
+        ["recipe.yaml:5: duplicate key `optimizer.betas`", "recipe.yaml:3"],
     ),
-    ("run_dir: x\nsteps: many\n", ["`steps` = 'many'", "recipe.yaml:2", "integer"]),
+    ("run_dir: x\nsteps: many\n", ["`steps` = 'many'", "recipe.yaml:2", "must be a valid integer"]),
     ("run_dir: 2024\n", ["`run_dir` = 2024", "recipe.yaml:1", "string"]),
     ("run_dir: x\nsteps: 0\n", ["`steps` = 0", "recipe.yaml:2", "greater than or equal to 1"]),
     (
@@ -100,38 +100,41 @@ MISTAKES: list[tuple[str | bytes, list[str]]] = [
     ("run_dir: x\nkind: cosin\n", ["`kind` = 'cosin'", "recipe.yaml:2", "'cosine' or 'linear'"]),
     ("run_dir: x\nlanguages: en\n", ["`languages` = 'en'", "tuple"]),
     ("run_dir: x\nlanguages:\n  - en\n  - 7\n", ["`languages.1` = 7", "recipe.yaml:4", "string"]),
-    ("run_dir: x\noptimizer: 3\n", ["`optimizer` = 3", "recipe.yaml:2"]),
+    (
+        "run_dir: x\noptimizer: 3\n",
+        ["`optimizer` = 3", "recipe.yaml:2", "must be a section, or the path of a YAML file"],
+    ),
     (
         "run_dir: x\nsources:\n  - a\n  - {path: b, paths: c}\n",
-        ["`sources.1.paths`", "recipe.yaml:4", "no such key"],
+        ["`sources.1.paths`", "recipe.yaml:4", "unknown key"],
     ),
-    ("run_dir: x\nsources: [{}]\n", ["`sources.0.path`: must be given"]),
-    ("steps: 4\n", ["`run_dir`: must be given"]),
-    ("", ["`run_dir`: must be given"]),
+    ("run_dir: x\nsources: [{}]\n", ["`sources.0.path`: required, but not set"]),
+    ("steps: 4\n", ["`run_dir`: required, but not set"]),
+    ("", ["`run_dir`: required, but not set"]),
     ("steps: 0\nkind: x\nepochs: 1\n", ["4 errors:", "`run_dir`", "`steps` = 0", "`kind` = 'x'", "`epochs`"]),
-    ("- run_dir\n- x\n", ["recipe.yaml: expected `key: value` lines, found list"]),
-    ("run_dir\n", ["expected `key: value` lines, found str"]),
+    ("- run_dir\n- x\n", ["recipe.yaml: expected `key: value` lines, found a list"]),
+    ("run_dir\n", ["expected `key: value` lines, found only 'run_dir'"]),
     ("run_dir: x\nlanguages: [en\n", ["recipe.yaml:3: not valid YAML"]),
     ("run_dir: x\n\tsteps: 4\n", ["recipe.yaml:2: not valid YAML"]),
     ("run_dir: x\n---\nsteps: 4\n", ["recipe.yaml", "not valid YAML", "another document"]),
     ("run_dir: a\x01b\n", ["recipe.yaml: not valid YAML", "unacceptable character"]),
     ("run_dir: x\nlanguages: &all [*all]\n", ["recipe.yaml: not valid YAML", "alias"]),
-    ("run_dir: Müller\n".encode("latin-1"), ["recipe.yaml: not UTF-8 (byte 10)"]),
+    ("run_dir: Müller\n".encode("latin-1"), ["recipe.yaml: not UTF-8 (at byte 10)"]),
     ("run_dir: x\n".encode("utf-16"), ["recipe.yaml: not UTF-8"]),
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), MISTAKES)
+@pytest.mark.parametrize(("text", "expected"), MISTAKES)
 def test_a_mistake_in_a_file_is_named_with_its_line(
-    tmp_path: Path, text: str | bytes, words: list[str]
+    tmp_path: Path, text: str | bytes, expected: list[str]
 ) -> None:
     message = refusal(tmp_path, text)
-    for word in words:
-        assert word in message
+    for part in expected:
+        assert part in message
 
 
 @pytest.mark.parametrize("text", ["no", "on", "010", "12:30", "2024-02-30", "1_000", "0x10"])
-def test_what_yaml_1_1_would_turn_into_something_else_stays_the_text_it_is(tmp_path: Path, text: str) -> None:
+def test_what_yaml_1_1_would_convert_stays_a_string(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.yaml").write_text(f"run_dir: {text}\n")
     config = load(Recipe, tmp_path / "recipe.yaml")
     assert config.run_dir == text
@@ -149,32 +152,32 @@ OVERRIDE_MISTAKES: list[tuple[list[str], list[str]]] = [
     (["optimizer={lerning_rate: 1}"], ["`optimizer.lerning_rate` (command", "`optimizer.learning_rate`?"]),
     (["optimizer={betas: [1, x]}"], ["`optimizer.betas.1` = 'x' (command line)"]),
     (["steps=-3"], ["`steps` = -3 (command line)", "greater than or equal to 1"]),
-    (["run_dir="], ["`run_dir` = None (command line)"]),
+    (["run_dir="], ["`run_dir` = null (command line)"]),
     (["steps=0", "kind=no"], ["2 errors:", "`steps` = 0", "`kind` = 'no'", "'cosine' or 'linear'"]),
     (["steps"], ["`steps` is not of the form key.path=value"]),
     (["=5"], ["`=5` is not of the form key.path=value"]),
     (["steps.more=5"], ["`steps.more`", "`steps` is 4, not a section"]),
     (["languages=[en"], ["the value of `languages`", "not valid YAML"]),
-    (["architecture={a: 1, a: 2}"], ["`architecture.a` stands twice"]),
+    (["architecture={a: 1, a: 2}"], ["duplicate key `architecture.a`"]),
     (["run_dir=\udcff"], ["the value of `run_dir`", "not valid YAML"]),
     (
         ["sources=[{pth: a}]"],
-        ["`sources.0.pth` (command line): there is no such key", "`sources.0.path`: must"],
+        ["`sources.0.pth` (command line): unknown key", "`sources.0.path`: required"],
     ),
-    (["optimizer=nowhere.yaml"], ["nowhere.yaml: there is no such configuration file"]),
+    (["optimizer=nowhere.yaml"], ["nowhere.yaml: configuration file not found"]),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "words"), OVERRIDE_MISTAKES)
+@pytest.mark.parametrize(("overrides", "expected"), OVERRIDE_MISTAKES)
 def test_a_mistake_on_the_command_line_is_named_as_such(
-    tmp_path: Path, overrides: list[str], words: list[str]
+    tmp_path: Path, overrides: list[str], expected: list[str]
 ) -> None:
     message = refusal(tmp_path, "run_dir: x\nsteps: 4\n", *overrides)
-    for word in words:
-        assert word in message
+    for part in expected:
+        assert part in message
 
 
-def test_a_file_that_is_missing_is_named_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_reported_with_the_closest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(
         UserError, match=r"configs/pretrain/tinny\.yaml.*Did you mean configs/pretrain/tiny\.yaml\?"
@@ -222,7 +225,7 @@ def test_defaults_then_the_file_then_the_command_line_in_order(tmp_path: Path) -
     assert load(Recipe, None, ["run_dir=y"]) == Recipe(run_dir="y")
 
 
-def test_a_section_may_stand_in_a_file_of_its_own_and_be_overridden_inside(tmp_path: Path) -> None:
+def test_a_section_may_be_in_its_own_file_and_be_overridden(tmp_path: Path) -> None:
     section = tmp_path / "optimizer.yaml"
     section.write_text("learning_rate: 1e-4\nbetas: [0.5, 0.6]\n")
     in_the_file = read(tmp_path, f"run_dir: x\noptimizer: {section}\n", "optimizer.learning_rate=3")
@@ -267,7 +270,7 @@ def test_what_is_dumped_loads_again_to_the_same(scratch: Path, recipe: Recipe) -
     assert read(scratch, dump(recipe)) == recipe
 
 
-def test_keys_gives_every_key_with_its_default_and_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_prints_every_key_with_its_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser, None)
     assert from_arguments(Recipe, parser.parse_args(["--keys"])) is None

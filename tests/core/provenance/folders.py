@@ -1,4 +1,4 @@
-"""What the tests of manifests share: a finished folder."""
+"""A finished folder, shared by the tests of manifests."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ def make(target: Path, text: str = "first", *, force: bool = False) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """What stands in a folder, hidden names too."""
+    """The names in a folder, including hidden ones."""
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""A folder of ours is complete or absent, and says where it came from."""
+"""A folder is complete or absent, and records where it came from."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.core.provenance.folders import CONFIG, INPUTS, make, names, sha256
 
 
-def test_a_finished_folder_says_where_it_came_from(tmp_path: Path) -> None:
+def test_a_finished_folder_records_where_it_came_from(tmp_path: Path) -> None:
     make(tmp_path / "new" / "out")
     assert names(tmp_path / "new") == ["out"]
     found = manifest.read(tmp_path / "new" / "out")
@@ -61,9 +61,9 @@ def test_a_manifest_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
-def test_a_folder_is_never_written_over_without_force(tmp_path: Path) -> None:
+def test_a_folder_is_never_overwritten_without_force(tmp_path: Path) -> None:
     make(tmp_path / "out")
-    with pytest.raises(UserError, match=r"out exists already; it is never written over\..*--force"):
+    with pytest.raises(UserError, match=r"out already exists and is not overwritten\..*--force"):
         make(tmp_path / "out", "second")
     assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first"
 
@@ -73,7 +73,7 @@ def test_force_replaces_the_old_folder_when_the_new_one_is_complete(tmp_path: Pa
     (tmp_path / "out" / "stray.txt").write_text("of the old one")
     with manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS, force=True) as folder:
         (folder.path / "c.txt").write_text("c")
-        assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first", "the old one stands until then"
+        assert (tmp_path / "out" / "part" / "a.txt").read_text() == "first", "the old one is kept until then"
     assert names(tmp_path / "out") == ["c.txt", "manifest.json"]
     assert names(tmp_path) == ["out"]
 
@@ -93,7 +93,7 @@ def test_force_that_fails_keeps_the_old_folder(tmp_path: Path) -> None:
 BUILDER = """
 import sys
 from pathlib import Path
-from core import disk, manifest
+from core.provenance import manifest
 with manifest.build(Path(sys.argv[1]), step="x", config={}, inputs={}) as folder:
     (folder.path / "half.txt").write_text("half")
     print(folder.path.name, flush=True)
@@ -103,8 +103,8 @@ with manifest.build(Path(sys.argv[1]), step="x", config={}, inputs={}) as folder
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
-    """A process that is in the midst of building a folder: itself, the folder, the working folder's name."""
-    target = tmp_path / "out[1].5"  # a name with the signs of a pattern
+    """A process in the middle of building a folder: the process, the folder, the hidden folder's name."""
+    target = tmp_path / "out[1].5"  # a name with the special characters of a pattern
     process = subprocess.Popen(
         [sys.executable, "-c", BUILDER, target],
         cwd=ROOT,
@@ -124,7 +124,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(
     process, target, working = builder
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert names(target.parent) == [working], "nothing stands under the name itself"
+    assert names(target.parent) == [working], "nothing has the name itself"
     make(target)
     assert names(target.parent) == [target.name]
 
@@ -136,14 +136,14 @@ def test_what_a_living_process_builds_stays(builder: tuple[subprocess.Popen[str]
     assert (target.parent / working / "half.txt").read_text() == "half"
 
 
-def test_a_text_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_text_file_is_replaced_atomically(tmp_path: Path) -> None:
     atomic_io.write_text(tmp_path / "latest", "step-1\n")
     atomic_io.write_text(tmp_path / "latest", "第二\n")
     assert (tmp_path / "latest").read_text("utf-8") == "第二\n"
     assert names(tmp_path) == ["latest"]
 
 
-def test_a_swap_that_a_kill_cut_short_is_taken_back(tmp_path: Path) -> None:
+def test_a_swap_that_a_kill_interrupted_is_undone(tmp_path: Path) -> None:
     """Between the two renames of a replacement nothing has the name; the old folder must not be lost."""
     make(tmp_path / "out")
     gone = subprocess.Popen(["true"])
@@ -153,16 +153,16 @@ def test_a_swap_that_a_kill_cut_short_is_taken_back(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_a_folder_that_another_process_made_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+def test_a_folder_that_another_process_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with (
-        pytest.raises(UserError, match="made by somebody else in the meantime"),
+        pytest.raises(UserError, match="created by another process in the meantime"),
         manifest.build(tmp_path / "out", step="clean", config=CONFIG, inputs=INPUTS),
     ):
         (tmp_path / "out").mkdir()
     assert names(tmp_path) == ["out"]
 
 
-def test_what_a_failed_step_of_parts_left_is_there_again_for_the_same_step_only(tmp_path: Path) -> None:
+def test_what_a_failed_step_of_parts_left_is_reused_by_the_same_step_only(tmp_path: Path) -> None:
     def parts(code: str, config: dict[str, int]) -> list[str]:
         with manifest.build_in_parts(
             tmp_path / "out", step="clean", config=config, inputs=INPUTS, code=code
@@ -190,5 +190,5 @@ def test_two_processes_do_not_build_the_same_step_of_parts(tmp_path: Path) -> No
     def build() -> AbstractContextManager[manifest.Folder]:
         return manifest.build_in_parts(tmp_path / "out", step="x", config=CONFIG, inputs=INPUTS, code="")
 
-    with build(), pytest.raises(UserError, match=r"being made already, by process \d+"), build():
+    with build(), pytest.raises(UserError, match=r"out is already being built \(process \d+"), build():
         pass

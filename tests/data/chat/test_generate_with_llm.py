@@ -115,7 +115,7 @@ def test_a_failed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         counts = generate(config(tmp_path, url))
         assert len(asked) == 2
         assert counts["kept"] == {"qa": 6}
-        with pytest.raises(UserError, match="exists already"):
+        with pytest.raises(UserError, match="already exists"):
             generate(config(tmp_path, url))
 
 
