@@ -171,9 +171,10 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
 
     from core.config.loader import load
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
-    from data.pipeline import input_hashes
-    from data.readers.ingest import ingest, read_records
+    from data.readers.ingest import ingest
     from data.readers.source import Source
+    from data.readers.source_files import input_hashes
+    from data.record_store import read_records
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]

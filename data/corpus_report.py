@@ -18,8 +18,8 @@ from data.language import base
 from data.packing.document_text import LayoutConfig, layout
 from data.packing.indexed_dataset import Documents
 from data.packing.train_val_split import SPLITS
-from data.readers.ingest import read_shard
 from data.record import Record
+from data.record_store import read_shard
 
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 SAMPLE = 20

@@ -6,8 +6,8 @@ from pathlib import Path
 from core import dry_run
 from data.incremental import earlier_corpora
 from data.pipeline import DataConfig
-from data.readers.ingest import list_files
 from data.readers.source import Source, check_sources
+from data.readers.source_files import list_files
 
 
 def looks(config: DataConfig) -> Iterator[dry_run.Look]:

@@ -17,10 +17,9 @@ from tqdm import tqdm
 from data.readers import formats
 from data.readers.archives import members
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected
-from data.readers.ingest import list_files
-from data.readers.stream import Content, Unreadable, as_utf8, open_file
-from data.record import Record
+from data.readers.source_files import list_files
+from data.record import Record, Rejected
+from data.stream import Content, Unreadable, as_utf8, open_file
 
 ADVICE = """\
 # A configuration to start from. Write each source's licence and use (any, non-commercial, research), and the
@@ -71,7 +70,7 @@ def inspect(folder: Path, documents: int) -> str:
 
 def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[list[Record] | Rejected]]:
     """A file's or member's format, and its documents."""
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     if isinstance(content, Rejected):
         return "not opened", iter([content])

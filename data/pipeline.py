@@ -33,9 +33,11 @@ from data.incremental import check_split, earlier_corpora, new_inputs, outputs_o
 from data.packing.pack import PackConfig, pack
 from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 from data.packing.train_val_split import SPLITS
-from data.readers.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
+from data.readers.ingest import SHARD_BYTES, ingest
 from data.readers.record_filter import SelectConfig
 from data.readers.source import Source, check_sources
+from data.readers.source_files import input_hashes
+from data.record_store import read_records, shard_files
 from data.synthetic.patents import synthesize
 
 ERRORS = 100
@@ -255,18 +257,6 @@ def check_errors(config: DataConfig, errors: int, documents: int, file: Path) ->
             f"{config.error_budget} allows. {file} names each with its reason. Mend them, or leave their"
             " source out; or raise error_budget, and the run goes on from here."
         )
-
-
-def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
-    """The inputs of reading: every file's hash, and a data set's revision, which the hub does not change."""
-    places = [Path(source.path or source.dataset or "") for source in sources]
-    files = [file for place, source in zip(places, sources, strict=True) for file in _files(place, source)]
-    revisions = {source.name: f"revision:{source.revision}" for source in sources if source.revision}
-    return manifest.hash_files(files) | revisions
-
-
-def _files(place: Path, source: Source) -> list[Path]:
-    return [] if source.dataset and not place.is_dir() else list_files(place)
 
 
 def _identity(config: DataConfig) -> dict[str, Any]:

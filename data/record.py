@@ -4,6 +4,7 @@ One record is one invention in one language. An invention that is published in s
 records with one `application_id`. A field that the source does not give is None, never an empty string.
 """
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import pyarrow as pa
@@ -36,6 +37,18 @@ class Record(TypedDict):
     source: str
     """Where it was read: the file and, in a file of many documents, `#` and the document's offset (bytes, or
     line)."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A document that gave no record."""
+
+    source: str
+    """The file and, in a file of many documents, `#` and the document's offset (bytes, or line)."""
+    reason: str
+    """Short category, as `unknown-format`, `malformed-xml`, `missing-text`, `bad-encoding`."""
+    detail: str
+    """What a person needs to mend it: line, offset, root element, exception."""
 
 
 SCHEMA = pa.schema(

@@ -103,7 +103,7 @@ def _fit(config: DpoConfig, world: Any) -> bool:
     from core.train.optim import make_optimizer
     from core.train.run_dir import check_unchanged, summary
     from data.chat.chat_template import install
-    from data.readers.ingest import list_files
+    from data.readers.source_files import list_files
     from sft.dpo_loss import Preference
 
     run, resolved, base = Path(config.run_dir), config.model_dump(mode="json"), str(config.model.path)

@@ -7,7 +7,7 @@ from core import dry_run
 from core.errors import UserError
 from core.train.run_dir import check_resume, check_unchanged
 from data.chat.chat_template import TEMPLATES, install
-from data.readers.ingest import list_files
+from data.readers.source_files import list_files
 from sft.config import FIXED, SftConfig, stages
 
 

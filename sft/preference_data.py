@@ -19,7 +19,7 @@ from core.config.loader import Config
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from data.readers.formats import Rejected
+    from data.record import Rejected
 
 Array = npt.NDArray[np.int64]
 IGNORED = -100
@@ -76,8 +76,8 @@ class Pairs:
 def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[Pairs, Pairs, list["Rejected"]]:
     """Pairs to train on, pairs held out, and what was left out; UserError where none is left to train on."""
     from data.chat.row_reader import rows
-    from data.readers.formats import Rejected
-    from data.readers.ingest import list_files
+    from data.readers.source_files import list_files
+    from data.record import Rejected
 
     sides: tuple[list[Any], list[Any]] = ([], [])
     dropped: list[Rejected] = []
@@ -109,7 +109,7 @@ def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any
     """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
     from data.chat.chat_template import encode
     from data.chat.messages import problem
-    from data.readers.formats import Rejected
+    from data.record import Rejected
 
     encoded, prompts = [], []
     for key in ("chosen", "rejected"):

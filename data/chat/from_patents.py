@@ -24,8 +24,8 @@ from core.provenance import manifest
 from data.chat.patent_tasks import TASKS, Labels, Sample, samples_of, translations
 from data.language import base
 from data.packing.train_val_split import SplitConfig, link_families, split_of
-from data.readers.ingest import read_shard, shard_files
 from data.record import invention
+from data.record_store import read_shard, shard_files
 
 BUCKETS = 64
 """Files over which claims to translate are spread by invention."""

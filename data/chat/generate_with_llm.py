@@ -25,9 +25,9 @@ from core.provenance import manifest
 from data.chat.grounding_check import alike, letters, unsupported, words
 from data.chat.llm_client import EndpointConfig, ask
 from data.readers import formats
-from data.readers.ingest import list_files
 from data.readers.source import Source
-from data.record import Record
+from data.readers.source_files import list_files
+from data.record import Record, Rejected
 
 Kind = Literal["qa", "summary", "claim"]
 FORM = (
@@ -111,7 +111,7 @@ def plan(config: GenerateConfig, files: list[tuple[Source, Path]]) -> Iterator[A
     asked: dict[str, Asked] = {}
     for source, path in files:
         for outcome in formats.read(path, source.options()):
-            if isinstance(outcome, formats.Rejected):
+            if isinstance(outcome, Rejected):
                 continue
             for record in outcome:
                 for kind in config.kinds:

@@ -32,7 +32,7 @@ from data.packing.packed_dataset import Blocks
 from data.packing.train_val_split import SPLITS
 from data.readers.column_mapping import Options
 from data.readers.file_splits import parts
-from data.readers.ingest import list_files
+from data.readers.source_files import list_files
 
 SHARD_BYTES = 16 << 20
 """Of one shard, where a file can be cut: what a worker does at a time."""

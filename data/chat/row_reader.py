@@ -13,14 +13,16 @@ from typing import Any
 
 from data.readers.archives import members
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected, format_of
+from data.readers.formats import format_of
 from data.readers.json_csv import TOO_LONG, csv_table, is_lines
-from data.readers.stream import (
+from data.readers.xlsx_parquet_hub import load_dataset
+from data.record import Rejected
+from data.stream import (
     CHUNK_BYTES,
     LINE_BYTES,
     Content,
+    FileSplit,
     Line,
-    Part,
     Unreadable,
     as_utf8,
     is_of_the_machine,
@@ -28,14 +30,13 @@ from data.readers.stream import (
     open_file,
     seekable,
 )
-from data.readers.xlsx_parquet_hub import load_dataset
 
 Row = tuple[str, dict[str, Any] | Rejected]
 """Where a row stands, `FILE#LINE` (in a JSON list `FILE#LINE.ITEM`), and its values by key, or why it has
 none."""
 
 
-def rows(path: Path, part: Part | None = None) -> Iterator[Row]:
+def rows(path: Path, part: FileSplit | None = None) -> Iterator[Row]:
     """The rows of a file, or of a part of it, and of the members of an archive."""
     opened = open_file(path, part)
     with opened.file:

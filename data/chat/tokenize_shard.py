@@ -26,8 +26,8 @@ from data.chat.truncate import shorten
 from data.executor import Rows, to_rows
 from data.packing.indexed_dataset import Writer, with_ending
 from data.packing.train_val_split import SPLITS
-from data.readers.formats import Rejected
-from data.readers.stream import Part
+from data.record import Rejected
+from data.stream import FileSplit
 
 PART_TOKENS = 4_000_000
 
@@ -41,7 +41,7 @@ class Todo(NamedTuple):
     """The number of its source in the configuration."""
     path: Path | None
     """None for a data set of the hub."""
-    part: Part | None
+    part: FileSplit | None
 
 
 class Kept(NamedTuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.cleaning.text_rules import boilerplate_key
-from data.readers.ingest import read_shard
+from data.record_store import read_shard
 from data.sections import heading
 
 SHORTEST = 20

@@ -36,9 +36,10 @@ from data.executor import (
     sum_rows,
     to_rows,
 )
-from data.readers.ingest import BATCH_CHARACTERS, read_shard, shard_files
-from data.readers.stream import is_of_the_machine
+from data.readers.ingest import BATCH_CHARACTERS
 from data.record import PARQUET, SCHEMA, Record
+from data.record_store import read_shard, shard_files
+from data.stream import is_of_the_machine
 
 __all__ = ["CleanConfig", "clean", "clean_shard"]
 

@@ -44,7 +44,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.provenance import atomic_io
-from data.dedup.fingerprints import Part, key_batches, keys_schema, known_parts, sign_shard
+from data.dedup.fingerprints import KeyedShard, key_batches, keys_schema, known_parts, sign_shard
 from data.dedup.near_duplicates import NearConfig, near
 from data.dedup.normalise import Flags, Indices
 from data.executor import (
@@ -100,7 +100,8 @@ def dedup(
     signed = folder / ".signed"
     map_shards(partial(sign_shard, config), shards, signed, executor, title="sign")
     parts = [
-        Part(shard, signed / f"{shard_name(number)}.keys", known=False) for number, shard in enumerate(shards)
+        KeyedShard(shard, signed / f"{shard_name(number)}.keys", known=False)
+        for number, shard in enumerate(shards)
     ]
     found = find_duplicates(config, [*known_parts(known), *parts], folder)
     todo = list(zip(parts, found.dropped, strict=True))
@@ -110,7 +111,7 @@ def dedup(
     return found.counts | {"by_office_language": nested(kept)}
 
 
-def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) -> Duplicates:
+def find_duplicates(config: DedupConfig, parts: Sequence[KeyedShard], folder: Path) -> Duplicates:
     """Decide which records of the new parts go; writes duplicates.jsonl and families.jsonl into `folder`."""
     table = _load(config, parts)
     order = [("new", "ascending"), ("grant", "descending"), ("length", "descending")]
@@ -159,7 +160,7 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
     return Duplicates([flags for part, flags in zip(parts, dropped, strict=True) if not part.known], total)
 
 
-def write_shard(todo: tuple[Part, Flags], folder: Path) -> Rows:
+def write_shard(todo: tuple[KeyedShard, Flags], folder: Path) -> Rows:
     """Write the kept rows of a part's records and keys into `folder`: `parquet` and `keys`; returns how many
     by office and language."""
     part, dropped = todo
@@ -202,7 +203,7 @@ def _write_rest(shard: Path, target: Path, dropped: Flags) -> None:
             start += len(records)
 
 
-def _load(config: DedupConfig, parts: Sequence[Part]) -> pa.Table:
+def _load(config: DedupConfig, parts: Sequence[KeyedShard]) -> pa.Table:
     """All keys but the signatures, and for each the part and the row in it that they belong to."""
     tables = []
     for number, part in enumerate(parts):

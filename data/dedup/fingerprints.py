@@ -38,7 +38,7 @@ class KeyConfig(Config):
     """Bins of a band: more leave out more pairs below the threshold."""
 
 
-class Part(NamedTuple):
+class KeyedShard(NamedTuple):
     """A shard of records and the file of its keys, row by row."""
 
     shard: Path
@@ -88,19 +88,19 @@ def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
             writer.write_batch(pa.RecordBatch.from_pydict(found, schema=schema))
 
 
-def known_parts(folders: Sequence[Path]) -> list[Part]:
+def known_parts(folders: Sequence[Path]) -> list[KeyedShard]:
     """The parts of older corpora; UserError where a folder is not one that `dedup` wrote."""
     parts = []
     for folder in folders:
         shards = sorted(folder.glob("shard-*.parquet"))
-        found = [Part(shard, shard.with_suffix(".keys"), known=True) for shard in shards]
+        found = [KeyedShard(shard, shard.with_suffix(".keys"), known=True) for shard in shards]
         if not found or not all(part.keys.is_file() for part in found):
             raise UserError(f"{folder} is no deduplicated corpus: shard-*.keys are missing. Name another.")
         parts += found
     return parts
 
 
-def key_batches(config: KeyConfig, part: Part) -> Iterator[pa.RecordBatch]:
+def key_batches(config: KeyConfig, part: KeyedShard) -> Iterator[pa.RecordBatch]:
     """The keys of a part, mapped into memory; UserError where they were made with other settings."""
     with pa.memory_map(str(part.keys)) as source:
         reader = pa.ipc.open_file(source)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from core.provenance.atomic_io import scratch_array
-from data.dedup.fingerprints import KeyConfig, Part, key_batches
+from data.dedup.fingerprints import KeyConfig, KeyedShard, key_batches
 from data.dedup.lsh import Bands
 from data.dedup.minhash import prune
 from data.dedup.normalise import (
@@ -56,7 +56,7 @@ class Near(NamedTuple):
 
 def near(
     config: NearConfig,
-    parts: Sequence[Part],
+    parts: Sequence[KeyedShard],
     where: Indices,
     row: Indices,
     lengths: Indices,
@@ -97,7 +97,7 @@ def near(
 
 
 def _fetch(
-    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
+    parts: Sequence[KeyedShard], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
 ) -> tuple[Keys, Indices]:
     """The folded texts of some records, and the place of each record's number among them."""
     place = np.full(len(where), -1)
@@ -119,8 +119,8 @@ def _fetch(
 
 
 def _by_part(
-    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices
-) -> Iterator[tuple[Part, Indices]]:
+    parts: Sequence[KeyedShard], numbers: Indices, where: Indices, row: Indices
+) -> Iterator[tuple[KeyedShard, Indices]]:
     """Each part that holds some of the records, and their numbers in the order of its rows."""
     numbers = numbers[np.lexsort((row[numbers], where[numbers]))]
     bounds = np.searchsorted(where[numbers], np.arange(len(parts) + 1))

@@ -14,11 +14,11 @@ from core.config.loader import Config
 from data.language import base
 from data.record import Record
 
-Part = Literal["title", "abstract", "claims", "description"]
-Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
+RecordPart = Literal["title", "abstract", "claims", "description"]
+RecordParts = Annotated[tuple[RecordPart, ...], Field(min_length=1)]
 
-_HEADED: tuple[Part, ...] = ("abstract", "claims", "description")
-HEADINGS: dict[str, dict[Part, str]] = {
+_HEADED: tuple[RecordPart, ...] = ("abstract", "claims", "description")
+HEADINGS: dict[str, dict[RecordPart, str]] = {
     language: dict(zip(_HEADED, texts.split(" | "), strict=True))
     for language, texts in {
         "zh": "摘要 | 权利要求书 | 说明书",
@@ -41,13 +41,13 @@ HEADINGS: dict[str, dict[Part, str]] = {
 class LayoutConfig(Config):
     """How a record becomes a text."""
 
-    parts: Parts = ("title", "abstract", "claims", "description")
+    parts: RecordParts = ("title", "abstract", "claims", "description")
     """The parts of a document, in order; what a record lacks is left out."""
-    language_parts: dict[str, Parts] = Field(default_factory=dict)
+    language_parts: dict[str, RecordParts] = Field(default_factory=dict)
     """Other parts, or another order, of documents in a language, as `{"en": ["title", "claims"]}`."""
     headings: bool = True
     """Put the language's heading on a line before each part but the title."""
-    heading_texts: dict[str, dict[Part, str]] = Field(default_factory=dict)
+    heading_texts: dict[str, dict[RecordPart, str]] = Field(default_factory=dict)
     """Other headings, by language and part, as `{"en": {"claims": "What is claimed is:"}}`; an empty text for
     none. The rest stay as data/packing/document_text.py has them."""
     separator: str = "\n\n"
@@ -72,17 +72,17 @@ def layout(record: Record, config: LayoutConfig) -> str:
     )
 
 
-def part_text(record: Record, part: Part) -> str:
+def part_text(record: Record, part: RecordPart) -> str:
     """One part of a record, the claims numbered, a line each; empty where the record lacks it."""
     if part == "claims":
         return "\n".join(f"{number}. {claim}" for number, claim in enumerate(record["claims"] or (), 1))
     return record[part] or ""
 
 
-def headings_of(language: str, config: LayoutConfig) -> dict[Part, str]:
+def headings_of(language: str, config: LayoutConfig) -> dict[RecordPart, str]:
     """The headings by part of a language (`zh-Hant`, else `zh`): those of the configuration before those of
     HEADINGS."""
-    found: dict[Part, str] = {}
+    found: dict[RecordPart, str] = {}
     for name in (base(language), language):
         found |= HEADINGS.get(name, {}) | config.heading_texts.get(name, {})
     return found

@@ -45,8 +45,8 @@ from data.packing.train_val_split import (
     link_families,
     split_of,
 )
-from data.readers.ingest import read_shard
 from data.record import SCHEMA, Record
+from data.record_store import read_shard
 
 SAMPLE = 400
 """Documents on which two encoders must agree, a piece of SAMPLE_CHARACTERS of each."""

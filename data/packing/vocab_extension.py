@@ -40,9 +40,10 @@ def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path)
 
     from core.config.loader import load
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts, train_sentencepiece
-    from data.pipeline import input_hashes
-    from data.readers.ingest import ingest, read_records
+    from data.readers.ingest import ingest
     from data.readers.source import Source
+    from data.readers.source_files import input_hashes
+    from data.record_store import read_records
 
     old = base if base.suffix == ".model" else base / "tokenizer.model"
     if not old.is_file():

@@ -22,16 +22,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, NamedTuple, Self, cast
 
-from data.readers.formats import Rejected
-from data.readers.stream import (
-    CHUNK_BYTES,
-    Content,
-    Unreadable,
-    is_of_the_machine,
-    position,
-    seekable,
-    stream,
-)
+from data.record import Rejected
+from data.stream import CHUNK_BYTES, Content, Unreadable, is_of_the_machine, position, seekable, stream
 
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""

@@ -22,8 +22,7 @@ from data.readers.column_mapping import (
     Options,
     shown,
 )
-from data.readers.formats import Rejected
-from data.record import Record
+from data.record import Record, Rejected
 
 MARKUP = re.compile(
     r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
@@ -132,7 +131,7 @@ def strip_markup(text: str) -> str:
     """The text of a piece of HTML: a line a paragraph, indices and table rows written out."""
     import lxml.html
 
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     root = lxml.html.fragment_fromstring(text, create_parent="div")
     for element in list(root.iter("script", "style", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "div")):
@@ -190,7 +189,7 @@ def _number(found: re.Match[str]) -> int:
 
 def _symbols(value: Any) -> list[str] | None:
     """IPC symbols from a list (of texts, or of Google's `{"code": …, "first": …}`) or from one text."""
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     value = _json_list(value)
     if isinstance(value, list):

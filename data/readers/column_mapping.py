@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.readers.formats import Rejected
-from data.record import Record
+from data.record import Record, Rejected
 
 FIELDS = tuple(Record.__annotations__)
 TEXTS = ("title", "abstract", "claims", "description")

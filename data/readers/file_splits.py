@@ -14,14 +14,14 @@ from data.readers import json_csv
 from data.readers.archives import is_office_document, is_zip, zip_files
 from data.readers.column_mapping import Options
 from data.readers.formats import format_of
-from data.readers.stream import CHUNK_BYTES, Part, as_utf8, open_file
+from data.stream import CHUNK_BYTES, FileSplit, as_utf8, open_file
 
 
-def parts(path: Path, options: Options, part_bytes: int) -> list[Part | None]:
+def parts(path: Path, options: Options, part_bytes: int) -> list[FileSplit | None]:
     """The parts of a file, in order, each of about `part_bytes` on disk; [None] where it is not cut."""
     if path.stat().st_size <= part_bytes:
         return [None]
-    found: list[Part] = []
+    found: list[FileSplit] = []
     content = open_file(path)
     with content.file:
         head = content.head()
@@ -34,7 +34,7 @@ def parts(path: Path, options: Options, part_bytes: int) -> list[Part | None]:
     return [*found] if len(found) > 1 else [None]
 
 
-def _members(path: Path, part_bytes: int) -> Iterator[Part]:
+def _members(path: Path, part_bytes: int) -> Iterator[FileSplit]:
     try:
         with zipfile.ZipFile(path) as archive:
             files = zip_files(archive)
@@ -45,13 +45,13 @@ def _members(path: Path, part_bytes: int) -> Iterator[Part]:
     first = size = 0
     for number, info in enumerate(files):
         if size and size + info.compress_size > part_bytes:
-            yield Part(first, number)
+            yield FileSplit(first, number)
             first, size = number, 0
         size += info.compress_size
-    yield Part(first, len(files))
+    yield FileSplit(first, len(files))
 
 
-def _lines(file: IO[bytes], part_bytes: int) -> Iterator[Part]:
+def _lines(file: IO[bytes], part_bytes: int) -> Iterator[FileSplit]:
     first, line = 0, 1
     while True:
         number, left = line, part_bytes
@@ -62,5 +62,5 @@ def _lines(file: IO[bytes], part_bytes: int) -> Iterator[Part]:
             pass  # to the end of a line, however long
         if file.tell() == first:
             return
-        yield Part(first, file.tell(), line)
+        yield FileSplit(first, file.tell(), line)
         first, line = file.tell(), number + 1 if rest else number

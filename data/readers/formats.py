@@ -10,27 +10,19 @@ plain text. A document that cannot be read becomes a `Rejected` that says why, a
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.readers.stream import (
-    Content,
-    Part,
-    Unreadable,
-    as_utf8,
-    is_of_the_machine,
-    open_file,
-)
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import Content, FileSplit, Unreadable, as_utf8, is_of_the_machine, open_file
 
 if TYPE_CHECKING:
     from lxml import etree
 
     from data.readers.column_mapping import Options
-    from data.readers.patent_xml import Document, Names
+    from data.readers.offices.patent_xml import Document, Names
 
 STARTS = {
     rb"PAR1": "Parquet",
@@ -44,20 +36,8 @@ STARTS = {
 """First bytes of formats; of those that are not read, with what a person should know about them."""
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A document that gave no record."""
-
-    source: str
-    """The file and, in a file of many documents, `#` and the document's offset (bytes, or line)."""
-    reason: str
-    """Short category, as `unknown-format`, `malformed-xml`, `missing-text`, `bad-encoding`."""
-    detail: str
-    """What a person needs to mend it: line, offset, root element, exception."""
-
-
 def read(
-    path: Path, options: "Options | None" = None, part: Part | None = None
+    path: Path, options: "Options | None" = None, part: FileSplit | None = None
 ) -> Iterator[list[Record] | Rejected]:
     """Yield once for each document of a file, or a part: its records (one a language) or why there are none.
 
@@ -208,7 +188,7 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
 
 def _publications(document: "Document") -> list[Publication] | Rejected:
     """The publications of an XML document, one or, in the answer of a service, several, not yet read."""
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     root = patent_xml.root_name(document.data)
     if root is None:

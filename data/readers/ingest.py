@@ -11,18 +11,16 @@ gave records + rejected documents; records that the selection does not take are 
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.errors import UserError
 from data.executor import (
     Rows,
     forget_shards,
@@ -35,8 +33,9 @@ from data.readers import formats
 from data.readers.file_splits import parts
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
-from data.readers.stream import Part
-from data.record import PARQUET, SCHEMA, Record
+from data.readers.source_files import list_files
+from data.record import PARQUET, SCHEMA, Record, Rejected
+from data.stream import FileSplit
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
@@ -51,7 +50,7 @@ class Shard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
-    files: list[tuple[Path | None, Source, Part | None]]
+    files: list[tuple[Path | None, Source, FileSplit | None]]
     """A data set of the hub has no file; a file without a part is read whole."""
     size: int
     """Bytes of input."""
@@ -82,32 +81,11 @@ def ingest(
     return _summary(counts, sources) | {"shards": [shard.files[0][1].name for shard in shards]}
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """All records of an ingested folder in order, streamed; UserError where there is no shard."""
-    for shard in shard_files(folder):
-        yield from read_shard(shard)
-
-
-def shard_files(folder: Path) -> list[Path]:
-    """The files of records of a step's folder, in order; UserError where there is none."""
-    shards = sorted(folder.glob("shard-*.parquet"))
-    if not shards:
-        raise UserError(f"{folder} holds no shard-*.parquet. Run ingest into it first.")
-    return shards
-
-
-def read_shard(shard: Path) -> Iterator[Record]:
-    """The records of one shard file, in order, streamed."""
-    with pq.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=256):
-            yield from cast(list[Record], batch.to_pylist())
-
-
 def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[Shard]:
     """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its parts,
     is one by itself."""
     shards: list[Shard] = []
-    files: list[tuple[Path | None, Source, Part | None]] = []
+    files: list[tuple[Path | None, Source, FileSplit | None]] = []
     size = 0
     for source in sources:
         if files:  # a shard has one source, so that later steps can count by it
@@ -131,39 +109,6 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
     return [*shards, Shard(len(shards), files, size)] if files else shards
 
 
-def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted; what is hidden is left out, and every folder is read
-    once, whatever links lead to it."""
-    if not path.exists():
-        raise UserError(f"source {path} does not exist. Correct `path`, or put the files there.")
-    if path.is_file():
-        return [path]
-    files: list[Path] = []
-    visited: set[str] = set()
-    for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
-        if (place := os.path.realpath(folder)) in visited:
-            folders.clear()  # a link that leads back to where it stands
-            continue
-        visited.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
-    files.sort()
-    if not files:
-        raise UserError(f"source {path} is an empty folder. Put files there, or remove it from `sources`.")
-    for file in files:
-        if file.exists() and not file.is_file():  # reading it would wait for ever
-            raise UserError(f"source {path}: {file} is no file but a pipe, a socket or a device. Remove it.")
-        try:
-            str(file).encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError(f"source {path}: the file name {str(file)!r} is not UTF-8. Rename it.") from None
-    return files
-
-
-def _stop(error: OSError) -> None:
-    raise error  # a folder that cannot be opened must not be left out in silence
-
-
 def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
     """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
     counts: Counts = Counter()
@@ -176,7 +121,7 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
         for path, source, part in shard.files:
             for outcome in _read(path, source, part):
                 counts["documents", source.name] += 1
-                if isinstance(outcome, formats.Rejected):
+                if isinstance(outcome, Rejected):
                     counts["rejected", source.name, outcome.reason] += 1
                     rejected.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
                     continue
@@ -196,7 +141,7 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
     return to_rows(counts)
 
 
-def _read(path: Path | None, source: Source, part: Part | None) -> Iterator[list[Record] | formats.Rejected]:
+def _read(path: Path | None, source: Source, part: FileSplit | None) -> Iterator[list[Record] | Rejected]:
     if path is not None:
         return formats.read(path, source.options(), part)
     from data.readers.xlsx_parquet_hub import read_dataset

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
-from data.readers.formats import Rejected
-from data.readers.stream import (
-    LINE_BYTES,
-    Content,
-    Line,
-    Unreadable,
-    encoding,
-    lines,
-)
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import LINE_BYTES, Content, Line, Unreadable, encoding, lines
 
 if TYPE_CHECKING:
     from _csv import Reader

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from data.readers.cell_values import records
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected
-from data.readers.stream import LINE_BYTES, Content, Line, encoding, lines
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import LINE_BYTES, Content, Line, encoding, lines
 
 FIELDS = {"description": ["text"]}
 

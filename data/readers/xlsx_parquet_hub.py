@@ -10,10 +10,9 @@ from typing import Any
 
 from core.errors import UserError
 from data.readers.column_mapping import Options, is_known
-from data.readers.formats import Rejected
 from data.readers.json_csv import Row, read_objects, read_table
-from data.readers.stream import Content, seekable, stream
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import Content, seekable, stream
 
 HEADER_ROWS = 10
 """How far down a sheet its header is looked for."""

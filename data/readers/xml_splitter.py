@@ -9,9 +9,9 @@ import io
 import re
 from collections.abc import Iterator
 
-from data.readers.formats import Rejected
-from data.readers.patent_xml import PROLOGUE, Document
-from data.readers.stream import CHUNK_BYTES, HEAD_BYTES
+from data.readers.offices.patent_xml import PROLOGUE, Document
+from data.record import Rejected
+from data.stream import CHUNK_BYTES, HEAD_BYTES
 
 DOCUMENT_BYTES = 256 << 20
 """The longest document that is read: libxml2 takes about ten times its size in memory."""

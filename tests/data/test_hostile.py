@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from core.provenance import manifest
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import ROOT, run
 from tests.data.readers.reading import grant

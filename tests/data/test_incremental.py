@@ -9,7 +9,7 @@ import pytest
 
 from core.model.loading import load_tokenizer
 from core.provenance import manifest
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import run
 

@@ -9,7 +9,7 @@ import re
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 LINE_END = re.compile(rb"<br\s*(?:/>|>\s*</br>)\s*")

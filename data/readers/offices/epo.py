@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 ITEMS = ("{*}exchange-document", "{*}fulltext-document")

@@ -8,26 +8,24 @@ same with a `description`, and `{"documents": [{"country", …, "title", "abstra
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from lxml import etree
 
-from data.readers import patent_xml
-from data.readers.formats import Publication
-from data.readers.offices import epo
-from data.readers.stream import Content, Unreadable, decoded
+from data.readers.offices import epo, patent_xml
 from data.record import Record, assemble
+from data.stream import Content, Unreadable, decoded
 
 BEGINNING = re.compile(
     rb'\{\s*"(?:ops:world-patent-data"\s*:|document_id"\s*:\s*\{|documents"\s*:\s*\[\s*\{\s*"country")'
 )
 
 
-def publications(content: Content) -> list[Publication]:
+def publications(content: Content) -> list[Callable[[], list[Record]]]:
     """The publications of an answer, not yet read; Unreadable where it is none."""
-    source, found = content.name, list[Publication]()
+    source, found = content.name, list[Callable[[], list[Record]]]()
     try:
         answer = json.loads(decoded(content.file.read()).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ import itertools
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {"patcit": "p", "nplcit": "p", "figref": "p"}

@@ -6,7 +6,7 @@ with 10 for a patent and 20 for a utility model. IPC symbols have `|` between th
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 ITEM = "PatentUtilityInfo"

@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import in_columns, without_zeros
-from data.readers.stream import Content, decoded
 from data.record import Record, assemble
+from data.stream import Content, decoded
 
 BEGINNING = re.compile(rb"PATN\s|HHHHHT")
 MARK = b"PATN"

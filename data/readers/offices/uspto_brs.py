@@ -12,8 +12,7 @@ A field stands once for each of its paragraphs. Signs are written as in the APS 
 
 import re
 
-from data.readers import patent_xml
-from data.readers.offices import uspto_aps
+from data.readers.offices import patent_xml, uspto_aps
 from data.record import Record, assemble
 
 MARK = b"*** BRS DOCUMENT BOUNDARY ***"

@@ -6,7 +6,7 @@ stands over an abstract. A reference to another claim is a `claim-text` inside a
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {

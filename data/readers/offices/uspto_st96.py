@@ -10,7 +10,7 @@ import re
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import without_zeros
 from data.record import Record, assemble
 

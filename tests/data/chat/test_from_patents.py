@@ -11,8 +11,9 @@ import pytest
 from core.errors import UserError
 from data.chat.from_patents import BuildConfig, build
 from data.chat.record_formats import read_row
-from data.readers.ingest import ingest, read_records
+from data.readers.ingest import ingest
 from data.readers.source import Source
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from eval.metrics.patent import parse_extraction
 from tests.conftest import run

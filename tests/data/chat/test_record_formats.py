@@ -12,7 +12,7 @@ from core.errors import UserError
 from data.chat.messages import answered, problem
 from data.chat.record_formats import LAYOUTS, Unfit, read_row
 from data.chat.row_reader import dataset_rows, rows
-from data.readers.formats import Rejected
+from data.record import Rejected
 from tests.data.chat.chats import write_lines
 
 PAIR = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]

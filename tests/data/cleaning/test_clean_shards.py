@@ -14,8 +14,8 @@ from data.cleaning.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, 
 from data.cleaning.clean import clean, clean_shard
 from data.cleaning.record_cleaner import CleanConfig
 from data.executor import EngineConfig, open_executor, sum_rows
-from data.readers.ingest import read_records
 from data.record import Record
+from data.record_store import read_records
 from tests.conftest import run
 from tests.data.cleaning.cleaning import (
     BAD,

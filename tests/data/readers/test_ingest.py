@@ -7,8 +7,10 @@ import pytest
 
 from core.errors import UserError
 from data.executor import EngineConfig, open_executor
-from data.readers.ingest import ingest, list_files, read_records
+from data.readers.ingest import ingest
 from data.readers.source import Source
+from data.readers.source_files import list_files
+from data.record_store import read_records
 
 
 def corpus(folder: Path) -> Path:

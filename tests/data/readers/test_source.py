@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from core.config.loader import load
 from core.errors import UserError
-from data.pipeline import DataConfig, input_hashes, run
-from data.readers.ingest import ingest, read_records
+from data.pipeline import DataConfig, run
+from data.readers.ingest import ingest
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
+from data.readers.source_files import input_hashes
 from data.record import Record
+from data.record_store import read_records
 
 RECORD = Record(
     id="CN-1-A", office="CN", kind="A", language="zh", date="2015-01-06", application_id=None, family_id=None,

@@ -55,7 +55,7 @@ def is_of_the_machine(error: Exception) -> bool:
     return isinstance(error, ImportError)
 
 
-class Part(NamedTuple):
+class FileSplit(NamedTuple):
     """A part of a large file (`data.readers.file_splits`): of JSON lines by bytes, of a ZIP archive by
     members."""
 
@@ -72,7 +72,7 @@ class Content:
     name: str
     """What a record's `source` says: `a.xml`, `a.zip/member.xml`."""
     file: io.BufferedReader
-    part: Part | None = None
+    part: FileSplit | None = None
 
     def head(self) -> bytes:
         """The first bytes, which are not consumed."""
@@ -89,14 +89,14 @@ class Content:
         return PurePosixPath(COMPRESSED.sub("", self.name)).suffix.lower()
 
 
-def open_file(path: Path, part: Part | None = None) -> Content:
+def open_file(path: Path, part: FileSplit | None = None) -> Content:
     """A file on disk, or a part of it; the caller closes `file`."""
     if part and part.line:
         return Content(str(path), stream(str(path), _range(path, part)).file, part)
     return Content(str(path), io.BufferedReader(path.open("rb", buffering=0), CHUNK_BYTES), part)
 
 
-def _range(path: Path, part: Part) -> Iterator[bytes]:
+def _range(path: Path, part: FileSplit) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         file.seek(part.first)
         while chunk := file.read(min(CHUNK_BYTES, part.stop - file.tell())):

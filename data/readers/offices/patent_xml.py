@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from data.readers import sgml_entities
-from data.readers.formats import Rejected
+from data.readers.offices import sgml_entities
+from data.record import Rejected
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
 CELL = "\ufdd0"  # a noncharacter, which Unicode leaves to private use: the border of two table cells
