@@ -76,7 +76,7 @@ def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[
         return "not opened", iter([content])
     try:
         content = as_utf8(content)
-        name = formats.format_of(content, options)
+        name = formats.format_of(content, options.knows)
     except Unreadable as error:
         return "not opened", iter([Rejected(content.name, error.reason, error.detail)])
     if name == "XML":

@@ -27,6 +27,8 @@ SPOOL_BYTES = 32 << 20
 LINE_BYTES = 64 << 20
 """The longest line that is read; a longer one is passed over without holding it."""
 
+TOO_LONG = f"longer than {LINE_BYTES >> 20} MiB"
+
 COMPRESSED = re.compile(r"\.(?:gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
 
 # The hanzi and full-width marks that make up a tenth of any Chinese text, of table headers too. Korean and

@@ -15,6 +15,11 @@ Row = Mapping[str, Any]
 
 QUESTIONS = ("question", "问题", "問題", "질문", "prompt", "query")
 ANSWERS = ("answer", "output", "response", "target", "std_answer", "completion", "答案", "回答", "답변")
+COLUMNS = {
+    "messages", "conversations", "conversation", "instruction", "instances", "input", "output", "target",
+    "chosen", "rejected", *QUESTIONS, *ANSWERS,
+}  # fmt: skip
+"""The keys by which the header of a table is recognised: those of the layouts, and of preference pairs."""
 TASKS = ("task", "type", "kind", "category", "class", "motivation_app")
 ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",

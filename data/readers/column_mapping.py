@@ -104,7 +104,11 @@ class Options:
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Values of fields that a row leaves open, as `{"language": "en"}`."""
     notes: dict[str, str | None] = field(default_factory=dict)
-    """Filled while reading, for `inspect`: each column's field, or None where it is not taken."""
+    """Filled while reading, for `inspect`: each column's field, or None if it is not used."""
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether one of these is a column that a reader knows."""
+        return is_known(names, self)
 
 
 def map_columns(

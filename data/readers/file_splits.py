@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from data.readers import json_csv
 from data.readers.archives import is_office_document, is_zip, zip_files
 from data.readers.column_mapping import Options
 from data.readers.formats import format_of
+from data.readers.json_rows import is_lines
 from data.stream import CHUNK_BYTES, FileSplit, as_utf8, open_file
 
 
@@ -27,9 +27,7 @@ def parts(path: Path, options: Options, part_bytes: int) -> list[FileSplit | Non
         head = content.head()
         if is_zip(head):
             found = list(_members(path, part_bytes))
-        elif (
-            as_utf8(content) is content and format_of(content, options) == "JSON" and json_csv.is_lines(head)
-        ):
+        elif as_utf8(content) is content and format_of(content, options.knows) == "JSON" and is_lines(head):
             found = list(_lines(content.file, part_bytes))
     return [*found] if len(found) > 1 else [None]
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from data.readers import rows
+from data.readers.csv_rows import is_csv
 from data.record import Record, Rejected
 from data.stream import Content, FileSplit, Unreadable, as_utf8, is_of_the_machine, open_file
 
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
     from data.readers.offices.patent_xml import Document, Names
 
 STARTS = {
-    rb"PAR1": "Parquet",
-    rb"PK\x03\x04": "XLSX",
+    **rows.STARTS,
     rb"<": "XML",
-    rb"[\[{]": "JSON",
     rb"%PDF": "a PDF file",
     rb"\xd0\xcf\x11\xe0": "an Office file of before 2007; save it as XLSX or CSV",
     rb".{0,64}\x00": "a binary file",
@@ -60,7 +60,7 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
     """The documents of one file that is no archive; what ends it early is the last one, as a rejection."""
     try:
         content = as_utf8(content)
-        yield from _read(content, format_of(content, options), options)
+        yield from _read(content, format_of(content, options.knows), options)
     except Unreadable as error:  # what came before it was read
         yield Rejected(content.name, error.reason, error.detail)
     except Exception as error:  # whatever a file holds, a run over thousands of them goes on
@@ -69,10 +69,9 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
         yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 
 
-def format_of(content: Content, options: "Options") -> str:
-    """What a file is: `XML`, `JSON`, `CSV`, `XLSX`, `Parquet`, `text`, `nothing`, or, where it is not read,
-    what a person should know about it."""
-    from data.readers import json_csv
+def format_of(content: Content, knows: rows.Knows) -> str:
+    """What a file is: `XML`, a container of rows (`rows.CONTAINERS`), `text`, `nothing`, or, if it is not
+    read, what a person should know about it. `knows` recognises column names."""
     from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
 
     if content.part:
@@ -90,19 +89,22 @@ def format_of(content: Content, options: "Options") -> str:
     known = next((name for start, name in STARTS.items() if re.match(start, text, re.DOTALL)), None)
     if known is not None:
         return known
-    if content.suffix in (".jsonl", ".ndjson"):
-        return "JSON"
+    if content.suffix in rows.SUFFIXES:
+        return rows.SUFFIXES[content.suffix]
     if content.suffix in (".txt", ".text", ".md"):
         return "text"
-    if content.suffix in (".csv", ".tsv") or json_csv.is_csv(text, options):
+    if is_csv(text, knows):
         return "CSV"
     return f"begins with {bytes(text[:40])!r}"
 
 
 def _read(content: Content, name: str, options: "Options") -> Iterator[list[Record] | Rejected]:
-    from data.readers import json_csv, plain_text, xlsx_parquet_hub
+    from data.readers import plain_text, table_records
     from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
 
+    if name in rows.CONTAINERS:
+        yield from table_records.read_table(content, name, options)
+        return
     match name:
         case "APS":
             for document in uspto_aps.split(content, uspto_aps.MARK):
@@ -115,14 +117,6 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
                 yield _outcome(publication, content.name)
         case "XML":
             yield from _read_xml(content)
-        case "JSON":
-            yield from json_csv.read_objects(content, json_csv.json_rows(content, options), options)
-        case "CSV":
-            yield from json_csv.read_csv(content, options)
-        case "XLSX":
-            yield from xlsx_parquet_hub.read_xlsx(content, options)
-        case "Parquet":
-            yield from xlsx_parquet_hub.read_parquet(content, options)
         case "text":
             yield from plain_text.read_text(content, options)
         case "nothing":

@@ -144,7 +144,7 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
 def _read(path: Path | None, source: Source, part: FileSplit | None) -> Iterator[list[Record] | Rejected]:
     if path is not None:
         return formats.read(path, source.options(), part)
-    from data.readers.xlsx_parquet_hub import read_dataset
+    from data.readers.table_records import read_dataset
 
     assert source.dataset is not None
     return read_dataset(source.dataset, source.revision, source.split, source.options())

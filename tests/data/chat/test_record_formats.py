@@ -180,7 +180,7 @@ def test_offline_the_cache_must_hold_the_asked_commit(
 def test_a_long_json_list_is_read_item_by_item_with_the_line_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.chat.row_reader.CHUNK_BYTES", 7)  # every item is torn apart
+    monkeypatch.setattr("data.readers.json_rows.CHUNK_BYTES", 7)  # every item is torn apart
     records = [{"instruction": f"{i}] 水", "output": '"[{\\' * i} for i in range(30)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps(records, ensure_ascii=False, indent=1), "utf-8")

@@ -171,6 +171,6 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pyte
     source = Source(dataset="somebody/patents", revision="abc")
     assert input_hashes([source]) == {"somebody/patents@abc": "revision:abc"}
     with pytest.raises(
-        UserError, match="data set somebody/patents, revision abc, split all: not in the cache"
+        UserError, match="data set somebody/patents, revision abc, split all: not found in the cache"
     ):
         ingest([source], tmp_path / "out", None)
