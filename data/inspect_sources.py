@@ -29,7 +29,7 @@ ADVICE = """\
 
 
 @dataclass
-class Found:
+class FormatStatistics:
     """What was seen of one format."""
 
     files: int = 0
@@ -45,7 +45,7 @@ class Found:
 
 def inspect(folder: Path, documents: int) -> str:
     """The report on a file or folder, of the first `documents` of each file; UserError where none is."""
-    found: dict[str, Found] = {}
+    found: dict[str, FormatStatistics] = {}
     used: set[Path] = set()
     for path in tqdm(list_files(folder), desc="inspect", unit="file", disable=None):
         left = documents
@@ -54,7 +54,7 @@ def inspect(folder: Path, documents: int) -> str:
             for content in members(opened):
                 options = Options()
                 name, outcomes = _read(content, options)
-                seen = found.setdefault(name, Found())
+                seen = found.setdefault(name, FormatStatistics())
                 seen.files += 1
                 for outcome in islice(outcomes, left):
                     left -= 1
@@ -84,7 +84,7 @@ def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[
     return name, formats.read_content(content, options)
 
 
-def _count(outcome: list[Record] | Rejected, seen: Found) -> None:
+def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
         seen.counts["rejected"] += 1
@@ -97,7 +97,7 @@ def _count(outcome: list[Record] | Rejected, seen: Found) -> None:
         seen.years[(record["date"] or "?")[:4]] += 1
 
 
-def _describe(found: Mapping[str, Found], documents: int) -> Iterator[str]:
+def _describe(found: Mapping[str, FormatStatistics], documents: int) -> Iterator[str]:
     """The tables, as comments of YAML."""
     head = ("format", "files", "documents", "records", "rejected", "languages", "offices", "years")
     rows = [

@@ -17,12 +17,12 @@ from pydantic import Field
 
 from core.config.loader import Config
 from core.errors import UserError
+from core.model.labels import IGNORED
 
 if TYPE_CHECKING:
     from data.record import Rejected
 
 Array = npt.NDArray[np.int64]
-IGNORED = -100
 
 
 class PairsConfig(Config):

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from core.errors import UserError
 from core.provenance import manifest
-from data.chat.patent_tasks import TASKS, Labels, Sample, samples_of, translations
+from data.chat.patent_tasks import TASKS, Labels, TaskSample, samples_of, translations
 from data.language import base
 from data.packing.train_val_split import SplitConfig, link_families, split_of
 from data.record import invention
@@ -85,12 +85,12 @@ def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
 
 def choose(
     config: BuildConfig, shards: Sequence[Path], counts: Counter[str], scratch: Path
-) -> dict[str, list[Sample]]:
+) -> dict[str, list[TaskSample]]:
     """The samples of both sides: of each task those with the least draws, in the order of their draws."""
     families = link_families([shards], None)
-    kept: dict[str, list[tuple[int, str, Sample, str]]] = {task: [] for task in TASKS}
+    kept: dict[str, list[tuple[int, str, TaskSample, str]]] = {task: [] for task in TASKS}
 
-    def offer(sample: Sample, side: str) -> None:
+    def offer(sample: TaskSample, side: str) -> None:
         if len(sample.instruction) + len(sample.input) + len(sample.output) > config.max_characters:
             counts["too_long"] += 1
         elif limit := config.samples.get(sample.task, 0):
@@ -119,7 +119,7 @@ def choose(
         for sample, side in _translated(Path(file.name), config.seed):
             offer(sample, side)
     shutil.rmtree(folder)
-    sides: dict[str, list[Sample]] = {"train": [], "validation": []}
+    sides: dict[str, list[TaskSample]] = {"train": [], "validation": []}
     for draw in sorted((item for items in kept.values() for item in items), reverse=True):
         sides[draw[3]].append(draw[2])
     return sides
@@ -132,7 +132,7 @@ def hash_of(key: str) -> int:
     return xxhash.xxh3_64_intdigest(key.encode())
 
 
-def _translated(file: Path, seed: int) -> Iterator[tuple[Sample, str]]:
+def _translated(file: Path, seed: int) -> Iterator[tuple[TaskSample, str]]:
     """The translations in one bucket: of each invention, its first Chinese and its first English record."""
     found: dict[str, dict[str, tuple[str, list[str], str]]] = {}
     for line in file.read_text("utf-8").splitlines():
@@ -170,13 +170,13 @@ def read_labels(path: str | None) -> Mapping[tuple[str | None, str], Labels]:
     return found
 
 
-def remove_near(sides: dict[str, list[Sample]], share: float) -> int:
+def remove_near(sides: dict[str, list[TaskSample]], share: float) -> int:
     """Take the training samples away that are alike to a validation sample; how many they were."""
     from data.dedup import ngram_index
 
     if not sides["validation"]:
         return 0
-    index = ngram_index.Index(ngram_index.Sample("validation", s.id, s.text) for s in sides["validation"])
+    index = ngram_index.Index(ngram_index.EvalSample("validation", s.id, s.text) for s in sides["validation"])
     left = [s for s in sides["train"] if not any(hit.share >= share for hit in index.overlaps(s.text))]
     removed = len(sides["train"]) - len(left)
     sides["train"] = left

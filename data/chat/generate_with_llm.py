@@ -23,7 +23,7 @@ from core.config.loader import Config
 from core.errors import UserError
 from core.provenance import manifest
 from data.chat.grounding_check import alike, letters, unsupported, words
-from data.chat.llm_client import EndpointConfig, ask
+from data.chat.llm_client import LlmClientConfig, ask
 from data.readers import formats
 from data.readers.source import Source
 from data.readers.source_files import list_files
@@ -67,7 +67,7 @@ class GenerateConfig(Config):
     """A question with so much of its words in common with an earlier one of its document is a duplicate."""
     seed: int = Field(0, ge=0)
     """Draws the passages."""
-    endpoint: EndpointConfig
+    endpoint: LlmClientConfig
 
 
 class Asked(NamedTuple):
@@ -142,7 +142,7 @@ def _passages(record: Record, kind: str, most: int) -> Iterator[str]:
         yield passage
 
 
-def collect(config: EndpointConfig, prompts: list[Asked], journal: Path) -> dict[str, dict[str, Any]]:
+def collect(config: LlmClientConfig, prompts: list[Asked], journal: Path) -> dict[str, dict[str, Any]]:
     """The answers by key, from the journal and from the endpoint; UserError where some did not come."""
     answers = {row["key"]: row for row in _read_journal(journal)}
     open_prompts = [asked for asked in prompts if asked.key not in answers]

@@ -8,7 +8,7 @@ from pydantic import Field
 from core import openai_client
 
 
-class EndpointConfig(openai_client.EndpointConfig):
+class LlmClientConfig(openai_client.EndpointConfig):
     """An endpoint, how it samples, and what it costs."""
 
     temperature: float = Field(0.7, ge=0)
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     completion_tokens: int
 
 
-def ask(config: EndpointConfig, prompts: Sequence[str]) -> Iterator[tuple[int, Answer | Exception]]:
+def ask(config: LlmClientConfig, prompts: Sequence[str]) -> Iterator[tuple[int, Answer | Exception]]:
     """Index and answer of each prompt, or what went wrong with it, as they come."""
     sampling = {"temperature": config.temperature, "max_tokens": config.max_new_tokens}
     bodies = [{"messages": [{"role": "user", "content": prompt}], **sampling} for prompt in prompts]

@@ -27,7 +27,7 @@ SEPARATORS = frozenset(",;:，；：")
 Labels = Mapping[str, list[str]]
 
 
-class Sample(NamedTuple):
+class TaskSample(NamedTuple):
     """One instruction with its answer."""
 
     task: str
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
         return f"{self.input}\n{self.output}"
 
 
-def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sample]:
+def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[TaskSample]:
     """The samples of one record, every task but translation."""
     language = base(record["language"] or "")
     title, abstract, claims = record["title"], record["abstract"], record["claims"] or []
@@ -80,7 +80,9 @@ def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sam
             yield made_of._replace(id=f"{record['id']} {language}")
 
 
-def translations(chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int) -> list[Sample]:
+def translations(
+    chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int
+) -> list[TaskSample]:
     """A claim in both directions, of an invention's claims in both languages; none where they are not as
     many."""
     if not chinese or len(chinese) != len(english):
@@ -106,9 +108,9 @@ def instruct(task: str, language: str, key: str, seed: int, slots: Mapping[str, 
 
 def _sample(
     task: str, record_id: str, instruction: str, text: str, answer: str, language: str, seed: int
-) -> Sample:
+) -> TaskSample:
     draw = _hash(seed, record_id, language, task)
-    return Sample(task, record_id, instruction, text.strip(), answer.strip(), draw)
+    return TaskSample(task, record_id, instruction, text.strip(), answer.strip(), draw)
 
 
 def _numbered(claims: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from data.chat.messages import Chat, Message
 
-Row = Mapping[str, Any]
+RawRecord = Mapping[str, Any]
 
 QUESTIONS = ("question", "问题", "問題", "질문", "prompt", "query")
 ANSWERS = ("answer", "output", "response", "target", "std_answer", "completion", "答案", "回答", "답변")
@@ -37,13 +37,13 @@ class Unfit(ValueError):
 class Layout(NamedTuple):
     """How records of one kind are recognised and read."""
 
-    fits: Callable[[Row], bool]
+    fits: Callable[[RawRecord], bool]
     """Whether the keys are this layout's."""
-    read: Callable[[Row], list[list[Message]]]
+    read: Callable[[RawRecord], list[list[Message]]]
     """The messages of each of its chats. Raises Unfit, KeyError, TypeError or AttributeError."""
 
 
-def read_row(row: Row, source: str, layout: str = "auto") -> tuple[str, list[Chat]]:
+def read_row(row: RawRecord, source: str, layout: str = "auto") -> tuple[str, list[Chat]]:
     """The name of a record's layout, and its chats; Unfit where no layout has these keys or values."""
     name = layout if layout != "auto" else next((name for name in LAYOUTS if LAYOUTS[name].fits(row)), None)
     if name is None:
@@ -81,15 +81,15 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _first(row: Row, names: tuple[str, ...]) -> Any:
+def _first(row: RawRecord, names: tuple[str, ...]) -> Any:
     return next(row[name] for name in names if name in row)
 
 
-def _has(row: Row, names: tuple[str, ...]) -> bool:
+def _has(row: RawRecord, names: tuple[str, ...]) -> bool:
     return any(name in row for name in names)
 
 
-def _messages(row: Row) -> list[list[Message]]:
+def _messages(row: RawRecord) -> list[list[Message]]:
     """`messages` (or `conversations`) of `role` and `content`, as OpenAI's and TRL's data."""
     said = []
     for each in _list(row.get("messages", row.get("conversations"))):
@@ -109,7 +109,7 @@ def _joined(content: Any) -> Any:
     return content
 
 
-def _sharegpt(row: Row) -> list[list[Message]]:
+def _sharegpt(row: RawRecord) -> list[list[Message]]:
     """`conversations` of `from` and `value`, with `system` and `tools` (a JSON text) beside it."""
     system = row.get("system")
     said: list[Message] = [{"role": "system", "content": system}] if system else []
@@ -125,18 +125,18 @@ def _sharegpt(row: Row) -> list[list[Message]]:
     return [said]
 
 
-def _firefly_dialogue(row: Row) -> list[list[Message]]:
+def _firefly_dialogue(row: RawRecord) -> list[list[Message]]:
     """`conversation` of turns with `human` and `assistant`, as Firefly's dialogues."""
     return [[m for turn in _list(row["conversation"]) for m in _pair(turn["human"], turn["assistant"])]]
 
 
-def _self_instruct(row: Row) -> list[list[Message]]:
+def _self_instruct(row: RawRecord) -> list[list[Message]]:
     """`instruction` with `instances` of `input` and `output`: a chat each."""
     instances = _list(row["instances"])
     return [_pair(row["instruction"], each["output"], each.get("input")) for each in instances]
 
 
-def _alpaca(row: Row) -> list[list[Message]]:
+def _alpaca(row: RawRecord) -> list[list[Message]]:
     """`instruction`, `input` and `output` (or `answer`), with `history` (pairs) and `system`: Alpaca, BELLE,
     Patent-LLaMA."""
     said = _pair(row["instruction"], _first(row, ANSWERS), row.get("input"), row.get("system"))
@@ -145,12 +145,12 @@ def _alpaca(row: Row) -> list[list[Message]]:
     return [[*said[:place], *before, *said[place:]]]
 
 
-def _input_target(row: Row) -> list[list[Message]]:
+def _input_target(row: RawRecord) -> list[list[Message]]:
     """`input` and `target`: BELLE; with `kind`, Firefly; with `type` and `answer_choices`, pCLUE."""
     return [_pair(row["input"], row["target"])]
 
 
-def _question_answer(row: Row) -> list[list[Message]]:
+def _question_answer(row: RawRecord) -> list[list[Message]]:
     """A question and an answer under one of their names, as in tables and in Safety-Prompts."""
     return [_pair(_first(row, QUESTIONS), _first(row, ANSWERS), system=row.get("system"))]
 
@@ -178,13 +178,13 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _of(row: Row, key: str, inner: str) -> bool:
+def _of(row: RawRecord, key: str, inner: str) -> bool:
     """Whether a row's list holds objects with a key."""
     first = row[key][0] if isinstance(row.get(key), list) and row[key] else None
     return isinstance(first, dict) and inner in first
 
 
-def _tools(row: Row) -> list[dict[str, Any]]:
+def _tools(row: RawRecord) -> list[dict[str, Any]]:
     """The tools of a record, each as the schema of a function, however it is wrapped."""
     found = _list(row["tools"]) if row.get("tools") else []
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in found]

@@ -26,7 +26,7 @@ from pydantic import Field
 from core.config.loader import Config
 from core.errors import UserError
 from data.dedup.dedup import filter_shard
-from data.dedup.ngram_index import RULES, Index, Sample
+from data.dedup.ngram_index import RULES, EvalSample, Index
 from data.dedup.normalise import TEXTS, Flags, Indices, read_batches
 from data.executor import (
     Rows,
@@ -157,7 +157,7 @@ def load_index(config: DecontaminateConfig) -> Index:
     return Index(samples, config.characters, config.words)
 
 
-def read_samples(each: EvaluationSet) -> Iterator[Sample]:
+def read_samples(each: EvaluationSet) -> Iterator[EvalSample]:
     """The samples of a file; UserError names the file, the line and what is missing."""
     path = Path(each.path)
     try:
@@ -172,7 +172,7 @@ def read_samples(each: EvaluationSet) -> Iterator[Sample]:
         raise UserError(f"evaluation set {path} is not UTF-8 JSON lines or CSV: {error}.") from None
 
 
-def _samples(each: EvaluationSet, number: int, row: Any) -> Iterator[Sample]:
+def _samples(each: EvaluationSet, number: int, row: Any) -> Iterator[EvalSample]:
     wanted = (*each.text_fields, *([each.publication_field] if each.publication_field else []))
     if missing := [name for name in wanted if not isinstance(row, dict) or name not in row]:
         raise UserError(
@@ -183,4 +183,4 @@ def _samples(each: EvaluationSet, number: int, row: Any) -> Iterator[Sample]:
         value = row[field]
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.strip():
-                yield Sample(each.path, str(number), text, publication)
+                yield EvalSample(each.path, str(number), text, publication)

@@ -37,7 +37,7 @@ RULES = ("publication", "exact", "overlap")
 NUMBER = re.compile(r"([A-Z]{2})0*(\d{4,})([A-Z]\d?)?")
 
 
-class Sample(NamedTuple):
+class EvalSample(NamedTuple):
     """A text of an evaluation set."""
 
     dataset: str
@@ -64,7 +64,7 @@ class Hit(NamedTuple):
 class Index:
     """Evaluation samples, ready to be found in texts. `short_samples` of them are shorter than a passage."""
 
-    def __init__(self, samples: Iterable[Sample], characters: int = 30, words: int = 13) -> None:
+    def __init__(self, samples: Iterable[EvalSample], characters: int = 30, words: int = 13) -> None:
         self.samples = list(samples)
         self._sizes = characters, words
         self._keys = fold([sample.text for sample in self.samples])

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data.dedup.ngram_index import Sample, publication_number
+from data.dedup.ngram_index import EvalSample, publication_number
 from data.dedup.normalise import digests, fold, whole_texts
 
 NAME = "seen.parquet"
@@ -88,13 +88,13 @@ def read_seen(pack: Path) -> Iterator[pa.RecordBatch]:
         yield from opened.iter_batches(1 << 14)
 
 
-def find_seen(pack: Path, samples: Iterable[Sample]) -> Iterator[Met]:
+def find_seen(pack: Path, samples: Iterable[EvalSample]) -> Iterator[Met]:
     """Every sample whose publication, application, family or text is in the corpus, once a rule and document.
 
     A sample's text is compared with whole texts and with every part. Memory holds the samples, not the
     corpus. What shares only a passage is found by `data.dedup.ngram_index.Index`, which needs the texts.
     """
-    wanted: dict[str, dict[str | bytes, list[Sample]]] = {name: {} for name in (*NAMES, "text")}
+    wanted: dict[str, dict[str | bytes, list[EvalSample]]] = {name: {} for name in (*NAMES, "text")}
     for sample in samples:
         values = {
             "publication": publication_number(sample.publication),

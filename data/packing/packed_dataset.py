@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import UserError
+from core.model.labels import IGNORED
 from data.packing.bin_packing import PLANS, Array, Packing
 from data.packing.indexed_dataset import Documents
-
-IGNORED = -100
 
 
 class Blocks:

@@ -46,7 +46,7 @@ Counts = Counter[tuple[str, ...]]
 OFFICE, LANGUAGE)."""
 
 
-class Shard(NamedTuple):
+class InputShard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
@@ -81,15 +81,15 @@ def ingest(
     return _summary(counts, sources) | {"shards": [shard.files[0][1].name for shard in shards]}
 
 
-def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[Shard]:
+def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[InputShard]:
     """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its parts,
     is one by itself."""
-    shards: list[Shard] = []
+    shards: list[InputShard] = []
     files: list[tuple[Path | None, Source, FileSplit | None]] = []
     size = 0
     for source in sources:
         if files:  # a shard has one source, so that later steps can count by it
-            shards.append(Shard(len(shards), files, size))
+            shards.append(InputShard(len(shards), files, size))
             files, size = [], 0
         if source.path is None:
             if source.name not in known:
@@ -102,14 +102,14 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
             length = path.stat().st_size // len(found)
             for part in found:
                 if files and size + length > shard_bytes:
-                    shards.append(Shard(len(shards), files, size))
+                    shards.append(InputShard(len(shards), files, size))
                     files, size = [], 0
                 files.append((path, source, part))
                 size += length
-    return [*shards, Shard(len(shards), files, size)] if files else shards
+    return [*shards, InputShard(len(shards), files, size)] if files else shards
 
 
-def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
+def ingest_shard(select: SelectConfig, shard: InputShard, folder: Path) -> Rows:
     """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
     counts: Counts = Counter()
     rows: list[Record] = []

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
+from core.model.labels import IGNORED
 from data.packing.bin_packing import Packing, plan_best_fit
 from data.packing.indexed_dataset import Documents, Writer
-from data.packing.packed_dataset import IGNORED, Blocks, choose_documents
+from data.packing.packed_dataset import Blocks, choose_documents
 
 PADDING = 999_999
 NUMBERS = itertools.count()
