@@ -1,4 +1,4 @@
-"""The Parquet shards in which a step of the corpus leaves its records, read in order and streamed."""
+"""The Parquet shards to which a step of the corpus writes its records, read in order and streamed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +11,16 @@ from data.record import Record
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """All records of an ingested folder in order, streamed; UserError where there is no shard."""
+    """All records of an ingested folder in order, streamed; UserError if there is no shard."""
     for shard in shard_files(folder):
         yield from read_shard(shard)
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The files of records of a step's folder, in order; UserError where there is none."""
+    """The files of records of a step's folder, in order; UserError if there is none."""
     shards = sorted(folder.glob("shard-*.parquet"))
     if not shards:
-        raise UserError(f"{folder} holds no shard-*.parquet. Run ingest into it first.")
+        raise UserError(f"{folder}: no shard-*.parquet found. Run ingest into it first.")
     return shards
 
 

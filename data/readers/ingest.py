@@ -1,12 +1,12 @@
 """From files of any known format to Parquet shards of records: the first step of the corpus.
 
-The files of all sources are listed in order and grouped into logical shards of about 256 MB of input (large
-ones are cut, where `data.readers.file_splits` can), whatever the number of workers, so that the result does
-not depend on it. A worker reads a shard's files
-document by document and writes records as they come; memory holds one batch. The folder then holds
-`shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
-"reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
-gave records + rejected documents; records that the selection does not take are counted by its rules.
+The files of all sources are listed in order and grouped into shards of about 256 MB of input (large files are
+split if `data.readers.file_splits` can), whatever the number of workers, so that the result does not depend
+on it. A worker reads a shard's files document by document and writes records as they come; memory holds one
+batch. The folder then holds `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and
+`rejected.jsonl`: `{"source", "reason", "detail"}` for each document without a record. Every document is
+counted: documents = documents with records + rejected documents; records that the selection leaves out are
+counted by rule.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ class InputShard(NamedTuple):
 
     number: int
     files: list[tuple[Path | None, Source, FileSplit | None]]
-    """A data set of the hub has no file; a file without a part is read whole."""
+    """A data set of the hub has no path; a file without a split is read whole."""
     size: int
     """Bytes of input."""
 
@@ -65,12 +65,12 @@ def ingest(
     shard_bytes: int = SHARD_BYTES,
     known: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Read all documents of `sources`, write those that `select` takes into `folder`, return the counts.
+    """Read all documents of `sources`, write the records that `select` takes to `folder`, return the counts.
 
-    The files and data sets that `known` names are left out, because an earlier corpus holds them.
+    The files and data sets in `known` are left out, because an earlier corpus has them.
     Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
     `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the source of each).
-    Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
+    Raises UserError if a source is missing or empty, or a column is mapped to an unknown field.
     """
     check_sources(sources)
     shards = plan_shards(sources, shard_bytes, known)
@@ -82,8 +82,8 @@ def ingest(
 
 
 def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[InputShard]:
-    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its parts,
-    is one by itself."""
+    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its splits,
+    is a shard of its own."""
     shards: list[InputShard] = []
     files: list[tuple[Path | None, Source, FileSplit | None]] = []
     size = 0
@@ -110,7 +110,7 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
 
 
 def ingest_shard(select: SelectConfig, shard: InputShard, folder: Path) -> Rows:
-    """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
+    """Write the records of one shard to `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
     counts: Counts = Counter()
     rows: list[Record] = []
     characters = 0

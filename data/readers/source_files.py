@@ -10,17 +10,17 @@ from data.readers.source import Source
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted; what is hidden is left out, and every folder is read
-    once, whatever links lead to it."""
+    """The file itself, or a folder's files, sorted, without hidden ones; every folder is read once, even if
+    several links lead to it."""
     if not path.exists():
-        raise UserError(f"source {path} does not exist. Correct `path`, or put the files there.")
+        raise UserError(f"source {path} does not exist. Correct `path`, or create it.")
     if path.is_file():
         return [path]
     files: list[Path] = []
     visited: set[str] = set()
     for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
         if (place := os.path.realpath(folder)) in visited:
-            folders.clear()  # a link that leads back to where it stands
+            folders.clear()  # a link back to a folder above it
             continue
         visited.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -29,8 +29,8 @@ def list_files(path: Path) -> list[Path]:
     if not files:
         raise UserError(f"source {path} is an empty folder. Put files there, or remove it from `sources`.")
     for file in files:
-        if file.exists() and not file.is_file():  # reading it would wait for ever
-            raise UserError(f"source {path}: {file} is no file but a pipe, a socket or a device. Remove it.")
+        if file.exists() and not file.is_file():  # reading it would block forever
+            raise UserError(f"source {path}: {file} is a pipe, a socket or a device, not a file. Remove it.")
         try:
             str(file).encode("utf-8")
         except UnicodeEncodeError:
@@ -39,11 +39,12 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _stop(error: OSError) -> None:
-    raise error  # a folder that cannot be opened must not be left out in silence
+    raise error  # a folder that cannot be opened must not be skipped silently
 
 
 def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
-    """The inputs of reading: every file's hash, and a data set's revision, which the hub does not change."""
+    """The inputs of ingest: every file's hash, and each data set's revision, which is immutable on the
+    hub."""
     places = [Path(source.path or source.dataset or "") for source in sources]
     files = [file for place, source in zip(places, sources, strict=True) for file in _files(place, source)]
     revisions = {source.name: f"revision:{source.revision}" for source in sources if source.revision}
