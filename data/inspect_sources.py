@@ -1,8 +1,8 @@
 """What is in a folder: formats, columns and how they map, languages, offices, years, and what is rejected.
 
-Every file is read as ingest would read it, up to a number of documents each. The report is YAML: the tables
-are comments, and a configuration to start from follows, so that `python -m data inspect DIR > mine.yaml` can
-be edited and run.
+Every file is read as in ingest, up to a given number of documents. The report is YAML: the tables are
+comments, followed by a configuration, so that the output of `python -m data inspect DIR > mine.yaml` can be
+edited and run.
 """
 
 from collections import Counter
@@ -22,15 +22,15 @@ from data.record import Record, Rejected
 from data.stream import Content, Unreadable, as_utf8, open_file
 
 ADVICE = """\
-# A configuration to start from. Write each source's licence and use (any, non-commercial, research), and the
-# tokenizer of your model. A column that is not taken can be, under its source, with
+# A configuration to start from. Set each source's licence and use (any, non-commercial, research), and your
+# model's tokenizer. To use a column that is not used, add to its source
 #   columns: {"its name": abstract}    (or title, claims, description, id, date …)
 """
 
 
 @dataclass
 class FormatStatistics:
-    """What was seen of one format."""
+    """Counts for one format."""
 
     files: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class FormatStatistics:
 
 
 def inspect(folder: Path, documents: int) -> str:
-    """The report on a file or folder, of the first `documents` of each file; UserError where none is."""
+    """The report on the first `documents` of each file; UserError if there is no file."""
     found: dict[str, FormatStatistics] = {}
     used: set[Path] = set()
     for path in tqdm(list_files(folder), desc="inspect", unit="file", disable=None):
@@ -112,13 +112,13 @@ def _describe(found: Mapping[str, FormatStatistics], documents: int) -> Iterator
         for name, seen in sorted(found.items())
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    yield f"# What is there (of each file the first {documents:,} documents):"
+    yield f"# Files by format (first {documents:,} documents of each):"
     for row in (head, *rows):
         yield "# " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for name, seen in sorted(found.items()):
         for columns, files in seen.columns.most_common():
             yield f"#\n# Columns of {name} ({files:,} {'file' if files == 1 else 'files'}):"
-            yield from (f"#   {_plain(column)} -> {taken or 'not taken'}" for column, taken in columns)
+            yield from (f"#   {_plain(column)} -> {taken or 'not used'}" for column, taken in columns)
     reasons = sum((seen.reasons for seen in found.values()), Counter[str]())
     if reasons:
         yield "#\n# Rejected:"
@@ -127,7 +127,7 @@ def _describe(found: Mapping[str, FormatStatistics], documents: int) -> Iterator
 
 
 def _most(values: Counter[str]) -> str:
-    """The most frequent values, as `en 12, zh 3 …`."""
+    """The most frequent values, e.g. `en 12, zh 3 …`."""
     shown = ", ".join(f"{_plain(value)} {number:,}" for value, number in values.most_common(6))
     return f"{shown} …" if len(values) > 6 else shown
 

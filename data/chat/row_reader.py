@@ -1,7 +1,7 @@
 """Files of instruction data as rows, each with its place: `FILE#LINE`, in a JSON list `FILE#LINE.ITEM`.
 
-Rows are read by `data.readers.rows`; here is only what is particular to chats: which column names make a
-header, and that an object of JSON whose values are all lists of objects names those lists.
+Rows are read by `data.readers.rows`; this file only has what is specific to chats: the column names of a
+header, and JSON objects that are lists of records by name.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ from data.stream import (
 )
 
 ChatRow = tuple[str, dict[str, Any] | Rejected]
-"""A row's place in words, and its values by key, or why it has none."""
+"""A row's place as text, and its values by key or its error."""
 
 
 def rows(path: Path, part: FileSplit | None = None) -> Iterator[ChatRow]:

@@ -1,8 +1,8 @@
-"""How a large file is cut into parts that workers read side by side: JSON lines and ZIP archives.
+"""Splits of a large file that workers read in parallel: JSON lines and ZIP archives.
 
-A part begins and ends where a document does: JSON lines are cut behind a line's end, archives between
-members. So a file's parts give the same records, with the same sources, as the whole file. Other files are
-one part, whatever their size; they are streamed.
+A split begins and ends at a document: JSON lines are split after a line end, archives between members. So the
+splits of a file give the same records, with the same sources, as the whole file. Other files are not split,
+whatever their size; they are streamed.
 """
 
 import zipfile
@@ -18,7 +18,7 @@ from data.stream import CHUNK_BYTES, FileSplit, as_utf8, open_file
 
 
 def parts(path: Path, options: Options, part_bytes: int) -> list[FileSplit | None]:
-    """The parts of a file, in order, each of about `part_bytes` on disk; [None] where it is not cut."""
+    """The splits of a file, in order, each of about `part_bytes` on disk; [None] if it is not split."""
     if path.stat().st_size <= part_bytes:
         return [None]
     found: list[FileSplit] = []
@@ -36,7 +36,7 @@ def _members(path: Path, part_bytes: int) -> Iterator[FileSplit]:
     try:
         with zipfile.ZipFile(path) as archive:
             files = zip_files(archive)
-    except Exception:  # the libraries agree on no class; whoever reads the archive says what is wrong with it
+    except Exception:  # the libraries have no common class; the reader of the archive reports the error
         return
     if is_office_document(files):
         return

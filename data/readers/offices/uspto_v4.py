@@ -13,7 +13,7 @@ from data.record import Record, assemble
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The document's record, none where it holds no text; its id is empty where the number is missing."""
+    """The document's record, none if it has no text; its id is empty if the number is missing."""
     publication = root.find("./*/publication-reference/document-id")
     return assemble(
         source=source,
