@@ -142,7 +142,7 @@ def _plain(text: str) -> str:
 
 
 def _configuration(folder: Path, used: set[Path]) -> str:
-    """A configuration with one source for each subfolder that gave records; the folder itself where files lie
+    """A configuration with one source for each subfolder that gave records; the folder itself if files are
     in it."""
     inside = {path.relative_to(folder).parts for path in used} if folder.is_dir() else {()}
     single = any(len(parts) < 2 for parts in inside)

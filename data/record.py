@@ -91,7 +91,7 @@ def assemble(
 ) -> list[Record]:
     """One publication's record, or none if it has no text; its id is empty if the number is missing.
 
-    `applied` is the application's number, at the same office where `applied_at` names no other.
+    `applied` is the application's number, at the same office unless `applied_at` is another.
     """
     if not (title or abstract or claims or description):
         return []

@@ -48,7 +48,8 @@ def grams(keys: Keys, characters: int, words: int) -> tuple[Hashes, Indices]:
 
 
 def signatures(keys: Keys, characters: int, words: int, bins: int) -> Signatures:
-    """D x bins: MinHash signatures; two agree in a bin as often as their sets' Jaccard index says.
+    """D x bins: MinHash signatures; two agree in a bin with the probability of their sets' Jaccard
+    index.
 
     One-permutation hashing (Li, Owen and Zhang 2012). If a round leaves bins empty, further rounds with other
     hashes fill them (Dahlgaard, Knudsen and Thorup 2017), which keeps the variance of independent hashes for

@@ -73,7 +73,7 @@ def seen_rows(records: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def text_digests(texts: Sequence[str] | pa.Array) -> pa.Array:
-    """16 bytes for each text, equal where the folded texts are; null if nothing is left of it."""
+    """16 bytes for each text, equal if the folded texts are; null if the folded text is empty."""
     found = digests(fold(texts))
     return pa.array([row.tobytes() if row.any() else None for row in found], pa.binary(16))
 

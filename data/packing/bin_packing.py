@@ -1,7 +1,7 @@
 """Which pieces of which documents share a block: the plans of data/packing/packed_dataset.py.
 
-Each takes the positions of every document, (documents,), and a block's capacity, and returns pieces (document,
-start, length), (pieces, 3), and the first piece of each block and the end, (blocks + 1,).
+Each takes the positions of every document, (documents,), and a block's capacity, and returns pieces
+(document, start, length), (pieces, 3), and the first piece of each block and the end, (blocks + 1,).
 """
 
 from typing import Literal

@@ -49,7 +49,7 @@ class LayoutConfig(Config):
     """Put the language's heading on a line before each part but the title."""
     heading_texts: dict[str, dict[RecordPart, str]] = Field(default_factory=dict)
     """Other headings, by language and part, e.g. `{"en": {"claims": "What is claimed is:"}}`; an empty text
-    for none. The rest stay as data/packing/document_text.py has them."""
+    for no heading. The others are those of data/packing/document_text.py."""
     separator: str = "\n\n"
     """Text between two parts."""
 
@@ -73,7 +73,7 @@ def layout(record: Record, config: LayoutConfig) -> str:
 
 
 def part_text(record: Record, part: RecordPart) -> str:
-    """One part of a record, the claims numbered, a line each; empty if the record lacks it."""
+    """One part of a record, the claims numbered, one per line; empty if the record lacks it."""
     if part == "claims":
         return "\n".join(f"{number}. {claim}" for number, claim in enumerate(record["claims"] or (), 1))
     return record[part] or ""

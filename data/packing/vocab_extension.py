@@ -27,9 +27,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("sources", nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument(
         "--base", type=Path, required=True, metavar="DIR", help="model folder, or .model file"
-    ) parser.add_argument("--vocabulary-size", type=int, required=True, metavar="N", help="number of pieces to
-    train") parser.add_argument("--output", type=Path, required=True, metavar="DIR") given =
-    parser.parse_args(arguments) extend(given.base, given.sources, given.vocabulary_size, given.output)
+    )
+    parser.add_argument(
+        "--vocabulary-size", type=int, required=True, metavar="N", help="number of pieces to train"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    given = parser.parse_args(arguments)
+    extend(given.base, given.sources, given.vocabulary_size, given.output)
 
 
 def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Readers of patent files: a file goes in, documents come out, each as records or as one rejection.
+"""Read patent files: each document of a file becomes records, or one rejection.
 
 `read` recognises a file by its content (first bytes, root element, column names); its suffix only decides
 between plain text, CSV and JSON lines that look the same. `archives` opens archives. XML is split into
@@ -141,7 +141,7 @@ class Vocabulary(NamedTuple):
     names: "Names" = MappingProxyType({})
     """The vocabulary's own names for the elements that `patent_xml` writes as layout."""
     items: tuple[str, ...] = ()
-    """The elements to read where the root holds several publications; empty if it is one."""
+    """The elements to read if the root has several publications; empty if it is one."""
     prepare: "Callable[[Document], Document] | None" = None
     """Applied to the document before it is parsed."""
 

@@ -1,8 +1,8 @@
 """Rows of JSON: an object a line (JSON lines), a list of objects, or one object over several lines.
 
 A list is read item by item, so that a file of gigabytes needs the memory of its longest item. A line of JSON
-lines may also hold a list of objects. What an object means, if its values are lists of objects, is for the
-caller to say.
+lines may also hold a list of objects. The caller decides what an object with lists of
+objects means.
 """
 
 import codecs

@@ -6,7 +6,7 @@ Patents (`table_records`) and chats (`data.chat.row_reader`) both read rows here
 columns mean. Rows are streamed. The rules are the same for every container:
 
 - The header of CSV is its first line. In XLSX it is the first of the first HEADER_ROWS rows that has a column
-  name the caller knows, so that a title may precede it; if none has, the first row with a value.
+  name the caller knows, so that a title may precede it; if none has, the first non-empty row.
 - If a column name is used twice, the later column counts; `Table.columns` still has both. Columns without a
   name are ignored.
 - An empty line of text is an `empty-row`; empty rows of a sheet are formatting and are skipped.

@@ -1,4 +1,4 @@
-"""Rows of tables as patent records: `columns` says which column holds which field, `cells` what a cell means.
+"""Rows of tables as patent records: `column_mapping` maps columns to fields, `cell_values` converts cells.
 
     rows ──column_mapping──▶ fields ──cell_values──▶ records
 

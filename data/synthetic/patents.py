@@ -61,9 +61,9 @@ class Invention(TypedDict):
 
 
 def synthesize(folder: Path, inventions: int, seed: int, fields: Sequence[str] = ()) -> dict[str, Any]:
-    """Write `records.jsonl` and `truth.jsonl` of so many inventions into `folder`, and count them.
+    """Write `records.jsonl` and `truth.jsonl` of N inventions to `folder`, and count them.
 
-    `fields` of the lexicon bound the vocabulary; none for all. Raises UserError if `inventions` is not
+    `fields` of the lexicon limit the vocabulary; empty for all. Raises UserError if `inventions` is not
     between 1 and 10,000,000, or there is no such field.
     """
     known = load("lexicon.yaml")["fields"]
