@@ -7,7 +7,7 @@
     python -m data run --keys                              every key of the configuration
     python -m data run --config mine.yaml --dry-run        check paths, keys and models; read nothing
     python -m data stats corpora/tiny                      documents and tokens by office, language and step
-    python -m data show corpora/tiny                       what a finished corpus holds, step by step
+    python -m data show corpora/tiny                       what is in a finished corpus, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
     python -m data tokenizer extend --help                 add pieces to a LLaMA tokenizer and its model
@@ -65,7 +65,7 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.set_defaults(call=stats)
 
-    command = commands.add_parser("inspect", help="what a folder holds, and a configuration to start from")
+    command = commands.add_parser("inspect", help="what is in a folder, and a configuration to start from")
     command.add_argument("folder", type=Path, metavar="FILE_OR_FOLDER")
     command.add_argument(
         "--documents", type=int, default=1000, metavar="N", help="read the first N documents of each file"
@@ -96,7 +96,7 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(call=write_everyday)
 
-    command = commands.add_parser("show", help="what a finished corpus holds, step by step")
+    command = commands.add_parser("show", help="what is in a finished corpus, step by step")
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)

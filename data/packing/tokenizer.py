@@ -130,13 +130,13 @@ def _explain_training(error: str, size: int | None) -> str:
     """SentencePiece's error, with what to do."""
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
         return (
-            f"tokenizer.vocabulary_size={size} is too small: the corpus needs {found[1]} pieces for its"
-            " characters. Set a larger one."
+            f"tokenizer.vocabulary_size={size} is too small: the corpus needs at least {found[1]}"
+            " (characters, bytes and special tokens)."
         )
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", error):
         return (
-            f"tokenizer.vocabulary_size={size} is too large: the corpus has at most {found[1]} pieces. Set a"
-            " smaller one, or add text."
+            f"tokenizer.vocabulary_size={size} is too large: the corpus has at most {found[1]} pieces. Lower"
+            " it, or add text."
         )
     return f"tokenizer.vocabulary_size={size}: training on the corpus failed: {error}"
 

@@ -1,6 +1,6 @@
 """The one reader of rows: JSON, JSON lines, CSV, XLSX, Parquet, and data sets of the Hugging Face hub.
 
-    file ──container──▶ tables (one a sheet) ──▶ rows: a place, and the cells by column or why there are none
+    file ──container──▶ tables (one per sheet) ──▶ rows: a place, and the cells by column or an error
 
 Patents (`table_records`) and chats (`data.chat.row_reader`) both read rows here, and only add what their
 columns mean. Rows are streamed. The rules are the same for every container:

@@ -64,7 +64,7 @@ def synthesize(folder: Path, inventions: int, seed: int, fields: Sequence[str] =
     """Write `records.jsonl` and `truth.jsonl` of N inventions to `folder`, and count them.
 
     `fields` of the lexicon limit the vocabulary; empty for all. Raises UserError if `inventions` is not
-    between 1 and 10,000,000, or there is no such field.
+    between 1 and 10,000,000, or a field is unknown.
     """
     known = load("lexicon.yaml")["fields"]
     if unknown := [name for name in fields if name not in known]:

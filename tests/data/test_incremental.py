@@ -109,7 +109,7 @@ def test_an_unchanged_corpus_is_up_to_date(months: Path) -> None:
 
 @pytest.mark.parametrize(
     ("extends", "message"),
-    [("2", "nothing is new: .* hold all 1 files"), ("no", "extends: .*no is no finished corpus")],
+    [("2", "no new files: .* already have all 1 files"), ("no", "extends: .*no is not a finished corpus")],
 )
 def test_what_cannot_be_extended_is_said(months: Path, tmp_path: Path, extends: str, message: str) -> None:
     made = [f"output_dir={tmp_path}/new", f"sources=[{months / 'raw' / '1.jsonl'}]", *SETTINGS]

@@ -134,7 +134,7 @@ def test_what_is_too_long_is_counted_and_bad_input_named(patents: Path, tmp_path
     labels = tmp_path / "labels.jsonl"
     labels.write_text('{"application_id": "x"}\n{"key_information": {}}\n')
     for settings, words in (
-        ({"samples": {"poem": 1}}, "no such task"),
+        ({"samples": {"poem": 1}}, "unknown task"),
         ({"labels": str(labels)}, "labels.jsonl:2"),
         ({"corpus": str(tmp_path)}, "no shard"),
     ):

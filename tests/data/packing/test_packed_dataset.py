@@ -196,7 +196,7 @@ def test_only_the_chosen_documents_are_taken(tmp_path: Path, packing: Packing) -
 def test_a_corpus_with_nothing_to_learn_is_refused(
     tmp_path: Path, lengths: list[int], packing: Packing
 ) -> None:
-    with pytest.raises(UserError, match="no document with two tokens or more"):
+    with pytest.raises(UserError, match="no document has two tokens or more"):
         blocks_of(corpus(tmp_path, lengths), 8, packing)
 
 

@@ -138,7 +138,7 @@ def test_a_corpus_for_commercial_use_is_refused_before_anything_is_read(tmp_path
     [
         ({}, "either `path` or `dataset`"),
         ({"path": "a", "dataset": "b"}, "either `path` or `dataset`"),
-        ({"path": "a", "revision": "b"}, "belong to a `dataset`"),
+        ({"path": "a", "revision": "b"}, "require `dataset`"),
         ({"dataset": "somebody/patents"}, "needs a `revision`"),
         ({"path": "a", "use": "maybe"}, "unknown"),
         ({"path": "a", "layout": "lines"}, "paragraphs"),
@@ -147,7 +147,7 @@ def test_a_corpus_for_commercial_use_is_refused_before_anything_is_read(tmp_path
 def test_a_source_that_means_nothing_is_refused(source: dict[str, str], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Source.model_validate(source)
-    with pytest.raises(UserError, match="`defaults` may give"):
+    with pytest.raises(UserError, match="`defaults` cannot set"):
         check_sources([Source(path="a", defaults={"title": "x"})])
 
 
