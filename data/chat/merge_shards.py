@@ -17,11 +17,11 @@ from data.packing.indexed_dataset import Documents, Writer, with_ending
 
 BUCKET_BYTES = 16 << 20
 
-Rows = npt.NDArray[np.void]
+ChatRows = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
 
-def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str, vocabulary: int) -> Rows:
+def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str, vocabulary: int) -> ChatRows:
     """Write NAME.bin, .idx, .trained.bin and .sources.npy from the parts; returns the rows of the chats in it
     (in another order)."""
     documents = [Documents(part) for part in parts]
@@ -62,7 +62,7 @@ def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str,
     return np.concatenate([np.empty(0, ROW), *rows])[taken]
 
 
-def choose(config: ChatDataConfig, rows: Rows, lengths: npt.NDArray[np.int32], split: str) -> Mask:
+def choose(config: ChatDataConfig, rows: ChatRows, lengths: npt.NDArray[np.int32], split: str) -> Mask:
     """Which copies of which chats are taken, (rows,)."""
     taken = np.ones(len(rows), np.bool_)
     fraction_draw = _again(rows["draw"])

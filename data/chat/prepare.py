@@ -23,7 +23,7 @@ from core.errors import UserError
 from core.provenance import manifest
 from data.chat.chat_template import TEMPLATES, install, joined_begins
 from data.chat.config import ChatDataConfig
-from data.chat.merge_shards import Rows, merge
+from data.chat.merge_shards import ChatRows, merge
 from data.chat.tokenize_shard import Todo, encode_shard
 from data.executor import forget_shards, join_parts, map_shards, open_executor, sum_rows
 from data.packing.bin_packing import Array, Packing
@@ -155,7 +155,7 @@ def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path
         counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
     join_parts(folder, "dropped.jsonl")
     _check_errors(config, counts, folder)
-    merged: dict[str, Rows] = {}
+    merged: dict[str, ChatRows] = {}
     for split in SPLITS:
         names = [file.with_suffix("") for file in sorted(folder.glob(f"shard-*.*.{split}.idx"))]
         merged[split] = merge(config, names, folder / split, split, vocabulary)
@@ -181,7 +181,7 @@ def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int],
 def _summary(
     config: ChatDataConfig,
     counts: Mapping[tuple[str, ...], int],
-    merged: Mapping[str, Rows],
+    merged: Mapping[str, ChatRows],
     documents: Mapping[str, Documents],
 ) -> dict[str, Any]:
     """The counts for the manifest."""

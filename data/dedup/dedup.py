@@ -8,7 +8,7 @@ in order:
     family  publications of one application in one language are one invention; the grant is preferred. Members
             at other offices and in other languages are kept, and linked in families.jsonl
     exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
-    script
+            script
     near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing
             finds (data/dedup/lsh.py) is compared exactly before anything is dropped
 

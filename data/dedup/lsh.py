@@ -2,10 +2,10 @@
 
     signatures ──▶ band keys on disk ──sort each band──▶ buckets ──▶ pairs whose signatures agree enough
 
-Two signatures share a bucket if all rows of one band agree: of pairs with Jaccard index J, the share 1 - (1 -
-J^rows)^bands does so for some band. Such a pair is kept if its signatures agree in as many bins as expected
-at the threshold, less two standard deviations: almost no pair above it is lost, and shared boilerplate only
-costs a comparison of two signatures, not of two texts.
+Two signatures share a bucket if all rows of one band agree: of pairs with Jaccard index J, the share
+1 - (1 - J^rows)^bands does so for some band. Such a pair is kept if its signatures agree in as many bins as
+expected at the threshold, less two standard deviations: almost no pair above it is lost, and shared
+boilerplate only costs a comparison of two signatures, not of two texts.
 
 Records are numbered by preference. In a bucket of more than `bucket_cap` records, the `bucket_cap` most
 preferred ones are compared with all others, but the others not with one another: work stays linear in the

@@ -9,7 +9,7 @@ columns mean. Rows are streamed. The rules are the same for every container:
   name the caller knows, so that a title may precede it; if none has, the first non-empty row.
 - If a column name is used twice, the later column counts; `Table.columns` still has both. Columns without a
   name are ignored.
-- An empty line of text is an `empty-row`; empty rows of a sheet are formatting and are skipped.
+- An empty line or row of a text file is an `empty-row`; empty rows of a sheet are formatting and are skipped.
 - A header without rows is an `empty-file`.
 - Text is UTF-8, UTF-16 with a byte order mark, or (CSV) Chinese in GB18030. A wrong byte costs its own row.
 - A file that is cut off gives the rows before the cut, then one error.
