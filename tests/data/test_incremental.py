@@ -127,7 +127,7 @@ def test_too_many_bad_documents_end_the_run_and_it_goes_on_where_they_are_allowe
     command = ["data", "run", f"output_dir={tmp_path / 'corpus'}", f"sources=[{raw}]", *SETTINGS]
     done = run(*command)
     assert done.returncode == 2
-    assert "101 of 181 documents could not be used: more than error_budget=0.1" in done.stderr
+    assert "101 of 181 documents could not be used, more than error_budget=0.1" in done.stderr
     assert not (tmp_path / "corpus" / "clean").exists()
     done = run(*command, "error_budget=0.6")
     assert done.returncode == 0, done.stderr

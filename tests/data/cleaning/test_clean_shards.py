@@ -168,7 +168,7 @@ def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path
     assert "too-short: dropped" in run("data", "show", corpus, "US-2-B2").stdout
     missing = run("data", "show", corpus, "US-9-B2")
     assert missing.returncode == 2
-    assert "holds no record 'US-9-B2'" in missing.stderr
+    assert "no record 'US-9-B2'" in missing.stderr
 
 
 def run_clean(file: Path, corpus: Path) -> None:

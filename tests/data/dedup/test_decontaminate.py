@@ -210,7 +210,7 @@ def test_made_up_abstracts_share_long_passages_by_template_only(tmp_path: Path) 
         ("a.jsonl", '{"other": 1}\n', "sample 1: no field `text`"),
         ("a.jsonl", "{broken\n", "is not UTF-8 JSON lines or CSV"),
         ("a.csv", "other\nx\n", "sample 1: no field `text`"),
-        (None, "", "does not exist"),
+        (None, "", "not found"),
     ],
 )
 def test_a_users_mistakes_are_named(name: str | None, content: str, message: str, tmp_path: Path) -> None:

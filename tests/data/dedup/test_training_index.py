@@ -84,5 +84,5 @@ def test_several_samples_are_met_each_by_itself_and_in_every_batch(tmp_path: Pat
 
 
 def test_a_folder_that_was_not_packed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"seen.parquet does not exist. Name the folder `pack`"):
+    with pytest.raises(UserError, match=r"seen.parquet not found. Give the folder `pack`"):
         list(find_seen(tmp_path, []))

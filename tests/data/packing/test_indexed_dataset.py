@@ -172,7 +172,7 @@ def test_a_writer_that_fails_leaves_no_index(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Writer(tmp_path / "corpus", SMALL) as writer:
         writer.add([1, 2])
         raise KeyboardInterrupt
-    with pytest.raises(UserError, match=r"corpus\.idx: there is no such packed corpus"):
+    with pytest.raises(UserError, match=r"corpus\.idx: no packed corpus found"):
         Documents(tmp_path / "corpus")
 
 

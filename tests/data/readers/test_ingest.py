@@ -98,7 +98,10 @@ def test_a_corpus_of_rejected_documents_has_no_records(tmp_path: Path) -> None:
     [
         (Source(path="no/such/place"), "no/such/place does not exist"),
         (Source(path="empty"), "empty is an empty folder"),
-        (Source(path="full", columns={"摘要": "abstrakt"}), "'摘要' is mapped to 'abstrakt'"),
+        (
+            Source(path="full", columns={"摘要": "abstrakt"}),
+            "'摘要' is mapped to the unknown field 'abstrakt'",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_used_is_named(

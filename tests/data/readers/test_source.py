@@ -118,7 +118,7 @@ def test_a_use_that_is_not_permitted_is_refused(required: str | None, refused: l
 def test_a_source_that_is_named_twice_has_the_same_terms_or_is_refused() -> None:
     source = Source(path="a", licence="CC-BY-4.0", use="any")
     check_sources([source, source])
-    with pytest.raises(UserError, match="source a is named twice, with other terms"):
+    with pytest.raises(UserError, match="source a is listed twice with different terms"):
         check_sources([source, Source(path="a", licence="CC-BY-4.0", use="research")])
 
 
