@@ -136,7 +136,7 @@ def train_tokenizer(folder: Path, files: list[Path]) -> None:
     from transformers import PreTrainedTokenizerFast
 
     from data.chat.row_reader import rows
-    from data.readers.ingest import list_files
+    from data.readers.source_files import list_files
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,1 +1,1 @@
-"""Raw patents to clean, tokenised, packed shards; instruction data to chats. `data` imports `core` alone."""
+"""Raw patents to clean, tokenised, packed shards; instruction data to chats. `data` imports only `core`."""

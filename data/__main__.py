@@ -1,24 +1,24 @@
 """Make a corpus out of raw patents.
 
-    python -m data inspect /data/patents > mine.yaml       what is there, and a configuration to start from
+    python -m data inspect /data/patents > mine.yaml       what is in a folder; prints a configuration
     python -m data run --config configs/data/tiny.yaml     every step, from raw files to the packed corpus
     python -m data run 'sources=[/data/uspto,/data/epo]' output_dir=corpora/mine
-    python -m data run --until dedup                       … up to a step; a later run goes on from there
+    python -m data run --until dedup                       … up to a step; a later run continues there
     python -m data run --keys                              every key of the configuration
-    python -m data run --config mine.yaml --dry-run        is everything right and in its place?
+    python -m data run --config mine.yaml --dry-run        check paths, keys and models; read nothing
     python -m data stats corpora/tiny                      documents and tokens by office, language and step
-    python -m data show corpora/tiny                       what a finished corpus holds, step by step
+    python -m data show corpora/tiny                       what is in a finished corpus, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
-    python -m data tokenizer extend --help                 more pieces for a LLaMA tokenizer and its model
+    python -m data tokenizer extend --help                 add pieces to a LLaMA tokenizer and its model
     python -m data synthesize --inventions 1000 --output corpora/made-up
-    python -m data everyday --stories 1000 --chats 500 --output corpora/everyday   general text, made up
-    python -m data chats --config mine.yaml --tokenizer models/base      instruction data to tokens
-    python -m data build corpus=corpora/tiny/decontaminate output_dir=chats/patents   … made of a corpus
+    python -m data everyday --stories 1000 --chats 500 --output corpora/everyday   synthetic general text
+    python -m data chats --config mine.yaml --tokenizer models/base      instruction data to token ids
+    python -m data build corpus=corpora/tiny/decontaminate output_dir=chats/patents   … made from a corpus
     python -m data generate --endpoint URL --config qa.yaml   … written by a model from documents
-    python -m data preview chats/mine                      the first chats, what is trained on in colour
+    python -m data preview chats/mine                      the first chats, trained tokens in colour
 
-A step that is done is not done again, and nothing is overwritten unless --force is given.
+Finished steps are not repeated, and nothing is overwritten without --force.
 """
 
 import argparse
@@ -49,15 +49,15 @@ def command_line() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("run", help="every step, from raw files to the packed corpus")
     add_arguments(command, default="configs/data/tiny.yaml")
-    command.add_argument("--force", action="store_true", help="do every step again, over what is there")
+    command.add_argument("--force", action="store_true", help="repeat every step and overwrite the results")
     command.add_argument(
         "--until",
         choices=("ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack"),
         default="pack",
-        help="stop after this step; a later run goes on from there",
+        help="stop after this step; a later run continues there",
     )
     command.add_argument(
-        "--dry-run", action="store_true", help="check everything, read no document, and stop"
+        "--dry-run", action="store_true", help="check everything without reading a document, then exit"
     )
     command.set_defaults(call=run)
 
@@ -65,7 +65,7 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.set_defaults(call=stats)
 
-    command = commands.add_parser("inspect", help="what a folder holds, and a configuration to start from")
+    command = commands.add_parser("inspect", help="what is in a folder, and a configuration to start from")
     command.add_argument("folder", type=Path, metavar="FILE_OR_FOLDER")
     command.add_argument(
         "--documents", type=int, default=1000, metavar="N", help="read the first N documents of each file"
@@ -79,24 +79,24 @@ def command_line() -> argparse.ArgumentParser:
     command.set_defaults(call=train_tokenizer)
 
     command = commands.add_parser(
-        "synthesize", help="write made-up bilingual patents with their ground truth"
+        "synthesize", help="write synthetic bilingual patents with their ground truth"
     )
     command.add_argument("--inventions", type=int, default=1000, metavar="N")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
-        "--fields", nargs="+", default=[], metavar="NAME", help="of data/synthetic/lexicon.yaml"
+        "--fields", nargs="+", default=[], metavar="NAME", help="fields of data/synthetic/lexicon.yaml to use"
     )
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(call=write_synthetic)
 
-    command = commands.add_parser("everyday", help="write made-up bilingual stories and general chats")
+    command = commands.add_parser("everyday", help="write synthetic bilingual stories and general chats")
     command.add_argument("--stories", type=int, default=1000, metavar="N")
     command.add_argument("--chats", type=int, default=1000, metavar="N")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.set_defaults(call=write_everyday)
 
-    command = commands.add_parser("show", help="what a finished corpus holds, step by step")
+    command = commands.add_parser("show", help="what is in a finished corpus, step by step")
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)
@@ -106,23 +106,25 @@ def command_line() -> argparse.ArgumentParser:
 
 def add_chat_commands(commands: Any) -> None:
     """The commands for instruction data."""
-    command = commands.add_parser("chats", help="instruction data to token ids, before training")
+    command = commands.add_parser("chats", help="convert instruction data to token ids before training")
     add_arguments(command, default=None)
     command.add_argument(
         "--tokenizer", required=True, metavar="DIR", help="the model's folder, or its hub id"
     )
-    command.add_argument("--force", action="store_true", help="make it again, over what is there")
+    command.add_argument("--force", action="store_true", help="make it again and overwrite it")
     command.set_defaults(call=chats)
 
-    command = commands.add_parser("build", help="patent instruction data out of a corpus's records")
+    command = commands.add_parser("build", help="make patent instruction data from a corpus's records")
     add_arguments(command, default=None)
-    command.add_argument("--force", action="store_true", help="make it again, over what is there")
+    command.add_argument("--force", action="store_true", help="make it again and overwrite it")
     command.set_defaults(call=build)
 
-    command = commands.add_parser("generate", help="instruction data that a model writes from documents")
+    command = commands.add_parser("generate", help="have a model write instruction data from documents")
     add_arguments(command, default=None)
-    command.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible one: endpoint.url")
-    command.add_argument("--force", action="store_true", help="make it again, over what is there")
+    command.add_argument(
+        "--endpoint", metavar="URL", help="URL of an OpenAI-compatible endpoint (endpoint.url)"
+    )
+    command.add_argument("--force", action="store_true", help="make it again and overwrite it")
     command.set_defaults(call=generate)
 
     command = commands.add_parser("preview", help="the first prepared chats, trained tokens in colour")
@@ -132,7 +134,7 @@ def add_chat_commands(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Every step of the pipeline."""
+    """Run the pipeline."""
     from data import pipeline
 
     config = from_arguments(pipeline.DataConfig, arguments)
@@ -146,18 +148,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def stats(arguments: argparse.Namespace) -> None:
-    """The tables of a corpus's report, from its manifests."""
+    """Print the tables of a corpus's report, from its manifests."""
     from core import html_report
     from data.corpus_report import finished_steps, removals, stages
 
     counts = finished_steps(arguments.corpus)
     print(html_report.text_table(*stages(counts)))
     if removed := removals(counts):
-        print("\n" + html_report.text_table(("step", "removed by", "number"), removed))
+        print("\n" + html_report.text_table(("step", "rule", "number"), removed))
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    """A report on raw files."""
+    """Print a report on raw files."""
     from data.inspect_sources import inspect as report_on
 
     if arguments.documents < 1:
@@ -166,14 +168,15 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def train_tokenizer(arguments: argparse.Namespace) -> None:
-    """A tokenizer folder from raw patents, without the rest of the pipeline."""
+    """Train a tokenizer on raw patents, without the rest of the pipeline."""
     import tempfile
 
     from core.config.loader import load
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
-    from data.pipeline import input_hashes
-    from data.readers.ingest import ingest, read_records
+    from data.readers.ingest import ingest
     from data.readers.source import Source
+    from data.readers.source_files import input_hashes
+    from data.record_store import read_records
 
     config = load(TokenizerConfig, None, [f"vocabulary_size={arguments.vocabulary_size}"])
     sources = [Source(path=path) for path in arguments.sources]
@@ -190,7 +193,7 @@ def train_tokenizer(arguments: argparse.Namespace) -> None:
 
 
 def write_synthetic(arguments: argparse.Namespace) -> None:
-    """A folder of made-up patents."""
+    """Write synthetic patents."""
     from data.synthetic.patents import synthesize
 
     if arguments.inventions < 1:
@@ -202,19 +205,19 @@ def write_synthetic(arguments: argparse.Namespace) -> None:
 
 
 def write_everyday(arguments: argparse.Namespace) -> None:
-    """A folder of made-up everyday texts and chats."""
+    """Write synthetic everyday texts and chats."""
     from data.synthetic.general_text import synthesize
 
     settings = {name: getattr(arguments, name) for name in ("stories", "chats", "seed")}
     if min(settings.values()) < 0:
-        raise UserError("--stories, --chats and --seed: none may be below 0.")
+        raise UserError("--stories, --chats and --seed: must be 0 or more.")
     with manifest.build(arguments.output, step="everyday", config=settings, inputs={}) as built:
         built.counts = synthesize(built.path, **settings)
     print(f"{2 * arguments.stories:,} texts, {arguments.chats:,} chats: {arguments.output}")
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """The counts of every step of a corpus, or what cleaning did to one of its records."""
+    """Print the counts of every step of a corpus, or what cleaning did to one of its records."""
     from data.corpus_report import describe, finished_steps
 
     if arguments.record:
@@ -227,7 +230,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def chats(arguments: argparse.Namespace) -> None:
-    """A prepared folder of chats."""
+    """Prepare a folder of tokenised chats."""
     from data.chat.config import ChatDataConfig
     from data.chat.prepare import prepare
 
@@ -237,7 +240,7 @@ def chats(arguments: argparse.Namespace) -> None:
 
 
 def build(arguments: argparse.Namespace) -> None:
-    """Instruction samples from records, with the counts of their tasks."""
+    """Write instruction samples from records and print the counts by task."""
     from core import html_report
     from data.chat.from_patents import BuildConfig
     from data.chat.from_patents import build as make
@@ -254,7 +257,7 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def generate(arguments: argparse.Namespace) -> None:
-    """Instruction samples from a model behind an endpoint, with what was left out and what they cost."""
+    """Write instruction samples by a model behind an endpoint; print what was dropped and what they cost."""
     from data.chat.generate_with_llm import GenerateConfig
     from data.chat.generate_with_llm import generate as make
 
@@ -265,14 +268,14 @@ def generate(arguments: argparse.Namespace) -> None:
         return
     counts = make(config, force=arguments.force)
     for name, value in counts.items():
-        told = (
+        text = (
             ", ".join(f"{key} {n:,}" for key, n in value.items()) if isinstance(value, dict) else f"{value:,}"
         )
-        print(f"{name:<18}{told or '0'}")
+        print(f"{name:<18}{text or '0'}")
 
 
 def preview(arguments: argparse.Namespace) -> None:
-    """The first chats of a prepared folder, in colour on a terminal."""
+    """Print the first chats of a prepared folder, in colour on a terminal."""
     from core.model.loading import load_tokenizer
     from data.chat.prepare import ChatSet
     from data.chat.preview import preview

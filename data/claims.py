@@ -1,7 +1,7 @@
-"""What a claim refers to: the claims that it depends on.
+"""The claims that a claim depends on.
 
-Claims are kept as a list, so a claim's number is its place in it, from 1. `dependencies` reads the references
-out of the wording: `根据权利要求1至3中任一项所述的…`, `as claimed in claim 1 or 2`,
+Claims are a list, so a claim's number is its position in it, from 1. `dependencies` finds the references in
+the wording: `根据权利要求1至3中任一项所述的…`, `as claimed in claim 1 or 2`,
 `請求項１又は２に記載の…`, `제1항 내지 제3항 중 어느 한 항에 있어서`, `nach einem der Ansprüche 1 bis 4`,
 `selon l'une des revendications 1 à 4`.
 """
@@ -16,13 +16,13 @@ class Grammar(NamedTuple):
     """How a language refers to claims."""
 
     noun: str
-    """What stands before a list of numbers."""
+    """The word before a list of numbers."""
     number: str
-    """One number, with its own dress; its group is the number."""
+    """One number with its affixes; its group is the number."""
     span: str
     """Between the ends of a range: `1 to 4`."""
     comma: str
-    """Between two of a list: `1, 2 or 3`."""
+    """Between two items of a list: `1, 2 or 3`."""
     all_before: str
     """`any of the preceding claims`."""
 
@@ -80,8 +80,8 @@ def dependencies(claim: str, language: str, number: int | None = None) -> list[i
     """The numbers of the claims that a claim refers to, ascending; none for an independent claim.
 
     `language` is `zh` (any script), `en`, `ja`, `ko`, `de` or `fr`; other languages give none. `number` is
-    the claim's own: with it, `any of the preceding claims` is all before it, and a reference to itself or to
-    a later claim, which is a slip, is left out.
+    the claim's own: if given, `any of the preceding claims` means all before it, and references to itself or
+    to a later claim, which are mistakes, are left out.
     """
     grammar = GRAMMARS.get(base(language))
     if grammar is None:

@@ -1,7 +1,6 @@
-"""A corpus for people: what came in, what left at which step and why, how long documents are, and twenty to
-look at.
+"""The report on a corpus: what was read, what each step removed and why, document lengths, and 20 examples.
 
-    CORPUS/*/manifest.json, pack/*.idx, a sample of records ──▶ CORPUS/report.html
+CORPUS/*/manifest.json, pack/*.idx, a sample of records ──▶ CORPUS/report.html
 """
 
 import random
@@ -18,8 +17,8 @@ from data.language import base
 from data.packing.document_text import LayoutConfig, layout
 from data.packing.indexed_dataset import Documents
 from data.packing.train_val_split import SPLITS
-from data.readers.ingest import read_shard
 from data.record import Record
+from data.record_store import read_shard
 
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 SAMPLE = 20
@@ -34,12 +33,14 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
         html_report.section("Documents and tokens", html_report.table(header, rows)),
         html_report.section("What was removed", _removed(removals(steps))),
         html_report.section(
-            "Length of documents", html_report.paragraph("tokens a document"), html_report.bars(lengths(root))
+            "Length of documents",
+            html_report.paragraph("tokens per document"),
+            html_report.bars(lengths(root)),
         ),
         html_report.section(f"{len(pairs)} records before and after cleaning", *pairs),
         html_report.section(
-            "Where it comes from",
-            html_report.table(("step", "command", "commit", "made"), _origins(root, steps)),
+            "Provenance",
+            html_report.table(("step", "command", "commit", "created"), _origins(root, steps)),
         ),
     ]
     file = root / "report.html"
@@ -48,22 +49,22 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
 
 
 def finished_steps(root: Path) -> dict[str, Any]:
-    """The counts of the steps of a corpus that are done, in their order; UserError where none is."""
+    """The counts of the finished steps of a corpus, in order; UserError if there is none."""
     done = [step for step in STEPS if (root / step / manifest.NAME).exists()]
     if not done:
-        raise UserError(f"{root}: there is no corpus; `python -m data run` makes one.")
+        raise UserError(f"{root}: no corpus found. Make one with `python -m data run`.")
     return {step: manifest.read(root / step)["counts"] for step in done}
 
 
 def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
-    """A step's counts in a few lines for people: what came in, what left and why, what is there."""
+    """A step's counts in a few lines: records in and out, and what was removed and why."""
     lines: list[str] = []
     match step:
         case "ingest":
             lines.append(f"{counts['documents']:,} documents read, {counts['records']:,} records")
             lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
             if counts["rejected"]["total"]:
-                lines.append("rejected.jsonl names each rejected document with its reason")
+                lines.append("rejected.jsonl lists each rejected document with its reason")
             lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")
@@ -86,8 +87,8 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
         case "pack":
             lines += [f"{split}: {_amount(counts[split])}" for split in SPLITS]
             for language, amounts in counts["by_language"].items():
-                lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens a character")
-            lines.append(f"tokenised by {counts['encoder']}")
+                lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens per character")
+            lines.append(f"tokenised with {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case _:
             lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
@@ -100,8 +101,8 @@ def _amount(counts: Mapping[str, int]) -> str:
 
 
 def stages(steps: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
-    """A row for each office and language: records after each step that counts them, then documents and
-    tokens, where they are packed."""
+    """A row per office and language: records after each step that counts them, then documents and tokens, if
+    the corpus is packed."""
     columns: dict[str, Mapping[str, Mapping[str, int]]] = {
         name: counts["by_office_language"] for name, counts in steps.items() if "by_office_language" in counts
     }
@@ -126,7 +127,7 @@ def stages(steps: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list
 
 
 def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int]]:
-    """What every step left out, by rule."""
+    """Records removed by each step, by rule."""
     rows = []
     for name, counts in steps.items():
         left_out = {
@@ -143,7 +144,7 @@ def _removed(rows: list[tuple[str, str, int]]) -> str:
 
 
 def lengths(root: Path) -> dict[str, int]:
-    """How many documents have a length between two powers of two, in tokens."""
+    """Number of documents with a length between two powers of two, in tokens."""
     found = np.concatenate([Documents(root / "pack" / split).lengths for split in SPLITS])
     exponents = np.ceil(np.log2(np.maximum(found, 1))).astype(int)
     counts = np.bincount(exponents)
@@ -155,8 +156,8 @@ def lengths(root: Path) -> dict[str, int]:
 
 
 def sample(root: Path, seed: int) -> Iterator[tuple[str, str, str]]:
-    """Some records, drawn by `seed` from at most four shards: a line about each, its text before and after
-    cleaning."""
+    """Some records, drawn by `seed` from at most four shards: a line about each, and its text before and
+    after cleaning."""
     draw = random.Random(seed)
     shards = sorted(path.name for path in (root / "clean").glob("shard-*.parquet"))
     chosen = draw.sample(shards, min(4, len(shards)))
@@ -184,7 +185,7 @@ def _reservoir(records: Iterator[Record], size: int, draw: random.Random) -> lis
 
 
 def _places(record: Record) -> list[tuple[str, str, str]]:
-    """What finds a clean record among the raw ones; cleaning may have told its script, or its language."""
+    """The keys of a clean record among the raw ones; cleaning may have set its language or script."""
     return [(record["source"], record["id"], language) for language in (base(record["language"] or ""), "")]
 
 

@@ -1,11 +1,11 @@
-"""Workers beyond this machine: a dask cluster that is there, or one that SLURM starts for the run.
+"""Workers on other machines: an existing dask cluster, or one that SLURM starts for the run.
 
-    engine.scheduler=tcp://host:8786    its workers do the shards
-    engine.scheduler=slurm              jobs that `engine.slurm` describes do them, and end with the run
+    engine.scheduler=tcp://host:8786    the workers of this scheduler
+    engine.scheduler=slurm              jobs that `engine.slurm` describes; they end with the run
 
-With SLURM, dask's scheduler runs in this process, which therefore lives as long as the run: on a login node,
-or in a small job of its own. Jobs that reach their time limit are replaced.
-Workers and this process start from the repository's root and see the same folders.
+With SLURM, dask's scheduler runs in this process, which must therefore run as long as the steps do: on a
+login node, or in a small job of its own. Jobs that reach their time limit are replaced. Workers and this
+process must start in the repository's root and share the folders.
 """
 
 import shutil
@@ -25,35 +25,35 @@ from core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RETRIES = 3
-"""How often a shard is done again whose worker died."""
+"""How often a shard is retried if its worker dies."""
 
 
 class SlurmConfig(Config):
-    """What `engine.scheduler=slurm` asks SLURM for."""
+    """The jobs that `engine.scheduler=slurm` submits."""
 
     jobs: int = Field(4, ge=1)
-    """Jobs of the shape below; those that end before the run does are submitted again."""
+    """Number of jobs; those that end before the run does are resubmitted."""
     cores: int = Field(16, ge=1)
-    """Cores of a job, with one worker each."""
+    """Cores per job, with one worker each."""
     memory: str = Field("64GB", pattern=r"^\d+(\.\d+)? ?[kMGT]i?B$")
-    """Memory of a job; 4 GB a core are plenty."""
+    """Memory per job; 4 GB per core is plenty."""
     walltime: str = Field("12:00:00", pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")
-    """Time limit of a job, as `12:00:00` or `2-00:00:00`; a shard that it cuts off is done again."""
+    """Time limit of a job, e.g. `12:00:00` or `2-00:00:00`; a shard that it interrupts is repeated."""
     partition: str | None = None
-    """Null for the cluster's default one."""
+    """Partition; null for the cluster's default."""
     account: str | None = None
-    """What the hours are charged to; null where the cluster asks for none."""
+    """Account to charge; null if the cluster needs none."""
     directives: tuple[str, ...] = ()
-    """More for `#SBATCH`, as `[--qos=long, --constraint=cpu]`."""
+    """Further `#SBATCH` options, e.g. `[--qos=long, --constraint=cpu]`."""
     interface: str | None = None
-    """Network interface between the nodes, as `ib0`; null for what the host's name stands for."""
+    """Network interface between the nodes, e.g. `ib0`; null for the one that the hostname resolves to."""
     logs: str = "runs/slurm"
-    """Folder of the jobs' output, which all nodes see."""
+    """Folder for the jobs' output; all nodes must see it."""
 
 
 @contextmanager
 def open_cluster(scheduler: str, slurm: SlurmConfig) -> Iterator[Executor]:
-    """The workers behind a scheduler's address, or SLURM's; UserError where they cannot be had."""
+    """The workers of a scheduler, or SLURM's; UserError if they cannot be reached."""
     try:
         from distributed import Client
     except ImportError:
@@ -62,20 +62,21 @@ def open_cluster(scheduler: str, slurm: SlurmConfig) -> Iterator[Executor]:
         with slurm_cluster(slurm) as cluster, Client(cluster) as client:
             check_submission(cluster.job_script(), slurm)
             cluster.adapt(minimum_jobs=slurm.jobs, maximum_jobs=slurm.jobs)
-            asked = f"asking SLURM for {slurm.jobs} jobs of {slurm.cores} cores; they write to {slurm.logs}"
-            print(asked, file=sys.stderr, flush=True)
+            note = f"requesting {slurm.jobs} jobs of {slurm.cores} cores from SLURM; logs in {slurm.logs}"
+            print(note, file=sys.stderr, flush=True)
             yield client.get_executor(retries=RETRIES)
         return
     try:
         client = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
-        raise UserError(f"engine.scheduler={scheduler}: no scheduler answers there ({error}).") from None
+        raise UserError(f"engine.scheduler={scheduler}: cannot connect to a scheduler ({error}).") from None
     with client:
         yield client.get_executor(retries=RETRIES)
 
 
 def slurm_cluster(slurm: SlurmConfig) -> Any:
-    """A `dask_jobqueue.SLURMCluster` that has submitted nothing yet; `job_script()` is what it would."""
+    """A `dask_jobqueue.SLURMCluster` that has submitted nothing yet; `job_script()` is what it would
+    submit."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
@@ -84,13 +85,13 @@ def slurm_cluster(slurm: SlurmConfig) -> Any:
         ) from None
     if shutil.which("sbatch") is None:
         raise UserError(
-            "engine.scheduler=slurm: there is no `sbatch` here. Run this where jobs are submitted."
+            "engine.scheduler=slurm: `sbatch` not found. Run this on a node that can submit jobs."
         )
     return SLURMCluster(
         queue=slurm.partition,
         account=slurm.account,
         cores=slurm.cores,
-        processes=slurm.cores,  # one shard a core: Python threads would wait for one another
+        processes=slurm.cores,  # one shard per core: Python threads would block one another
         memory=slurm.memory,
         walltime=slurm.walltime,
         interface=slurm.interface,
@@ -106,7 +107,7 @@ def slurm_cluster(slurm: SlurmConfig) -> Any:
 
 
 def check_submission(script: str, slurm: SlurmConfig) -> None:
-    """UserError with SLURM's own words where it would not take a job; else the run would wait for ever."""
+    """UserError with SLURM's message if it would not accept a job; otherwise the run would wait forever."""
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
@@ -115,6 +116,6 @@ def check_submission(script: str, slurm: SlurmConfig) -> None:
         )
     if tried.returncode:
         raise UserError(
-            f"SLURM refuses a job of {slurm.cores} cores, {slurm.memory} and {slurm.walltime} in partition"
+            f"SLURM rejects a job of {slurm.cores} cores, {slurm.memory} and {slurm.walltime} in partition"
             f" {slurm.partition or '(default)'}: {tried.stderr.strip()}. Correct the keys under engine.slurm."
         )

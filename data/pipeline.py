@@ -3,13 +3,12 @@
     sources ──ingest──▶ records ──clean──▶ ──dedup──▶ ──decontaminate──▶ records ──tokenizer──▶ tokenizer
                                                                                  ──pack──▶ .bin, .idx
 
-Without sources, a synthetic corpus of made-up bilingual patents is written first and taken as the source. A
-step whose configuration and inputs are as they were is not done again; where they changed, nothing is
-overwritten unless forced.
+Without sources, synthetic bilingual patents are written first and used as the source. A step whose
+configuration and inputs are unchanged is not repeated; if they changed, nothing is overwritten unless forced.
 
-A corpus grows by another one that `extends` it: that one reads the files that are new, drops what the earlier
-ones hold, and takes their tokenizer. So the earlier ones stay as they are, byte by byte, and models can be
-trained on all of them.
+A corpus grows by a new one that `extends` it: the new one reads only new files, drops records that the
+earlier corpora have, and uses their tokenizer. The earlier corpora stay unchanged, byte for byte, and models
+can be trained on all of them together.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,46 +32,49 @@ from data.incremental import check_split, earlier_corpora, new_inputs, outputs_o
 from data.packing.pack import PackConfig, pack
 from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
 from data.packing.train_val_split import SPLITS
-from data.readers.ingest import SHARD_BYTES, ingest, list_files, read_records, shard_files
+from data.readers.ingest import SHARD_BYTES, ingest
 from data.readers.record_filter import SelectConfig
 from data.readers.source import Source, check_sources
+from data.readers.source_files import input_hashes
+from data.record_store import read_records, shard_files
 from data.synthetic.patents import synthesize
 
 ERRORS = 100
-"""So many bad documents never end a run."""
+"""Up to this many bad documents never stop a run."""
 
 
 class SyntheticConfig(Config):
-    """The made-up bilingual patents that stand in where no sources are given."""
+    """The synthetic bilingual patents that are used if no sources are given."""
 
     inventions: int = Field(2000, ge=1)
-    """How many; each gives a Chinese and an English record."""
+    """Number of inventions; each gives a Chinese and an English record."""
     seed: int = Field(0, ge=0)
-    """Invention i of a seed is always the same."""
+    """Seed of the generator: invention i of a seed is always the same."""
     fields: tuple[str, ...] = ()
-    """Fields of data/synthetic/lexicon.yaml that they are in, as refrigeration: a smaller vocabulary; none
-    for all."""
+    """Fields of data/synthetic/lexicon.yaml to use, e.g. [refrigeration], for a smaller vocabulary; empty for
+    all."""
 
 
 class DataConfig(Config):
     """From raw files to a packed corpus."""
 
     output_dir: str
-    """The corpus's folder; every step has its own inside it."""
+    """The corpus's folder, with a subfolder for each step."""
     sources: tuple[str | Source, ...] = ()
-    """Files and folders with patents, each a path or a section with `path` and more; empty for synthetic
-    ones."""
+    """Files and folders with patents: each a path, or a section with `path` and other keys. Empty for
+    synthetic patents."""
     extends: tuple[str, ...] = ()
-    """Folders of finished corpora that this one adds to. Files that they have read are left out, and so is
-    every record that they hold already; their tokenizer is taken."""
+    """Folders of finished corpora to extend. Files they have read and records they already have are left out;
+    their tokenizer is used."""
     select: SelectConfig = SelectConfig()
     require_use: Literal["commercial", "non-commercial", "research"] | None = None
-    """What every source must permit: one whose `use` forbids it, or is unknown, is refused before reading."""
+    """The use that every source must permit; a source whose `use` forbids it or is unknown is an error."""
     error_budget: float | None = Field(0.1, ge=0, le=1)
-    """Share of the documents that may give no record, and of the records on which a rule may fail. More than
-    this, and more than 100 of them, end the run. null for no limit."""
+    """Maximum share of documents without a record, and of records on which a cleaning rule fails. The run
+    stops if there are more, and more than 100. null for no limit."""
     shard_bytes: int = Field(SHARD_BYTES, ge=1)
-    """Input of one shard, which one worker does and a kill may cost. It decides how records lie in files."""
+    """Input bytes per shard: the unit of work of one worker, and what a killed run loses. It determines which
+    records are in which output file."""
     synthetic: SyntheticConfig = SyntheticConfig()
     clean: CleanConfig = CleanConfig()
     dedup: DedupConfig = DedupConfig()
@@ -100,24 +102,24 @@ class Corpus:
 
 
 def find_corpus(config: DataConfig) -> Corpus | None:
-    """The corpus that `config` describes, or None where it is not made yet; UserError where another stands
-    there."""
+    """The corpus that `config` describes, or None if it does not exist yet; UserError if the folder holds
+    another one."""
     corpus = Corpus(Path(config.output_dir))
     made = manifest.up_to_date(corpus.folder / "pack", config=_identity(config), inputs=None, advice=ADVICE)
     return corpus if made else None
 
 
 ADVICE = (
-    "Nothing was overwritten. Give another folder (data.output_dir=…, or output_dir=… for `python -m data`),"
-    " or run with --force to make this one again."
+    "Nothing was overwritten. Set another folder (data.output_dir=…, or output_dir=… for `python -m data`),"
+    " or run with --force to overwrite this one."
 )
 
 
 def run(
     config: DataConfig, *, force: bool = False, until: str = "pack", say: Callable[[str], None] = print
 ) -> Corpus:
-    """Do every step up to `until` that is not done yet (all of them with `force`); `say` gets a line or a few
-    a step."""
+    """Run every step up to `until` that is not finished (all of them with `force`); `say` gets a few lines
+    per step."""
     root = Path(config.output_dir)
     sources = [Source(path=source) if isinstance(source, str) else source for source in config.sources]
     if not sources:
@@ -139,7 +141,7 @@ def run(
 def _do_steps(
     config: DataConfig, sources: Sequence[Source], steps: "Steps", executor: Executor | None
 ) -> Iterator[str]:
-    """Do the steps one after the other, and name each that is done."""
+    """Run the steps in order, and yield the name of each when it is finished."""
     root = steps.root
     if not config.sources:
         made = config.synthetic
@@ -207,7 +209,7 @@ def _do_steps(
 def _tokenizer_of(
     wanted: TokenizerConfig, earlier: Sequence[Path], final: dict[str, str]
 ) -> tuple[TokenizerConfig, dict[str, str]]:
-    """The tokenizer, of the oldest corpus where there are some, and what it is made from."""
+    """The tokenizer, that of the oldest earlier corpus if there is one, and the inputs it is made from."""
     if earlier:
         oldest = earlier[0] / "tokenizer"
         return TokenizerConfig(path=str(oldest)), manifest.outputs_of(oldest)
@@ -216,22 +218,23 @@ def _tokenizer_of(
 
 @dataclass
 class Steps:
-    """The steps of one corpus, each done once."""
+    """The steps of one corpus, each run once."""
 
     root: Path
     settings: dict[str, Any]
-    """What decides the result."""
+    """The configuration that determines the result."""
     force: bool
     say: Callable[[str], None]
     sources: dict[str, dict[str, str]]
-    """Licence and permitted use of each source: every manifest says them."""
+    """Licence and permitted use of each source, recorded in every manifest."""
     counts: dict[str, Any] = field(default_factory=dict)
-    """The counts of every step, in their order."""
+    """The counts of every step, in order."""
 
     def do(
         self, name: str, inputs: Mapping[str, str], make: Callable[[Path], dict[str, Any]], *keys: str
     ) -> dict[str, str]:
-        """Do a step unless it is done; its outputs are the next one's inputs, `keys` its settings."""
+        """Run a step unless it is up to date and return its outputs, the next step's inputs. `keys` are the
+        settings it depends on."""
         folder = self.root / name
         settings = {key: self.settings[key] for key in keys} if keys else self.settings
         done = not self.force and manifest.up_to_date(folder, config=settings, inputs=inputs, advice=ADVICE)
@@ -248,29 +251,17 @@ class Steps:
 
 
 def check_errors(config: DataConfig, errors: int, documents: int, file: Path) -> None:
-    """UserError where more documents are bad than the budget allows; what is done so far is kept."""
+    """UserError if more documents are bad than the budget allows; finished work is kept."""
     if config.error_budget is not None and errors > max(ERRORS, config.error_budget * documents):
         raise UserError(
-            f"{errors:,} of {documents:,} documents could not be used: more than error_budget="
-            f"{config.error_budget} allows. {file} names each with its reason. Mend them, or leave their"
-            " source out; or raise error_budget, and the run goes on from here."
+            f"{errors:,} of {documents:,} documents could not be used, more than error_budget="
+            f"{config.error_budget} allows. {file} lists each with its reason. Fix them or remove their"
+            " source, or raise error_budget: the run then continues from here."
         )
 
 
-def input_hashes(sources: Sequence[Source]) -> dict[str, str]:
-    """The inputs of reading: every file's hash, and a data set's revision, which the hub does not change."""
-    places = [Path(source.path or source.dataset or "") for source in sources]
-    files = [file for place, source in zip(places, sources, strict=True) for file in _files(place, source)]
-    revisions = {source.name: f"revision:{source.revision}" for source in sources if source.revision}
-    return manifest.hash_files(files) | revisions
-
-
-def _files(place: Path, source: Source) -> list[Path]:
-    return [] if source.dataset and not place.is_dir() else list_files(place)
-
-
 def _identity(config: DataConfig) -> dict[str, Any]:
-    """The part of the configuration that decides the result."""
+    """The part of the configuration that determines the result."""
     unused = {"synthetic"} if config.sources else set()
     return config.model_dump(
         mode="json", exclude={"output_dir", "engine", "require_use", "error_budget"} | unused

@@ -1,9 +1,10 @@
-"""The Patent record: what every reader yields and every later step of the corpus takes.
+"""The patent record: what every reader yields and every later step of the corpus reads.
 
-One record is one invention in one language. An invention that is published in several languages is several
-records with one `application_id`. A field that the source does not give is None, never an empty string.
+One record is one invention in one language. An invention published in several languages is several
+records with one `application_id`. A field that the source does not have is None, never an empty string.
 """
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import pyarrow as pa
@@ -13,29 +14,41 @@ class Record(TypedDict):
     """One invention in one language. Text is plain: no markup, `\\n` between paragraphs."""
 
     id: str
-    """Publication number with office and kind code, as `US-8930553-B2`; unique together with `language`."""
+    """Publication number with office and kind code, e.g. `US-8930553-B2`; unique together with `language`."""
     office: str | None
-    """WIPO ST.3 code of the office, as `US`, `EP`, `CN`."""
+    """WIPO ST.3 code of the office, e.g. `US`, `EP`, `CN`."""
     kind: str | None
-    """WIPO ST.16 kind code, as `B2`."""
+    """WIPO ST.16 kind code, e.g. `B2`."""
     language: str | None
-    """ISO 639-1 code of the text, as `en`, `zh`."""
+    """ISO 639-1 code of the text, e.g. `en`, `zh`."""
     date: str | None
-    """Publication date, ISO 8601, as `2015-01-06`."""
+    """Publication date, ISO 8601, e.g. `2015-01-06`."""
     application_id: str | None
-    """Application number with its office, as `US-13648029`."""
+    """Application number with its office, e.g. `US-13648029`."""
     family_id: str | None
-    """The patent family's number, where the source gives one."""
+    """The patent family's number, if the source has one."""
     title: str | None
     abstract: str | None
     claims: list[str] | None
-    """One text a claim, in order, without its number."""
+    """One text per claim, in order, without its number."""
     description: str | None
     ipc: list[str] | None
-    """IPC (or IPCR) symbols, main one first, as `G06F 15/16`; CPC symbols that are not among them behind."""
+    """IPC (or IPCR) symbols, main one first, e.g. `G06F 15/16`; then CPC symbols that are not among them."""
     source: str
-    """Where it was read: the file and, in a file of many documents, `#` and the document's offset (bytes, or
+    """Where it was read: the file and, if it holds many documents, `#` and the document's offset (bytes, or
     line)."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A document without a record."""
+
+    source: str
+    """The file and, if it holds many documents, `#` and the document's offset (bytes, or line)."""
+    reason: str
+    """Short category, e.g. `unknown-format`, `malformed-xml`, `missing-text`, `bad-encoding`."""
+    detail: str
+    """What a person needs to fix it: line, offset, root element, exception."""
 
 
 SCHEMA = pa.schema(
@@ -53,10 +66,10 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
     ]
 )
-"""The same as an Arrow schema: what a Parquet file of records holds."""
+"""The same as an Arrow schema: the columns of a Parquet file of records."""
 
 PARQUET = {"compression": "zstd", "use_dictionary": ["office", "kind", "language"]}
-"""How such a file is written: a dictionary of texts, no two of them equal, makes reading twice as slow."""
+"""How such a file is written. A dictionary of texts, which are all different, would halve reading speed."""
 
 
 def assemble(
@@ -76,9 +89,9 @@ def assemble(
     description: str | None = None,
     ipc: list[str] | None = None,
 ) -> list[Record]:
-    """One publication's record, or none where it holds no text; its id is empty where the number is missing.
+    """One publication's record, or none if it has no text; its id is empty if the number is missing.
 
-    `applied` is the application's number, at the same office where `applied_at` names no other.
+    `applied` is the application's number, at the same office unless `applied_at` is another.
     """
     if not (title or abstract or claims or description):
         return []
@@ -101,6 +114,5 @@ def assemble(
 
 
 def invention(record: Record) -> str:
-    """The key under which all texts of one invention stand together: its family, else its application, else
-    itself."""
+    """The key that all texts of one invention share: its family, else its application, else its own id."""
     return record["family_id"] or record["application_id"] or record["id"]

@@ -2,11 +2,11 @@
 
     技术领域 ⏎ 本发明涉及… ⏎ 背景技术 ⏎ …  ──▶  ("field", "技术领域 ⏎ 本发明涉及… ⏎"), ("background", …), …
 
-A heading is a line that holds nothing else (`BRIEF DESCRIPTION OF THE DRAWINGS`, `一、背景技术`), or the
-beginning of a line marked as one (`【技術分野】本発明は…`, `背景技术：…`). Its dress does not matter:
-brackets, paragraph and other numbers, spaces between the signs of an East Asian heading, a colon. The words
+A heading is a line of its own (`BRIEF DESCRIPTION OF THE DRAWINGS`, `一、背景技术`), or the
+beginning of a line marked as one (`【技術分野】本発明は…`, `背景技术：…`). Brackets, paragraph
+and other numbers, spaces between the characters of an East Asian heading and a colon do not matter. The words
 are those that the offices prescribe (37 CFR 1.77, rule 17 of the Chinese and rule 42 of the European
-implementing rules, the forms of Japan and Korea) and the variants that applicants make of them.
+implementing rules, the forms of Japan and Korea) and variants that applicants use.
 """
 
 import re
@@ -117,15 +117,15 @@ class Section(NamedTuple):
     """A piece of a description."""
 
     name: str
-    """A key of EAST_ASIAN, `examples`, or `opening` for what stands before the first heading."""
+    """A key of EAST_ASIAN, `examples`, or `opening` for the text before the first heading."""
     text: str
-    """With its heading, and with the line break that ends it."""
+    """Including its heading and the final line break."""
 
 
 def sections(description: str) -> list[Section]:
-    """Cut a description at its headings; the texts of the pieces, put together, are the description.
+    """Split a description at its headings; the concatenated pieces are the description.
 
-    A heading that goes on with the section that it stands in (`Example 2` after `Example 1`) does not cut.
+    A heading that continues its section (`Example 2` after `Example 1`) does not split it.
     """
     found: list[Section] = []
     name, start, position = "opening", 0, 0
@@ -142,13 +142,13 @@ def sections(description: str) -> list[Section]:
 
 
 def heading(line: str) -> str | None:
-    """The section that a line begins, or None where the line is no heading."""
+    """The section that a line begins, or None if the line is not a heading."""
     line = line[: LONGEST_HEADING + 1].strip()
     if numbered := PARAGRAPH_NUMBER.match(line):
         line = line[numbered.end() :]
     if len(line) <= LONGEST_HEADING and (name := _named(line)):
         return name
-    # Only East Asian texts go on after a heading on its own line.
+    # Only in East Asian texts may prose follow a heading on the same line.
     marked = None if line.isascii() else MARKED.match(line)
     return _east_asian(marked[1] or marked[2]) if marked else None
 

@@ -1,9 +1,9 @@
-"""One record of a corpus before and after cleaning, with what each rule took from it.
+"""One record of a corpus before and after cleaning, with what each rule removed.
 
     python -m data show corpora/mine US-8930553-B2
 
-The record is read from the corpus's `ingest` folder and goes through the rules once more, with the
-configuration that the `clean` folder's manifest holds.
+The record is read from the corpus's `ingest` folder and goes through the rules again, with the
+configuration in the `clean` folder's manifest.
 """
 
 import difflib
@@ -21,17 +21,17 @@ from data.record import Record
 from data.sections import sections
 
 SHOWN_LINES = 12
-"""Changed lines of a rule; more are counted only."""
+"""Changed lines that are printed per rule; further ones are only counted."""
 SHOWN_CHARACTERS = 160
 
 
 def describe_record(corpus: Path, record_id: str) -> list[str]:
-    """Lines for people about every record with this id (one a language); UserError where there is none."""
+    """A description of every record with this id (one per language); UserError if there is none."""
     config = CleanConfig.model_validate(manifest.read(corpus / "clean")["config"]["clean"])
     boilerplate = frozenset(json.loads((corpus / "clean" / "boilerplate.json").read_text("utf-8")))
     records = find_records(corpus / "ingest", record_id)
     if not records:
-        raise UserError(f"{corpus / 'ingest'} holds no record {record_id!r}. An id is like US-8930553-B2.")
+        raise UserError(f"{corpus / 'ingest'}: no record {record_id!r}. An id looks like US-8930553-B2.")
     lines: list[str] = []
     for record in records:
         lines += ["before", *_outline(record)]
@@ -45,7 +45,7 @@ def describe_record(corpus: Path, record_id: str) -> list[str]:
 
 
 def _later(corpus: Path, record: Record) -> Iterator[str]:
-    """What the steps after cleaning found in a record."""
+    """What the steps after cleaning found about a record."""
     for step, name in (("dedup", "duplicates"), ("decontaminate", "contaminated")):
         for line in _lines(corpus / step / f"{name}.jsonl"):
             if (line["id"], line["language"]) == (record["id"], record["language"]):
@@ -79,7 +79,7 @@ def _outline(record: Record) -> Iterator[str]:
 
 
 def _changes(rule: str, before: Record, after: Record | None) -> list[str]:
-    """What a rule did: the lines that it took (-) and those that it put there (+)."""
+    """What a rule changed: the lines that it removed (-) and added (+)."""
     if after is before:
         return []
     if after is None:

@@ -109,7 +109,7 @@ class DpoRecipe(Recipe):
         """Tokenise the pairs into RUN/pairs, once; again where other data is asked for before the first
         checkpoint."""
         from data.chat.prepare import hash_tokenizer
-        from data.readers.ingest import list_files
+        from data.readers.source_files import list_files
 
         config, tokenizer = self.config.data, self.tokenizer()
         files = (file for name in config.paths for file in list_files(Path(name)))

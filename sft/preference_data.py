@@ -26,13 +26,13 @@ from pydantic import Field
 
 from core.config.loader import Config
 from core.errors import UserError
+from core.model.labels import IGNORED
 from core.provenance import manifest
 
 if TYPE_CHECKING:
-    from data.readers.formats import Rejected
+    from data.record import Rejected
 
 Array = npt.NDArray[np.int64]
-IGNORED = -100
 
 
 class PairsConfig(Config):
@@ -141,8 +141,8 @@ def open_pairs(folder: Path, padding_id: int) -> dict[str, Pairs]:
 def read_pairs(config: PairsConfig, tokenizer: Any) -> tuple[dict[str, Pairs], list["Rejected"]]:
     """The pairs of each split, and the records left out; UserError if none is left to train on."""
     from data.chat.row_reader import rows
-    from data.readers.formats import Rejected
-    from data.readers.ingest import list_files
+    from data.readers.source_files import list_files
+    from data.record import Rejected
 
     sides: tuple[list[Any], list[Any]] = ([], [])
     dropped: list[Rejected] = []
@@ -183,7 +183,7 @@ def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any
     """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
     from data.chat.chat_template import encode
     from data.chat.messages import problem
-    from data.readers.formats import Rejected
+    from data.record import Rejected
 
     encoded, prompts = [], []
     for key in ("chosen", "rejected"):

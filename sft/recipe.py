@@ -52,7 +52,7 @@ class SftRecipe(Recipe):
 
     def _sources(self) -> Iterator[dry_run.Look]:
         """The files that the chats would be made from, and whether the tokenizer can write the template."""
-        from data.readers.ingest import list_files
+        from data.readers.source_files import list_files
 
         for source in self.config.data.sources:
             if source.path is None:

@@ -63,7 +63,7 @@ def test_each_step_begins_where_the_one_before_ended() -> None:
 @pytest.mark.parametrize(
     ("step", "mistake", "word"),
     [
-        ("data", "require_use=commercial", "refuses these sources"),
+        ("data", "require_use=commercial", "these sources do not permit"),
         ("data", "pack.validation_shere=0.1", "validation_share"),
         ("pretrain", "training.global_batch_size=20", "multiple"),
         ("pretrain", "deepspeed.json_file=none.json", "none.json"),

@@ -19,13 +19,13 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from core.errors import UserError
-from core.model import varlen_attention
+from core.model import labels, varlen_attention
 
 if TYPE_CHECKING:
     from core.distributed.deepspeed_backend import Engine
     from core.distributed.process_group import World
 
-IGNORED = -100
+IGNORED = labels.IGNORED
 """Label of a position that is not trained on (transformers' convention)."""
 
 CHUNK = 1024

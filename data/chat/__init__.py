@@ -1,5 +1,5 @@
-"""Instruction data: files of any layout to chats, chats to token ids with a mark on every trained token.
+"""Instruction data: files of any layout to chats, chats to token ids with a mask of the trained ones.
 
-`messages` is the chat, `record_formats` and `row_reader` read it, `chat_template` renders and tokenises it,
-`prepare` makes a finished folder of many.
+`messages` defines the chat, `row_reader` and `record_formats` read it, `chat_template` renders and tokenises
+it, `prepare` makes the folder for training.
 """

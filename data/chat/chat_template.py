@@ -1,13 +1,13 @@
-"""The one chat template code: training, evaluation and serving prompt with what stands in the tokenizer.
+"""The one chat template code: training, evaluation and serving all use the template in the tokenizer.
 
-    chat ──render whole──▶ text ──tokenise──▶ ids        (what apply_chat_template gives, token by token)
+    chat ──render whole──▶ text ──tokenise──▶ ids        (exactly those of apply_chat_template)
               └─ render prefixes ──▶ where each answer begins and ends ──▶ trained
 
 A template is Jinja, the tokenizer's own or one of TEMPLATES; `install` puts it into the tokenizer, with the
-token that ends an answer and a padding token that is another one, so that a saved tokenizer prompts exactly
-as it was trained. Where an answer stands in the text is found by rendering the chat up to it: prefixes are
-never tokenised by themselves, since tokens may reach across the border. A prompt ends before the space that
-an answer begins with, which is a part of its first token.
+end token of answers and a different padding token, so that a saved tokenizer prompts exactly as in training.
+An answer's position in the text is found by rendering the chat up to it; prefixes are never tokenised on
+their own, because tokens may cross the boundary. A prompt ends before the space at the start of an answer,
+which is part of its first token.
 """
 
 import json
@@ -45,7 +45,7 @@ def _tagged(before: str, after: str) -> str:
 
 
 def _sections(alone: str, with_input: str, instruction: str, material: str, response: str) -> str:
-    """Alpaca's kind: a sentence about the task, then headed sections."""
+    """Alpaca's form: a sentence about the task, then sections with headings."""
     return (
         _BOS + _SYSTEM + "{% set roles = ['user', 'assistant'] %}{% if system %}{{ system }}"
         "{% elif messages and messages[0].input %}" + with_input + "{% else %}" + alone + "{% endif %}"
@@ -90,35 +90,36 @@ TEMPLATES: dict[str, str] = {
     "linly": _LINLY,
     "patent-llama": _LINLY,
 }  # fmt: skip
-"""Our templates by name. `patent-llama` is `linly`, as that system was trained."""
+"""Our templates by name. `patent-llama` is `linly`, with which that system was trained."""
 
 TOKENS = {"llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
           "chatml": ("<|im_start|>", "<|im_end|>")}  # fmt: skip
-"""Tokens that a template is made of; the last one ends an answer. Others end it with the tokenizer's own."""
+"""Special tokens of a template; the last one ends an answer. Other templates use the tokenizer's end
+token."""
 
 PADDING = ("<pad>", "<|finetune_right_pad_id|>", "<|padding|>", "<|pad|>", "[PAD]", "<|endoftext|>",
            "<|reserved_special_token_0|>", "<|vision_pad|>", "<unk>")  # fmt: skip
-"""Names under which tokenizers have a token to pad with, best first."""
+"""Padding tokens of common tokenizers, best first."""
 
 
 def install(tokenizer: Any, name: str | None) -> None:
-    """Put a template of ours into the tokenizer, or check its own (None); set its end and padding tokens.
+    """Put one of our templates into the tokenizer, or check its own (None); set its end and padding tokens.
 
-    UserError where there is no such template, or the tokenizer lacks tokens that it is made of.
+    UserError if the template is unknown, or the tokenizer lacks its tokens.
     """
     if name is None:
         if not isinstance(tokenizer.chat_template, str):
             raise UserError(
-                f"{tokenizer.name_or_path}: the tokenizer has no chat template of its own. Choose one with"
-                f" `template`: {', '.join(TEMPLATES)}."
+                f"{tokenizer.name_or_path}: the tokenizer has no chat template. Set `template` to one of:"
+                f" {', '.join(TEMPLATES)}."
             )
     elif name not in TEMPLATES:
-        raise UserError(f"template: there is none called {name!r}; there are {', '.join(TEMPLATES)}.")
+        raise UserError(f"template={name}: unknown template. Templates: {', '.join(TEMPLATES)}.")
     else:
         needed = TOKENS.get(name, ())
         if absent := [token for token in needed if token not in tokenizer.get_vocab()]:
             raise UserError(
-                f"template {name}: the tokenizer {tokenizer.name_or_path} lacks {', '.join(absent)}. Choose"
+                f"template={name}: the tokenizer {tokenizer.name_or_path} lacks {', '.join(absent)}. Choose"
                 " another template, or add these tokens to the tokenizer and the model."
             )
         tokenizer.chat_template = TEMPLATES[name]
@@ -128,14 +129,17 @@ def install(tokenizer: Any, name: str | None) -> None:
     if name is None:
         _set_end(tokenizer)
     if not tokenizer.is_fast:
-        raise UserError(f"{tokenizer.name_or_path}: the tokenizer gives no offsets; a fast one is needed.")
+        raise UserError(
+            f"{tokenizer.name_or_path}: the tokenizer is not a fast tokenizer, which is needed for offsets."
+        )
     _set_padding(tokenizer)
 
 
 def _set_end(tokenizer: Any) -> None:
-    """What its own template ends an answer with becomes the tokenizer's end token, which stops generation."""
-    said = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
-    text = _render(tokenizer, said, None)
+    """Make the token that ends answers in its own template the tokenizer's end token, which stops
+    generation."""
+    chat = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+    text = _render(tokenizer, chat, None)
     rest = text[text.rfind("2") + 1 :].lstrip()
     ends = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and rest.startswith(str(t))]
     if ends:
@@ -143,7 +147,7 @@ def _set_end(tokenizer: Any) -> None:
 
 
 def _set_padding(tokenizer: Any) -> None:
-    """A padding token that is not the end token: else no answer would learn to end."""
+    """Set a padding token other than the end token; otherwise the model would not learn to end an answer."""
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
     vocabulary = tokenizer.get_vocab()
@@ -151,8 +155,8 @@ def _set_padding(tokenizer: Any) -> None:
     free = [token for token in (*PADDING, *others) if token in vocabulary and token != tokenizer.eos_token]
     if not free:
         raise UserError(
-            f"{tokenizer.name_or_path}: the tokenizer has no token to pad with besides its end token. Give"
-            " it one (`pad_token` in tokenizer_config.json)."
+            f"{tokenizer.name_or_path}: the tokenizer has no padding token other than its end token. Add"
+            " one (`pad_token` in tokenizer_config.json)."
         )
     tokenizer.pad_token = free[0]
 
@@ -164,7 +168,7 @@ class Encoded:
     ids: npt.NDArray[np.int32]
     """(T,)"""
     trained: npt.NDArray[np.bool_]
-    """(T,): whether the token is to be learnt. An answer's end token is."""
+    """(T,): whether the token is trained on, including the end token of answers."""
 
 
 def encode(
@@ -174,8 +178,8 @@ def encode(
     train_on: TrainOn = "answers",
     tools: list[dict[str, Any]] | None = None,
 ) -> Encoded:
-    """The ids of a chat, those of `apply_chat_template`, and which of them are trained on: every answer with
-    its end token, the `last` one only, or `all`."""
+    """The ids of a chat, those of `apply_chat_template`, and which are trained on: every answer with its end
+    token, only the `last` one, or `all` tokens."""
     text = _render(tokenizer, messages, tools)
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids = np.array(found["input_ids"], np.int32)
@@ -184,7 +188,7 @@ def encode(
     places = np.array(found["offset_mapping"], np.int64).reshape(-1, 2)
     trained = np.zeros(len(ids), np.bool_)
     for start, stop in answer_spans(tokenizer, messages, text, tools, last=train_on == "last"):
-        # A token of no width, as a byte of a letter may be, belongs to where it stands.
+        # A token of no width, such as a byte of a character, belongs to its position.
         trained |= (np.maximum(places[:, 1], places[:, 0] + 1) > start) & (places[:, 0] < stop)
     return Encoded(ids, trained)
 
@@ -192,14 +196,14 @@ def encode(
 def prompt_ids(
     tokenizer: Any, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None
 ) -> list[int]:
-    """The ids after which the model writes its answer."""
+    """The ids of the prompt for the next answer."""
     text = _render(tokenizer, messages, tools, generate=True)
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def joined_begins(tokenizer: Any) -> list[str]:
-    """Which beginnings of an answer (Latin words, a Chinese sign, a number) the tokenizer joins to the end of
-    the template's prompt: such a model is asked with other tokens than it was trained on."""
+    """Beginnings of an answer (Latin words, a Chinese character, a number) that the tokenizer merges with the
+    end of the prompt: the model would then be prompted with different tokens than in training."""
     asked: Message = {"role": "user", "content": "1"}
     prompt, found = prompt_ids(tokenizer, [asked]), []
     for begin in ("The", "a", "这", "7"):
@@ -216,20 +220,20 @@ def answer_spans(
     *,
     last: bool = False,
 ) -> list[tuple[int, int]]:
-    """Where the answers (or the last one) stand in the rendered text, in characters, end tokens included.
+    """The spans of the answers (or the last one) in the rendered text, in characters, including end tokens.
 
-    Raises ValueError where the template leaves an answer out.
+    Raises ValueError if the template omits an answer.
     """
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     spans: list[tuple[int, int]] = []
     for i in answers[-1:] if last else answers:
         before = _render(tokenizer, messages[:i], tools, generate=True)
-        behind = text if i + 1 == len(messages) else _render(tokenizer, messages[: i + 1], tools)
-        begun = spans[-1][1] if spans else 0
-        start = len(before) if text.startswith(before) else _find(text, messages[i], begun)
-        if text.startswith(behind):
-            stop = start + len(text[start : len(behind)].rstrip())
-        else:  # a template that says earlier answers otherwise than the last one
+        after = text if i + 1 == len(messages) else _render(tokenizer, messages[: i + 1], tools)
+        earliest = spans[-1][1] if spans else 0
+        start = len(before) if text.startswith(before) else _find(text, messages[i], earliest)
+        if text.startswith(after):
+            stop = start + len(text[start : len(after)].rstrip())
+        else:  # a template that renders earlier answers differently from the last one
             stop = _find(text, messages[i], start) + len(str(messages[i]["content"]).strip())
         spans.append((start, _with_end_token(tokenizer, text, stop)))
     return spans
@@ -238,57 +242,57 @@ def answer_spans(
 def _find(text: str, message: Message, start: int) -> int:
     place = text.find(str(message["content"]).strip(), start)
     if place < 0:
-        raise ValueError("the template leaves an answer out, or rewrites it")
+        raise ValueError("the template omits or rewrites an answer")
     return place
 
 
 def _with_end_token(tokenizer: Any, text: str, stop: int) -> int:
-    """The end of an answer, moved behind an end token that follows it; white space that the template puts
-    behind the end is not trained on."""
-    behind = stop
-    while behind < len(text) and text[behind].isspace():
-        behind += 1
-    if text.startswith(tokenizer.eos_token, behind):
-        return behind + len(tokenizer.eos_token)
+    """The end of an answer, including an end token that follows it; white space that the template adds after
+    it is not trained on."""
+    after = stop
+    while after < len(text) and text[after].isspace():
+        after += 1
+    if text.startswith(tokenizer.eos_token, after):
+        return after + len(tokenizer.eos_token)
     return stop
 
 
 def _render(
     tokenizer: Any, messages: Sequence[Message], tools: list[dict[str, Any]] | None, *, generate: bool = False
 ) -> str:
-    """The chat as text. ValueError where the template refuses it."""
+    """The chat as text. ValueError if the template rejects it."""
     import jinja2
 
-    said = list(messages)
+    rendered = list(messages)
     if ".input" not in tokenizer.chat_template:
-        said = [merged(message) for message in said]
+        rendered = [merged(message) for message in rendered]
     if "tool_calls" not in tokenizer.chat_template:
-        said, tools = _without_tools(said, tools), None
+        rendered, tools = _without_tools(rendered, tools), None
     try:
         text = tokenizer.apply_chat_template(
-            said, tools=tools or None, tokenize=False, add_generation_prompt=generate
+            rendered, tools=tools or None, tokenize=False, add_generation_prompt=generate
         )
     except (jinja2.TemplateError, TypeError) as error:
-        raise ValueError(f"the template refuses the chat: {error}") from None
+        raise ValueError(f"the template rejects the chat: {error}") from None
     return str(text)
 
 
 def _without_tools(messages: list[Message], tools: list[dict[str, Any]] | None) -> list[Message]:
-    """Tools, calls and results as text, for templates that know none: they are JSON in the messages of the
-    system, the assistant and the user."""
-    said: list[Message] = []
+    """Tools, calls and results as text, for templates without tools: JSON in the messages of the system, the
+    assistant and the user."""
+    rendered: list[Message] = []
     for message in messages:
         text = message["content"]
         if calls := message.get("tool_calls"):
             text = "\n".join(filter(None, [text, *(_json(call["function"]) for call in calls)]))
         role = "user" if message["role"] == "tool" else message["role"]
-        said.append({key: message[key] for key in message if key != "tool_calls"} | {"role": role})
-        said[-1]["content"] = text
+        rendered.append({key: message[key] for key in message if key != "tool_calls"} | {"role": role})
+        rendered[-1]["content"] = text
     if tools:
-        system = said.pop(0)["content"] if said[0]["role"] == "system" else ""
+        system = rendered.pop(0)["content"] if rendered[0]["role"] == "system" else ""
         text = "\n".join(filter(None, [system, *map(_json, tools)]))
-        said.insert(0, {"role": "system", "content": text})
-    return said
+        rendered.insert(0, {"role": "system", "content": text})
+    return rendered
 
 
 def _json(value: Any) -> str:

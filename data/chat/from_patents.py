@@ -1,12 +1,11 @@
-"""Patent instruction data out of Patent records: `python -m data build`.
+"""Patent instruction data from patent records: `python -m data build`.
 
     shard-*.parquet ──tasks──▶ samples ──by invention──▶ train | validation ──near──▶ two files of JSON lines
 
-The samples of one invention, in every language and office, stand on one side
-(data/packing/train_val_split.py). Then every
-training sample that shares most passages of a validation sample, or says the same, is removed and counted, as
-inventions that nothing links may still be alike. The files have Alpaca's keys and `task` and `id`; memory
-holds the samples that are wanted, and a bucket of claims to translate.
+The samples of one invention, in every language and office, are on one side of the split
+(data/packing/train_val_split.py). Then every training sample that shares most passages with a validation
+sample, or is equal to it, is removed and counted, because unlinked inventions may still be similar. The files
+have Alpaca's keys, `task` and `id`; memory holds the chosen samples and one bucket of claims to translate.
 """
 
 import heapq
@@ -21,41 +20,42 @@ from pydantic import Field
 
 from core.errors import UserError
 from core.provenance import manifest
-from data.chat.patent_tasks import TASKS, Labels, Sample, samples_of, translations
+from data.chat.patent_tasks import TASKS, Labels, TaskSample, samples_of, translations
 from data.language import base
 from data.packing.train_val_split import SplitConfig, link_families, split_of
-from data.readers.ingest import read_shard, shard_files
 from data.record import invention
+from data.record_store import read_shard, shard_files
 
 BUCKETS = 64
-"""Files over which claims to translate are spread by invention."""
+"""Number of files over which claims to translate are distributed by invention."""
 
 
 class BuildConfig(SplitConfig):
-    """Which samples are made of which records."""
+    """Which samples to make from which records."""
 
     corpus: str
-    """A folder with shard-*.parquet of Patent records: a step of a corpus, as corpora/mine/decontaminate."""
+    """A folder with shard-*.parquet of patent records: a step of a corpus, e.g.
+    corpora/mine/decontaminate."""
     output_dir: str
-    """The finished folder."""
+    """The output folder."""
     labels: str | None = None
     """JSON lines with `application_id` and `key_information` ({type: [phrases]}; `key_information_en` for
-    English records): what `extract` asks for."""
+    English records): the answers of the task `extract`."""
     samples: dict[str, int] = Field(
         default={"title": 2000, "abstract": 2000, "translate-zh-en": 5000, "translate-en-zh": 5000,
                  "next-claim": 2000, "ipc": 2000, "extract": 2000}
     )  # fmt: skip
-    """How many samples of each task at most; a task that is not named is left out."""
+    """Maximum number of samples of each task; tasks not listed are left out."""
     max_characters: int = Field(6000, ge=100)
-    """Samples longer than this, prompt and answer together, are left out and counted."""
+    """Samples with more characters than this, prompt and answer together, are left out and counted."""
     near_share: float = Field(0.5, gt=0, le=1)
-    """A training sample that holds this share of the passages of a validation sample is removed."""
+    """A training sample that has at least this share of a validation sample's passages is removed."""
 
 
 def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
-    """Make the folder and return the manifest's counts; UserError where it is there, or nothing is made."""
+    """Make the folder and return the manifest's counts; UserError if it exists, or no sample can be made."""
     if unknown := config.samples.keys() - set(TASKS):
-        raise UserError(f"samples.{min(unknown)}: there is no such task; there are {', '.join(TASKS)}.")
+        raise UserError(f"samples.{min(unknown)}: unknown task. Tasks: {', '.join(TASKS)}.")
     shards = shard_files(Path(config.corpus))
     files = [*shards, *([Path(config.labels)] if config.labels else [])]
     settings = config.model_dump(mode="json", exclude={"output_dir", "corpus", "labels"})
@@ -73,7 +73,7 @@ def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
                     row = {key: value for key, value in sample._asdict().items() if key in fields}
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if not sides["train"]:
-            raise UserError(f"{config.corpus}: no sample could be made of its records.")
+            raise UserError(f"{config.corpus}: no sample could be made from its records.")
         built.counts = {
             **{split: dict(Counter(s.task for s in samples)) for split, samples in sides.items()},
             "records": counts["records"],
@@ -85,12 +85,12 @@ def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
 
 def choose(
     config: BuildConfig, shards: Sequence[Path], counts: Counter[str], scratch: Path
-) -> dict[str, list[Sample]]:
-    """The samples of both sides: of each task those with the least draws, in the order of their draws."""
+) -> dict[str, list[TaskSample]]:
+    """The samples of both sides: of each task those with the lowest draws, in order of their draws."""
     families = link_families([shards], None)
-    kept: dict[str, list[tuple[int, str, Sample, str]]] = {task: [] for task in TASKS}
+    kept: dict[str, list[tuple[int, str, TaskSample, str]]] = {task: [] for task in TASKS}
 
-    def offer(sample: Sample, side: str) -> None:
+    def offer(sample: TaskSample, side: str) -> None:
         if len(sample.instruction) + len(sample.input) + len(sample.output) > config.max_characters:
             counts["too_long"] += 1
         elif limit := config.samples.get(sample.task, 0):
@@ -119,7 +119,7 @@ def choose(
         for sample, side in _translated(Path(file.name), config.seed):
             offer(sample, side)
     shutil.rmtree(folder)
-    sides: dict[str, list[Sample]] = {"train": [], "validation": []}
+    sides: dict[str, list[TaskSample]] = {"train": [], "validation": []}
     for draw in sorted((item for items in kept.values() for item in items), reverse=True):
         sides[draw[3]].append(draw[2])
     return sides
@@ -132,7 +132,7 @@ def hash_of(key: str) -> int:
     return xxhash.xxh3_64_intdigest(key.encode())
 
 
-def _translated(file: Path, seed: int) -> Iterator[tuple[Sample, str]]:
+def _translated(file: Path, seed: int) -> Iterator[tuple[TaskSample, str]]:
     """The translations in one bucket: of each invention, its first Chinese and its first English record."""
     found: dict[str, dict[str, tuple[str, list[str], str]]] = {}
     for line in file.read_text("utf-8").splitlines():
@@ -148,7 +148,7 @@ def _translated(file: Path, seed: int) -> Iterator[tuple[Sample, str]]:
 
 
 def read_labels(path: str | None) -> Mapping[tuple[str | None, str], Labels]:
-    """The labelled phrases by application and language; UserError names a line that has none."""
+    """The labelled phrases by application and language; UserError with the line that has none."""
     found: dict[tuple[str | None, str], Labels] = {}
     if path is None:
         return found
@@ -164,19 +164,19 @@ def read_labels(path: str | None) -> Mapping[tuple[str | None, str], Labels]:
                     found[row["application_id"], language] = dict(row[key])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}:{number}: not a line of labels ({type(error).__name__}: {error}); it needs"
+                f"{path}:{number}: not a line of labels ({type(error).__name__}: {error}). It needs"
                 " application_id and key_information."
             ) from None
     return found
 
 
-def remove_near(sides: dict[str, list[Sample]], share: float) -> int:
-    """Take the training samples away that are alike to a validation sample; how many they were."""
+def remove_near(sides: dict[str, list[TaskSample]], share: float) -> int:
+    """Remove the training samples that are near a validation sample; returns their number."""
     from data.dedup import ngram_index
 
     if not sides["validation"]:
         return 0
-    index = ngram_index.Index(ngram_index.Sample("validation", s.id, s.text) for s in sides["validation"])
+    index = ngram_index.Index(ngram_index.EvalSample("validation", s.id, s.text) for s in sides["validation"])
     left = [s for s in sides["train"] if not any(hit.share >= share for hit in index.overlaps(s.text))]
     removed = len(sides["train"]) - len(left)
     sides["train"] = left

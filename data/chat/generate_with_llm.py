@@ -3,10 +3,10 @@
     documents ──▶ passages ──prompts──▶ endpoint ──answers.jsonl──▶ pairs ──rules──▶ train.jsonl
 
 Three kinds: `qa` (questions about a passage, with their answers), `summary` (of a passage) and `claim` (an
-explanation of a claim). The model answers in JSON, with the sentence of the passage that its answer rests on;
-answers that the passage does not support (data/chat/grounding_check.py) and questions that were asked before
-are left out and counted. Every answer is kept as it comes: a run that was killed, or in which the endpoint
-failed, goes on where it stopped and pays for nothing twice.
+explanation of a claim). The model answers in JSON and quotes the sentence of the passage that supports its
+answer; answers that the passage does not support (data/chat/grounding_check.py) and duplicate questions are
+left out and counted. Every answer is saved on arrival: a run that was killed, or in which the endpoint
+failed, continues where it stopped and pays for nothing twice.
 """
 
 import json
@@ -23,11 +23,11 @@ from core.config.loader import Config
 from core.errors import UserError
 from core.provenance import manifest
 from data.chat.grounding_check import alike, letters, unsupported, words
-from data.chat.llm_client import EndpointConfig, ask
+from data.chat.llm_client import LlmClientConfig, ask
 from data.readers import formats
-from data.readers.ingest import list_files
 from data.readers.source import Source
-from data.record import Record
+from data.readers.source_files import list_files
+from data.record import Record, Rejected
 
 Kind = Literal["qa", "summary", "claim"]
 FORM = (
@@ -47,31 +47,32 @@ PROMPTS: dict[str, str] = {
 
 
 class GenerateConfig(Config):
-    """Which documents, what is asked of them, and what is kept."""
+    """Which documents to use, what to ask, and what to keep."""
 
     output_dir: str
-    """The finished folder."""
+    """The output folder."""
     sources: tuple[str | Source, ...] = Field(min_length=1)
-    """Files and folders of documents, as `python -m data run` reads them: patents, tables, plain text."""
+    """Files and folders of documents that `python -m data run` can read: patents, tables, plain text."""
     kinds: tuple[Kind, ...] = Field(("qa",), min_length=1)
-    """What is written: `qa`, `summary`, `claim`."""
+    """What to write: `qa`, `summary`, `claim`."""
     pairs: int = Field(3, ge=1)
-    """Questions a passage."""
+    """Questions per passage."""
     passage_characters: int = Field(2000, ge=100)
-    """The longest passage; documents are cut between paragraphs where they can be."""
+    """Maximum length of a passage; documents are split between paragraphs if possible."""
     max_passages: int | None = Field(None, ge=1)
-    """Passages at most, drawn by the seed; null for all."""
+    """Maximum number of passages, drawn by the seed; null for all."""
     least_share: float = Field(0.5, ge=0, le=1)
-    """Share of an answer's words that must stand in the passage."""
+    """Minimum share of an answer's words that must be in the passage."""
     near: float = Field(0.8, gt=0, le=1)
-    """A question with so much of its words in common with an earlier one of its document is a duplicate."""
+    """A question is a duplicate if the Jaccard index of its words with an earlier one of its document is at
+    least this."""
     seed: int = Field(0, ge=0)
-    """Draws the passages."""
-    endpoint: EndpointConfig
+    """Seed for drawing passages."""
+    endpoint: LlmClientConfig
 
 
 class Asked(NamedTuple):
-    """A prompt and what it was made from."""
+    """A prompt and its origin."""
 
     kind: str
     source: str
@@ -80,18 +81,18 @@ class Asked(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What its answer is filed under."""
+        """The key of its answer in the journal."""
         return xxhash.xxh3_128_hexdigest(self.prompt.encode())
 
 
 def generate(config: GenerateConfig, *, force: bool = False) -> dict[str, Any]:
     """Make the folder and return the manifest's counts.
 
-    UserError where the endpoint failed on some prompts: the answers that came are kept for the next run.
+    UserError if some requests failed: the answers received are kept for the next run.
     """
     sources = [Source(path=s) if isinstance(s, str) else s for s in config.sources]
     if hub := next((source.name for source in sources if source.path is None), None):
-        raise UserError(f"source {hub}: documents are read from files; give their `path`.")
+        raise UserError(f"source {hub}: only files are supported here. Set `path`.")
     files = [(source, path) for source in sources for path in list_files(Path(str(source.path)))]
     prompts = list(plan(config, files))
     settings = config.model_dump(mode="json", exclude={"output_dir", "endpoint"})
@@ -107,11 +108,11 @@ def generate(config: GenerateConfig, *, force: bool = False) -> dict[str, Any]:
 
 
 def plan(config: GenerateConfig, files: list[tuple[Source, Path]]) -> Iterator[Asked]:
-    """The prompts of all passages, or of those with the least draws."""
+    """The prompts of all passages, or of those drawn by the seed."""
     asked: dict[str, Asked] = {}
     for source, path in files:
         for outcome in formats.read(path, source.options()):
-            if isinstance(outcome, formats.Rejected):
+            if isinstance(outcome, Rejected):
                 continue
             for record in outcome:
                 for kind in config.kinds:
@@ -120,7 +121,7 @@ def plan(config: GenerateConfig, files: list[tuple[Source, Path]]) -> Iterator[A
                         each = Asked(kind, record["source"], passage, f"{text} {FORM}\n\n{passage}")
                         asked.setdefault(each.key, each)
     if not asked:
-        raise UserError("sources: no document in them has a text to ask about.")
+        raise UserError("sources: no document has a text to ask about.")
     drawn = sorted(asked, key=lambda key: xxhash.xxh3_64_intdigest(key.encode(), config.seed))
     yield from (asked[key] for key in drawn[: config.max_passages])
 
@@ -142,8 +143,8 @@ def _passages(record: Record, kind: str, most: int) -> Iterator[str]:
         yield passage
 
 
-def collect(config: EndpointConfig, prompts: list[Asked], journal: Path) -> dict[str, dict[str, Any]]:
-    """The answers by key, from the journal and from the endpoint; UserError where some did not come."""
+def collect(config: LlmClientConfig, prompts: list[Asked], journal: Path) -> dict[str, dict[str, Any]]:
+    """The answers by key, from the journal and the endpoint; UserError if some are missing."""
     answers = {row["key"]: row for row in _read_journal(journal)}
     open_prompts = [asked for asked in prompts if asked.key not in answers]
     failed: list[Exception] = []
@@ -159,14 +160,14 @@ def collect(config: EndpointConfig, prompts: list[Asked], journal: Path) -> dict
         os.fsync(file.fileno())
     if failed:
         raise UserError(
-            f"{config.url}: {len(failed):,} of {len(open_prompts):,} requests failed (the last:"
-            f" {failed[-1]}). The answers that came are kept: run the same command again."
+            f"{config.url}: {len(failed):,} of {len(open_prompts):,} requests failed (last error:"
+            f" {failed[-1]}). The answers received are kept: run the same command again."
         )
     return answers
 
 
 def _read_journal(journal: Path) -> Iterator[dict[str, Any]]:
-    """The answers that are whole; a line that a kill cut short is asked again."""
+    """The complete answers; an incomplete last line, from a killed run, is requested again."""
     if not journal.exists():
         return
     data = journal.read_bytes()
@@ -179,7 +180,7 @@ def _read_journal(journal: Path) -> Iterator[dict[str, Any]]:
 def write_pairs(
     config: GenerateConfig, prompts: list[Asked], answers: dict[str, dict[str, Any]], folder: Path
 ) -> dict[str, Any]:
-    """Write the pairs that are kept and those that are not; the counts, with the tokens and their cost."""
+    """Write the kept and the dropped pairs; returns the counts, with tokens and cost."""
     dropped: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     before: dict[str, list[set[str]]] = {}
@@ -216,8 +217,8 @@ def write_pairs(
 
 
 def _pairs(text: str) -> Iterator[dict[str, Any]]:
-    """The pairs of an answer, which may stand in a fence or behind a word of politeness; an empty one where
-    there is none."""
+    """The pairs of an answer, which may be in a code fence or after an introduction; an empty pair if there
+    is none."""
     start, stop = text.find("{"), text.rfind("}")
     try:
         found = json.loads(text[start : stop + 1])["pairs"]
@@ -234,7 +235,7 @@ def _problem(
     seen: set[str],
     before: dict[str, list[set[str]]],
 ) -> str | None:
-    """Why a pair is not kept, or None; then it is remembered."""
+    """Why a pair is dropped, or None; a kept pair is remembered."""
     texts = [pair.get(name) for name in ("question", "answer", "evidence")]
     if not all(isinstance(text, str) and text.strip() for text in texts):
         return "not-a-pair"

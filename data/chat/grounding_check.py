@@ -1,8 +1,8 @@
 """Whether a passage supports an answer, by rules that need no model.
 
-evidence      the quoted sentence stands in the passage, word by word after folding
-number        every number of the answer stands in the passage or in the question
-words         most of the answer's words (of Chinese, Japanese and Korean: pairs of letters) do
+evidence      the quoted sentence is in the passage, word for word after folding
+number        every number of the answer is in the passage or in the question
+words         most of the answer's words (in Chinese, Japanese and Korean: pairs of characters) are
 """
 
 import re
@@ -19,27 +19,27 @@ def unsupported(answer: str, evidence: str, passage: str, question: str, least_s
         return "evidence-not-in-passage"
     if not numbers(answer) <= numbers(passage) | numbers(question):
         return "number-not-in-passage"
-    said = words(answer)
-    if not said:
+    answer_words = words(answer)
+    if not answer_words:
         return "empty-answer"
-    if len(said & words(f"{passage}\n{question}")) < least_share * len(said):
+    if len(answer_words & words(f"{passage}\n{question}")) < least_share * len(answer_words):
         return "words-not-in-passage"
     return None
 
 
 def letters(text: str) -> str:
-    """Letters and digits alone, in one case and width: what is compared word by word."""
+    """Only letters and digits, with case and width folded, for comparison."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(sign for sign in folded if sign.isalnum())
+    return "".join(character for character in folded if character.isalnum())
 
 
 def numbers(text: str) -> set[str]:
-    """The numbers in a text, without separators of thousands."""
+    """The numbers in a text, without thousands separators."""
     return {found.replace(",", "") for found in NUMBER.findall(unicodedata.normalize("NFKC", text))}
 
 
 def words(text: str) -> set[str]:
-    """Words, of which short ones tell nothing; of wide scripts, pairs of letters."""
+    """Words of more than three letters; in East Asian scripts, pairs of characters."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     pairs = {run[i : i + 2] for run in WIDE.findall(folded) for i in range(max(1, len(run) - 1))}
     return pairs | {word for word in WORD.findall(WIDE.sub(" ", folded)) if len(word) > 3}

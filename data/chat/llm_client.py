@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible endpoint that writes instruction data: answers, and what they cost."""
+"""A model behind an OpenAI-compatible endpoint that writes instruction data, and its cost."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -8,29 +8,29 @@ from pydantic import Field
 from core import openai_client
 
 
-class EndpointConfig(openai_client.EndpointConfig):
-    """An endpoint, how it samples, and what it costs."""
+class LlmClientConfig(openai_client.EndpointConfig):
+    """An endpoint, its sampling and its prices."""
 
     temperature: float = Field(0.7, ge=0)
-    """Of sampling."""
+    """Sampling temperature."""
     max_new_tokens: int = Field(1024, ge=1)
-    """The longest answer."""
+    """Maximum length of an answer."""
     price_per_million_prompt_tokens: float = Field(0, ge=0)
-    """For the cost, in any currency."""
+    """Price of prompt tokens, in any currency."""
     price_per_million_completion_tokens: float = Field(0, ge=0)
-    """For the cost."""
+    """Price of completion tokens, in the same currency."""
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """An answer and its token counts."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int
 
 
-def ask(config: EndpointConfig, prompts: Sequence[str]) -> Iterator[tuple[int, Answer | Exception]]:
-    """Index and answer of each prompt, or what went wrong with it, as they come."""
+def ask(config: LlmClientConfig, prompts: Sequence[str]) -> Iterator[tuple[int, Answer | Exception]]:
+    """The index of each prompt and its answer or error, in order of arrival."""
     sampling = {"temperature": config.temperature, "max_tokens": config.max_new_tokens}
     bodies = [{"messages": [{"role": "user", "content": prompt}], **sampling} for prompt in prompts]
     yield from openai_client.ask(config, "chat/completions", [(body, _read) for body in bodies])

@@ -1,8 +1,7 @@
-"""The parts of all shards as one data set: what caps, weights and the replay share take, in the seed's order.
+"""Merge the parts of all shards: apply caps, weights and the replay share, and order chats by the seed.
 
-As data/packing/shuffle.py does it: parts are sorted by key, so what falls between two keys lies in one piece
-in each
-of them, and merging goes through the keys bucket by bucket. Memory holds a bucket, and ROW for each chat.
+As in data/packing/shuffle.py, parts are sorted by key, so the chats between two keys are contiguous in each
+part, and merging goes through the keys bucket by bucket. Memory holds one bucket, and ROW for each chat.
 """
 
 from collections.abc import Sequence
@@ -18,13 +17,13 @@ from data.packing.indexed_dataset import Documents, Writer, with_ending
 
 BUCKET_BYTES = 16 << 20
 
-Rows = npt.NDArray[np.void]
+ChatRows = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
 
-def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str, vocabulary: int) -> Rows:
-    """Write NAME.bin, .idx, .trained.bin and .sources.npy from the parts; returns the rows of the chats that
-    are in it (in another order)."""
+def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str, vocabulary: int) -> ChatRows:
+    """Write NAME.bin, .idx, .trained.bin and .sources.npy from the parts; returns the rows of the chats in it
+    (in another order)."""
     documents = [Documents(part) for part in parts]
     rows = [np.load(with_ending(part, ".rows.npy")) for part in parts]
     lengths = np.concatenate([np.empty(0, np.int32), *(each.lengths for each in documents)])
@@ -63,7 +62,7 @@ def merge(config: ChatDataConfig, parts: Sequence[Path], name: Path, split: str,
     return np.concatenate([np.empty(0, ROW), *rows])[taken]
 
 
-def choose(config: ChatDataConfig, rows: Rows, lengths: npt.NDArray[np.int32], split: str) -> Mask:
+def choose(config: ChatDataConfig, rows: ChatRows, lengths: npt.NDArray[np.int32], split: str) -> Mask:
     """Which copies of which chats are taken, (rows,)."""
     taken = np.ones(len(rows), np.bool_)
     fraction_draw = _again(rows["draw"])
@@ -94,7 +93,7 @@ def _again(draws: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _marks(part: Path, documents: Documents, first: int, stop: int) -> bytes:
-    """The marks of the documents `first` to `stop` of a part."""
+    """The mask of the documents `first` to `stop` of a part."""
     if first == stop:
         return b""
     begin = documents.first_token(first)

@@ -1,8 +1,8 @@
 """The chat: what every reader of instruction data yields and what a template renders.
 
-`messages` are in the order in which they were said, with the keys that chat templates know: `role`,
-`content`, and `tool_calls` where the assistant calls tools. A user's message may have an `input`: the text
-that an instruction is about, apart from it, for templates that have a place of their own for it (Alpaca).
+`messages` are in order, with the keys of chat templates: `role`, `content`, and `tool_calls` if the assistant
+calls tools. A user's message may have an `input`: the text that the instruction is about, for templates with
+a separate place for it (Alpaca).
 """
 
 from typing import Any, TypedDict
@@ -12,15 +12,15 @@ ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
 
 
-class _Told(TypedDict):
+class _Required(TypedDict):
     messages: list[Message]
     task: str | None
-    """What kind of task it is, where the source says so, as `extraction`."""
+    """The kind of task, if the source names it, e.g. `extraction`."""
     source: str
-    """Where it was read: the file and, behind `#`, its line or its number."""
+    """Where it was read: the file and, after `#`, its line or number."""
 
 
-class Chat(_Told, total=False):
+class Chat(_Required, total=False):
     """One conversation."""
 
     tools: list[dict[str, Any]]
@@ -28,17 +28,23 @@ class Chat(_Told, total=False):
 
 
 def problem(messages: list[Message]) -> tuple[str, str] | None:
-    """Why these messages are no chat to learn from (a category, and what a person should know), or None."""
+    """Why these messages cannot be trained on (a category and a message), or None."""
     for number, message in enumerate(messages, start=1):
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            return "unknown-role", f"message {number} has the role {role!r}; there are {', '.join(ROLES)}"
+            return (
+                "unknown-role",
+                f"message {number} has the unknown role {role!r}. Roles: {', '.join(ROLES)}",
+            )
         if not isinstance(content, str):
             return "not-text", f"the content of message {number} is {type(content).__name__}, not text"
         if not _is_utf8(content + message.get("input", "")):
-            return "bad-encoding", f"message {number} holds half a surrogate pair, which is no character"
+            return (
+                "bad-encoding",
+                f"message {number} contains half a surrogate pair, which is not a character",
+            )
         if role == "system" and number > 1:
-            return "late-system", f"message {number} is the system's; it may be the first only"
+            return "late-system", f"message {number} is a system message; only the first one may be"
         if not content.strip() and not message.get("input") and not message.get("tool_calls"):
             if role == "assistant":
                 return "empty-answer", f"message {number}, an answer, is empty"
@@ -46,11 +52,11 @@ def problem(messages: list[Message]) -> tuple[str, str] | None:
                 return "empty-question", f"message {number}, a question, is empty"
     roles = [message["role"] for message in messages if message["role"] != "system"]
     if not roles:
-        return "no-messages", "there is no message"
+        return "no-messages", "no message"
     if roles[0] != "user":
-        return "user-not-first", f"the first message is of the role {roles[0]}, not user"
+        return "user-not-first", f"the first message has the role {roles[0]}, not user"
     if "assistant" not in roles:
-        return "no-answer", "the assistant says nothing"
+        return "no-answer", "no message of the assistant"
     return None
 
 
@@ -63,13 +69,13 @@ def _is_utf8(text: str) -> bool:
 
 
 def answered(messages: list[Message]) -> list[Message]:
-    """The messages up to the last answer: nothing can be learnt from what follows it."""
+    """The messages up to the last answer: the rest is not trained on."""
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     return messages[: last + 1] if last >= 0 else messages
 
 
 def merged(message: Message) -> Message:
-    """A message whose `input` stands below its content, as templates without a place for it want it."""
+    """A message with its `input` appended to its content, for templates without a place for it."""
     if "input" not in message:
         return message
     rest = {key: value for key, value in message.items() if key != "input"}

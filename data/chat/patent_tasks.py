@@ -1,12 +1,12 @@
-"""Patent records as instruction samples: what each task asks and what the record answers.
+"""Patent records as instruction samples: the question of each task, and the answer from the record.
 
 title            the title, from the abstract
 abstract         the abstract, from the claims
 next-claim       a dependent claim, from the claims before it
 ipc              the section of the main IPC symbol, a letter, from title and abstract
-extract          phrases of the abstract by type, where they are labelled, in the form that evaluation reads:
-                 `解决问题:…;技术手段:…,…;实施效果:;`; phrases that hold a separator themselves make no sample
-translate-zh-en  a claim in the other language, where one invention has both: the same claim
+extract          phrases of the abstract by type, if they are labelled, in the form that evaluation reads:
+                 `解决问题:…;技术手段:…,…;实施效果:;`; no sample if a phrase contains a separator
+translate-zh-en  a claim in the other language, if an invention has both languages: the same claim
 translate-en-zh  of two lists of equal length
 """
 
@@ -23,30 +23,30 @@ from data.record import Record
 
 TASKS = ("title", "abstract", "translate-zh-en", "translate-en-zh", "next-claim", "ipc", "extract")
 SEPARATORS = frozenset(",;:，；：")
-"""What stands between the phrases of an answer to `extract`."""
+"""Separators in an answer to `extract`."""
 Labels = Mapping[str, list[str]]
 
 
-class Sample(NamedTuple):
+class TaskSample(NamedTuple):
     """One instruction with its answer."""
 
     task: str
     id: str
-    """The record that it is made from; of a sample in one language, with that language."""
+    """The record's id, with the language if the sample is in one language."""
     instruction: str
     input: str
     output: str
     draw: int
-    """64 bits, by the seed: the least are taken where there are too many."""
+    """64 bits, by the seed: if there are too many samples, the lowest are taken."""
 
     @property
     def text(self) -> str:
-        """What it holds of its record."""
+        """The text from its record."""
         return f"{self.input}\n{self.output}"
 
 
-def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sample]:
-    """The samples of one record, every task but translation."""
+def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[TaskSample]:
+    """The samples of one record for all tasks except translation."""
     language = base(record["language"] or "")
     title, abstract, claims = record["title"], record["abstract"], record["claims"] or []
     made: list[tuple[str, str, str, dict[str, Any]]] = []
@@ -80,8 +80,10 @@ def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Sam
             yield made_of._replace(id=f"{record['id']} {language}")
 
 
-def translations(chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int) -> list[Sample]:
-    """A claim in both directions, of an invention's claims in both languages; none where they are not as
+def translations(
+    chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int
+) -> list[TaskSample]:
+    """A claim in both directions, of an invention's claims in both languages; none if they are not as
     many."""
     if not chinese or len(chinese) != len(english):
         return []
@@ -97,7 +99,7 @@ def translations(chinese: Sequence[str], english: Sequence[str], record_id: str,
 
 
 def instruct(task: str, language: str, key: str, seed: int, slots: Mapping[str, Any]) -> str | None:
-    """One of the wordings of a task in a language, drawn by the seed; None where it has none."""
+    """One wording of a task in a language, drawn by the seed; None if it has none."""
     wordings = _wordings()[task].get(language)
     if not wordings:
         return None
@@ -106,9 +108,9 @@ def instruct(task: str, language: str, key: str, seed: int, slots: Mapping[str, 
 
 def _sample(
     task: str, record_id: str, instruction: str, text: str, answer: str, language: str, seed: int
-) -> Sample:
+) -> TaskSample:
     draw = _hash(seed, record_id, language, task)
-    return Sample(task, record_id, instruction, text.strip(), answer.strip(), draw)
+    return TaskSample(task, record_id, instruction, text.strip(), answer.strip(), draw)
 
 
 def _numbered(claims: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
-"""Files of chats to a finished folder that training maps into memory, made before any launch, over all cores.
+"""Files of chats to a folder that training memory-maps, made before the launch, on all cores.
 
     sources ──shard by shard──▶ parts ──merge──▶ train.bin, .idx, .trained.bin, .sources.npy; validation.…
 
-`NAME.bin` and `.idx` are Megatron's indexed dataset (data/packing/indexed_dataset.py), one document a chat;
-`NAME.trained.bin` holds a byte a token, 1 where it is trained on; `NAME.sources.npy` the number of each
+`NAME.bin` and `.idx` are Megatron's indexed dataset (data/packing/indexed_dataset.py), one document per chat;
+`NAME.trained.bin` has a byte per token, 1 if it is trained on; `NAME.sources.npy` has the number of each
 chat's source in the configuration (uint16). `tokenizer/` is the tokenizer with its template; `dropped.jsonl`
-names every record and chat that was left out, with the reason. A kill costs a shard; a finished folder is
-never written over.
+lists every record and chat that was left out, with the reason. A killed run loses one shard; a finished
+folder is never overwritten.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from core.errors import UserError
 from core.provenance import manifest
 from data.chat.chat_template import TEMPLATES, install, joined_begins
 from data.chat.config import ChatDataConfig
-from data.chat.merge_shards import Rows, merge
+from data.chat.merge_shards import ChatRows, merge
 from data.chat.tokenize_shard import Todo, encode_shard
 from data.executor import forget_shards, join_parts, map_shards, open_executor, sum_rows
 from data.packing.bin_packing import Array, Packing
@@ -32,14 +32,14 @@ from data.packing.packed_dataset import Blocks
 from data.packing.train_val_split import SPLITS
 from data.readers.column_mapping import Options
 from data.readers.file_splits import parts
-from data.readers.ingest import list_files
+from data.readers.source_files import list_files
 
 SHARD_BYTES = 16 << 20
-"""Of one shard, where a file can be cut: what a worker does at a time."""
+"""Size of a shard, if the file can be split: a worker's unit of work."""
 ERRORS = 100
 TOO_LONG = ("over-long", "answer-too-long")
-"""Reasons that are no error of the data."""
-ADVICE = "Nothing was overwritten. Give another output_dir, or run with --force to make this one again."
+"""Reasons that are not errors in the data."""
+ADVICE = "Nothing was overwritten. Set another output_dir, or run with --force to overwrite this one."
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class ChatSet:
 
     @property
     def tokenizer(self) -> Path:
-        """The folder of the tokenizer that it was made with, with its template."""
+        """The folder of the tokenizer that made it, with its template."""
         return self.folder / "tokenizer"
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What the manifest counts."""
+        """The manifest's counts."""
         counts: dict[str, Any] = manifest.read(self.folder)["counts"]
         return counts
 
@@ -65,7 +65,7 @@ class ChatSet:
         return self.folder / name
 
     def trained(self, name: str) -> npt.NDArray[np.uint8]:
-        """The marks of a split, mapped: (tokens,), 1 where a token is trained on."""
+        """The mask of a split, memory-mapped: (tokens,), 1 if a token is trained on."""
         file = with_ending(self.split(name), ".trained.bin")
         return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.empty(0, np.uint8)
 
@@ -78,7 +78,7 @@ class ChatSet:
         padding_id: int,
         chosen: Array | None = None,
     ) -> Blocks:
-        """A split as blocks to train on; UserError where nothing is in it."""
+        """A split as training blocks; UserError if it is empty."""
         return Blocks(
             Documents(self.split(name)),
             sequence_length,
@@ -90,7 +90,7 @@ class ChatSet:
 
 
 def find_chats(config: ChatDataConfig) -> ChatSet | None:
-    """The finished folder that `config` describes, or None; UserError where another one stands there."""
+    """The finished folder that `config` describes, or None; UserError if the folder is another one."""
     folder = Path(config.output_dir)
     made = manifest.up_to_date(folder, config=_identity(config), inputs=None, advice=ADVICE)
     return ChatSet(folder) if made else None
@@ -103,7 +103,8 @@ def prepare(
     force: bool = False,
     say: Callable[[str], None] = print,
 ) -> ChatSet:
-    """Make the folder unless it is made; `say` gets the report. `tokenizer_path` is a folder or hub id."""
+    """Make the folder unless it is up to date; `say` gets the report. `tokenizer_path` is a folder or hub
+    id."""
     from core.model.loading import load_tokenizer
 
     target, identity = Path(config.output_dir), _identity(config)
@@ -125,15 +126,16 @@ def prepare(
     if begins := joined_begins(tokenizer):
         listed = ", ".join(map(repr, begins))
         say(
-            f"warning: the template's prompt ends with another token where an answer begins with {listed}:"
-            " the model is asked with other tokens than it is trained on, and its first words suffer. End"
-            f" the prompt without a space, or take another `template`: {', '.join(TEMPLATES)}."
+            f"warning: the tokenizer merges the end of the template's prompt with answers that begin with"
+            f" {listed}: the model is prompted with different tokens than in training, and the first words"
+            " get worse. Remove the space at the end of the prompt, or choose another `template`:"
+            f" {', '.join(TEMPLATES)}."
         )
     return made
 
 
 def plan(config: ChatDataConfig) -> list[Todo]:
-    """The shards of all sources; UserError where a source is missing or empty."""
+    """The shards of all sources; UserError if a source is missing or empty."""
     todo: list[Todo] = []
     for number, source in enumerate(config.sources):
         if source.path is None:
@@ -145,7 +147,7 @@ def plan(config: ChatDataConfig) -> list[Todo]:
 
 
 def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path) -> dict[str, Any]:
-    """Do all of it in `folder`; the counts."""
+    """Make everything in `folder`; returns the counts."""
     tokenizer.save_pretrained(folder / "tokenizer")
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     work = partial(encode_shard, config, folder / "tokenizer", vocabulary)
@@ -153,12 +155,12 @@ def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path
         counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
     join_parts(folder, "dropped.jsonl")
     _check_errors(config, counts, folder)
-    merged: dict[str, Rows] = {}
+    merged: dict[str, ChatRows] = {}
     for split in SPLITS:
         names = [file.with_suffix("") for file in sorted(folder.glob(f"shard-*.*.{split}.idx"))]
         merged[split] = merge(config, names, folder / split, split, vocabulary)
     if not len(merged["train"]):
-        raise UserError(f"no chat is left to train on; {folder / 'dropped.jsonl'} says why.")
+        raise UserError(f"no chat is left to train on. {folder / 'dropped.jsonl'} lists the reasons.")
     forget_shards(folder)
     for file in folder.glob("shard-*"):
         file.unlink()
@@ -170,15 +172,16 @@ def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int],
     bad = sum(n for key, n in counts.items() if key[0] == "dropped" and key[2] not in TOO_LONG)
     if config.error_budget is not None and bad > max(ERRORS, config.error_budget * records):
         raise UserError(
-            f"{bad:,} of {records:,} records gave no chat, more than `error_budget` allows."
-            f" {folder / 'dropped.jsonl'} says which and why. Mend them, or raise `error_budget`."
+            f"{bad:,} of {records:,} records have no usable chat, more than error_budget="
+            f"{config.error_budget} allows. {folder / 'dropped.jsonl'} lists each with its reason."
+            " Fix them, or raise error_budget."
         )
 
 
 def _summary(
     config: ChatDataConfig,
     counts: Mapping[tuple[str, ...], int],
-    merged: Mapping[str, Rows],
+    merged: Mapping[str, ChatRows],
     documents: Mapping[str, Documents],
 ) -> dict[str, Any]:
     """The counts for the manifest."""
@@ -217,7 +220,7 @@ def _summary(
 
 
 def report(counts: Mapping[str, Any]) -> str:
-    """A table by source, then what was left out."""
+    """A table by source, then the totals."""
     from core.html_report import text_table
 
     rows = [
@@ -247,19 +250,18 @@ def report(counts: Mapping[str, Any]) -> str:
     )
     train = counts["train"]
     return text_table(header, rows) + (
-        f"\n{train['chats']:,} chats, {train['tokens']:,} tokens, of which {train['trained_tokens']:,} are"
-        " trained on"
+        f"\n{train['chats']:,} chats, {train['tokens']:,} tokens, {train['trained_tokens']:,} of them trained"
     )
 
 
 def _identity(config: ChatDataConfig) -> dict[str, Any]:
-    """What decides the result."""
+    """The configuration that determines the result."""
     return config.model_dump(mode="json", exclude={"engine", "output_dir", "error_budget"})
 
 
 def hash_tokenizer(tokenizer: Any) -> str:
-    """One hash of all that the tokenizer does; no file's, wherever it lies."""
+    """A hash of the tokenizer's behaviour, independent of its files."""
     import hashlib
 
-    said = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
-    return f"behaviour:{hashlib.sha256(repr(said).encode()).hexdigest()}"
+    behaviour = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
+    return f"behaviour:{hashlib.sha256(repr(behaviour).encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""The first chats of a prepared folder, as the model sees them, with what is trained on in colour."""
+"""The first chats of a prepared folder, as the model sees them, with trained tokens in colour."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,5 +29,5 @@ def preview(
             part = tokenizer.decode(ids[start:stop])
             text += f"{begin}{part}{end}" if piece % 2 else part
         count = int(trained.sum())
-        shown.append(f"{names[sources[number]]}: {len(ids)} tokens, {count} of them trained on\n{text}\n")
+        shown.append(f"{names[sources[number]]}: {len(ids)} tokens, {count} trained\n{text}\n")
     return "\n".join(shown)

@@ -1,10 +1,10 @@
-"""One shard of chats, read, checked and tokenised by one worker, written in sorted parts.
+"""Read, check and tokenise one shard of chats in one worker, and write it in sorted parts.
 
-    rows ──layout──▶ chats ──check──▶ ──template──▶ ids, marks ──by key──▶ shard-00000.0000.train.bin, …
+    rows ──layout──▶ chats ──check──▶ ──template──▶ ids, mask ──by key──▶ shard-00000.0000.train.bin, …
 
-A part holds at most PART_TOKENS, so that memory is bounded whatever the file's size. Its `.rows.npy` holds
-ROW for each chat: the key that decides its place, the draw that caps and shares go by, its source, which copy
-of the chat it is, and how many of its tokens are trained on.
+A part has at most PART_TOKENS, so that memory is bounded whatever the file's size. Its `.rows.npy` has ROW
+for each chat: the key that determines its position, the draw for caps and shares, its source, the number of
+the copy, and the number of trained tokens.
 """
 
 import json
@@ -26,8 +26,8 @@ from data.chat.truncate import shorten
 from data.executor import Rows, to_rows
 from data.packing.indexed_dataset import Writer, with_ending
 from data.packing.train_val_split import SPLITS
-from data.readers.formats import Rejected
-from data.readers.stream import Part
+from data.record import Rejected
+from data.stream import FileSplit
 
 PART_TOKENS = 4_000_000
 
@@ -35,17 +35,17 @@ ROW = np.dtype([("key", "u8"), ("draw", "u8"), ("source", "u2"), ("copy", "u2"),
 
 
 class Todo(NamedTuple):
-    """What a shard reads."""
+    """The input of a shard."""
 
     source: int
     """The number of its source in the configuration."""
     path: Path | None
     """None for a data set of the hub."""
-    part: Part | None
+    part: FileSplit | None
 
 
 class Kept(NamedTuple):
-    """A chat that waits for its part to be written."""
+    """A chat of the part that is being collected."""
 
     encoded: Encoded
     row: tuple[int, int, int, int, int]
@@ -84,7 +84,7 @@ def encode_shard(config: ChatDataConfig, tokenizer: Path, vocabulary: int, todo:
 
 @lru_cache(maxsize=1)
 def open_tokenizer(folder: Path) -> Any:
-    """The tokenizer, loaded once a process."""
+    """The tokenizer, loaded once per process."""
     from core.model.loading import load_tokenizer
 
     return load_tokenizer(str(folder))
@@ -93,7 +93,7 @@ def open_tokenizer(folder: Path) -> Any:
 def _chats(
     source: ChatSource, todo: Todo, counts: Counter[tuple[str, ...]]
 ) -> Iterator[tuple[str, Chat | Rejected]]:
-    """Every chat of the shard, and why a record gave none."""
+    """Every chat of the shard, or why a record has none."""
     if todo.path is None:
         found = dataset_rows(str(source.dataset), source.revision, source.split)
     else:
@@ -110,14 +110,14 @@ def _chats(
             continue
         counts["layout", source.title, layout] += 1
         if not chats:
-            yield place, Rejected(place, "no-messages", "there is no chat in the record")
+            yield place, Rejected(place, "no-messages", "the record has no chat")
         yield from ((place, chat) for chat in chats)
 
 
 def _encode(
     config: ChatDataConfig, tokenizer: Any, chat: Chat, counts: Counter[tuple[str, ...]], source: ChatSource
 ) -> Encoded | Rejected:
-    """The chat's ids, cut where it is too long, or why it is left out."""
+    """The chat's ids, cut if it is too long, or why it is dropped."""
     messages = answered(chat["messages"])
     if config.system_prompt and messages and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": config.system_prompt}, *messages]
@@ -132,7 +132,11 @@ def _encode(
             length = len(encoded.ids)
             shorter = shorten(tokenizer, messages, config.max_tokens, config.train_on, tools)
             if shorter is None:
-                return Rejected(chat["source"], "answer-too-long", f"{length} tokens; no prompt is left")
+                return Rejected(
+                    chat["source"],
+                    "answer-too-long",
+                    f"{length} tokens; no prompt fits",
+                )
             encoded = shorter
             counts["cut", source.title] += 1
     except ValueError as error:
@@ -143,8 +147,8 @@ def _encode(
 
 
 def _side(config: ChatDataConfig, source: ChatSource, chat: Chat) -> tuple[str, int]:
-    """The side of the split, by the first question, and the chat's draw: neither depends on the folder that
-    the data lie in, so that the same data in another place are in the same order."""
+    """The side of the split, by the first question, and the chat's draw. Neither depends on the folder of the
+    data, so the same data in another folder give the same order."""
     first = next(message for message in chat["messages"] if message["role"] == "user")
     question = f"{first['content']}\n{first.get('input', '')}".strip()
     within = chat["source"].removeprefix(str(Path(source.path or str(source.dataset))))
@@ -156,7 +160,7 @@ def _side(config: ChatDataConfig, source: ChatSource, chat: Chat) -> tuple[str, 
 
 
 def _write_part(waiting: dict[str, list[Kept]], folder: Path, number: int, vocabulary: int) -> None:
-    """Write what waits by its keys, and forget it."""
+    """Write the collected chats in order of their keys, and clear them."""
     for split, chats in waiting.items():
         chats.sort(key=lambda kept: kept.row)
         name = folder / f"{number:04d}.{split}"

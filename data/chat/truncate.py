@@ -1,7 +1,7 @@
-"""Chats that are too long, cut from the left of the prompt.
+"""Shorten chats that are too long, from the left of the prompt.
 
-The oldest exchanges go first, then the beginning of the question that is left. The system's message, the
-frame of the template and the last answer stay whole, so that what is cut is still a prompt as it is served.
+The oldest turns are removed first, then the beginning of the remaining question. The system message, the
+template and the last answer stay complete, so that the result is still a prompt as in serving.
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ def shorten(
     train_on: TrainOn,
     tools: list[dict[str, Any]] | None,
 ) -> Encoded | None:
-    """The chat in at most `max_tokens`; None where the last answer leaves no room for a question."""
-    said = _last_exchanges(tokenizer, messages, max_tokens, train_on, tools)
+    """The chat in at most `max_tokens`; None if the last answer leaves no room for a question."""
+    shortened = _last_exchanges(tokenizer, messages, max_tokens, train_on, tools)
     while True:
-        encoded = encode(tokenizer, said, train_on=train_on, tools=tools)
+        encoded = encode(tokenizer, shortened, train_on=train_on, tools=tools)
         over = len(encoded.ids) - max_tokens
         if over <= 0:
             return encoded
-        shorter = _cut_question(tokenizer, said, over)
+        shorter = _cut_question(tokenizer, shortened, over)
         if shorter is None:
             return None
-        said = shorter
+        shortened = shorter
 
 
 def _last_exchanges(
@@ -37,14 +37,14 @@ def _last_exchanges(
     train_on: TrainOn,
     tools: list[dict[str, Any]] | None,
 ) -> list[Message]:
-    """The most of the last exchanges that fit, or the last one where none does; found by halving."""
+    """As many of the last turns as fit, at least one; by bisection."""
     system = messages[:1] if messages[0]["role"] == "system" else []
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     starts = [
         i for i, message in enumerate(messages) if message["role"] == "user" and i < answers[-1]
         and (i == 0 or messages[i - 1]["role"] != "user")
     ]  # fmt: skip
-    low, high = 0, len(starts) - 1  # the first exchange that is kept
+    low, high = 0, len(starts) - 1  # the first turn that is kept
     while low < high:
         middle = (low + high) // 2
         encoded = encode(tokenizer, [*system, *messages[starts[middle] :]], train_on=train_on, tools=tools)
@@ -53,7 +53,7 @@ def _last_exchanges(
 
 
 def _cut_question(tokenizer: Any, messages: list[Message], over: int) -> list[Message] | None:
-    """The messages without the first `over` tokens of the first question's longer part."""
+    """The messages without the first `over` tokens of the longer part of the first question."""
     place = next(i for i, message in enumerate(messages) if message["role"] == "user")
     question = messages[place]
     part = "input" if len(question.get("input", "")) > len(question["content"]) else "content"

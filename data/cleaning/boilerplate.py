@@ -1,12 +1,11 @@
-"""Boilerplate: lines that stand, word for word, in a large share of a corpus's descriptions.
+"""Boilerplate: lines that are, word for word, in a large share of a corpus's descriptions.
 
-    shard ──count_lines──▶ lines and in how many documents ┐
+    shard ──count_lines──▶ lines with their documents ┐
     shard ──count_lines──▶ …                               ┴──frequent_lines──▶ {line: documents}
 
-Counting is lossy (after Manku and Motwani, VLDB 2002), so that memory does not grow with the corpus: counts
-are lowered by one, and lines without any left forgotten, each time that so many documents have been read that
-a line of a fifth of the wanted share would stand in one of them. No line of the wanted share is missed; none
-of less than 0.7 of it is taken.
+Counting is lossy (Manku and Motwani, VLDB 2002), so that memory does not grow with the corpus: after every
+5 / share documents, all counts are lowered by one, and lines with a count of zero are removed. No line with
+the wanted share is missed; none with less than 0.7 of it is taken.
 """
 
 from collections import Counter
@@ -15,20 +14,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.cleaning.text_rules import boilerplate_key
-from data.readers.ingest import read_shard
+from data.record_store import read_shard
 from data.sections import heading
 
 SHORTEST = 20
 """Characters; shorter lines (`FIG. 2`, `如图所示，`) are building blocks, not boilerplate."""
 LEAST_DOCUMENTS = 50
-"""A line is boilerplate only from here on; in a small corpus it may be chance."""
+"""Minimum number of documents of a boilerplate line; in fewer it may be chance."""
 
 
 class LineCounts(NamedTuple):
-    """In how many documents lines stand, at least."""
+    """Lower bounds of the number of documents with each line."""
 
     documents: int
-    """All documents."""
+    """The number of all documents."""
     lines: Counter[str]
 
 
@@ -47,7 +46,7 @@ def count_lines(shard: Path, share: float) -> LineCounts:
 
 
 def frequent_lines(counts: Iterable[LineCounts], share: float) -> dict[str, int]:
-    """Lines in `share` of all documents and in LEAST_DOCUMENTS, with their number, most frequent first."""
+    """Lines in `share` of all documents and in LEAST_DOCUMENTS or more, with counts, most frequent first."""
     documents = 0
     lines: Counter[str] = Counter()
     for found in counts:

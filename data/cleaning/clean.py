@@ -1,14 +1,12 @@
-"""Clean Patent records: text made regular, what teaches nothing left out, every removal counted by its rule.
+"""Clean patent records: normalise text, remove useless parts, count every removal by rule.
 
     ingest/shard-*.parquet ──count lines──▶ boilerplate.json
                            ──clean_shard──▶ clean/shard-*.parquet, dropped.jsonl
 
-A record goes through the rules of `data.cleaning.record_cleaner` one after the other. `clean_shard` depends
-on nothing but its
-shard, the configuration and the table of boilerplate lines, so shards are cleaned in any number of processes
-with the same result. `dropped.jsonl` holds `{"id", "language", "source", "rule", "detail"}` for each record
-that a rule dropped, `boilerplate.json` the lines that were taken for boilerplate and in how many descriptions
-each stands.
+A record goes through the rules of `data.cleaning.record_cleaner` in order. `clean_shard` depends only on its
+shard, the configuration and the table of boilerplate lines, so the result is the same for any number of
+processes. `dropped.jsonl` has `{"id", "language", "source", "rule", "detail"}` for each record
+that a rule dropped, `boilerplate.json` the boilerplate lines and the number of descriptions with each.
 """
 
 import json
@@ -36,9 +34,10 @@ from data.executor import (
     sum_rows,
     to_rows,
 )
-from data.readers.ingest import BATCH_CHARACTERS, read_shard, shard_files
-from data.readers.stream import is_of_the_machine
+from data.readers.ingest import BATCH_CHARACTERS
 from data.record import PARQUET, SCHEMA, Record
+from data.record_store import read_shard, shard_files
+from data.stream import is_of_the_machine
 
 __all__ = ["CleanConfig", "clean", "clean_shard"]
 
@@ -58,7 +57,7 @@ def clean(
 
     Counts: `records_in`, `records_out`, `characters_in`, `characters`, `dropped` (records by rule), `changed`
     (by rule: `records`, and `characters` removed from them), `boilerplate` (number of lines),
-    `by_office_language`, `lengths` (records by language and lower edge in characters). Raises UserError where
+    `by_office_language`, `lengths` (records by language and lower edge in characters). Raises UserError if
     no record is left.
     """
     shards = shard_files(ingested)
@@ -69,8 +68,8 @@ def clean(
     if not counts["out", "records"]:
         dropped = {rule: number for (what, rule, *_), number in counts.items() if what == "dropped"}
         raise UserError(
-            f"no record is left of {counts['in', 'records']}: {dropped or 'ingest found none'}. Look at what"
-            f" ingest rejected ({ingested / 'rejected.jsonl'}), or loosen the rules under `clean`."
+            f"no record is left of {counts['in', 'records']}: {dropped or 'ingest found none'}. See what"
+            f" ingest rejected ({ingested / 'rejected.jsonl'}), or relax the rules under `clean`."
         )
     forget_shards(folder)
     return _summary(counts) | {"boilerplate": len(lines)}
@@ -79,7 +78,7 @@ def clean(
 def boilerplate_lines(
     config: CleanConfig, shards: Sequence[Path], table: Path, executor: Executor | None
 ) -> dict[str, int]:
-    """The lines that are taken for boilerplate, and in how many descriptions each stands; kept in `table`."""
+    """The boilerplate lines and the number of descriptions with each; saved in `table`."""
     if not table.exists():
         lines: dict[str, int] = {}
         if config.boilerplate_share is not None:
@@ -91,7 +90,7 @@ def boilerplate_lines(
 
 
 def clean_shard(config: CleanConfig, boilerplate: frozenset[str], shard: Path, folder: Path) -> Rows:
-    """Clean one shard into `folder`: `parquet`, and `dropped.jsonl` with the records that were dropped.
+    """Clean one shard into `folder`: `parquet`, and `dropped.jsonl` with the dropped records.
 
     A record on which a rule fails is dropped under the rule `error`; it does not end the run.
     """
@@ -107,7 +106,7 @@ def clean_shard(config: CleanConfig, boilerplate: frozenset[str], shard: Path, f
             try:
                 counts["in", "characters"] += size(record)
                 outcome = clean_record(config, record, boilerplate)
-            except Exception as error:  # whatever a record holds, a run over millions of them goes on
+            except Exception as error:  # one bad record must not end a run over millions
                 if is_of_the_machine(error):
                     raise
                 counts["dropped", "error"] += 1

@@ -1,21 +1,21 @@
-"""What scanning and wrong decoding leave in a text, as shares between 0 and 1."""
+"""Traces of scanning and wrong decoding in a text, as shares between 0 and 1."""
 
 import re
 
 from data.language import samples
 
 ODD = re.compile("[\ue000-\uf8ff\ufff0-\ufffd]")
-"""Private use, specials and the replacement character: what a sign becomes that was not understood."""
+"""Private use, specials and the replacement character: what unreadable characters become."""
 MISREAD = ("锟斤拷", "ï¿½", "Ã¤", "Ã¶", "Ã¼", "Ã©", "â€", "鈥", "锛")
-"""What UTF-8 looks like when it is read as Latin-1 or GBK."""
+"""Sequences in UTF-8 text that was decoded as Latin-1 or GBK."""
 LEAST_WORDS = 30
 
 
 def odd_share(text: str) -> float:
-    """The share of characters that stand for signs that were not understood."""
+    """The share of unreadable or wrongly decoded characters."""
     if text.isascii():
         return 0.0
-    misread = sum(text.count(sign) * len(sign) for sign in MISREAD)
+    misread = sum(text.count(sequence) * len(sequence) for sequence in MISREAD)
     return (len(ODD.findall(text)) + misread) / len(text)
 
 

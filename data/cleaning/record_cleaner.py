@@ -1,10 +1,9 @@
-"""The way of one record through the cleaning rules, in their order, each with its switch.
+"""The cleaning rules for one record, in order, each with its switch.
 
     record ──boilerplate──▶ ──regular──▶ ──full-width──▶ … ──too-short──▶ record, or dropped by a rule
 
-`steps` gives the record as every rule leaves it; `clean_record` runs through them and keeps count. The rules
-are functions of the record, and of the table of boilerplate lines, alone. docs/data.md shows each with an
-example.
+`steps` yields the record after each rule; `clean_record` applies them all and counts. The rules depend only
+on the record and the table of boilerplate lines. docs/data.md shows each with an example.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,61 +22,63 @@ from data.sections import sections
 Change = Callable[[str], str]
 
 LEAST_PIECE = 200
-"""Bytes of UTF-8; shorter sections are not judged."""
+"""Bytes of UTF-8; shorter sections are not checked."""
 
-_sections = lru_cache(maxsize=1)(sections)  # the rules that judge sections ask for the same ones in turn
+_sections = lru_cache(maxsize=1)(sections)  # consecutive rules use the same sections
 
 
 class CleanConfig(Config):
     """The cleaning rules. A switch of false, or a limit of null, turns a rule off."""
 
     boilerplate_share: float | None = Field(0.01, gt=0, le=1)
-    """Lines of 20 characters or more that stand in this share of all descriptions, and in 50 at least, are
-    removed (rule `boilerplate`)."""
+    """Remove lines of 20 characters or more that are in this share of all descriptions, and in at least 50
+    (rule `boilerplate`)."""
     regular: bool = True
-    """Controls and invisible characters removed, Unicode NFC, runs of spaces and of empty lines folded."""
+    """Remove control and invisible characters, normalise to Unicode NFC, collapse runs of spaces and empty
+    lines."""
     full_width: bool = True
-    """Full-width letters and digits become ASCII, as `３．５ｍｍ` to `3.5mm`."""
+    """Convert full-width letters and digits to ASCII: `３．５ｍｍ` to `3.5mm`."""
     paragraph_numbers: bool = True
-    """`[0001]` and `【０００１】` before paragraphs are removed."""
+    """Remove `[0001]` and `【０００１】` before paragraphs."""
     claim_numbers: bool = True
-    """The number before each claim is removed; its place in the list says the same."""
+    """Remove the number before each claim, which equals its position in the list."""
     sequences: bool = True
-    """Lines of nucleotide and amino acid sequence listings are removed."""
+    """Remove lines of nucleotide and amino acid sequence listings."""
     people: bool = True
-    """Lines marked as people's names, addresses, telephone numbers and e-mail addresses are removed."""
+    """Remove lines marked as people's names, addresses, telephone numbers or e-mail addresses."""
     max_odd_share: float | None = Field(0.05, gt=0, le=1)
-    """Sections with more characters that were not understood are removed (rule `odd-characters`)."""
+    """Remove sections with a greater share of unreadable characters (rule `odd-characters`)."""
     max_broken_share: float | None = Field(0.4, gt=0, le=1)
-    """Sections with a greater share of one-letter words are removed (rule `broken-words`)."""
+    """Remove sections with a greater share of one-letter words (rule `broken-words`)."""
     language: bool = True
-    """Sections that are surely in another language than the record's are removed; a record without a language
-    gets the one that is found."""
+    """Remove sections that are certainly not in the record's language; detect the language of a record
+    without one."""
     tag_traditional: bool = True
-    """Chinese in Traditional characters gets the language `zh-Hant` instead of `zh` (rule `traditional`)."""
+    """Set the language of Traditional Chinese to `zh-Hant` instead of `zh` (rule `traditional`)."""
     convert: Literal["simplified", "traditional"] | None = None
-    """Convert Chinese texts by OpenCC; they are tagged by what they are then."""
+    """Convert Chinese texts with OpenCC; the language is set after the conversion."""
     min_script_share: float | None = Field(0.3, ge=0, le=1)
-    """Records with a smaller share of letters in their language's scripts are dropped (rule `script`)."""
+    """Drop records with a smaller share of letters in their language's scripts (rule `script`)."""
     max_repeated_lines: float | None = Field(0.3, gt=0, le=1)
-    """Records are dropped of whose description a greater share of characters is in lines that came before."""
+    """Drop records whose description has a greater share of characters in repeated lines."""
     max_repeated_ngrams: float | None = Field(0.8, gt=0, le=1)
-    """The same for n-grams of 10 words or, in Chinese and Japanese, 20 characters."""
+    """Drop records whose description has a greater share of repeated n-grams: 10 words or, in Chinese and
+    Japanese, 20 characters."""
     min_characters: int = Field(100, ge=0)
-    """Records with less text, over all parts, are dropped (rule `too-short`)."""
+    """Drop records with fewer characters in all parts together (rule `too-short`)."""
     max_characters: int | None = Field(None, ge=1)
-    """Records with more text are dropped (rule `too-long`)."""
+    """Drop records with more characters (rule `too-long`)."""
 
 
 class Outcome(NamedTuple):
-    """What the rules made of a record."""
+    """The result of the rules for a record."""
 
     record: Record | None
-    """None where a rule dropped it."""
+    """None if a rule dropped it."""
     dropped_by: str
-    """That rule, else ""."""
+    """The rule that dropped it, else ""."""
     changed: dict[str, int]
-    """The characters that each rule removed, for every rule that changed something."""
+    """The characters removed by each rule that changed something."""
 
 
 def clean_record(config: CleanConfig, record: Record, boilerplate: frozenset[str] = frozenset()) -> Outcome:
@@ -95,9 +96,9 @@ def clean_record(config: CleanConfig, record: Record, boilerplate: frozenset[str
 def steps(
     config: CleanConfig, record: Record, boilerplate: frozenset[str]
 ) -> Iterator[tuple[str, Record | None]]:
-    """The name of each rule that is on and the record after it.
+    """The name of each enabled rule and the record after it.
 
-    The same object where nothing changed; None where the rule dropped the record, which is the last step.
+    The same object if nothing changed; None, as the last step, if the rule dropped the record.
     """
     if boilerplate:
         record = _with_description(record, lambda text: text_rules.drop_lines(text, boilerplate))
@@ -130,7 +131,7 @@ def steps(
 
 
 def _judge_sections(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:
-    """Remove the sections that scanning or decoding spoilt, and those in another language."""
+    """Remove sections damaged by scanning or decoding, and those in another language."""
     if (odd := config.max_odd_share) is not None:
         record = _without_sections(record, lambda text: odd_share(text) > odd)
         yield "odd-characters", record
@@ -148,7 +149,7 @@ def _judge_sections(config: CleanConfig, record: Record) -> Iterator[tuple[str, 
 
 
 def _settle_language(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:
-    """Tell Traditional Chinese from Simplified, and convert on request."""
+    """Distinguish Traditional and Simplified Chinese, and convert if configured."""
     if lang.base(record["language"] or "") != "zh":
         return
     if config.convert is not None:
@@ -161,7 +162,7 @@ def _settle_language(config: CleanConfig, record: Record) -> Iterator[tuple[str,
 
 
 def _judge_record(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record | None]]:
-    """Drop a record with too little text, too much, in the wrong letters, or that repeats itself."""
+    """Drop a record with too little or too much text, in the wrong script, or repetitive."""
     length, description, language = size(record), record["description"] or "", record["language"]
     yield "too-short", None if length < config.min_characters else record
     if config.max_characters is not None:
@@ -185,13 +186,13 @@ def texts(record: Record) -> list[str]:
 
 
 def size(record: Record) -> int:
-    """Characters of all texts, with one between each two."""
+    """Characters of all texts, with one separator between them."""
     found = texts(record)
     return sum(map(len, found)) + max(0, len(found) - 1)
 
 
 def _with_texts(record: Record, change: Change) -> Record:
-    """The record with every text changed; the same object where none was. An empty text is None."""
+    """The record with every text changed; the same object if none was. An empty text becomes None."""
     title, abstract, description = (
         change(text) or None if text else None
         for text in (record["title"], record["abstract"], record["description"])
@@ -208,14 +209,14 @@ def _with_texts(record: Record, change: Change) -> Record:
 
 
 def _with_description(record: Record, change: Change) -> Record:
-    """The same for the description alone: names and listings stand nowhere else."""
+    """The same for the description only: names and listings are nowhere else."""
     before = record["description"]
     after = change(before) if before else before
     return record if after == before else {**record, "description": after or None}
 
 
 def _without_sections(record: Record, is_bad: Callable[[str], bool]) -> Record:
-    """The record without its abstract, claims or sections of the description where those are bad."""
+    """The record without its abstract, claims or sections of the description if they are bad."""
 
     def judge(text: str | None) -> bool:
         return bool(text) and len((text or "").encode()) >= LEAST_PIECE and is_bad(text or "")

@@ -1,8 +1,8 @@
-"""How much of a text repeats itself, as by Gopher (https://arxiv.org/abs/2112.11446, table A1).
+"""The repetition in a text, as in Gopher (https://arxiv.org/abs/2112.11446, table A1).
 
-The share of characters in lines, and in n-grams, that stood there before. For Chinese, Japanese and the like
-the units of an n-gram are characters, elsewhere words. The n-grams are hashed by a compiled loop over the
-text's bytes; this module loads numba, so import it where it is needed.
+The share of characters in repeated lines, and in repeated n-grams. The units of an n-gram are characters in
+Chinese, Japanese and Thai, words elsewhere. The n-grams are hashed by a compiled loop over the text's bytes;
+this module loads numba, so import it only where it is needed.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SPACELESS = ("zh", "ja", "th")
 
 
 def repeated_lines(text: str) -> float:
-    """The share of characters in lines that came before."""
+    """The share of characters in lines that occurred before."""
     seen: set[str] = set()
     again = total = 0
     for line in text.split("\n"):
@@ -30,7 +30,8 @@ def repeated_lines(text: str) -> float:
 
 
 def repeated_ngrams(text: str, language: str | None) -> float:
-    """The share of bytes, without white space, in n-grams that came before: 20 characters, or 10 words."""
+    """The share of bytes, without white space, in n-grams that occurred before: 20 characters, or 10
+    words."""
     spaceless = base(language or "") in SPACELESS
     data = np.frombuffer(text.encode(), np.uint8)
     return float(_repeated(data, CHARACTERS if spaceless else WORDS, spaceless))

@@ -1,7 +1,7 @@
-"""The cleaning rules that change a text: each takes a text and returns what is left of it.
+"""The cleaning rules that change a text: each takes a text and returns the result.
 
-Most texts need no rule, so each looks first whether there is anything to do, line by line. All but
-`regular_text` expect regular text.
+Most texts need no change, so each rule first checks, line by line, whether there is anything to do. All
+except `regular_text` expect regular text.
 """
 
 import re
@@ -28,7 +28,7 @@ SEQUENCE = re.compile(
     re.IGNORECASE,
 )
 POSITIONS = re.compile(r"\d+(?:[ \t]+\d+)*")
-"""The counting line under a row of amino acids."""
+"""The line of positions under a row of amino acids."""
 
 PEOPLE = re.compile(
     r"(?:(?:发明人|发明\(设计\)人|申请\(专利权\)人|申请人|专利权人|专利代理机构|专利代理师|代理人|联系人"
@@ -46,7 +46,7 @@ CONTACT = re.compile(
     r"\s*[:：]\s*(?P<value>.+)",
     re.IGNORECASE,
 )
-"""Lines that may hold an address; a memory address or the post code of an example may be meant as well."""
+"""Lines that may have an address; it may also be a memory address or the post code in an example."""
 CONTACT_VALUE = re.compile(
     r"[+(]?\d[\d ()/.+-]{5,}|\S+@\S+\.\w+"
     r"|.*[省市县區区縣路街號号]\S*\d.*|.*\d\S*[号號室楼樓]\S*|.*(?:丁目|番地|[시군구로]\s?\d).*"
@@ -59,9 +59,10 @@ LONGEST_CONTACT = 200
 
 
 def regular_text(text: str) -> str:
-    """Without controls and invisible signs, in Unicode NFC, one space for several, two line breaks at most.
+    """Without control and invisible characters, in Unicode NFC, with single spaces and at most two line
+    breaks.
 
-    Never NFKC, which would turn `10³` into `103`. Tabs, which stand between the cells of a table row, stay.
+    Never NFKC, which would turn `10³` into `103`. Tabs, which separate the cells of a table row, stay.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return _join(line if _is_regular(line) else _regular_line(line) for line in lines)
@@ -74,7 +75,7 @@ def fold_full_width(text: str) -> str:
 
 def drop_paragraph_numbers(text: str) -> str:
     """`[0012] The pump…` to `The pump…`; one in the middle of a line becomes a line break."""
-    if not any(sign in text for sign in "[【［〔"):
+    if not any(bracket in text for bracket in "[【［〔"):
         return text
     if any(start in text for start in ("[0", "【0", "［0", "【０", "［０")):
         text = INNER_NUMBER.sub("\n", text)
@@ -100,7 +101,7 @@ def drop_people(text: str) -> str:
 
 
 def drop_lines(text: str, lines: Collection[str]) -> str:
-    """Without the lines, in the form of `boilerplate_key`, that are given."""
+    """Without the given lines (in the form of `boilerplate_key`)."""
     kept = [line for line in text.split("\n") if boilerplate_key(line) not in lines]
     return _join(kept) if len(kept) < text.count("\n") + 1 else text
 
@@ -111,7 +112,7 @@ def boilerplate_key(line: str) -> str:
 
 
 def unnumbered_claims(claims: list[str]) -> list[str]:
-    """Claims without the number before each, where every one has it and it is its place in the list."""
+    """Claims without their numbers, if every claim has one and it is its position in the list."""
     found = [re.match(r"\s*(\d+)\s*[.．、)）:：]\s*(?!\d)", claim) for claim in claims]
     if not all(number and int(number[1]) == place for place, number in enumerate(found, 1)):
         return claims

@@ -1,3 +1,3 @@
 """Duplicates and contamination: `dedup` drops exact and near duplicates (`fingerprints`, `minhash`, `lsh`,
-`near_duplicates`), `decontaminate` drops what evaluation sets hold (`ngram_index`), `training_index` keeps
-what a corpus trained on."""
+`near_duplicates`), `decontaminate` drops records that overlap evaluation sets (`ngram_index`),
+`training_index` records what a corpus trains on."""

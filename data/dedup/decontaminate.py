@@ -1,12 +1,12 @@
-"""Keep evaluation out of training: records that hold what a model will be asked about.
+"""Keep evaluation data out of training: find records that overlap evaluation samples.
 
-    evaluation sets ──▶ Index (data/dedup/ngram_index.py) ──scan each shard──▶ hits ──▶ contaminated.jsonl,
-    shards
+    evaluation sets ──▶ Index (data/dedup/ngram_index.py) ──scan each shard──▶ hits
+    hits ──▶ contaminated.jsonl, shards
 
-Offices have phrases that are longer than a passage: "凡在本发明的精神和原则之内，所作的任何修改、等同替换、
-改进等…" closes many Chinese descriptions. So a passage that stands in more than `common_records` records of a
-deduplicated corpus is the wording of an office or a template, not evidence that a sample leaked, and does not
-count here. The index alone, as evaluation uses it on single texts, cannot know that, and names each.
+Some standard phrases are longer than a passage: "凡在本发明的精神和原则之内，所作的任何修改、等同替换、
+改进等…" ends many Chinese descriptions. So a passage that is in more than `common_records` records of a
+deduplicated corpus is standard wording, not evidence that a sample leaked, and is ignored here. The index
+alone, as evaluation uses it on single texts, cannot know that, and reports every passage.
 """
 
 import csv
@@ -26,7 +26,7 @@ from pydantic import Field
 from core.config.loader import Config
 from core.errors import UserError
 from data.dedup.dedup import filter_shard
-from data.dedup.ngram_index import RULES, Index, Sample
+from data.dedup.ngram_index import RULES, EvalSample, Index
 from data.dedup.normalise import TEXTS, Flags, Indices, read_batches
 from data.executor import (
     Rows,
@@ -39,33 +39,34 @@ from data.executor import (
 
 
 class EvaluationSet(Config):
-    """A file of samples that training must not see."""
+    """A file of evaluation samples to keep out of the corpus."""
 
     path: str
     """JSON lines or CSV with a header, UTF-8."""
     text_fields: tuple[str, ...] = Field(min_length=1)
-    """Fields or columns that hold texts: a text, or a list of texts; each is compared by itself."""
+    """Fields or columns with texts: a text, or a list of texts; each is compared separately."""
     publication_field: str | None = None
-    """Field or column with the publication number that the sample is made from, where there is one."""
+    """Field or column with the publication number of the sample, if there is one."""
 
 
 class DecontaminateConfig(Config):
-    """What must not be in the corpus."""
+    """Evaluation sets, and when a record counts as contaminated."""
 
     sets: tuple[EvaluationSet, ...] = ()
-    """Evaluation sets; none leaves every record in."""
+    """Evaluation sets; empty keeps every record."""
     characters: int = Field(30, ge=1)
-    """Length of a shared passage in Chinese and Japanese. 13 would be shared by nearly all abstracts."""
+    """Length of a shared passage in Chinese and Japanese. Nearly all abstracts share passages of 13
+    characters."""
     words: int = Field(13, ge=1)
     """Length of a shared passage in other languages."""
     common_records: int | None = Field(10, ge=1)
-    """A passage in more records of the corpus than so many is common wording and counts no more; null counts
-    every passage. The corpus must be deduplicated."""
+    """Passages found in more than this many records are standard wording and are ignored; null ignores none.
+    The corpus must be deduplicated."""
     least_share: float = Field(0.0, ge=0, le=1)
-    """Share of a sample's passages that a record must hold; 0 is any passage. Raise it for a corpus made from
-    templates, where chance fills two texts alike."""
+    """Minimum share of a sample's passages that a record must contain; 0 for any passage. Raise it for a
+    corpus made from templates, in which texts are similar by chance."""
     action: Literal["drop", "flag"] = "drop"
-    """`flag` leaves the records in and lists them only."""
+    """`drop` removes contaminated records; `flag` only lists them."""
 
 
 class Scan(NamedTuple):
@@ -79,11 +80,10 @@ class Scan(NamedTuple):
 def decontaminate(
     config: DecontaminateConfig, shards: Sequence[Path], folder: Path, *, executor: Executor | None = None
 ) -> dict[str, Any]:
-    """Write the records of `shards` that hold no sample into `folder`, under the same names, and
-    contaminated.jsonl: {"id", "language", "dataset", "sample", "rule", "passage", "share"} for each hit that
-    counts.
+    """Write the records of `shards` without evaluation samples to `folder`, under the same names, and
+    contaminated.jsonl: {"id", "language", "dataset", "sample", "rule", "passage", "share"} for each hit.
 
-    Returns the counts. Raises UserError where an evaluation set cannot be read.
+    Returns the counts. Raises UserError if an evaluation set cannot be read.
     """
     scanned = folder / ".scanned"
     found = map_shards(partial(scan_shard, config), shards, scanned, executor, title="scan")
@@ -92,7 +92,7 @@ def decontaminate(
     passages = np.concatenate(
         [np.zeros(0, np.int64), *(scan.hits[scan.hits[:, 1] == 2, 2] for scan in scans)]
     )
-    records = np.bincount(passages, minlength=1)  # by passage: a record has each once
+    records = np.bincount(passages, minlength=1)  # by passage; each counts once per record
     is_common = records > (config.common_records or len(passages))
     by_rule: Counter[str] = Counter(dict.fromkeys(RULES, 0))
     hit_samples: dict[str, set[str]] = {sample.dataset: set() for sample in index.samples}
@@ -122,7 +122,7 @@ def decontaminate(
     return {
         "records": sum(scan.records for scan in scans),
         "kept": sum(int((~flags).sum()) for flags in kept),
-        "contaminated": dict(by_rule),  # each record once, by the first rule that it breaks
+        "contaminated": dict(by_rule),  # each record once, by its first rule
         "samples": dict(Counter(sample.dataset for sample in index.samples)),
         "samples_in_corpus": {name: len(found) for name, found in hit_samples.items()},
         "short_samples": index.short_samples,
@@ -132,7 +132,7 @@ def decontaminate(
 
 
 def scan_shard(config: DecontaminateConfig, shard: Path, _: Path) -> dict[str, Any]:
-    """The hits of one shard, as Scan has them; the map before the decision."""
+    """The hits of one shard, as in Scan; the map before the decision."""
     index = load_index(config)
     if not index.samples:
         return {"hits": [], "records": pq.read_metadata(shard).num_rows}
@@ -152,13 +152,13 @@ def leave_out(todo: tuple[Path, Flags], folder: Path) -> Rows:
 
 @lru_cache(maxsize=1)
 def load_index(config: DecontaminateConfig) -> Index:
-    """The index of a configuration's evaluation sets, read once a process."""
+    """The index of a configuration's evaluation sets, read once per process."""
     samples = (sample for each in config.sets for sample in read_samples(each))
     return Index(samples, config.characters, config.words)
 
 
-def read_samples(each: EvaluationSet) -> Iterator[Sample]:
-    """The samples of a file; UserError names the file, the line and what is missing."""
+def read_samples(each: EvaluationSet) -> Iterator[EvalSample]:
+    """The samples of a file; UserError with the file, the sample and what is missing."""
     path = Path(each.path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -167,20 +167,21 @@ def read_samples(each: EvaluationSet) -> Iterator[Sample]:
             for number, row in rows:
                 yield from _samples(each, number, row)
     except FileNotFoundError:
-        raise UserError(f"evaluation set {path} does not exist. Correct `path`.") from None
+        raise UserError(f"evaluation set {path} not found. Correct `path`.") from None
     except (ValueError, csv.Error) as error:
         raise UserError(f"evaluation set {path} is not UTF-8 JSON lines or CSV: {error}.") from None
 
 
-def _samples(each: EvaluationSet, number: int, row: Any) -> Iterator[Sample]:
+def _samples(each: EvaluationSet, number: int, row: Any) -> Iterator[EvalSample]:
     wanted = (*each.text_fields, *([each.publication_field] if each.publication_field else []))
     if missing := [name for name in wanted if not isinstance(row, dict) or name not in row]:
         raise UserError(
-            f"evaluation set {each.path}, sample {number}: no field `{missing[0]}`. Correct its name."
+            f"evaluation set {each.path}, sample {number}: no field `{missing[0]}`."
+            " Correct `text_fields` or `publication_field`."
         )
     publication = row[each.publication_field] if each.publication_field else None
     for field in each.text_fields:
         value = row[field]
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.strip():
-                yield Sample(each.path, str(number), text, publication)
+                yield EvalSample(each.path, str(number), text, publication)

@@ -1,30 +1,30 @@
-"""Leave one record of each invention and language, and one of texts that say the same.
+"""Keep one record of each invention and language, and one of near-identical texts.
 
     shard-*.parquet ──sign──▶ keys ──find──▶ duplicates.jsonl ──write──▶ shard-*.parquet, shard-*.keys
 
 `sign_shard` and `write_shard` are maps over shards; `find_duplicates` is the one reduce between them. Rules,
-in their order:
+in order:
 
-    family  publications of one application in one language are one invention; the grant is preferred. Other
-            offices' members and other languages are kept, and linked in families.jsonl
+    family  publications of one application in one language are one invention; the grant is preferred. Members
+            at other offices and in other languages are kept, and linked in families.jsonl
     exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
-    script
-    near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing brings
-            together (data/dedup/lsh.py) is compared exactly before anything is dropped
+            script
+    near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing
+            finds (data/dedup/lsh.py) is compared exactly before anything is dropped
 
-Preferred are records of older corpora (`known`), then grants, then longer texts, then the lesser id. Every
-record dropped as near is alike to one that is kept, not to one that is dropped itself. So neither the number
-of workers nor the order of shards decides what is kept.
+Records of older corpora (`known`) are preferred, then grants, then longer texts, then the smaller id. Every
+record dropped as near is similar to one that is kept, not to one that is dropped itself. So the result
+depends neither on the number of workers nor on the order of shards.
 
-Beside the kept records the folder holds:
+Besides the kept records, the folder has:
 
     duplicates.jsonl     {"id", "language", "kept", "rule", "jaccard"} for each dropped record; jaccard is
                          that of the two texts, null for families
-    families.jsonl       {"family", "members": [[id, language], …]} where two or more are kept of a family
-    shard-*.keys         the keys of the kept records, row by row: what later corpora are compared with
+    families.jsonl       {"family", "members": [[id, language], …]} if two or more of a family are kept
+    shard-*.keys         the keys of the kept records, row by row, for comparison with later corpora
 
-Memory holds about 150 bytes a record and one batch of texts; signatures (512 bytes a record) and the keys of
-texts to compare lie on the disk. The whole is a pure function of shards, configuration and known folders.
+Memory holds about 150 bytes per record and one batch of texts; signatures (512 bytes per record) and the keys
+of texts to compare are on disk. The result is a pure function of shards, configuration and known folders.
 """
 
 import itertools
@@ -44,7 +44,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.provenance import atomic_io
-from data.dedup.fingerprints import Part, key_batches, keys_schema, known_parts, sign_shard
+from data.dedup.fingerprints import KeyedShard, key_batches, keys_schema, known_parts, sign_shard
 from data.dedup.near_duplicates import NearConfig, near
 from data.dedup.normalise import Flags, Indices
 from data.executor import (
@@ -61,27 +61,27 @@ from data.record import PARQUET
 
 RULES = ("family", "exact", "near")
 LINES = 1 << 16
-"""Rows that are looked at together when lines are written."""
+"""Rows per batch when lines are written."""
 
 
 class DedupConfig(NearConfig):
-    """What counts as the same."""
+    """Which records count as duplicates."""
 
     family: bool = True
-    """Keep one publication of an application in each language."""
+    """Keep one publication per application and language."""
     exact: bool = True
-    """Keep one of records whose folded texts are equal."""
+    """Keep one of several records whose folded texts are equal."""
     near: bool = True
-    """Keep one of records whose texts share most n-grams."""
+    """Keep one of several records whose texts share most n-grams."""
 
 
 class Duplicates(NamedTuple):
-    """What `find_duplicates` found."""
+    """The result of `find_duplicates`."""
 
     dropped: list[Flags]
-    """For each new part, which of its rows go."""
+    """For each new shard, which rows are dropped."""
     counts: dict[str, Any]
-    """For the manifest: `records`, `kept`, `dropped` by rule, and how the near ones were found."""
+    """For the manifest: `records`, `kept`, `dropped` by rule, and statistics of the near ones."""
 
 
 def dedup(
@@ -92,15 +92,16 @@ def dedup(
     known: Sequence[Path] = (),
     executor: Executor | None = None,
 ) -> dict[str, Any]:
-    """Write what is kept of `shards` into `folder`, under the same names; returns the counts.
+    """Write the kept records of `shards` to `folder`, under the same names; returns the counts.
 
     `known` are folders that this function wrote with the same configuration; their records are neither
-    written again nor dropped. Raises UserError where one of them is not such a folder.
+    written again nor dropped. Raises UserError if one of them is not such a folder.
     """
     signed = folder / ".signed"
     map_shards(partial(sign_shard, config), shards, signed, executor, title="sign")
     parts = [
-        Part(shard, signed / f"{shard_name(number)}.keys", known=False) for number, shard in enumerate(shards)
+        KeyedShard(shard, signed / f"{shard_name(number)}.keys", known=False)
+        for number, shard in enumerate(shards)
     ]
     found = find_duplicates(config, [*known_parts(known), *parts], folder)
     todo = list(zip(parts, found.dropped, strict=True))
@@ -110,8 +111,9 @@ def dedup(
     return found.counts | {"by_office_language": nested(kept)}
 
 
-def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) -> Duplicates:
-    """Decide which records of the new parts go; writes duplicates.jsonl and families.jsonl into `folder`."""
+def find_duplicates(config: DedupConfig, parts: Sequence[KeyedShard], folder: Path) -> Duplicates:
+    """Decide which records of the new shards to drop; writes duplicates.jsonl and families.jsonl to
+    `folder`."""
     table = _load(config, parts)
     order = [("new", "ascending"), ("grant", "descending"), ("length", "descending")]
     ties = [(name, "ascending") for name in ("id", "language", "tie")]
@@ -131,14 +133,14 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
         where, row, length = (table[name].to_numpy()[left] for name in ("part", "row", "length"))
         known = int((~new[left]).sum())
         scratch = folder / ".near"
-        shutil.rmtree(scratch, ignore_errors=True)  # a killed run's
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a killed run
         scratch.mkdir()
         found = near(config, parts, where, row, length, known, scratch)
         shutil.rmtree(scratch)
         goes = found.kept_for >= 0
         kept_for[left[goes]], rule[left[goes]] = left[found.kept_for[goes]], 2
         jaccards[left[goes]], counts = found.jaccards[goes], found.counts
-        moved = (rule == 1) & (rule[kept_for] == 2)  # its equal was dropped in turn
+        moved = (rule == 1) & (rule[kept_for] == 2)  # the equal one was dropped in turn
         jaccards[moved] = jaccards[kept_for[moved]]
     while (kept_for[kept_for] != kept_for).any():
         kept_for = kept_for[kept_for]
@@ -159,9 +161,9 @@ def find_duplicates(config: DedupConfig, parts: Sequence[Part], folder: Path) ->
     return Duplicates([flags for part, flags in zip(parts, dropped, strict=True) if not part.known], total)
 
 
-def write_shard(todo: tuple[Part, Flags], folder: Path) -> Rows:
-    """Write the kept rows of a part's records and keys into `folder`: `parquet` and `keys`; returns how many
-    by office and language."""
+def write_shard(todo: tuple[KeyedShard, Flags], folder: Path) -> Rows:
+    """Write the kept rows of a shard's records and keys to `folder`: `parquet` and `keys`; returns their
+    number by office and language."""
     part, dropped = todo
     counts = filter_shard(part.shard, folder / "parquet", dropped)
     start = 0
@@ -176,9 +178,10 @@ def write_shard(todo: tuple[Part, Flags], folder: Path) -> Rows:
 
 
 def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
-    """Write a shard of records without the dropped rows; returns the others' number by office and language.
+    """Write a shard of records without the dropped rows; returns the number of the others by office and
+    language.
 
-    A shard that loses none is linked, so that it takes no room on the disk a second time.
+    A shard without dropped rows is hard-linked, so that it takes no extra disk space.
     """
     about = pq.read_table(shard, columns=["office", "language"]).filter(pa.array(~dropped)).to_pylist()
     counts = Counter[tuple[str, ...]]()
@@ -202,8 +205,8 @@ def _write_rest(shard: Path, target: Path, dropped: Flags) -> None:
             start += len(records)
 
 
-def _load(config: DedupConfig, parts: Sequence[Part]) -> pa.Table:
-    """All keys but the signatures, and for each the part and the row in it that they belong to."""
+def _load(config: DedupConfig, parts: Sequence[KeyedShard]) -> pa.Table:
+    """All keys except the signatures, with the number of their shard and their row in it."""
     tables = []
     for number, part in enumerate(parts):
         keys = pa.Table.from_batches(key_batches(config, part), keys_schema(config))
@@ -215,7 +218,7 @@ def _load(config: DedupConfig, parts: Sequence[Part]) -> pa.Table:
 
 
 def _first_alike(column: pa.ChunkedArray) -> Indices:
-    """For each row the first row with the same value; itself where it has none."""
+    """For each row the first row with the same value; itself if it has no value."""
     codes = column.combine_chunks().dictionary_encode().indices
     known = np.flatnonzero(codes.is_valid().to_numpy(zero_copy_only=False))
     codes = codes.drop_null().to_numpy()

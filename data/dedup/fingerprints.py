@@ -1,8 +1,7 @@
-"""The keys of records on the disk: what deduplication compares instead of texts.
+"""The keys of records on disk, which deduplication compares instead of texts.
 
-A file of keys stands beside each shard and has a row for each of its rows, with the columns of `keys_schema`.
-It is an Arrow file without compression, so that it is mapped into memory and not read. The keys of a finished
-corpus are what later ones are compared with.
+Each shard has a file of keys with a row per record and the columns of `keys_schema`. It is an uncompressed
+Arrow file, so that it can be memory-mapped. Later corpora are compared with the keys of a finished one.
 """
 
 import json
@@ -26,38 +25,38 @@ ABOUT = ("id", "office", "kind", "language", "application_id", "family_id", "sou
 
 
 class KeyConfig(Config):
-    """What keys of records depend on."""
+    """The settings of the keys."""
 
     characters: int = Field(8, ge=1)
     """n of n-grams of characters (Chinese, Japanese)."""
     words: int = Field(5, ge=1)
     """n of n-grams of words (English, Korean and others)."""
     bands: int = Field(32, ge=1)
-    """Bands of a signature: more find more pairs near the threshold, and cost time and disk."""
+    """Bands of a signature: more bands find more pairs near the threshold, but cost time and disk."""
     rows: int = Field(4, ge=1)
-    """Bins of a band: more leave out more pairs below the threshold."""
+    """Bins per band: more bins exclude more pairs below the threshold."""
 
 
-class Part(NamedTuple):
+class KeyedShard(NamedTuple):
     """A shard of records and the file of its keys, row by row."""
 
     shard: Path
     keys: Path
     known: bool
-    """Whether it belongs to an older corpus, of which nothing is dropped any more."""
+    """Whether it belongs to an older corpus, from which nothing is dropped."""
 
 
 def keys_schema(config: KeyConfig) -> pa.Schema:
-    """The columns of a file of keys; what they depend on stands in the metadata."""
+    """The columns of a file of keys; its settings are in the metadata."""
     columns = {
         "id": pa.string(),
         "language": pa.string(),
         "grant": pa.bool_(),
         "length": pa.int64(),  # UTF-16 units of the folded text
-        "tie": pa.uint64(),  # of text and source: what decides between records that are equal in the rest
+        "tie": pa.uint64(),  # of text and source: breaks ties between records that are otherwise equal
         "application": pa.string(),  # office, application and language without script
         "family": pa.string(),  # family, else application
-        "text": pa.binary(16),  # digest of the folded text, null where that is empty
+        "text": pa.binary(16),  # digest of the folded text, null if that is empty
         "signature": pa.binary(4 * config.bands * config.rows),
     }
     return pa.schema(columns, metadata={"settings": _settings(config)})
@@ -79,7 +78,7 @@ def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
                 "grant": _grants(batch),
                 "length": pa.array(np.diff(folded.bounds)),
                 "tie": pa.array(texts[:, 0] ^ np.array(sources, np.uint64)),
-                # Null where the application's number is: then nothing is known to be the same.
+                # Null if the application number is: then no record is known to be the same.
                 "application": pc.binary_join_element_wise(*application, _base(batch["language"]), " "),
                 "family": pc.coalesce(batch["family_id"], batch["application_id"]),
                 "text": _fixed(texts, schema.field("text").type, np.any(texts, axis=1)),
@@ -88,20 +87,20 @@ def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
             writer.write_batch(pa.RecordBatch.from_pydict(found, schema=schema))
 
 
-def known_parts(folders: Sequence[Path]) -> list[Part]:
-    """The parts of older corpora; UserError where a folder is not one that `dedup` wrote."""
+def known_parts(folders: Sequence[Path]) -> list[KeyedShard]:
+    """The shards of older corpora; UserError if a folder was not written by `dedup`."""
     parts = []
     for folder in folders:
         shards = sorted(folder.glob("shard-*.parquet"))
-        found = [Part(shard, shard.with_suffix(".keys"), known=True) for shard in shards]
+        found = [KeyedShard(shard, shard.with_suffix(".keys"), known=True) for shard in shards]
         if not found or not all(part.keys.is_file() for part in found):
-            raise UserError(f"{folder} is no deduplicated corpus: shard-*.keys are missing. Name another.")
+            raise UserError(f"{folder} is not a deduplicated corpus: shard-*.keys missing.")
         parts += found
     return parts
 
 
-def key_batches(config: KeyConfig, part: Part) -> Iterator[pa.RecordBatch]:
-    """The keys of a part, mapped into memory; UserError where they were made with other settings."""
+def key_batches(config: KeyConfig, part: KeyedShard) -> Iterator[pa.RecordBatch]:
+    """The keys of a shard, memory-mapped; UserError if they were made with other settings."""
     with pa.memory_map(str(part.keys)) as source:
         reader = pa.ipc.open_file(source)
         settings = (reader.schema.metadata or {}).get(b"settings", b"other settings").decode()
@@ -114,11 +113,11 @@ def key_batches(config: KeyConfig, part: Part) -> Iterator[pa.RecordBatch]:
 
 
 def is_grant(office: str, kind: str) -> bool:
-    """Whether a kind code (WIPO ST.16) is that of a granted right with its text.
+    """Whether a kind code (WIPO ST.16) is a granted right with its text.
 
     B and C are grants, E reissues, S designs, Y registered utility models everywhere; A was the grant in the
-    United States until 2000 and is one with P2, P3 for plants there; U is in China. B8 and such give a
-    corrected front page only.
+    United States until 2000, and P2 and P3 are plant grants there; U is a grant in China. B8 and similar
+    codes are corrected front pages only.
     """
     kind = kind.upper()
     if kind.endswith("8"):
@@ -128,8 +127,8 @@ def is_grant(office: str, kind: str) -> bool:
 
 
 def _base(languages: pa.Array) -> pa.Array:
-    """Languages without their script, as data.language.base: a publication of a few words may be told to be
-    `zh` and its grant `zh-Hant`."""
+    """Languages without their script, as data.language.base: a short publication may be detected as `zh` and
+    its grant as `zh-Hant`."""
     return pc.replace_substring_regex(pc.fill_null(languages, ""), "-.*", "")
 
 
@@ -145,6 +144,6 @@ def _grants(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _fixed(rows: npt.NDArray[Any], kind: pa.DataType, valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """An array's rows as binary values, null where not valid."""
+    """An array's rows as binary values, null if not valid."""
     mask = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(kind, len(rows), [mask, pa.py_buffer(np.ascontiguousarray(rows))])

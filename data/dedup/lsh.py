@@ -1,15 +1,15 @@
-"""Which pairs of records are worth an exact comparison: locality-sensitive hashing over MinHash signatures.
+"""Candidate pairs for exact comparison, by locality-sensitive hashing of MinHash signatures.
 
     signatures ──▶ band keys on disk ──sort each band──▶ buckets ──▶ pairs whose signatures agree enough
 
-Two signatures meet in a bucket where all rows of one of their bands agree: of pairs with Jaccard index J the
-share 1 - (1 - J^rows)^bands meets somewhere. A pair that meets is kept when its signatures agree in about as
-many bins as the threshold says, less two standard deviations, so that next to no pair above it is lost and
-shared boilerplate costs a look at two signatures, not at two texts.
+Two signatures share a bucket if all rows of one band agree: of pairs with Jaccard index J, the share
+1 - (1 - J^rows)^bands does so for some band. Such a pair is kept if its signatures agree in as many bins as
+expected at the threshold, less two standard deviations: almost no pair above it is lost, and shared
+boilerplate only costs a comparison of two signatures, not of two texts.
 
 Records are numbered by preference. In a bucket of more than `bucket_cap` records, the `bucket_cap` most
-preferred ones are compared with all the others, and the others not among themselves: work stays linear in the
-corpus, whatever its boilerplate. Two records that miss each other so can still meet in their other bands.
+preferred ones are compared with all others, but the others not with one another: work stays linear in the
+size of the corpus, whatever its boilerplate. A pair that is skipped here can still be found in other bands.
 """
 
 import math
@@ -24,7 +24,7 @@ from data.dedup.normalise import Hashes, Indices, kernel
 
 
 class Candidates(NamedTuple):
-    """Pairs to compare, and what finding them met."""
+    """Pairs to compare, and statistics."""
 
     left: Indices
     right: Indices
@@ -32,7 +32,7 @@ class Candidates(NamedTuple):
     capped_buckets: int
     """Buckets larger than the cap."""
     skipped_pairs: int
-    """Pairs of those buckets that were not looked at there."""
+    """Pairs of those buckets that were not compared there."""
 
 
 class Bands:
@@ -51,7 +51,7 @@ class Bands:
         self._keys[:, numbers] = keys
 
     def candidates(self, threshold: float, bucket_cap: int, known: int) -> Candidates:
-        """The pairs worth comparing; two of the first `known` records are never compared."""
+        """The candidate pairs; two of the first `known` records are never compared."""
         bins = self._signatures.shape[1]
         least = math.floor(bins * threshold - 2 * math.sqrt(bins * threshold * (1 - threshold)))
         counts = np.zeros(2, np.int64)
@@ -59,7 +59,7 @@ class Bands:
         signatures = np.asarray(self._signatures)
         for band in self._keys:
             keys = np.asarray(band)
-            order = np.argsort(keys, kind="stable")  # within a bucket by preference
+            order = np.argsort(keys, kind="stable")  # by preference within a bucket
             found = _pairs(keys[order], order, signatures, max(least, 0), bucket_cap, known, counts)
             pairs = np.union1d(pairs, found)
         left, right = (

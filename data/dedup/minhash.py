@@ -5,11 +5,11 @@ speed.
          ──▶ signatures   MinHash of the set of n-grams, for near-duplicates
          ──▶ prune        exact Jaccard of pairs
 
-A key with fewer characters or words than n is one n-gram by itself. N-grams are compared by 64-bit hashes, so
-that two that differ count as equal once in 10^19 comparisons.
+A key with fewer characters or words than n is a single n-gram. N-grams are compared by 64-bit hashes, so two
+different ones count as equal once in 10^19 comparisons.
 
-All kernels over n-grams stand in this file: numba notices that machine code on the disk is out of date by the
-file that a kernel stands in, not by those that it calls.
+All kernels over n-grams are in this file: numba detects outdated machine code on disk by the file of a
+kernel, not by the files of the kernels it calls.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ Signatures = npt.NDArray[np.uint32]
 Stamps = npt.NDArray[np.int32]
 
 MOST_UNITS = 1 << 22
-"""N-grams are taken from so much of a key's start: more than any patent has, less than fills a memory."""
+"""N-grams are taken from this many units at a key's start: more than any patent has, but bounded memory."""
 EMPTY = np.uint32(0xFFFFFFFF)
 """A bin of a signature without an n-gram; only the signature of an empty key has any."""
 
@@ -48,11 +48,12 @@ def grams(keys: Keys, characters: int, words: int) -> tuple[Hashes, Indices]:
 
 
 def signatures(keys: Keys, characters: int, words: int, bins: int) -> Signatures:
-    """D x bins: MinHash signatures; two agree in a bin as often as their sets' Jaccard index says.
+    """D x bins: MinHash signatures; two agree in a bin with the probability of their sets' Jaccard
+    index.
 
-    One-permutation hashing (Li, Owen and Zhang 2012). Where a round leaves bins empty, further rounds with
-    other hashes fill them (Dahlgaard, Knudsen and Thorup 2017), which keeps the variance of independent
-    hashes for short texts too, where copying neighbours would not.
+    One-permutation hashing (Li, Owen and Zhang 2012). If a round leaves bins empty, further rounds with other
+    hashes fill them (Dahlgaard, Knudsen and Thorup 2017), which keeps the variance of independent hashes for
+    short texts too, unlike copying from neighbouring bins.
     """
     found = np.empty((len(keys.words), bins), np.uint32)
     _sign_all(keys.units, keys.bounds, keys.words, characters, words, found)
@@ -62,12 +63,12 @@ def signatures(keys: Keys, characters: int, words: int, bins: int) -> Signatures
 def prune(
     keys: Keys, characters: int, words: int, left: Indices, right: Indices, threshold: float
 ) -> tuple[Indices, npt.NDArray[np.float64], Indices]:
-    """Drop the right one of every pair whose exact Jaccard index is at least `threshold`, unless one of both
-    is dropped already.
+    """Drop the right one of every pair whose exact Jaccard index is at least `threshold`, unless one of
+    them is dropped already.
 
-    Pairs are sorted by (left, right), left < right. So of two texts that are verified to be alike at most
-    one is left, and each dropped one is alike to one that is left. Returns for each key the one that it is
-    dropped for, or -1, and their Jaccard index; and how many pairs were compared and how many were alike.
+    Pairs are sorted by (left, right), left < right. So at most one of two similar texts is kept, and each
+    dropped one is similar to one that is kept. Returns for each key the one for which it is dropped, or -1,
+    and their Jaccard index; and the number of pairs compared and of pairs that are similar.
     """
     kept = np.full(len(keys.words), -1, np.int64)
     jaccards = np.zeros(len(keys.words))
@@ -79,7 +80,7 @@ def prune(
 
 
 def jaccard(a: str, b: str, characters: int, words: int) -> float:
-    """The exact Jaccard index of two texts' sets of n-grams; 0 where a text is empty."""
+    """The exact Jaccard index of two texts' sets of n-grams; 0 if a text is empty."""
     pair = np.zeros(1, np.int64), np.ones(1, np.int64)
     return float(prune(fold([a, b]), characters, words, *pair, 0.0)[1][1])
 
@@ -179,7 +180,7 @@ def _sign(hashes: Hashes, count: int, signature: npt.NDArray[np.uint32]) -> None
 
 @kernel
 def _find(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64) -> np.int64:
-    """Where a value stands, or could be put, in the hash set that `stamp` names."""
+    """The place of a value, or where it can be put, in the hash set of `stamp`."""
     place = np.int64(value >> np.uint64(20)) & mask
     while stamps[place] == stamp and table[place] != value:
         place = (place + 1) & mask
@@ -188,7 +189,7 @@ def _find(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64
 
 @kernel
 def _put(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64) -> bool:
-    """Put a value into a hash set; whether it was not there."""
+    """Put a value into a hash set; returns whether it is new."""
     place = _find(table, stamps, mask, stamp, value)
     is_new = stamps[place] != stamp
     stamps[place] = stamp
@@ -198,7 +199,7 @@ def _put(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64)
 
 @kernel
 def _mask(count: int) -> int:
-    """The mask of places in a hash set that `count` values fill to a half at most."""
+    """The mask of places in a hash set that `count` values fill to at most a half."""
     mask = 15
     while mask < 2 * count:
         mask = 2 * mask + 1
@@ -211,10 +212,10 @@ def _prune(
     threshold: float, kept: Indices, jaccards: npt.NDArray[np.float64], counts: Indices,
 ) -> None:  # fmt: skip
     longest = _longest(bounds)
-    room = _mask(longest) + 1
-    hashes, table = np.empty(longest, np.uint64), np.empty(room, np.uint64)
-    stamps, met = np.zeros(room, np.int32), np.zeros(room, np.int32)
-    other_table, other_stamps = np.empty(room, np.uint64), np.zeros(room, np.int32)
+    slots = _mask(longest) + 1
+    hashes, table = np.empty(longest, np.uint64), np.empty(slots, np.uint64)
+    stamps, met = np.zeros(slots, np.int32), np.zeros(slots, np.int32)
+    other_table, other_stamps = np.empty(slots, np.uint64), np.zeros(slots, np.int32)
     current, size, mask, stamp = -1, 0, 0, 0
     for pair in range(len(left)):
         a, b = left[pair], right[pair]

@@ -3,8 +3,8 @@ texts.
 
     shard-*.keys ──signatures──▶ bands ──▶ pairs ──texts of those records only──▶ prune
 
-A record is dropped only for one that is kept and alike by exact comparison. Texts are read from the shards in
-one pass; folded, those of all pairs lie in memory while they are compared or, where they are many, in a file.
+A record is dropped only if a kept one is similar by exact comparison. Texts are read from the shards in one
+pass; the folded texts of all pairs are in memory during the comparison or, if they are large, in a file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from core.provenance.atomic_io import scratch_array
-from data.dedup.fingerprints import KeyConfig, Part, key_batches
+from data.dedup.fingerprints import KeyConfig, KeyedShard, key_batches
 from data.dedup.lsh import Bands
 from data.dedup.minhash import prune
 from data.dedup.normalise import (
@@ -30,44 +30,44 @@ from data.dedup.normalise import (
 )
 
 MEMORY_BYTES = 512 << 20
-"""Folded texts beyond this size lie in a file."""
+"""Folded texts larger than this are in a file."""
 
 
 class NearConfig(KeyConfig):
-    """Which texts are alike."""
+    """When texts are near duplicates."""
 
     threshold: float = Field(0.5, gt=0, le=1)
-    """Least Jaccard index of two sets of n-grams for `near`."""
+    """Minimum Jaccard index of the sets of n-grams of near duplicates."""
     bucket_cap: int = Field(100, ge=2)
-    """Records of one bucket that are compared with all of its others; see data/dedup/lsh.py."""
+    """Number of records in a bucket that are compared with all others in it; see data/dedup/lsh.py."""
 
 
 class Near(NamedTuple):
-    """What is near among N records."""
+    """The near duplicates among N records."""
 
     kept_for: Indices
-    """N: the record that this one is dropped for, or -1."""
+    """N: the record for which this one is dropped, or -1."""
     jaccards: npt.NDArray[np.float64]
     """N: their Jaccard index."""
     counts: dict[str, int]
-    """Pairs that hashing brought together, that were compared (the others' right one was dropped already) and
-    that were alike; buckets over the cap, and pairs left out there."""
+    """Pairs that hashing found, that were compared (in the others the right one was already dropped) and that
+    were similar; buckets over the cap, and pairs skipped there."""
 
 
 def near(
     config: NearConfig,
-    parts: Sequence[Part],
+    parts: Sequence[KeyedShard],
     where: Indices,
     row: Indices,
     lengths: Indices,
     known: int,
     scratch: Path,
 ) -> Near:
-    """Drop the less preferred of alike records, of which N are given in the order of preference.
+    """Drop the less preferred of similar records; the N records are in order of preference.
 
-    `where` and `row` (N each) say in which part and row of it a record stands, `lengths` how many UTF-16
-    units its folded text has; of the first `known` none is dropped. Files as large as their signatures go to
-    `scratch`, and the texts of all records in pairs, where those are many.
+    `where` and `row` (N each) are the shard and row of each record, `lengths` the UTF-16 units of its folded
+    text; none of the first `known` is dropped. The signatures are written to `scratch`, and so are the texts
+    of all records in pairs, if they are large.
     """
     bands = Bands(scratch, len(where), config.bands, config.rows)
     for part, numbers in _by_part(parts, np.arange(len(where)), where, row):
@@ -97,7 +97,7 @@ def near(
 
 
 def _fetch(
-    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
+    parts: Sequence[KeyedShard], numbers: Indices, where: Indices, row: Indices, lengths: Indices, path: Path
 ) -> tuple[Keys, Indices]:
     """The folded texts of some records, and the place of each record's number among them."""
     place = np.full(len(where), -1)
@@ -119,9 +119,9 @@ def _fetch(
 
 
 def _by_part(
-    parts: Sequence[Part], numbers: Indices, where: Indices, row: Indices
-) -> Iterator[tuple[Part, Indices]]:
-    """Each part that holds some of the records, and their numbers in the order of its rows."""
+    parts: Sequence[KeyedShard], numbers: Indices, where: Indices, row: Indices
+) -> Iterator[tuple[KeyedShard, Indices]]:
+    """Each shard with some of the records, and their numbers in the order of its rows."""
     numbers = numbers[np.lexsort((row[numbers], where[numbers]))]
     bounds = np.searchsorted(where[numbers], np.arange(len(parts) + 1))
     for part, start, stop in zip(parts, bounds, bounds[1:], strict=False):
@@ -132,7 +132,7 @@ def _by_part(
 def _matched(
     batches: Iterable[pa.RecordBatch], rows: Indices
 ) -> Iterator[tuple[pa.RecordBatch, slice, Indices]]:
-    """Each batch that holds some of the (sorted) rows, which of them, and where they stand in the batch."""
+    """Each batch with some of the (sorted) rows, which of them, and their positions in the batch."""
     start = 0
     for batch in batches:
         first, last = np.searchsorted(rows, (start, start + len(batch)))

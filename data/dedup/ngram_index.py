@@ -2,14 +2,14 @@
 
     samples ──fold──▶ rolling hashes of all passages ──▶ Index ──overlaps(text)──▶ hits
 
-A text meets a sample by one of three rules:
+A text matches a sample by one of three rules:
 
-    publication  the same publication, whatever its kind code: the A and the B of a number are one
+    publication  the same publication number, whatever its kind code
     exact        the folded texts are equal (data/dedup/normalise.py)
     overlap      they share a passage of 30 characters (Chinese, Japanese) or 13 words (others) after folding
 
-Rolling hashes find passages, and the characters themselves are compared before one counts. A sample that is
-shorter than a passage can be met by the other two rules only.
+Rolling hashes find passages, which are then compared character by character. A sample shorter than a passage
+can only be matched by the other two rules.
 """
 
 import re
@@ -37,7 +37,7 @@ RULES = ("publication", "exact", "overlap")
 NUMBER = re.compile(r"([A-Z]{2})0*(\d{4,})([A-Z]\d?)?")
 
 
-class Sample(NamedTuple):
+class EvalSample(NamedTuple):
     """A text of an evaluation set."""
 
     dataset: str
@@ -45,12 +45,12 @@ class Sample(NamedTuple):
     text: str
     publication: str | None = None
     application: str | None = None
-    """This and the family are compared by `data.dedup.training_index` alone."""
+    """This and the family are only compared by `data.dedup.training_index`."""
     family: str | None = None
 
 
 class Hit(NamedTuple):
-    """A sample that a text meets."""
+    """A sample that a text matches."""
 
     dataset: str
     sample: str
@@ -58,13 +58,13 @@ class Hit(NamedTuple):
     passage: str | None
     """For `overlap`, a shared passage, folded."""
     share: float
-    """How much of the sample is in the text: the share of its passages, or 1 by the other rules."""
+    """The share of the sample's passages that are in the text; 1 for the other rules."""
 
 
 class Index:
-    """Evaluation samples, ready to be found in texts. `short_samples` of them are shorter than a passage."""
+    """An index of evaluation samples. `short_samples` of them are shorter than a passage."""
 
-    def __init__(self, samples: Iterable[Sample], characters: int = 30, words: int = 13) -> None:
+    def __init__(self, samples: Iterable[EvalSample], characters: int = 30, words: int = 13) -> None:
         self.samples = list(samples)
         self._sizes = characters, words
         self._keys = fold([sample.text for sample in self.samples])
@@ -85,7 +85,7 @@ class Index:
         order = np.flatnonzero(is_long[numbers])
         order = order[np.argsort(hashes[order], kind="stable")]
         self._numbers, self._places = numbers[order], places[order]
-        # The different passages: their hashes, and where those that have each begin in the two arrays above.
+        # The distinct passages: their hashes, and where the samples of each begin in the two arrays above.
         self._hashes, self._starts, targets = np.unique(hashes[order], return_index=True, return_inverse=True)
         pairs = np.unique(np.stack((self._numbers, targets)), axis=1)
         self._counts = np.bincount(pairs[0], minlength=len(self.samples))
@@ -93,16 +93,16 @@ class Index:
         _mark(self._hashes, self._bits)
 
     def overlaps(self, text: str, publication: str | None = None) -> list[Hit]:
-        """Every sample that a text meets, once a rule."""
+        """Every sample that a text matches, once per rule."""
         return self.hits((rule, target) for _, rule, target in self._scan(fold([text]), [publication]))
 
     def scan(self, batch: pa.RecordBatch) -> list[tuple[int, int, int]]:
-        """(row, rule, target) for what a batch of records meets: the number of the rule, and that of the
+        """(row, rule, target) for the matches of a batch of records: the number of the rule, and that of the
         sample or, for `overlap`, of the passage."""
         return list(self._scan(fold(whole_texts(batch)), batch["id"].to_pylist()))
 
     def hits(self, met: Iterable[tuple[int, int]]) -> list[Hit]:
-        """The samples that one text meets, from the (rule, target) that it was found to meet."""
+        """The samples that one text matches, from its matches (rule, target)."""
         found: dict[tuple[int, int], list[int]] = {}
         for rule, target in met:
             for number in self._samples_of(target) if RULES[rule] == "overlap" else [target]:
@@ -150,14 +150,14 @@ class Index:
 
 
 def publication_number(text: str | None) -> str | None:
-    """Office and number of a publication without kind code, leading zeros and punctuation, as `US8930553`;
-    None where the text is no such number."""
+    """Office and number of a publication without kind code, leading zeros and punctuation, e.g. `US8930553`;
+    None if the text is not such a number."""
     found = NUMBER.fullmatch(re.sub(r"[^0-9A-Z]", "", (text or "").upper()))
     return found[1] + found[2] if found else None
 
 
 def _passage(keys: Keys, number: int, place: int, sizes: tuple[int, int]) -> Units:
-    """The units of the passage that begins at a character or word of a key; none where the key ends in it."""
+    """The units of the passage that begins at a character or word of a key; none if the key ends in it."""
     units = keys.units[keys.bounds[number] : keys.bounds[number + 1]]
     size = sizes[int(keys.words[number])]
     ends = np.arange(len(units) + 1)
@@ -170,7 +170,7 @@ def _passage(keys: Keys, number: int, place: int, sizes: tuple[int, int]) -> Uni
 
 @kernel
 def _mark(hashes: Hashes, bits: Bytes) -> None:
-    """Set a bit for each hash, so that nearly all others are recognised by one look."""
+    """Set a bit for each hash, so that nearly all others are ruled out by one lookup."""
     for i in range(len(hashes)):
         place = hashes[i] & np.uint64(8 * len(bits) - 1)
         bits[place >> np.uint64(3)] |= np.uint8(1) << np.uint8(place & np.uint64(7))

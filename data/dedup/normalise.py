@@ -1,9 +1,8 @@
-"""The keys by which texts are compared, at memory speed; no key is ever trained on.
+"""The keys by which texts are compared, computed at memory speed; keys are never trained on.
 
-A key is what is left of a text without case, white space, punctuation, width and the difference between
-Traditional and Simplified characters. Where at least a quarter of a text's bytes are Han characters or kana,
-its n-grams will be of characters, and its key has no spaces; elsewhere they will be of words, and one space
-stands between two words of the key.
+A key is a text without case, white space, punctuation, width and the difference between Traditional and
+Simplified characters. If at least a quarter of a text's bytes are Han characters or kana, its n-grams are of
+characters and its key has no spaces; otherwise they are of words, and the key has one space between words.
 """
 
 import unicodedata
@@ -40,7 +39,7 @@ class Keys(NamedTuple):
     bounds: Indices
     """D + 1: key d is `units[bounds[d]:bounds[d + 1]]`."""
     words: Flags
-    """D: whether the n-grams of key d are of words, not of characters."""
+    """D: whether the n-grams of key d are words, not characters."""
 
 
 def fold(texts: Sequence[str] | pa.Array) -> Keys:
@@ -68,8 +67,8 @@ def digests(keys: Keys) -> Hashes:
 
 
 def kernel(function: F) -> F:
-    """Compile at the first call; the machine code is kept on the disk, or made anew in every process where no
-    folder may be written."""
+    """Compile at the first call; the machine code is cached on disk, or compiled in every process if no
+    folder is writable."""
     try:
         return cast(F, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:
@@ -83,17 +82,17 @@ def read_batches(shard: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch
 
 
 def whole_texts(batch: pa.RecordBatch) -> pa.Array:
-    """The whole text of each record of a batch: title, abstract, claims and description, a line each."""
+    """The whole text of each record of a batch: title, abstract, claims and description, one per line."""
     columns = [batch[name] if name != "claims" else pc.binary_join(batch[name], "\n") for name in TEXTS]
     separator = pa.scalar("\n", pa.large_string())
-    wide = [column.cast(pa.large_string()) for column in columns]  # their sum may pass 2 GB
+    wide = [column.cast(pa.large_string()) for column in columns]  # together they may exceed 2 GB
     return pc.binary_join_element_wise(*wide, separator, null_handling="skip")
 
 
 @lru_cache(maxsize=1)
 def folding() -> Units:
-    """What stands in a key for each UTF-16 unit: a lower-case, half-width, Simplified letter, digit or mark,
-    or 0 for what only separates. A unit of a surrogate pair stands for itself."""
+    """The unit of a key for each UTF-16 unit: a lower-case, half-width, Simplified letter, digit or mark, or
+    0 for separators. Units of a surrogate pair are unchanged."""
     import opencc
 
     table = np.zeros(1 << 16, np.uint16)
@@ -108,7 +107,7 @@ def folding() -> Units:
                 folded[code] = changed
         if unicodedata.category(folded[code])[0] in "LNM":
             table[code] = ord(folded[code])
-    # One character a line: a phrase's own conversion would make a key depend on what stands beside.
+    # One character per line: the conversion of phrases would make a key depend on its neighbours.
     han = [code for code in range(0x3400, 0xFB00) if unicodedata.name(folded[code], "").startswith("CJK")]
     simplified = opencc.OpenCC("t2s").convert("\n".join(folded[code] for code in han)).split("\n")
     for code, character in zip(han, simplified, strict=True):
@@ -125,7 +124,7 @@ def _half_width(character: str) -> str:
 def _fold(data: Bytes, bounds: Indices, table: Units, units: Units, ends: Indices, words: Flags) -> None:
     """Decode UTF-8, fold, and write the keys one after the other.
 
-    A unit is written first and kept by moving on: a branch at each punctuation mark would be mispredicted.
+    A unit is always written, and kept by advancing: a branch at each punctuation mark would be mispredicted.
     """
     at = 0
     for d in range(len(words)):
@@ -149,7 +148,7 @@ def _fold(data: Bytes, bounds: Indices, table: Units, units: Units, ends: Indice
 
 @kernel
 def _fold_words(data: Bytes, place: int, stop: int, table: Units, units: Units, at: int) -> int:
-    """One text, with a space for whatever separates two words."""
+    """One text, with a space between two words."""
     first, gap = at, False
     while place < stop:
         code, place = _decode(data, place)
@@ -174,7 +173,7 @@ def _put_pair(units: Units, at: int, code: np.int64) -> int:
 
 @kernel
 def _decode(data: Bytes, place: int) -> tuple[np.int64, int]:
-    """The code point that begins at a byte of UTF-8, and the place behind it."""
+    """The code point that begins at a byte of UTF-8, and the place after it."""
     code = np.int64(data[place])
     if code < 0x80:
         return code, place + 1

@@ -1,10 +1,10 @@
-"""What a model was pretrained on, written down, so that an evaluation can tell what it must not ask.
+"""An index of what a model was pretrained on, so that an evaluation can exclude it.
 
     records of `train` ──seen_rows──▶ pack/seen.parquet ──find_seen(samples)──▶ the samples that were seen
 
-Row i of `seen.parquet` belongs to document i of `train.bin`: the record's id and language, its publication
-number without kind code, its application and family, and a digest of the whole text and of each part, folded
-as data/dedup/ngram_index.py folds (case, width, punctuation, white space and Chinese script do not matter).
+Row i of `seen.parquet` describes document i of `train.bin`: the record's id and language, its publication
+number without kind code, its application and family, and digests of the whole text and of each part, folded
+as in data/dedup/normalise.py (case, width, punctuation, white space and Chinese script do not matter).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data.dedup.ngram_index import Sample, publication_number
+from data.dedup.ngram_index import EvalSample, publication_number
 from data.dedup.normalise import digests, fold, whole_texts
 
 NAME = "seen.parquet"
@@ -32,16 +32,17 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.binary(16)) for name in TEXTS),
     ]
 )
-"""The columns; null is what a record lacks. `text` is title, abstract, claims and description together."""
+"""The columns; null if the record has no such value. `text` is title, abstract, claims and description
+together."""
 
 
 class Met(NamedTuple):
-    """A sample that stands in the pretraining corpus."""
+    """A sample that is in the pretraining corpus."""
 
     dataset: str
     sample: str
     rule: str
-    """The column of `seen.parquet` that is equal: `publication`, `application`, `family`, `text`, …"""
+    """The equal column of `seen.parquet`: `publication`, `application`, `family`, `text`, …"""
     document: int
     """Its number in `train.bin`."""
     id: str
@@ -49,7 +50,7 @@ class Met(NamedTuple):
 
 
 def seen_rows(records: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows of SCHEMA for a batch of records, one for each."""
+    """One row of SCHEMA for each record of a batch."""
     claims = records["claims"]
     texts = {
         "text": whole_texts(records),
@@ -72,29 +73,29 @@ def seen_rows(records: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def text_digests(texts: Sequence[str] | pa.Array) -> pa.Array:
-    """16 bytes for each text, equal where the folded texts are; null where nothing is left of it."""
+    """16 bytes for each text, equal if the folded texts are; null if the folded text is empty."""
     found = digests(fold(texts))
     return pa.array([row.tobytes() if row.any() else None for row in found], pa.binary(16))
 
 
 def read_seen(pack: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of a packed corpus's `seen.parquet`, streamed; UserError where there is none."""
+    """The rows of a packed corpus's `seen.parquet`, streamed; UserError if there is none."""
     file = pack / NAME
     if not file.is_file():
-        raise UserError(
-            f"{file} does not exist. Name the folder `pack` of a corpus that this program packed."
-        )
+        raise UserError(f"{file} not found. Give the folder `pack` of a corpus made by `python -m data run`.")
     with pq.ParquetFile(file) as opened:
         yield from opened.iter_batches(1 << 14)
 
 
-def find_seen(pack: Path, samples: Iterable[Sample]) -> Iterator[Met]:
-    """Every sample whose publication, application, family or text is in the corpus, once a rule and document.
+def find_seen(pack: Path, samples: Iterable[EvalSample]) -> Iterator[Met]:
+    """Every sample whose publication, application, family or text is in the corpus, once per rule and
+    document.
 
     A sample's text is compared with whole texts and with every part. Memory holds the samples, not the
-    corpus. What shares only a passage is found by `data.dedup.ngram_index.Index`, which needs the texts.
+    corpus. Texts that share only a passage are found by `data.dedup.ngram_index.Index`, which needs the
+    texts.
     """
-    wanted: dict[str, dict[str | bytes, list[Sample]]] = {name: {} for name in (*NAMES, "text")}
+    wanted: dict[str, dict[str | bytes, list[EvalSample]]] = {name: {} for name in (*NAMES, "text")}
     for sample in samples:
         values = {
             "publication": publication_number(sample.publication),

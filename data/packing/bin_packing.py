@@ -1,7 +1,7 @@
-"""Which pieces of which documents stand together in a block: the plans of data/packing/packed_dataset.py.
+"""Which pieces of which documents share a block: the plans of data/packing/packed_dataset.py.
 
-Each takes the places of every document, (documents,), and a block's capacity, and gives pieces (document,
-start, length), (pieces, 3), and the first piece of each block and the end, (blocks + 1,).
+Each takes the positions of every document, (documents,), and a block's capacity, and returns pieces
+(document, start, length), (pieces, 3), and the first piece of each block and the end, (blocks + 1,).
 """
 
 from typing import Literal
@@ -29,8 +29,8 @@ def plan_concat(places: Array, capacity: int) -> tuple[Array, Array]:
 def plan_best_fit(places: Array, capacity: int) -> tuple[Array, Array]:
     """As `plan_concat`, by best-fit decreasing.
 
-    A set of open blocks is kept for each free room; which rooms occur is one big integer with a bit for each,
-    so that the smallest sufficient room is its lowest bit from the length upwards.
+    Open blocks are grouped by free space; one big integer has a bit for each free space that occurs, so that
+    the smallest sufficient one is the lowest bit at or above the length.
     """
     full = places // capacity
     document = np.repeat(np.arange(len(places)), full)
@@ -41,23 +41,23 @@ def plan_best_fit(places: Array, capacity: int) -> tuple[Array, Array]:
     order = np.argsort(-rests, kind="stable")
     order = order[rests[order] > 0]
     block_of = np.empty(len(order), np.int64)
-    open_blocks_by_room: dict[int, list[int]] = {}
-    rooms, blocks = 0, 0
+    open_blocks_by_space: dict[int, list[int]] = {}
+    spaces, blocks = 0, 0
     for i, length in enumerate(rests[order].tolist()):
-        above = rooms >> length
+        above = spaces >> length
         if above:
-            room = length + (above & -above).bit_length() - 1
-            waiting = open_blocks_by_room[room]
+            space = length + (above & -above).bit_length() - 1
+            waiting = open_blocks_by_space[space]
             block = waiting.pop()
             if not waiting:
-                rooms &= ~(1 << room)
+                spaces &= ~(1 << space)
         else:
-            room, block = capacity, blocks
+            space, block = capacity, blocks
             blocks += 1
         block_of[i] = block
-        if left := room - length:
-            open_blocks_by_room.setdefault(left, []).append(block)
-            rooms |= 1 << left
+        if left := space - length:
+            open_blocks_by_space.setdefault(left, []).append(block)
+            spaces |= 1 << left
     packed = np.stack([order, full[order] * capacity, rests[order]], axis=1)
     by_block = np.argsort(block_of, kind="stable")
     pieces = np.concatenate([whole, packed[by_block]])
@@ -66,7 +66,7 @@ def plan_best_fit(places: Array, capacity: int) -> tuple[Array, Array]:
 
 
 def plan_none(places: Array, capacity: int) -> tuple[Array, Array]:
-    """As `plan_concat`, no two documents in one block."""
+    """As `plan_concat`, but with one document per block."""
     pieces_of = -(-places // capacity)
     document = np.repeat(np.arange(len(places)), pieces_of)
     start = (np.arange(len(document)) - np.repeat(np.cumsum(pieces_of) - pieces_of, pieces_of)) * capacity

@@ -1,9 +1,8 @@
 """Several packed corpora as one dataset: a domain corpus, what extends it, and general text to replay.
 
-Shares are of tokens. A corpus without a share takes, with the others that have none, what the given shares
-leave, in proportion to its tokens: so a corpus and its later extensions train together as if they were one.
-Blocks of a corpus that packs less tightly hold fewer tokens and are drawn more often in return. An epoch of
-the mixture is one pass over its first corpus.
+Shares are of tokens. Corpora without a share divide the rest in proportion to their tokens, so a corpus and
+its later extensions train together like one corpus. Blocks of a less tightly packed corpus have fewer tokens
+and are drawn more often to compensate. An epoch of the mixture is one pass over its first corpus.
 """
 
 from collections.abc import Sequence
@@ -24,9 +23,9 @@ class Component:
     name: str
     blocks: Blocks
     share: float | None
-    """Its share of the tokens; None: in proportion to its tokens."""
+    """Its share of the tokens; None for a share in proportion to its tokens."""
     max_epochs: float | None = None
-    """How often it may be repeated; None for no limit."""
+    """Maximum number of epochs; None for no limit."""
 
 
 class Mixture:
@@ -34,7 +33,7 @@ class Mixture:
     `parts`."""
 
     def __init__(self, components: Sequence[Component]) -> None:
-        """UserError where the shares leave nothing for a corpus, or are not 1 together."""
+        """UserError if the shares leave nothing for a corpus, or do not sum to 1."""
         self.blocks = [component.blocks for component in components]
         tokens = token_shares(components)
         per_block = np.array([blocks.trained_tokens / len(blocks) for blocks in self.blocks])
@@ -58,8 +57,8 @@ def token_shares(components: Sequence[Component]) -> np.ndarray:
     given = sum(component.share or 0.0 for component in components)
     open_tokens = sum(c.blocks.trained_tokens for c in components if c.share is None)
     if given > 1 + 1e-9 or (open_tokens and given > 1 - 1e-9) or (not open_tokens and given < 1 - 1e-9):
-        rest = "leave nothing for the others" if open_tokens else "are to be 1"
-        raise UserError(f"the shares of the mixture are {given:g} together and {rest}. Change `share`.")
+        rest = "which leaves nothing for the others" if open_tokens else "not 1"
+        raise UserError(f"the shares of the mixture sum to {given:g}, {rest}. Change `share`.")
     return np.array(
         [
             c.share if c.share is not None else (1 - given) * c.blocks.trained_tokens / open_tokens

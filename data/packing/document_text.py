@@ -2,8 +2,8 @@
 
     title, abstract, claims, description ──▶  一种水泵 ⏎⏎ 摘要 ⏎ 一种… ⏎⏎ 权利要求书 ⏎ 1. 一种… ⏎⏎ 说明书 ⏎ …
 
-The headings are those that the offices print. They tell parts apart, so a text that has one part beside its
-title, as a judgment has, gets none; nor does a language without headings here.
+The headings are those that the offices print. They separate parts, so a text with only one part besides its
+title, such as a judgment, has none, nor has a language without headings here.
 """
 
 from typing import Annotated, Literal, Self
@@ -14,11 +14,11 @@ from core.config.loader import Config
 from data.language import base
 from data.record import Record
 
-Part = Literal["title", "abstract", "claims", "description"]
-Parts = Annotated[tuple[Part, ...], Field(min_length=1)]
+RecordPart = Literal["title", "abstract", "claims", "description"]
+RecordParts = Annotated[tuple[RecordPart, ...], Field(min_length=1)]
 
-_HEADED: tuple[Part, ...] = ("abstract", "claims", "description")
-HEADINGS: dict[str, dict[Part, str]] = {
+_HEADED: tuple[RecordPart, ...] = ("abstract", "claims", "description")
+HEADINGS: dict[str, dict[RecordPart, str]] = {
     language: dict(zip(_HEADED, texts.split(" | "), strict=True))
     for language, texts in {
         "zh": "摘要 | 权利要求书 | 说明书",
@@ -39,29 +39,29 @@ HEADINGS: dict[str, dict[Part, str]] = {
 
 
 class LayoutConfig(Config):
-    """How a record becomes a text."""
+    """How a record is formatted as text."""
 
-    parts: Parts = ("title", "abstract", "claims", "description")
-    """The parts of a document, in order; what a record lacks is left out."""
-    language_parts: dict[str, Parts] = Field(default_factory=dict)
-    """Other parts, or another order, of documents in a language, as `{"en": ["title", "claims"]}`."""
+    parts: RecordParts = ("title", "abstract", "claims", "description")
+    """The parts of a document, in order; missing ones are left out."""
+    language_parts: dict[str, RecordParts] = Field(default_factory=dict)
+    """Other parts or another order for a language, e.g. `{"en": ["title", "claims"]}`."""
     headings: bool = True
     """Put the language's heading on a line before each part but the title."""
-    heading_texts: dict[str, dict[Part, str]] = Field(default_factory=dict)
-    """Other headings, by language and part, as `{"en": {"claims": "What is claimed is:"}}`; an empty text for
-    none. The rest stay as data/packing/document_text.py has them."""
+    heading_texts: dict[str, dict[RecordPart, str]] = Field(default_factory=dict)
+    """Other headings, by language and part, e.g. `{"en": {"claims": "What is claimed is:"}}`; an empty text
+    for no heading. The others are those of data/packing/document_text.py."""
     separator: str = "\n\n"
-    """What stands between two parts."""
+    """Text between two parts."""
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         if any(len(set(parts)) < len(parts) for parts in (self.parts, *self.language_parts.values())):
-            raise ValueError("`parts` names a part twice")
+            raise ValueError("a part is listed twice in `parts`")
         return self
 
 
 def layout(record: Record, config: LayoutConfig) -> str:
-    """The text of a record: its parts, claims numbered from 1; empty where it has none of them."""
+    """The text of a record: its parts, claims numbered from 1; empty if it has none of them."""
     language = record["language"] or ""
     parts = config.language_parts.get(language) or config.language_parts.get(base(language), config.parts)
     texts = {part: text for part in parts if (text := part_text(record, part))}
@@ -72,17 +72,17 @@ def layout(record: Record, config: LayoutConfig) -> str:
     )
 
 
-def part_text(record: Record, part: Part) -> str:
-    """One part of a record, the claims numbered, a line each; empty where the record lacks it."""
+def part_text(record: Record, part: RecordPart) -> str:
+    """One part of a record, the claims numbered, one per line; empty if the record lacks it."""
     if part == "claims":
         return "\n".join(f"{number}. {claim}" for number, claim in enumerate(record["claims"] or (), 1))
     return record[part] or ""
 
 
-def headings_of(language: str, config: LayoutConfig) -> dict[Part, str]:
-    """The headings by part of a language (`zh-Hant`, else `zh`): those of the configuration before those of
+def headings_of(language: str, config: LayoutConfig) -> dict[RecordPart, str]:
+    """The headings by part of a language (`zh-Hant`, else `zh`): those of the configuration, else those of
     HEADINGS."""
-    found: dict[Part, str] = {}
+    found: dict[RecordPart, str] = {}
     for name in (base(language), language):
         found |= HEADINGS.get(name, {}) | config.heading_texts.get(name, {})
     return found

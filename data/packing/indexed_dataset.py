@@ -1,4 +1,4 @@
-"""Megatron's indexed dataset: token ids of many documents in `NAME.bin`, their places in `NAME.idx`.
+"""Megatron's indexed dataset: token ids of many documents in `NAME.bin`, their positions in `NAME.idx`.
 
 `NAME.bin` is the ids of all documents, one after the other, little-endian. `NAME.idx`, little-endian:
 
@@ -11,8 +11,8 @@
     int64 S   offset of each sequence in the .bin file, in bytes
     int64 D+1 first sequence of each document, then S
 
-Here every document is one sequence. Megatron-LM and GPT-NeoX read these files; DeepSpeed's copy of the format
-numbers uint16 otherwise, so it reads the int32 ones only.
+Here every document is one sequence. Megatron-LM and GPT-NeoX can read these files; DeepSpeed's version of the
+format has another code for uint16, so it can only read int32 files.
 """
 
 import struct
@@ -40,15 +40,16 @@ CODES: dict[int, type[np.integer]] = {
 
 
 def with_ending(name: Path, ending: str) -> Path:
-    """`NAME.bin` or `NAME.idx`, also where NAME has dots of its own, which `with_suffix` would cut off."""
+    """`NAME.bin` or `NAME.idx`, also if NAME has dots, at which `with_suffix` would cut it off."""
     return name.with_name(name.name + ending)
 
 
 class Writer:
-    """Writes `NAME.bin` as documents come, `NAME.idx` at the end; a context manager."""
+    """Writes `NAME.bin` document by document, and `NAME.idx` at the end; a context manager."""
 
     def __init__(self, name: Path, vocabulary_size: int) -> None:
-        """`name` is the path without suffix; ids are below `vocabulary_size`, which decides their dtype."""
+        """`name` is the path without suffix; ids are below `vocabulary_size`, which determines their
+        dtype."""
         self.name = name
         self.code = 8 if vocabulary_size <= 2**16 else 4
         self._file = with_ending(name, ".bin").open("wb")
@@ -63,8 +64,7 @@ class Writer:
         self._lengths.append(len(found))
 
     def add_reordered(self, ids: bytes, lengths: npt.NDArray[np.int32], order: npt.NDArray[np.int64]) -> None:
-        """Append the documents that lie one after the other in `ids`, in another order, without looking at
-        them."""
+        """Append the concatenated documents in `ids` in another order, without decoding them."""
         ends = np.cumsum(lengths, dtype=np.int64) * np.dtype(CODES[self.code]).itemsize
         begins = np.concatenate([[0], ends[:-1]])
         view = memoryview(ids)
@@ -96,18 +96,18 @@ class Documents:
     """The documents of an indexed dataset, memory-mapped: `documents[i]` is an array of ids."""
 
     def __init__(self, name: Path) -> None:
-        """Map `NAME.bin` and `NAME.idx`; UserError where they are missing, cut short or of another format."""
+        """Map `NAME.bin` and `NAME.idx`; UserError if they are missing, truncated or in another format."""
         self.name = name
         index = self._read(with_ending(name, ".idx"))
         if len(index) < HEADER.size:
-            raise UserError(f"{name}.idx is cut short: {len(index)} bytes. Pack the corpus again.")
+            raise UserError(f"{name}.idx is truncated: {len(index)} bytes. Pack the corpus again.")
         magic, version, code, sequences, boundaries = HEADER.unpack_from(index)
         if magic != MAGIC or version != 1 or code not in CODES:
             raise UserError(
-                f"{name}.idx is not an indexed dataset that this reads (version {version}, dtype {code})."
+                f"{name}.idx is not a supported indexed dataset (version {version}, dtype {code})."
             )
         if len(index) != HEADER.size + sequences * 12 + boundaries * 8:
-            raise UserError(f"{name}.idx is cut short. Pack the corpus again.")
+            raise UserError(f"{name}.idx is truncated. Pack the corpus again.")
         self.lengths = np.frombuffer(index, np.int32, sequences, HEADER.size)
         self._offsets = np.frombuffer(index, np.int64, sequences, HEADER.size + 4 * sequences)
         self.dtype = np.dtype(CODES[code])
@@ -116,7 +116,7 @@ class Documents:
         found = binary.stat().st_size if binary.exists() else 0
         if found != expected:
             raise UserError(
-                f"{binary} has {found} bytes, its index expects {expected}. Pack the corpus again."
+                f"{binary} has {found} bytes, but its index expects {expected}. Pack the corpus again."
             )
         self._ids = np.memmap(binary, np.uint8, "r") if expected else np.empty(0, np.uint8)
 
@@ -133,11 +133,11 @@ class Documents:
         return self._ids[first : first + (stop - start) * self.dtype.itemsize].view(self.dtype)
 
     def first_token(self, document: int) -> int:
-        """How many tokens stand before a document in the .bin file."""
+        """The number of tokens before a document in the .bin file."""
         return int(self._offsets[document]) // self.dtype.itemsize
 
     def raw(self, first: int, stop: int) -> bytes:
-        """The ids of the documents `first` to `stop`, as the .bin file has them, read and not mapped."""
+        """The ids of the documents `first` to `stop`, as in the .bin file, read instead of mapped."""
         begin, end = (int(self._offsets[i]) if i < len(self) else self._ids.size for i in (first, stop))
         with with_ending(self.name, ".bin").open("rb") as file:
             file.seek(begin)
@@ -148,4 +148,4 @@ class Documents:
         try:
             return path.read_bytes()
         except FileNotFoundError:
-            raise UserError(f"{path}: there is no such packed corpus.") from None
+            raise UserError(f"{path}: no packed corpus found.") from None

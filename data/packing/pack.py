@@ -1,14 +1,13 @@
-"""Clean records to token ids: documents laid out, split by invention, tokenised, shuffled, written as indexed
+"""Clean records to token ids: format documents, split by invention, tokenise, shuffle, and write indexed
 datasets.
 
     shard-*.parquet ──layout──▶ text ──split──▶ train | validation ──tokenise──▶ ──shuffle──▶ NAME.bin, .idx
 
-Every document is `<bos> text <eos>` (`<eos> text <eos>` where the tokenizer has no beginning token). All
-texts of one invention, in every language and office, stand on the same side of the split
-(data/packing/train_val_split.py), and
-the seed gives the order (data/packing/shuffle.py). Beside each split, `NAME.bytes.npy` holds the UTF-8 bytes
-of each document's text (int64), for bits per byte; `seen.parquet` says what is in `train`
-(data/dedup/training_index.py).
+Every document is `<bos> text <eos>` (`<eos> text <eos>` if the tokenizer has no beginning token). All texts
+of one invention, in every language and office, are on the same side of the split
+(data/packing/train_val_split.py), and the seed determines the order (data/packing/shuffle.py). For each
+split, `NAME.bytes.npy` has the UTF-8 bytes of each document's text (int64), for bits per byte; `seen.parquet`
+lists what is in `train` (data/dedup/training_index.py).
 """
 
 from collections import Counter
@@ -45,24 +44,25 @@ from data.packing.train_val_split import (
     link_families,
     split_of,
 )
-from data.readers.ingest import read_shard
 from data.record import SCHEMA, Record
+from data.record_store import read_shard
 
 SAMPLE = 400
-"""Documents on which two encoders must agree, a piece of SAMPLE_CHARACTERS of each."""
+"""Number of documents on which two encoders must agree, with SAMPLE_CHARACTERS of each."""
 SAMPLE_CHARACTERS = 2500
 AMOUNTS = ("documents", "tokens", "characters", "bytes")
 
 Counts = Counter[tuple[str, ...]]
-"""Of AMOUNTS by ("split", NAME, AMOUNT), ("language", LANGUAGE, AMOUNT) and ("source", NAME, AMOUNT), of
-("documents", OFFICE, LANGUAGE) and ("tokens", OFFICE, LANGUAGE), and of records by ("dropped", RULE)."""
+"""AMOUNTS by ("split", NAME, AMOUNT), ("language", LANGUAGE, AMOUNT) and ("source", NAME, AMOUNT);
+("documents", OFFICE, LANGUAGE) and ("tokens", OFFICE, LANGUAGE); records by ("dropped", RULE)."""
 
 
 class PackConfig(LayoutConfig, SplitConfig):
-    """How a record becomes a document, which inventions are held out, and how ids are written."""
+    """How a record is formatted, which inventions are held out, and how ids are written."""
 
     dtype: Literal["smallest", "int32"] = "smallest"
-    """`smallest` is uint16 for up to 65,536 tokens, else int32. DeepSpeed's own reader knows int32 only."""
+    """`smallest` is uint16 for up to 65,536 tokens, else int32. DeepSpeed's own reader only supports
+    int32."""
 
 
 def pack(
@@ -76,13 +76,13 @@ def pack(
 ) -> dict[str, Any]:
     """Tokenise every shard of records and merge the results into `train` and `validation` in `folder`.
 
-    `tokenizer` is a folder that transformers opens; `sources` are the names of what each shard was read from;
-    `earlier` are the shards of corpora that this one extends, the oldest first: an invention stays on the
-    side where it stood there.
+    `tokenizer` is a folder that transformers can open; `sources` are the names of each shard's source;
+    `earlier` are the shards of corpora that this one extends, the oldest first: their inventions stay on the
+    same side.
 
     Returns the counts for the manifest: AMOUNTS of each split, `documents` and `tokens` by office and
-    language, `by_language` and `by_source` (AMOUNTS and `tokens_per_character`, which is that of texts alone,
-    without their beginning and end), `dropped`, `encoder`.
+    language, `by_language` and `by_source` (AMOUNTS and `tokens_per_character`, of the texts only, without
+    beginning and end tokens), `dropped`, `encoder`.
     """
     from core.model.loading import load_tokenizer
 
@@ -96,18 +96,18 @@ def pack(
     todo = list(zip(shards, sources or ["unknown"] * len(shards), strict=True))
     counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
     if not counts["split", "train", "documents"]:
-        raise UserError("no document is left to train on: add sources, or lower pack.validation_share.")
+        raise UserError("no document is left to train on. Add sources, or lower pack.validation_share.")
     for split in SPLITS:
         parts = [folder / f"{shard_name(number)}.{split}" for number in range(len(shards))]
         merge_parts(parts, folder / split, size, folder / training_index.NAME if split == "train" else None)
-    forget_shards(folder)  # before its files: a shard that lacks one must not pass for a finished one
+    forget_shards(folder)  # before its files, so that a shard with missing files never looks finished
     for file in folder.glob("shard-*"):
         file.unlink()
     return _summary(counts) | {"encoder": encoder}
 
 
 def sample(shards: Sequence[Path], config: LayoutConfig) -> Iterator[str]:
-    """Pieces of the first documents of shards spread over the corpus, from all places of a document."""
+    """Pieces of the first documents of shards across the corpus, from all positions in a document."""
     chosen = shards[:: max(1, len(shards) // 20)]
     records = (record for shard in chosen for record in islice(read_shard(shard), SAMPLE // len(chosen)))
     for number, record in enumerate(records):
@@ -117,7 +117,7 @@ def sample(shards: Sequence[Path], config: LayoutConfig) -> Iterator[str]:
 
 
 class Ids(NamedTuple):
-    """What a document begins and ends with, and the size of the vocabulary, which decides the dtype."""
+    """The first and last id of a document, and the size of the vocabulary, which determines the dtype."""
 
     start: int
     end: int
@@ -133,7 +133,7 @@ def pack_shard(
     todo: tuple[Path, str],
     folder: Path,
 ) -> Rows:
-    """Write `train` and `validation` of one shard of records, of a source, into `folder`, by key; returns its
+    """Write `train` and `validation` of one shard of records to `folder`, sorted by key; returns its
     counts."""
     shard, source = todo
     encode = open_encoder(tokenizer, encoder)
@@ -162,7 +162,7 @@ def pack_shard(
 
 
 def _rows(batch: pa.RecordBatch, texts: Sequence[str], chosen: Sequence[int], seed: int) -> pa.RecordBatch:
-    """What goes with the chosen documents of a batch, as data/packing/shuffle.py has it."""
+    """The rows of the chosen documents of a batch (ROWS of data/packing/shuffle.py)."""
     found = training_index.seen_rows(batch.take(pa.array(chosen, pa.int64())))
     encoded = [texts[i].encode() for i in chosen]
     named = zip(found["id"].to_pylist(), found["language"].to_pylist(), encoded, strict=True)

@@ -1,13 +1,13 @@
 """Blocks of equal length for training, planned over whole documents.
 
-A document of n tokens gives n - 1 places to learn from: token t is the input, token t + 1 its label.
-`best-fit` cuts only documents that are longer than a block, into full blocks and a rest, then puts rests and
-short documents, longest first, each into the fullest block that still has room (best-fit decreasing, as in
-arXiv:2404.10830). `concat` runs all documents together and cuts anywhere, for comparison. Either way no token
-is lost, position ids restart with every piece, and no label crosses from one document to the next.
+A document of n tokens has n - 1 training positions: token t is the input, token t + 1 its label. `best-fit`
+only cuts documents that are longer than a block, into full blocks and a rest, then puts rests and short
+documents, longest first, each into the fullest block with enough space (best-fit decreasing, as in
+arXiv:2404.10830). `concat` concatenates all documents and cuts anywhere, for comparison. In both, no token is
+lost, position ids restart with every piece, and no label crosses a document boundary.
 
-`none` gives every document blocks of its own. Where `trained` marks tokens, the others are read but not
-learnt.
+`none` puts every document into blocks of its own. If `trained` is given, the other tokens are inputs but not
+labels.
 
     .bin/.idx ──plan──▶ pieces (document, start, length) by block ──[i]──▶ input_ids, position_ids, labels
 """
@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import UserError
+from core.model.labels import IGNORED
 from data.packing.bin_packing import PLANS, Array, Packing
 from data.packing.indexed_dataset import Documents
-
-IGNORED = -100
 
 
 class Blocks:
@@ -35,17 +34,16 @@ class Blocks:
         chosen: Array | None = None,
         trained: npt.NDArray[np.uint8] | None = None,
     ) -> None:
-        """Plan the blocks, a function of the documents' lengths alone, so that every process makes the same
-        plan.
+        """Plan the blocks; the plan only depends on the documents' lengths, so every process makes the same.
 
-        `chosen` are the numbers of the documents to take; None takes all. `trained`, one a token of all
-        documents in their order, is 0 for tokens that are no labels; None trains on all.
+        `chosen` are the numbers of the documents to use; None for all. `trained`, one value per token of all
+        documents in order, is 0 for tokens that are not labels; None trains on all.
         """
         self.documents, self.sequence_length, self.padding_id = documents, sequence_length, padding_id
         self.chosen = np.arange(len(documents)) if chosen is None else chosen
         places = np.maximum(documents.lengths[self.chosen].astype(np.int64) - 1, 0)
         if not places.any():
-            raise UserError(f"{documents.name}: there is no document with two tokens or more to train on.")
+            raise UserError(f"{documents.name}: no document has two tokens or more to train on.")
         self.pieces, self.first = PLANS[packing](places, sequence_length)
         self.places = self.trained_tokens = int(places.sum())
         self.trained = trained
@@ -57,7 +55,7 @@ class Blocks:
 
     @property
     def fill(self) -> float:
-        """The share of all places in all blocks that holds a document's tokens."""
+        """The share of all positions in all blocks that are filled with tokens."""
         return self.places / (len(self) * self.sequence_length)
 
     def __getitem__(self, index: int) -> dict[str, Array]:
@@ -77,11 +75,11 @@ class Blocks:
         return {"input_ids": ids, "position_ids": positions, "labels": labels}
 
     def _count_trained(self, trained: npt.NDArray[np.uint8]) -> int:
-        """How many labels there are; a document's first token is none."""
+        """The number of labels; a document's first token is not one."""
         total = int(self.documents.lengths.sum(dtype=np.int64))
         if len(trained) != total:
             raise UserError(
-                f"{self.documents.name}: {total} tokens, {len(trained)} marks. Make the data again."
+                f"{self.documents.name}: {total} tokens, but a mask of {len(trained)}. Make the data again."
             )
         full = np.flatnonzero(self.documents.lengths)
         starts = np.cumsum(self.documents.lengths, dtype=np.int64) - self.documents.lengths
@@ -89,12 +87,12 @@ class Blocks:
         counts[full] = np.add.reduceat(trained, starts[full], dtype=np.int64) - trained[starts[full]]
         found = int(counts[self.chosen].sum())
         if not found:
-            raise UserError(f"{self.documents.name}: no token of it is trained on.")
+            raise UserError(f"{self.documents.name}: no token is trained on.")
         return found
 
 
 def choose_documents(documents: Documents, max_tokens: int | None, seed: int) -> Array:
-    """Whole documents, drawn by `seed`, with at most `max_tokens` tokens together (at least one document)."""
+    """Whole documents, drawn by `seed`, with at most `max_tokens` tokens in total (at least one document)."""
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(documents))
     if max_tokens is None or not len(documents):
         return order

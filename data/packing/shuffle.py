@@ -1,12 +1,12 @@
-"""The order of the packed documents: by a key that each draws from the seed, its id, language and text.
+"""The order of the packed documents: by a hash of the seed and their id, language and text.
 
     documents of a shard ──sort_part──▶ PART.bin, PART.idx, PART.rows ──merge_parts──▶ NAME.bin, NAME.idx, …
 
-Every part is sorted by the key, so what falls between two keys lies in one piece in each of them, and merging
-goes through the range of keys bucket by bucket. That is a whole shuffle, in memory for one bucket and about
-20 bytes a document, with files read from front to back. It depends on neither shards nor workers, since the
-key knows nothing of them. The ids themselves are moved, not only the index: megatron-core, DeepSpeed and
-GPT-NeoX take the order of the `.bin` file for that of the index when they join two sets.
+Every part is sorted by the key, so the documents between two keys are contiguous in each part, and merging
+goes through the range of keys bucket by bucket. That is a full shuffle with memory for one bucket and about
+20 bytes per document, and files are read from start to end. It does not depend on shards or workers, because
+the key does not. The ids themselves are reordered, not only the index: megatron-core, DeepSpeed and GPT-NeoX
+use the order of the `.bin` file for that of the index when they join two data sets.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from data.dedup import training_index
 from data.packing.indexed_dataset import Documents, Writer, with_ending
 
 BUCKET_BYTES = 128 << 20
-"""Ids of a bucket, about."""
+"""Approximate size of the ids in a bucket."""
 
 ROWS = pa.schema([pa.field("key", pa.uint64()), pa.field("bytes", pa.int64()), *training_index.SCHEMA])
-"""What goes with a document: its key, the size of its text in UTF-8, and its row of `seen.parquet`."""
+"""The row of a document: its key, the size of its text in UTF-8, and its row of `seen.parquet`."""
 
 
 def order_key(record_id: str, language: str | None, text: bytes, seed: int) -> int:
-    """64 bits that decide a document's place."""
+    """64 bits that determine a document's position."""
     digest = xxhash.xxh3_64(f"{record_id} {language} ".encode(), seed)
     digest.update(text)
     return digest.intdigest()
 
 
 def sort_part(unsorted: Path, rows: Sequence[pa.RecordBatch], part: Path, vocabulary_size: int) -> None:
-    """Write the documents of a shard and their rows by key, and remove the unsorted ones."""
+    """Write the documents of a shard and their rows sorted by key, and remove the unsorted ones."""
     table = pa.Table.from_batches(rows, ROWS).combine_chunks()
     order = np.argsort(table["key"].to_numpy(), kind="stable")
     documents = Documents(unsorted)
@@ -55,9 +55,9 @@ def merge_parts(
     seen_file: Path | None,
     bucket_bytes: int = BUCKET_BYTES,
 ) -> None:
-    """Write the documents of all parts by key as `NAME.bin`, `NAME.idx` and `NAME.bytes.npy`.
+    """Write the documents of all parts, sorted by key, as `NAME.bin`, `NAME.idx` and `NAME.bytes.npy`.
 
-    `seen_file`, where it is given, gets their rows as Parquet, one group a bucket.
+    `seen_file`, if given, gets their rows as Parquet, one row group per bucket.
     """
     documents = [Documents(part) for part in parts]
     keys = [_rows(part)["key"].to_numpy().copy() for part in parts]
@@ -90,6 +90,6 @@ def merge_parts(
 
 
 def _rows(part: Path) -> pa.Table:
-    """The rows of a part, mapped: only what is looked at is read."""
+    """The rows of a part, memory-mapped."""
     with pa.memory_map(str(with_ending(part, ".rows"))) as source:
         return pa.ipc.open_file(source).read_all()

@@ -1,7 +1,7 @@
 """The corpus's tokenizer: the base model's, a SentencePiece model, or one trained here.
 
-Whatever it comes from, it ends as a folder that `AutoTokenizer.from_pretrained` opens, so that packing,
-training and serving use the same one.
+In every case the result is a folder that `AutoTokenizer.from_pretrained` can open, so that packing, training
+and serving use the same tokenizer.
 """
 
 import io
@@ -27,22 +27,22 @@ class TokenizerConfig(Config):
     """Which tokenizer: an existing one, or a new one trained on the corpus."""
 
     path: str | None = None
-    """A folder or hub id that transformers opens (the base model's), or a SentencePiece file `….model`."""
+    """A folder or hub id that transformers can open (the base model's), or a SentencePiece file `….model`."""
     vocabulary_size: int | None = Field(None, ge=300)
-    """Train a SentencePiece BPE model with byte fallback and so many pieces on the corpus instead."""
+    """Instead of `path`: train a SentencePiece BPE model with byte fallback and this many pieces on the
+    corpus."""
     training_characters: int = Field(50_000_000, ge=1000)
-    """How much text, from the start of the corpus, the training sees."""
+    """Characters of training text, from the start of the corpus."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.path is None) == (self.vocabulary_size is None):
-            raise ValueError("give `path` or `vocabulary_size`, and set the other to null")
+            raise ValueError("set either `path` or `vocabulary_size`, and the other to null")
         return self
 
 
 def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Path) -> Any:
-    """Write the tokenizer that `config` asks for to `folder` and return it; `texts` is read only to train
-    one."""
+    """Write the tokenizer of `config` to `folder` and return it; `texts` is only read to train one."""
     from core.model.loading import load_tokenizer
 
     if config.path is None:
@@ -51,7 +51,7 @@ def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Pat
         tokenizer = load_tokenizer(str(folder))
     elif config.path.endswith(".model"):
         if not Path(config.path).is_file():
-            raise UserError(f"tokenizer.path: {config.path}: there is no such file.")
+            raise UserError(f"tokenizer.path={config.path}: file not found.")
         shutil.copyfile(config.path, folder / "tokenizer.model")
         _describe_sentencepiece(folder)
         tokenizer = load_tokenizer(str(folder))
@@ -64,10 +64,10 @@ def prepare_tokenizer(config: TokenizerConfig, texts: Iterator[str], folder: Pat
 
 
 def choose_encoder(folder: Path, sample: Sequence[str]) -> Encoder:
-    """SentencePiece where its model stands in the folder and gives the tokenizer's ids for the whole sample.
+    """SentencePiece if the folder has its model and it gives the tokenizer's ids for the whole sample.
 
-    It is several times as fast, above all on Chinese. It differs where pieces have equal scores, as in
-    vocabularies that were merged by hand, so it has to be tried.
+    It is several times faster, especially on Chinese. It differs if pieces have equal scores, e.g. in merged
+    vocabularies, so it has to be tested.
     """
     texts = list(sample)
     if not texts or not (folder / "tokenizer.model").is_file():
@@ -77,7 +77,7 @@ def choose_encoder(folder: Path, sample: Sequence[str]) -> Encoder:
 
 
 def open_encoder(folder: Path, encoder: Encoder) -> Callable[[list[str]], list[list[int]]]:
-    """A function from texts to ids, without special tokens; names of such in a text are text."""
+    """A function from texts to ids, without special tokens; their names in a text are plain text."""
     if encoder == "sentencepiece":
         import sentencepiece
 
@@ -92,8 +92,7 @@ def open_encoder(folder: Path, encoder: Encoder) -> Callable[[list[str]], list[l
 
 
 def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Path) -> None:
-    """Train a BPE model with byte fallback in LLaMA's manner: digits apart, white space kept, no
-    normalisation."""
+    """Train a BPE model with byte fallback like LLaMA's: split digits, keep white space, no normalisation."""
     import sentencepiece
 
     def lines() -> Iterator[str]:
@@ -109,7 +108,7 @@ def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Pat
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=lines(),
-            model_writer=model,  # with a file name, SentencePiece writes that name into the model
+            model_writer=model,  # given a file name, SentencePiece writes it into the model
             vocab_size=config.vocabulary_size,
             model_type="bpe",
             byte_fallback=True,
@@ -128,34 +127,36 @@ def train_sentencepiece(config: TokenizerConfig, texts: Iterator[str], file: Pat
 
 
 def _explain_training(error: str, size: int | None) -> str:
-    """SentencePiece's complaint in words that say what to do."""
+    """SentencePiece's error, with what to do."""
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
         return (
-            f"tokenizer.vocabulary_size={size}: the corpus has {found[1]} signs that need a place; give more."
+            f"tokenizer.vocabulary_size={size} is too small: the corpus needs at least {found[1]}"
+            " (characters, bytes and special tokens)."
         )
     if found := re.search(r"Vocabulary size too high .* value <= (\d+)", error):
         return (
-            f"tokenizer.vocabulary_size={size}: the corpus gives {found[1]} at most; give less, or add text."
+            f"tokenizer.vocabulary_size={size} is too large: the corpus has at most {found[1]} pieces. Lower"
+            " it, or add text."
         )
-    return f"no tokenizer of {size} pieces could be trained on the corpus: {error}"
+    return f"tokenizer.vocabulary_size={size}: training on the corpus failed: {error}"
 
 
 def record_texts(records: Iterator[Record]) -> Iterator[str]:
-    """Every text of every record, for training a tokenizer."""
+    """Every text of every record, to train a tokenizer."""
     for record in records:
         yield from (text for part in PARTS if (text := record[part]))  # type: ignore[literal-required]
         yield from record["claims"] or ()
 
 
 def _describe_sentencepiece(folder: Path) -> None:
-    """Make a lone `tokenizer.model` a LLaMA tokenizer folder."""
+    """Turn a folder with only `tokenizer.model` into a LLaMA tokenizer."""
     import sentencepiece
 
     file = folder / "tokenizer.model"
     try:
         model = sentencepiece.SentencePieceProcessor(model_file=str(file))
     except (RuntimeError, OSError):
-        raise UserError(f"{file.name}: not a SentencePiece model, or a damaged one.") from None
+        raise UserError(f"{file.name}: not a valid SentencePiece model.") from None
     tokens = {"bos_token": model.bos_id(), "eos_token": model.eos_id(), "unk_token": model.unk_id()}
     tokens |= {"pad_token": model.pad_id()}
     named = {name: model.id_to_piece(i) for name, i in tokens.items() if i >= 0}

@@ -1,11 +1,11 @@
-"""Which side of the split a record stands on: its whole invention stands there, in every office and language.
+"""The side of the split of a record: the same for its whole invention, in every office and language.
 
     records ──names──▶ (family, application, publication) ──link──▶ Families ──split_of──▶ train | validation
 
-A claim of a patent stands in its publication, its grant, its translations and its foreign siblings. So all
+A claim of a patent is in its publication, its grant, its translations and its foreign family members. So all
 records that share a family number, an application, or a publication number (whatever its kind code) are one
-invention, also where one source gives the family and another only the application: a name that two records
-share links them, and links go on from record to record.
+invention, even if one source has the family and another only the application: a name that two records share
+links them, and links are transitive.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ class SplitConfig(Config):
     """Which inventions are held out."""
 
     validation_share: float = Field(0.01, ge=0, lt=1)
-    """Share of the inventions that is held out from training."""
+    """Share of the inventions held out from training."""
     seed: int = Field(0, ge=0, lt=2**64)
     """Seed of the split and of the documents' order."""
 
 
 class Families(NamedTuple):
-    """The inventions that go by several keys: the hashes of such keys, sorted, and what stands for each."""
+    """The inventions with several keys: the sorted hashes of these keys, and the representative of each."""
 
     keys: Hashes
     labels: Hashes
@@ -59,10 +59,10 @@ def split_of(record: Record, config: SplitConfig, families: Families = NO_FAMILI
 
 
 def link_families(corpora: Sequence[Sequence[Path]], executor: Executor | None) -> Families:
-    """The keys of `data.record.invention` that belong to one invention by another name that they share.
+    """The keys of `data.record.invention` that belong to one invention because they share another name.
 
-    `corpora` are the shards of corpora, the oldest first; an invention is called as in the oldest that has
-    it, so that its side stays. Reads three short columns. Memory holds about 150 bytes a record.
+    `corpora` are the shards of corpora, the oldest first; an invention keeps its key in the oldest one, so
+    that its side stays the same. Reads three short columns. Memory holds about 150 bytes per record.
     """
     found, ages = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int16)]
     for number, shards in enumerate(corpora):
@@ -73,9 +73,9 @@ def link_families(corpora: Sequence[Sequence[Path]], executor: Executor | None) 
     _, name = np.unique(np.concatenate(found)[:, 1], return_inverse=True)
     age = np.full(len(keys), len(corpora), np.int16)
     np.minimum.at(age, key, np.concatenate(ages))
-    by_rank = np.lexsort((keys, age))  # the oldest key stands for an invention, of these the least
+    by_rank = np.lexsort((keys, age))  # the smallest of its oldest keys represents an invention
     rank, before = np.argsort(by_rank), np.empty(0, np.int64)
-    while not np.array_equal(rank, before):  # the least rank goes from name to name, as far as links go
+    while not np.array_equal(rank, before):  # the smallest rank spreads along the links
         before = rank.copy()
         least = np.full(len(name), len(keys))
         np.minimum.at(least, name, rank[key])
@@ -85,7 +85,7 @@ def link_families(corpora: Sequence[Sequence[Path]], executor: Executor | None) 
 
 
 def names(shard: Path) -> Hashes:
-    """(P, 2): for each record of a shard, its key paired with each name that it goes by, as hashes."""
+    """(P, 2): for each record of a shard, its key paired with each of its names, as hashes."""
     table = pq.read_table(shard, columns=["id", "application_id", "family_id"])
     found: set[tuple[int, int]] = set()
     for batch in table.to_batches():

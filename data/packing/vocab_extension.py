@@ -1,11 +1,11 @@
-"""More pieces for a LLaMA tokenizer, and rows for them in the model: done once, before training.
+"""Add pieces to a LLaMA tokenizer, and rows for them to the model: once, before training.
 
     python -m data tokenizer extend --base MODEL --vocabulary-size 20000 --output DIR FILE_OR_FOLDER ...
 
-SentencePiece pieces are trained on the corpus; those that the base lacks are appended to its own, with score
-0, so that every old id stays what it was. A base with weights gets new rows in both embeddings, each
-the mean of the rows of the old pieces that spelt it (arXiv:2407.05841), and the mean of all rows up to a
-multiple of 64. A base that is a lone `….model` gives a tokenizer only.
+SentencePiece pieces are trained on the corpus; those that the base lacks are appended with score 0, so that
+every old id is unchanged. A base with weights gets new rows in both embeddings: the mean of the rows of the
+old pieces that spelt the new one (arXiv:2407.05841), and the mean of all rows for padding to a multiple of
+64. A base that is only a `….model` file gives only a tokenizer.
 """
 
 import argparse
@@ -28,25 +28,28 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--base", type=Path, required=True, metavar="DIR", help="model folder, or .model file"
     )
-    parser.add_argument("--vocabulary-size", type=int, required=True, metavar="N", help="pieces to train")
+    parser.add_argument(
+        "--vocabulary-size", type=int, required=True, metavar="N", help="number of pieces to train"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     given = parser.parse_args(arguments)
     extend(given.base, given.sources, given.vocabulary_size, given.output)
 
 
 def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path) -> None:
-    """Train, merge, write tokenizer and model to `output`, and say what was gained."""
+    """Train, merge, write tokenizer and model to `output`, and print the gain."""
     import tempfile
 
     from core.config.loader import load
     from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts, train_sentencepiece
-    from data.pipeline import input_hashes
-    from data.readers.ingest import ingest, read_records
+    from data.readers.ingest import ingest
     from data.readers.source import Source
+    from data.readers.source_files import input_hashes
+    from data.record_store import read_records
 
     old = base if base.suffix == ".model" else base / "tokenizer.model"
     if not old.is_file():
-        raise UserError(f"{old}: there is no such SentencePiece model; only such vocabularies are extended.")
+        raise UserError(f"{old}: file not found. Only SentencePiece models can be extended.")
     config = load(TokenizerConfig, None, [f"vocabulary_size={vocabulary_size}"])
     sources = [Source(path=path) for path in paths]
     inputs = input_hashes(sources) | manifest.hash_files([old])
@@ -65,12 +68,13 @@ def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path)
         if base.suffix != ".model":
             built.counts["rows"] = extend_model(base, old, merged, built.path)
     counts = built.counts
-    print(f"{counts['pieces_before']:,} pieces before, {counts['pieces']:,} now: {output}")
-    print(f"tokens per character: {counts['tokens_per_character_before']}, {counts['tokens_per_character']}")
+    print(f"{counts['pieces_before']:,} pieces before, {counts['pieces']:,} after: {output}")
+    before, after = counts["tokens_per_character_before"], counts["tokens_per_character"]
+    print(f"tokens per character: {before} before, {after} after")
 
 
 def merge(base: bytes, more: bytes) -> bytes:
-    """A serialised SentencePiece model: pieces of `base`, then unseen ones of `more` with score 0."""
+    """A serialised SentencePiece model: the pieces of `base`, then the new ones of `more` with score 0."""
     from sentencepiece import sentencepiece_model_pb2 as format
 
     model, other = format.ModelProto(), format.ModelProto()
@@ -86,7 +90,7 @@ def merge(base: bytes, more: bytes) -> bytes:
 
 
 def measure(old: Path, new: Path, texts: Sequence[str], most: int = 5_000_000) -> dict[str, Any]:
-    """Pieces, and tokens per character of the texts (of the first `most` characters), before and after."""
+    """Pieces, and tokens per character in the first `most` characters of the texts, before and after."""
     from sentencepiece import SentencePieceProcessor
 
     before, after = (SentencePieceProcessor(model_file=str(file)) for file in (old, new))
@@ -106,7 +110,7 @@ def measure(old: Path, new: Path, texts: Sequence[str], most: int = 5_000_000) -
 
 
 def extend_model(base: Path, old: Path, new: Path, folder: Path) -> int:
-    """Write the model of `base` with rows for all pieces of `new` to `folder`; returns the rows."""
+    """Write the model of `base` with rows for all pieces of `new` to `folder`; returns the number of rows."""
     import torch
     from sentencepiece import SentencePieceProcessor
     from transformers import AutoModelForCausalLM
@@ -136,7 +140,7 @@ def extend_model(base: Path, old: Path, new: Path, folder: Path) -> int:
 
 
 def spelling(model: Any, piece: str) -> list[int]:
-    """The old ids that spell a piece inside a text; a line break before it keeps off the space that
-    SentencePiece puts in front."""
+    """The old ids that spell a piece inside a text; a line break before it avoids the space that
+    SentencePiece adds at the start."""
     mark = model.encode("\n")
     return list(model.encode("\n" + piece.replace("▁", " ")))[len(mark) :]

@@ -1,3 +1,3 @@
-"""Readers of patent files: `ingest` runs them, `formats` recognises a file and picks its reader, `stream` and
-`archives` open it, `patent_xml`, `json_csv`, `xlsx_parquet_hub` and `plain_text` read it; `offices` knows
-each office's vocabulary."""
+"""Readers of patent files: `ingest` runs them, `formats` recognises a file and picks its reader, `archives`
+opens it; `rows` reads tables (`table_records` makes them records), `plain_text` text, `offices` each office's
+formats."""

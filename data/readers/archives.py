@@ -1,13 +1,13 @@
-"""Archives and compressed files, read as they are: nothing is unpacked to disk.
+"""Archives and compressed files, read in place: nothing is unpacked to disk.
 
-`members` takes a file and yields what there is to read in it: the file itself, or, by its first bytes, the
-members of a ZIP or TAR archive and what gzip, Zstandard, bzip2 or xz compressed, also one in the other
-(`a.tar.gz` that holds `b.zip`). A member is named as a path inside its archive: `a.zip/member.xml`.
+`members` takes a file and yields its contents: the file itself or, by its first bytes, the members of a ZIP
+or TAR archive and the content of gzip, Zstandard, bzip2 or xz, also nested (`a.tar.gz` with `b.zip` in it). A
+member is named by its path inside the archive: `a.zip/member.xml`.
 
-A member that must not or cannot be read is a `Rejected` with its reason, and the next one follows:
+A member that must not or cannot be read is a `Rejected` with a reason, and the next one is read:
 `unsafe-name` (an absolute path, or `..`), `encrypted`, `archive-link`, `nested-archive` (deeper than DEPTH
-layers). A stream that grows beyond `Limits` raises `Unreadable("archive-bomb")` while it is read; one that is
-cut short `truncated-archive`; one that is wrong in itself `damaged-archive`.
+layers). A stream that grows beyond `Limits` raises `Unreadable("archive-bomb")` while it is read, one that is
+cut short `truncated-archive`, one with errors `damaged-archive`.
 """
 
 import bz2
@@ -22,16 +22,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, NamedTuple, Self, cast
 
-from data.readers.formats import Rejected
-from data.readers.stream import (
-    CHUNK_BYTES,
-    Content,
-    Unreadable,
-    is_of_the_machine,
-    position,
-    seekable,
-    stream,
-)
+from data.record import Rejected
+from data.stream import CHUNK_BYTES, Content, Unreadable, is_of_the_machine, position, seekable, stream
 
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""
@@ -48,24 +40,24 @@ STARTS = {
 
 
 class Limits(NamedTuple):
-    """What a stream may grow to; patents shrink to a tenth, and hardly ever to a fiftieth."""
+    """The limits to the size of a stream; patents compress to a tenth, hardly ever to a fiftieth."""
 
     ratio: int = 100
-    """Times its compressed size, counted after the first `free_bytes`."""
+    """Maximum ratio to its compressed size, applied after the first `free_bytes`."""
     free_bytes: int = 64 << 20
     stream_bytes: int = 64 << 30
-    """Of one member, whatever its ratio."""
+    """Maximum size of one member, whatever its ratio."""
 
 
 def members(content: Content, limits: Limits | None = None, depth: int = 0) -> Iterator[Content | Rejected]:
-    """What there is to read in a file; each must be read before the next is asked for."""
+    """The contents of a file; each must be read before the next one."""
     try:
         head = content.head()
         kind = next((kind for kind, start in STARTS.items() if re.match(start, head)), None)
         if kind is None:
             yield content
         elif depth == DEPTH:
-            yield Rejected(content.name, "nested-archive", f"deeper than {DEPTH} layers of archives")
+            yield Rejected(content.name, "nested-archive", f"more than {DEPTH} nested archives")
         elif kind == "zip":
             yield from _zip_members(content, limits or Limits(), depth)
         elif kind == "tar":
@@ -84,7 +76,7 @@ def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
         archive = zipfile.ZipFile(file)
     files = zip_files(archive)
     if not files:
-        yield Rejected(content.name, "empty-file", "the archive holds no file")
+        yield Rejected(content.name, "empty-file", "the archive contains no file")
     if is_office_document(files):
         packed = sum(info.compress_size for info in files)
         _check(sum(info.file_size for info in files), packed, limits)
@@ -94,7 +86,7 @@ def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
     for info in files[content.part.first : content.part.stop] if content.part else files:
         name = f"{content.name}/{info.filename}"
         if _leads_outside(info.filename):
-            yield Rejected(name, "unsafe-name", "an absolute path, or one with `..`")
+            yield Rejected(name, "unsafe-name", "an absolute path, or a path with `..`")
         elif info.flag_bits & 1:
             yield Rejected(name, "encrypted", "the member is encrypted; decrypt it first")
         else:
@@ -113,7 +105,7 @@ def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def is_office_document(files: list[zipfile.ZipInfo]) -> bool:
-    """Whether the members make up one document, as those of an XLSX file do."""
+    """Whether the members are one document, such as an XLSX file."""
     return any(info.filename == "[Content_Types].xml" for info in files)
 
 
@@ -129,28 +121,28 @@ def _tar_members(content: Content, limits: Limits, depth: int) -> Iterator[Conte
         if info.isdir():
             continue
         if _leads_outside(info.name):
-            yield Rejected(name, "unsafe-name", "an absolute path, or one with `..`")
+            yield Rejected(name, "unsafe-name", "an absolute path, or a path with `..`")
         elif not info.isreg() or info.issparse():
-            yield Rejected(name, "archive-link", "a link, a device or a sparse file, which is not followed")
+            yield Rejected(name, "archive-link", "a link, a device or a sparse file; these are not read")
         else:
             plain = _guarded(partial(archive.extractfile, info), partial(getattr, info, "size"), limits)
             yield from members(stream(name, plain), limits, depth + 1)
-        cast(Any, archive).members.clear()  # or it keeps every header it has seen
+        cast(Any, archive).members.clear()  # otherwise it keeps every header
 
 
 class _Header(tarfile.TarInfo):
-    """A header of TAR; tarfile itself takes one that is broken for the archive's end, without a word."""
+    """A header of TAR; tarfile itself silently treats a broken one as the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """As TarInfo's; only the block of zeros that marks the end may be no header."""
+        """As in TarInfo; only the block of zeros that marks the end may be an invalid header."""
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
             if len(buf) < tarfile.BLOCKSIZE:
-                raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
+                raise Unreadable("truncated-archive", f"ends too early: {error}") from None
             raise Unreadable("damaged-archive", f"a member's header is broken: {error}") from None
 
 
@@ -165,14 +157,14 @@ def _decompress(kind: str, file: io.BufferedReader) -> IO[bytes]:
         case _:
             import pyarrow as pa
 
-            # zstandard's reader takes a frame that is cut short for a whole one; Arrow's does not.
+            # zstandard's reader accepts a truncated frame as complete; Arrow's does not.
             return cast(IO[bytes], pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
 
 
 def _guarded(
     open_stream: Callable[[], IO[bytes] | None], packed: Callable[[], int], limits: Limits
 ) -> Iterator[bytes]:
-    """A stream's chunks, until it grows beyond the limits; `packed` says how many bytes it came from."""
+    """A stream's chunks, until it grows beyond the limits; `packed` returns its compressed bytes so far."""
     size = 0
     with _named_errors():
         file = open_stream()
@@ -187,7 +179,9 @@ def _check(size: int, packed: int, limits: Limits) -> None:
     if size > limits.stream_bytes:
         raise Unreadable("archive-bomb", f"more than {limits.stream_bytes:,} bytes from one member")
     if size > max(limits.free_bytes, limits.ratio * packed):
-        raise Unreadable("archive-bomb", f"more than {limits.ratio} times its {packed:,} compressed bytes")
+        raise Unreadable(
+            "archive-bomb", f"more than {limits.ratio} times its compressed size of {packed:,} bytes"
+        )
 
 
 def _leads_outside(name: str) -> bool:
@@ -196,14 +190,15 @@ def _leads_outside(name: str) -> bool:
 
 @contextmanager
 def _named_errors() -> Iterator[None]:
-    """What the libraries raise for a broken archive, as Unreadable. What the disk raises stays itself."""
+    """Turn what the libraries raise for a broken archive into Unreadable. Errors of the disk stay
+    unchanged."""
     try:
         yield
     except Unreadable:
-        raise  # of the layer below
+        raise  # from the layer below
     except (EOFError, tarfile.ReadError) as error:
-        raise Unreadable("truncated-archive", f"it ends too early: {error}") from None
-    except Exception as error:  # zlib, lzma, zipfile, struct …: the libraries agree on no class
+        raise Unreadable("truncated-archive", f"ends too early: {error}") from None
+    except Exception as error:  # zlib, lzma, zipfile, struct …: the libraries have no common class
         if is_of_the_machine(error):
             raise
         reason = "truncated-archive" if "Truncated" in str(error) else "damaged-archive"

@@ -1,9 +1,8 @@
-"""A row of a table as records: what its cells hold, in the record's notation.
+"""A row of a table as records: its cells in the record's notation.
 
 A cell may be a text, a number, a date, a list, or Google's `[{"text": …, "language": …}]`, which gives one
-record a language. HTML is stripped. Claims in one text are split where they are numbered 1, 2, 3 …; dates and
-publication numbers in a known notation are written in the record's own; what is not recognised stays as it
-is.
+record per language. HTML is stripped. Claims in one text are split if they are numbered 1, 2, 3 …; dates and
+publication numbers in a known notation are converted to the record's; anything else stays unchanged.
 """
 
 import datetime
@@ -22,14 +21,13 @@ from data.readers.column_mapping import (
     Options,
     shown,
 )
-from data.readers.formats import Rejected
-from data.record import Record
+from data.record import Record, Rejected
 
 MARKUP = re.compile(
     r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
     re.IGNORECASE,
 )
-"""What no mathematics looks like: `x<b and b>c` is none."""
+"""Only tags that cannot be mathematics: `x<b and b>c` does not match."""
 
 AT_LINE = re.compile(
     r"^[ \t]*(?:[【\[]?(?:청구항|請求項|请求项|权利要求|권리요구)\s*(\d{1,4})(?:\s*[】\].．、:：]|(?=\s)|$)"
@@ -37,7 +35,7 @@ AT_LINE = re.compile(
     re.MULTILINE,
 )
 IN_LINE = re.compile(r"(?:\A\s*|(?<=[.。．])\s*)(\d{1,4})\s*[.．、](?!\d)\s*")
-"""A claim's number at the start of a line, and one behind the full stop that ends the claim before it."""
+"""A claim's number at the start of a line, and one after the full stop of the claim before it."""
 
 PUBLICATION = re.compile(
     r"(?P<office>[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
@@ -48,7 +46,7 @@ KOREAN = re.compile(r"(\d\d)-(\d{4})-(\d{7})")
 def records(
     row: Mapping[str, Any], fields: Fields, options: Options, source: str, name: str
 ) -> list[Record] | Rejected:
-    """The records of one row, one a language; `name` begins its id where the table gives none."""
+    """The records of one row, one per language; `name` begins its id if the table has none."""
     values: dict[str, Any] = {}
     texts: dict[str, dict[str | None, Any]] = {}
     for field, columns in fields.items():
@@ -62,14 +60,14 @@ def records(
                 elif not values.get(field):
                     values[field] = _plain(field, column, row.get(column))
         except UnicodeEncodeError:
-            return Rejected(source, "bad-encoding", f"column {column!r}: half of a surrogate pair (\\ud800…)")
+            return Rejected(source, "bad-encoding", f"column {column!r}: half a surrogate pair (\\ud800…)")
         except ValueError as error:
             return Rejected(source, "bad-value", f"column {column!r}: {error}")
     for language, part in texts.pop(PARTS, {}).items():
         texts.setdefault("description", {}).setdefault(language, part)
     localised = sorted({language for found in texts.values() for language in found if language})
     for found in texts.values():
-        if None in found and localised:  # a plain text beside Google's
+        if None in found and localised:  # a plain text next to Google's
             language = values.get("language")
             found.setdefault(language if language in localised else localised[0], found.pop(None))
     if not any(texts.values()):
@@ -82,7 +80,7 @@ def records(
 
 
 def _merge(texts: dict[str | None, Any], field: str, value: Any, column: str) -> None:
-    """Add a cell's texts by language: to a description's sections all, to other fields only what lacks."""
+    """Add a cell's texts by language: all sections of a description, and of other fields the first text."""
     for language, content in _by_language(value).items():
         found = _claims(content, column) if field == "claims" else _text(content, column)
         if found and field == PARTS and language in texts:
@@ -106,39 +104,39 @@ def _by_language(value: Any) -> dict[str | None, Any]:
 
 
 def _text(value: Any, column: str) -> str | None:
-    """A cell as text; ValueError where it is not one."""
+    """A cell as text; ValueError if it is something else."""
     match value:
         case None:
             return None
-        case datetime.date():  # a datetime is one, too
+        case datetime.date():  # including datetime
             return value.isoformat()[:10]
         case float() if math.isnan(value):  # an empty cell of pandas
             return None
         case float() if value.is_integer():
             return str(int(value))
         case bool() | list() | dict():
-            raise ValueError(f"a text is expected, not {shown([value])}")
+            raise ValueError(f"expected text, not {shown([value])}")
         case str():
             text = value
         case _:
             text = str(value)
-    text.encode("utf-8")  # JSON can write half of a surrogate pair, which no file may hold
+    text.encode("utf-8")  # JSON can encode half a surrogate pair, which UTF-8 cannot
     if column.lower().endswith("html") or MARKUP.search(text):
         text = strip_markup(text)
     return text if text.strip() else None
 
 
 def strip_markup(text: str) -> str:
-    """The text of a piece of HTML: a line a paragraph, indices and table rows written out."""
+    """The text of a piece of HTML: one line per paragraph, indices and table rows written out."""
     import lxml.html
 
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     root = lxml.html.fragment_fromstring(text, create_parent="div")
     for element in list(root.iter("script", "style", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "div")):
         if element.tag in ("script", "style"):
             element.drop_tree()
-        else:  # names that the layout of patents knows
+        else:  # the element names of patent layout
             element.tag = "row" if element.tag == "tr" else "p"
     patent_xml.write_layout(root, {})
     return patent_xml.text(root) or ""
@@ -162,12 +160,12 @@ def _claim(item: Any) -> Any:
         item = item.get("text") or item.get("claim_text") or item.get("limitations")
         return "\n".join(map(str, item)) if isinstance(item, list) else item
     if item is not None and not isinstance(item, str):
-        raise ValueError(f"a list of texts is expected, not {shown([item])}")
+        raise ValueError(f"expected a list of texts, not {shown([item])}")
     return item
 
 
 def split_claims(text: str) -> list[str]:
-    """Claims that are numbered from 1 without a gap, without their numbers; else the text as one claim."""
+    """Claims without their numbers if these count from 1 without a gap; else the text as one claim."""
     best = [text]
     gaps = False
     for pattern in (AT_LINE, IN_LINE):
@@ -190,7 +188,7 @@ def _number(found: re.Match[str]) -> int:
 
 def _symbols(value: Any) -> list[str] | None:
     """IPC symbols from a list (of texts, or of Google's `{"code": …, "first": …}`) or from one text."""
-    from data.readers import patent_xml
+    from data.readers.offices import patent_xml
 
     value = _json_list(value)
     if isinstance(value, list):
@@ -198,7 +196,7 @@ def _symbols(value: Any) -> list[str] | None:
             ordered = sorted(value, key=lambda item: not item.get("first"))
             value = [item.get("code") for item in ordered]
         if not all(isinstance(item, str) for item in value):
-            raise ValueError(f"a list of texts is expected, not {shown([value])}")
+            raise ValueError(f"expected a list of texts, not {shown([value])}")
         symbols = [symbol for symbol in (_text(item, "") for item in value) if symbol]
     else:
         symbols = [symbol for symbol in re.split(r"\s*[|;；，,\n]\s*", _text(value, "") or "") if symbol]
@@ -206,7 +204,7 @@ def _symbols(value: Any) -> list[str] | None:
 
 
 def _json_list(value: Any) -> Any:
-    """A cell of CSV that holds a JSON list as that list."""
+    """The list, if a cell of CSV is a JSON list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -216,7 +214,7 @@ def _json_list(value: Any) -> Any:
 
 
 def _plain(field: str, column: str, value: Any) -> str | None:
-    """A field that is no text, in the record's notation where it is another column's than its own."""
+    """A field that is not a text; in the record's notation, unless the column has the field's own name."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     text = _text(value, "")
@@ -233,21 +231,21 @@ def _plain(field: str, column: str, value: Any) -> str | None:
 
 
 def _digest(values: Mapping[str, Any], texts: Mapping[str, Mapping[str | None, Any]]) -> str:
-    """Twelve digits of what a row says: files of one name in two folders have rows of other ids, and a row
-    keeps its id wherever its folder lies."""
+    """A digest of a row's content: rows of equally named files in two folders get different ids, and a row
+    keeps its id when its folder is moved."""
     content = json.dumps([values, [[field, *found.items()] for field, found in texts.items()]])
     return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
 
 
 def _complete(values: dict[str, Any], fields: Fields) -> None:
-    """Write numbers in the record's notation, and what they say of office and kind."""
+    """Write numbers in the record's notation, and set office and kind from them."""
     number = values.setdefault("id", None) or ""
     found = PUBLICATION.fullmatch(number.strip())
     korean = KOREAN.fullmatch(number.strip())
     if found:
         digits = found["number"]
         if found["office"] == "US" and len(digits) == 10 and (found["kind"] or "").startswith("A"):
-            digits = f"{digits[:4]}0{digits[4:]}"  # Google leaves a zero out
+            digits = f"{digits[:4]}0{digits[4:]}"  # Google omits a zero
         if fields["id"][0] != "id":
             values["id"] = "-".join(filter(None, (found["office"], digits, found["kind"])))
         if not re.fullmatch("[A-Z]{2}", values.get("office") or ""):
@@ -267,7 +265,7 @@ def _complete(values: dict[str, Any], fields: Fields) -> None:
 
 
 def _languages(texts: Mapping[str, Mapping[str | None, Any]]) -> list[str | None]:
-    """The languages that have more than a title, or, where none has, those of the titles."""
+    """The languages that have more than a title or, if there are none, those of the titles."""
     found = {language for field in TEXTS[1:] for language in texts.get(field, ())}
     return sorted(found or set(texts["title"]), key=str)
 
@@ -289,7 +287,7 @@ def _record(
 
 
 def language_of_script(text: str) -> str | None:
-    """The language that only its script tells: Korean, Japanese, Chinese; None for all others."""
+    """The language if its script identifies it: Korean, Japanese, Chinese; None for all others."""
     letters = [character for character in text[:500] if character.isalpha()]
 
     def share(first: str, last: str) -> float:

@@ -1,9 +1,9 @@
 """Which column of a table holds which field of the record.
 
-In this order: what the user maps (`columns`, `text_field`), a column named as the field itself, the names in
-ALIASES; of several that hold one field the first with a value counts. Names are compared without case, width,
-spaces and punctuation, so `公开(公告)号`, `Publication Number` and `publicationNumber` need no entries of
-their own. Where no column holds text, the longest text column does, if it is prose.
+In this order: the user's mapping (`columns`, `text_field`), a column with the field's own name, the names in
+ALIASES; if several columns hold one field, the first with a value counts. Names are compared without case,
+width, spaces and punctuation, so `公开(公告)号`, `Publication Number` and `publicationNumber` need no
+separate entries. If no column holds text, the longest text column is used, if it is prose.
 """
 
 import re
@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.readers.formats import Rejected
-from data.record import Record
+from data.record import Record, Rejected
 
 FIELDS = tuple(Record.__annotations__)
 TEXTS = ("title", "abstract", "claims", "description")
 PARTS = "parts"
-"""Beside the fields: columns that are sections of a description, joined where no column holds it whole."""
+"""In addition to the fields: columns that are sections of a description, joined if no column has all of
+it."""
 
 PROSE_CHARACTERS = 50
-"""Mean length from which a column that nothing names is taken for the text."""
+"""Minimum mean length of a column with an unknown name to be taken as the text."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "id": (
@@ -75,7 +75,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "main_ipcr_label", "ipcr_labels", "IPC主分类号", "IPC主分类", "主分类号", "主IPC",
         "ipc_codes", "ipc_code", "ipc_code_flattened", "IPC分类号", "IPC分类", "国际专利分类号",
         "IPC号", "메인IPC", "대표IPC", "IPC코드", "IPC분류", "국제특허분류", "国際特許分類",
-        # The Cooperative Patent Classification refines the IPC: its symbols stand behind the IPC's.
+        # The Cooperative Patent Classification refines the IPC: its symbols follow the IPC's.
         "main_cpc_label", "cpc_labels", "cpc", "cpc_codes", "cpc_code", "CPC主分类号", "CPC分类号",
         "CPC分类", "CPC코드", "CPC분류",
     ),
@@ -85,33 +85,37 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "drawings", "附图说明", "description_html", "detailed_description", "具体实施方式",
     ),
 }  # fmt: skip
-"""Other names of the fields, the best first: HUPD, BIGPATENT, Google Patents in BigQuery, the USPTO's public
+"""Other names of the fields, best first: HUPD, BIGPATENT, Google Patents in BigQuery, the USPTO's public
 search, exports of Chinese, Korean and Japanese search services. `Source.columns` adds a user's own."""
 
 Fields = Mapping[str, Sequence[str]]
-"""A field to the columns that hold it, the best first."""
+"""Field to the columns that hold it, best first."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a source says about its tables and texts."""
+    """A source's settings for tables and texts."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column to field."""
     text_field: str | None = None
-    """The column that is the description."""
+    """The column with the description."""
     layout: str = "documents"
-    """Of plain text: `documents` (one a file) or `paragraphs` (separated by blank lines)."""
+    """For plain text: `documents` (one per file) or `paragraphs` (separated by blank lines)."""
     defaults: Mapping[str, str] = field(default_factory=dict)
-    """Values of fields that a row leaves open, as `{"language": "en"}`."""
+    """Values of fields that a row does not have, e.g. `{"language": "en"}`."""
     notes: dict[str, str | None] = field(default_factory=dict)
-    """Filled while reading, for `inspect`: each column's field, or None where it is not taken."""
+    """Filled while reading, for `inspect`: each column's field, or None if it is not used."""
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether one of these is a column that a reader knows."""
+        return is_known(names, self)
 
 
 def map_columns(
     names: Sequence[str], options: Options, source: str, sample: Sequence[Mapping[str, Any]] = ()
 ) -> Fields | Rejected:
-    """The columns of each field, or why the columns cannot be used; `sample` are some of the rows."""
+    """The columns of each field, or why the columns cannot be used; `sample` is some of the rows."""
     mapped = dict(options.columns)
     if options.text_field is not None:
         mapped[options.text_field] = "description"
@@ -124,11 +128,13 @@ def map_columns(
     fields |= {field: columns for field, columns in named.items() if field not in fields}
     twice += [field for field, columns in fields.items() if any(names.count(name) > 1 for name in columns)]
     if twice:
-        return Rejected(source, "duplicate-column", f"several columns give {twice[0]}: {shown(names)}")
+        return Rejected(
+            source, "duplicate-column", f"several columns are mapped to {twice[0]}: {shown(names)}"
+        )
     if not fields.keys() & {*TEXTS, PARTS}:
         text = _longest_text(names, sample)
         if text is None:
-            known = f"none is {', '.join(TEXTS)} or text; say under `columns` which one is"
+            known = f"no column is {', '.join(TEXTS)} or text; map one under `columns`"
             return Rejected(source, "unknown-columns", f"{known}: {shown(names)}")
         fields["description"] = [text]
     return fields
@@ -140,13 +146,13 @@ def is_known(names: Iterable[str], options: Options) -> bool:
 
 
 def shown(values: Sequence[Any]) -> str:
-    """Values for a message, cut where they are many."""
+    """Values for a message, shortened if there are many."""
     text = ", ".join(map(repr, values))
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _by_field(names: Sequence[str]) -> dict[str, list[str]]:
-    """Fields to their columns; sections of a description stay in the order of ALIASES."""
+    """Fields to their columns; sections of a description keep the order of ALIASES."""
     ranks: dict[str, list[tuple[int, str]]] = {}
     for name in dict.fromkeys(names):
         if name in FIELDS:

@@ -1,68 +1,49 @@
-"""Readers of patent files: a file goes in, documents come out, each as records or as one rejection.
+"""Read patent files: each document of a file becomes records, or one rejection.
 
-`read` recognises a file by what it holds (first bytes, root element, column names), never by its name; the
-extension decides only among plain text, CSV and JSON lines that look alike. `archives` opens what is packed.
-Then the module of its family reads it: `bulk` cuts it into documents and `xml` parses them for the modules
-that know an office's vocabulary (`cn`, `epo`, `jp`, `kipo`, `uspto`, `uspto_…`), `aps` and `brs` read the
-USPTO's text files, `ops` JSON answers of the EPO, `tables` JSON and CSV, `sheets` XLSX and Parquet, `texts`
-plain text. A document that cannot be read becomes a `Rejected` that says why, and the next one is read.
+`read` recognises a file by its content (first bytes, root element, column names); its suffix only decides
+between plain text, CSV and JSON lines that look the same. `archives` opens archives. XML is split into
+documents by `xml_splitter` and parsed by `offices.patent_xml` for the module that knows the office's
+vocabulary; `offices.uspto_aps` and `uspto_brs` read the USPTO's text files, `epo_ops_json` JSON answers of
+the EPO, `table_records` rows of JSON, CSV, XLSX and Parquet (`rows`), `plain_text` plain text. A document
+that cannot be read becomes a `Rejected` with the reason, and the next one is read.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.readers.stream import (
-    Content,
-    Part,
-    Unreadable,
-    as_utf8,
-    is_of_the_machine,
-    open_file,
-)
-from data.record import Record
+from data.readers import rows
+from data.readers.csv_rows import is_csv
+from data.record import Record, Rejected
+from data.stream import Content, FileSplit, Unreadable, as_utf8, is_of_the_machine, open_file
 
 if TYPE_CHECKING:
     from lxml import etree
 
     from data.readers.column_mapping import Options
-    from data.readers.patent_xml import Document, Names
+    from data.readers.offices.patent_xml import Document, Names
 
 STARTS = {
-    rb"PAR1": "Parquet",
-    rb"PK\x03\x04": "XLSX",
+    **rows.STARTS,
     rb"<": "XML",
-    rb"[\[{]": "JSON",
     rb"%PDF": "a PDF file",
-    rb"\xd0\xcf\x11\xe0": "an Office file of before 2007; save it as XLSX or CSV",
+    rb"\xd0\xcf\x11\xe0": "an Office file from before 2007; save it as XLSX or CSV",
     rb".{0,64}\x00": "a binary file",
 }
-"""First bytes of formats; of those that are not read, with what a person should know about them."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A document that gave no record."""
-
-    source: str
-    """The file and, in a file of many documents, `#` and the document's offset (bytes, or line)."""
-    reason: str
-    """Short category, as `unknown-format`, `malformed-xml`, `missing-text`, `bad-encoding`."""
-    detail: str
-    """What a person needs to mend it: line, offset, root element, exception."""
+"""Formats by their first bytes; for those that are not supported, what to tell the user."""
 
 
 def read(
-    path: Path, options: "Options | None" = None, part: Part | None = None
+    path: Path, options: "Options | None" = None, part: FileSplit | None = None
 ) -> Iterator[list[Record] | Rejected]:
-    """Yield once for each document of a file, or a part: its records (one a language) or why there are none.
+    """Yield once for each document of a file, or a split of it: its records (one per language) or why there
+    are none.
 
-    The members of an archive are read like files. `options` say what a table's columns are. A file that is
-    not recognised counts as one document. Raises OSError where the file cannot be read.
+    The members of an archive are read like files. `options` describe the columns of tables. An unrecognised
+    file counts as one document. Raises OSError if the file cannot be read.
     """
     from data.readers import archives
     from data.readers.column_mapping import Options
@@ -77,26 +58,26 @@ def read(
 
 
 def read_content(content: Content, options: "Options") -> Iterator[list[Record] | Rejected]:
-    """The documents of one file that is no archive; what ends it early is the last one, as a rejection."""
+    """The documents of one file that is not an archive; an error that ends it early is the last one, as a
+    rejection."""
     try:
         content = as_utf8(content)
-        yield from _read(content, format_of(content, options), options)
-    except Unreadable as error:  # what came before it was read
+        yield from _read(content, format_of(content, options.knows), options)
+    except Unreadable as error:  # the documents before it are read
         yield Rejected(content.name, error.reason, error.detail)
-    except Exception as error:  # whatever a file holds, a run over thousands of them goes on
+    except Exception as error:  # one bad file must not end a run over thousands
         if is_of_the_machine(error):
-            raise  # it is not the file's
+            raise  # not the file's fault
         yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 
 
-def format_of(content: Content, options: "Options") -> str:
-    """What a file is: `XML`, `JSON`, `CSV`, `XLSX`, `Parquet`, `text`, `nothing`, or, where it is not read,
-    what a person should know about it."""
-    from data.readers import json_csv
+def format_of(content: Content, knows: rows.Knows) -> str:
+    """What a file is: `XML`, a container of rows (`rows.CONTAINERS`), `text`, `nothing`, or, if it is not
+    read, what to tell the user. `knows` recognises column names."""
     from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
 
     if content.part:
-        return "JSON"  # nothing else is read in parts here
+        return "JSON"  # the only format that is read in splits here
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "nothing"
@@ -110,19 +91,22 @@ def format_of(content: Content, options: "Options") -> str:
     known = next((name for start, name in STARTS.items() if re.match(start, text, re.DOTALL)), None)
     if known is not None:
         return known
-    if content.suffix in (".jsonl", ".ndjson"):
-        return "JSON"
+    if content.suffix in rows.SUFFIXES:
+        return rows.SUFFIXES[content.suffix]
     if content.suffix in (".txt", ".text", ".md"):
         return "text"
-    if content.suffix in (".csv", ".tsv") or json_csv.is_csv(text, options):
+    if is_csv(text, knows):
         return "CSV"
     return f"begins with {bytes(text[:40])!r}"
 
 
 def _read(content: Content, name: str, options: "Options") -> Iterator[list[Record] | Rejected]:
-    from data.readers import json_csv, plain_text, xlsx_parquet_hub
+    from data.readers import plain_text, table_records
     from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
 
+    if name in rows.CONTAINERS:
+        yield from table_records.read_table(content, name, options)
+        return
     match name:
         case "APS":
             for document in uspto_aps.split(content, uspto_aps.MARK):
@@ -135,37 +119,31 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
                 yield _outcome(publication, content.name)
         case "XML":
             yield from _read_xml(content)
-        case "JSON":
-            yield from json_csv.read_objects(content, json_csv.json_rows(content, options), options)
-        case "CSV":
-            yield from json_csv.read_csv(content, options)
-        case "XLSX":
-            yield from xlsx_parquet_hub.read_xlsx(content, options)
-        case "Parquet":
-            yield from xlsx_parquet_hub.read_parquet(content, options)
         case "text":
             yield from plain_text.read_text(content, options)
         case "nothing":
-            yield Rejected(content.name, "empty-file", "it is empty, or begins with white space only")
+            yield Rejected(
+                content.name, "empty-file", "the file is empty, or begins with nothing but white space"
+            )
         case _:
             yield Rejected(content.name, "unknown-format", name)
 
 
 Publication = Callable[[], list[Record]]
-"""A publication that was found and is still to be read."""
+"""A publication that was found but is not read yet."""
 
 
 class Vocabulary(NamedTuple):
-    """How documents of one root element are read."""
+    """How documents with one root element are read."""
 
     read: "Callable[[etree._Element, str], list[Record]]"
-    """Takes an element and the source, gives its records."""
+    """Takes an element and the source, returns its records."""
     names: "Names" = MappingProxyType({})
-    """The vocabulary's own names for what `xml` writes as layout."""
+    """The vocabulary's own names for the elements that `patent_xml` writes as layout."""
     items: tuple[str, ...] = ()
-    """The elements to read where the root holds several publications; empty where it is one."""
+    """The elements to read if the root has several publications; empty if it is one."""
     prepare: "Callable[[Document], Document] | None" = None
-    """What is done to the document before it is parsed."""
+    """Applied to the document before it is parsed."""
 
 
 def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
@@ -190,12 +168,12 @@ def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
 
 
 def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
-    """What came of a publication: records that have what every record has, or why there are none."""
+    """The records of a publication, each with text and an id, or why there are none."""
     try:
         records = publication()
     except Unreadable as error:
         return Rejected(source, error.reason, error.detail)
-    except Exception as error:  # whatever a document holds, a run over millions of them goes on
+    except Exception as error:  # one bad document must not end a run over millions
         if is_of_the_machine(error):
             raise
         return Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
@@ -207,8 +185,8 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
 
 
 def _publications(document: "Document") -> list[Publication] | Rejected:
-    """The publications of an XML document, one or, in the answer of a service, several, not yet read."""
-    from data.readers import patent_xml
+    """The publications of an XML document, not yet read: one or, in the answer of a service, several."""
+    from data.readers.offices import patent_xml
 
     root = patent_xml.root_name(document.data)
     if root is None:
@@ -222,7 +200,9 @@ def _publications(document: "Document") -> list[Publication] | Rejected:
         return tree
     items = list(tree.iter(*vocabulary.items)) if vocabulary.items else [tree]
     if not items:
-        return Rejected(document.source, "missing-text", f"an answer without {' or '.join(vocabulary.items)}")
+        return Rejected(
+            document.source, "missing-text", f"a response without {' or '.join(vocabulary.items)}"
+        )
     return [partial(vocabulary.read, item, document.source) for item in items]
 
 

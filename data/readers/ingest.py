@@ -1,28 +1,26 @@
 """From files of any known format to Parquet shards of records: the first step of the corpus.
 
-The files of all sources are listed in order and grouped into logical shards of about 256 MB of input (large
-ones are cut, where `data.readers.file_splits` can), whatever the number of workers, so that the result does
-not depend on it. A worker reads a shard's files
-document by document and writes records as they come; memory holds one batch. The folder then holds
-`shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and `rejected.jsonl`: `{"source",
-"reason", "detail"}` for each document without a record. Every document is counted: documents = documents that
-gave records + rejected documents; records that the selection does not take are counted by its rules.
+The files of all sources are listed in order and grouped into shards of about 256 MB of input (large files are
+split if `data.readers.file_splits` can), whatever the number of workers, so that the result does not depend
+on it. A worker reads a shard's files document by document and writes records as they come; memory holds one
+batch. The folder then holds `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and
+`rejected.jsonl`: `{"source", "reason", "detail"}` for each document without a record. Every document is
+counted: documents = documents with records + rejected documents; records that the selection leaves out are
+counted by rule.
 """
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.errors import UserError
 from data.executor import (
     Rows,
     forget_shards,
@@ -35,8 +33,9 @@ from data.readers import formats
 from data.readers.file_splits import parts
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
-from data.readers.stream import Part
-from data.record import PARQUET, SCHEMA, Record
+from data.readers.source_files import list_files
+from data.record import PARQUET, SCHEMA, Record, Rejected
+from data.stream import FileSplit
 
 SHARD_BYTES = 256 << 20
 BATCH_CHARACTERS = 16 << 20
@@ -47,12 +46,12 @@ Counts = Counter[tuple[str, ...]]
 OFFICE, LANGUAGE)."""
 
 
-class Shard(NamedTuple):
+class InputShard(NamedTuple):
     """Consecutive input files that are read together and written to one file."""
 
     number: int
-    files: list[tuple[Path | None, Source, Part | None]]
-    """A data set of the hub has no file; a file without a part is read whole."""
+    files: list[tuple[Path | None, Source, FileSplit | None]]
+    """A data set of the hub has no path; a file without a split is read whole."""
     size: int
     """Bytes of input."""
 
@@ -66,12 +65,12 @@ def ingest(
     shard_bytes: int = SHARD_BYTES,
     known: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Read all documents of `sources`, write those that `select` takes into `folder`, return the counts.
+    """Read all documents of `sources`, write the records that `select` takes to `folder`, return the counts.
 
-    The files and data sets that `known` names are left out, because an earlier corpus holds them.
+    The files and data sets in `known` are left out, because an earlier corpus has them.
     Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
     `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the source of each).
-    Raises UserError where a source is missing or empty or a column is mapped to a field that does not exist.
+    Raises UserError if a source is missing or empty, or a column is mapped to an unknown field.
     """
     check_sources(sources)
     shards = plan_shards(sources, shard_bytes, known)
@@ -82,36 +81,15 @@ def ingest(
     return _summary(counts, sources) | {"shards": [shard.files[0][1].name for shard in shards]}
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """All records of an ingested folder in order, streamed; UserError where there is no shard."""
-    for shard in shard_files(folder):
-        yield from read_shard(shard)
-
-
-def shard_files(folder: Path) -> list[Path]:
-    """The files of records of a step's folder, in order; UserError where there is none."""
-    shards = sorted(folder.glob("shard-*.parquet"))
-    if not shards:
-        raise UserError(f"{folder} holds no shard-*.parquet. Run ingest into it first.")
-    return shards
-
-
-def read_shard(shard: Path) -> Iterator[Record]:
-    """The records of one shard file, in order, streamed."""
-    with pq.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=256):
-            yield from cast(list[Record], batch.to_pylist())
-
-
-def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[Shard]:
-    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its parts,
-    is one by itself."""
-    shards: list[Shard] = []
-    files: list[tuple[Path | None, Source, Part | None]] = []
+def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[str] = ()) -> list[InputShard]:
+    """Group the sources' files, in order, into shards of `shard_bytes`; a larger file, or each of its splits,
+    is a shard of its own."""
+    shards: list[InputShard] = []
+    files: list[tuple[Path | None, Source, FileSplit | None]] = []
     size = 0
     for source in sources:
         if files:  # a shard has one source, so that later steps can count by it
-            shards.append(Shard(len(shards), files, size))
+            shards.append(InputShard(len(shards), files, size))
             files, size = [], 0
         if source.path is None:
             if source.name not in known:
@@ -124,48 +102,15 @@ def plan_shards(sources: Sequence[Source], shard_bytes: int, known: Collection[s
             length = path.stat().st_size // len(found)
             for part in found:
                 if files and size + length > shard_bytes:
-                    shards.append(Shard(len(shards), files, size))
+                    shards.append(InputShard(len(shards), files, size))
                     files, size = [], 0
                 files.append((path, source, part))
                 size += length
-    return [*shards, Shard(len(shards), files, size)] if files else shards
+    return [*shards, InputShard(len(shards), files, size)] if files else shards
 
 
-def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted; what is hidden is left out, and every folder is read
-    once, whatever links lead to it."""
-    if not path.exists():
-        raise UserError(f"source {path} does not exist. Correct `path`, or put the files there.")
-    if path.is_file():
-        return [path]
-    files: list[Path] = []
-    visited: set[str] = set()
-    for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
-        if (place := os.path.realpath(folder)) in visited:
-            folders.clear()  # a link that leads back to where it stands
-            continue
-        visited.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
-    files.sort()
-    if not files:
-        raise UserError(f"source {path} is an empty folder. Put files there, or remove it from `sources`.")
-    for file in files:
-        if file.exists() and not file.is_file():  # reading it would wait for ever
-            raise UserError(f"source {path}: {file} is no file but a pipe, a socket or a device. Remove it.")
-        try:
-            str(file).encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError(f"source {path}: the file name {str(file)!r} is not UTF-8. Rename it.") from None
-    return files
-
-
-def _stop(error: OSError) -> None:
-    raise error  # a folder that cannot be opened must not be left out in silence
-
-
-def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
-    """Read the documents of one shard into `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
+def ingest_shard(select: SelectConfig, shard: InputShard, folder: Path) -> Rows:
+    """Write the records of one shard to `folder`: `parquet` and `rejected.jsonl`; returns the counts."""
     counts: Counts = Counter()
     rows: list[Record] = []
     characters = 0
@@ -176,7 +121,7 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
         for path, source, part in shard.files:
             for outcome in _read(path, source, part):
                 counts["documents", source.name] += 1
-                if isinstance(outcome, formats.Rejected):
+                if isinstance(outcome, Rejected):
                     counts["rejected", source.name, outcome.reason] += 1
                     rejected.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
                     continue
@@ -196,10 +141,10 @@ def ingest_shard(select: SelectConfig, shard: Shard, folder: Path) -> Rows:
     return to_rows(counts)
 
 
-def _read(path: Path | None, source: Source, part: Part | None) -> Iterator[list[Record] | formats.Rejected]:
+def _read(path: Path | None, source: Source, part: FileSplit | None) -> Iterator[list[Record] | Rejected]:
     if path is not None:
         return formats.read(path, source.options(), part)
-    from data.readers.xlsx_parquet_hub import read_dataset
+    from data.readers.table_records import read_dataset
 
     assert source.dataset is not None
     return read_dataset(source.dataset, source.revision, source.split, source.options())

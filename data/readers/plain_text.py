@@ -1,21 +1,20 @@
-"""Plain text, UTF-8 or GB18030 that reads as Chinese: one document a file, or between blank lines."""
+"""Plain text in UTF-8 or Chinese GB18030: one document per file, or per paragraph (between blank lines)."""
 
 from collections.abc import Iterator
 
 from data.readers.cell_values import records
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected
-from data.readers.stream import LINE_BYTES, Content, Line, encoding, lines
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import LINE_BYTES, Content, Line, encoding, lines
 
 FIELDS = {"description": ["text"]}
 
 
 def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rejected]:
-    """The description is the file's text; with `layout: paragraphs`, there is one for each paragraph.
+    """The description is the file's text; with `layout: paragraphs`, one record per paragraph.
 
-    Its id is the file's name and a digest, of a paragraph with its line between them. A text longer than
-    LINE_BYTES is rejected.
+    Its id is the file's name, the line of the paragraph if there are several, and a digest. A text longer
+    than LINE_BYTES is rejected.
     """
     encoded = encoding(content.head())
     if options.layout == "documents":
@@ -29,7 +28,7 @@ def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rej
 
 
 def _paragraphs(content: Content) -> Iterator[Line]:
-    """Runs of lines that are not blank, each under its first line's number and offset."""
+    """Runs of non-blank lines, each with its first line's number and offset."""
     run: list[bytes] = []
     start = Line(0, 0, None)
     size = 0
@@ -41,7 +40,7 @@ def _paragraphs(content: Content) -> Iterator[Line]:
         elif not blank:
             start = start if size else line
             size += LINE_BYTES + 1 if line.data is None else len(line.data)
-            if size <= LINE_BYTES:  # of a longer one nothing is kept
+            if size <= LINE_BYTES:  # nothing of a longer one is kept
                 run.append(line.data or b"")
     if size:
         yield start._replace(data=b"".join(run) if size <= LINE_BYTES else None)
@@ -49,7 +48,7 @@ def _paragraphs(content: Content) -> Iterator[Line]:
 
 def _document(part: Line, encoded: str, source: str, name: str, options: Options) -> list[Record] | Rejected:
     if part.data is None:
-        return Rejected(source, "too-long", f"a text longer than {LINE_BYTES >> 20} MiB")
+        return Rejected(source, "too-long", f"the text is longer than {LINE_BYTES >> 20} MiB")
     try:
         text = part.data.decode(encoded)
     except UnicodeDecodeError as error:

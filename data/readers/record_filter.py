@@ -1,4 +1,4 @@
-"""Which records a corpus takes, after reading and before cleaning: office, kind, language, date, IPC."""
+"""Which records go into a corpus, after reading and before cleaning: office, kind, language, date, IPC."""
 
 import re
 from typing import Annotated
@@ -16,18 +16,18 @@ KINDS = {
     "utility-model": ("U", "Y"),
     "design": ("S",),
 }
-"""Words for WIPO ST.16 kind codes; `C` and `Y` are China's grants of before 2010."""
+"""Names for WIPO ST.16 kind codes; `C` and `Y` are Chinese grants before 2010."""
 
 
 def _kind(value: str) -> str:
     if value not in KINDS and not re.fullmatch(r"[A-Z]\d?", value):
-        raise ValueError(f"a kind code as B or B1, or one of {', '.join(KINDS)}")
+        raise ValueError(f"must be a kind code such as B or B1, or one of {', '.join(KINDS)}")
     return value
 
 
 def _date(value: str) -> str:
     if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", value):
-        raise ValueError("a date is written as 2015, 2015-01 or 2015-01-06")
+        raise ValueError("must be a date such as 2015, 2015-01 or 2015-01-06")
     return value
 
 
@@ -36,26 +36,25 @@ Date = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_date)]
 
 
 class SelectConfig(Config):
-    """What the corpus takes; a list that is empty takes all. A record that does not say what a rule asks is
-    dropped and counted as `…-unknown`."""
+    """Which records to take; an empty list takes all. A record without the field that a rule needs is dropped
+    and counted as `…-unknown`."""
 
     offices: tuple[str, ...] = ()
-    """WIPO ST.3 codes, as `[US, CN]`."""
+    """WIPO ST.3 codes, e.g. `[US, CN]`."""
     kinds: tuple[Annotated[str, AfterValidator(_kind)], ...] = ()
     """Kind codes or their letters (`B`, `A1`), or published, granted, invention, utility-model, design."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes, as `[en, zh]`; `zh` takes all Chinese records, also those that say `zh-Hant`."""
+    """ISO 639-1 codes, e.g. `[en, zh]`; `zh` takes all Chinese records, including `zh-Hant`."""
     date_from: Date | None = None
-    """The first publication date taken, as `2015`, `2015-01` or `2015-01-06`."""
+    """First publication date, e.g. `2015`, `2015-01` or `2015-01-06`."""
     date_to: Date | None = None
-    """The last publication date taken; a year or month with all its days."""
+    """Last publication date; a year or month includes all its days."""
     ipc_prefixes: tuple[str, ...] = Field(())
-    """Beginnings of IPC or CPC symbols, as `[G06F, "H04L 9", Y02E]`; one symbol of a record that has it is
-    enough."""
+    """Prefixes of IPC or CPC symbols, e.g. `[G06F, "H04L 9", Y02E]`; one matching symbol is enough."""
 
 
 def rule_that_drops(select: SelectConfig, record: Record) -> str | None:
-    """The first rule that a record does not meet (`office`, `kind-unknown` …), or None where it is taken."""
+    """The first rule that drops a record (`office`, `kind-unknown` …), or None if it is taken."""
     if select.offices and record["office"] not in select.offices:
         return _named("office", record["office"])
     if select.kinds and not _is_of_kind(select.kinds, record):
@@ -79,7 +78,7 @@ def _named(rule: str, value: object) -> str:
 def _is_of_kind(kinds: tuple[str, ...], record: Record) -> bool:
     kind = record["kind"] or ""
     if record["office"] == "US" and kind == "A":
-        kind = "B"  # a grant of before 2001; applications were not published
+        kind = "B"  # a grant before 2001; applications were not published then
     return any(kind.startswith(KINDS.get(wanted, (wanted,))) for wanted in kinds)
 
 

@@ -1,4 +1,4 @@
-"""Where documents come from, and what may be done with them."""
+"""Where documents come from, and which use their licence permits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,48 +19,48 @@ ALLOWS: dict[str, tuple[Use, ...]] = {
     "non-commercial": ("any", "non-commercial"),
     "research": ("any", "non-commercial", "research"),
 }
-"""What a source must permit for each use that a corpus may require."""
+"""For each use that a corpus may require, the values of `use` that permit it."""
 
 
 class Source(Config):
     """A file, a folder, or a data set of the Hugging Face hub, with its terms."""
 
     path: str | None = None
-    """A file, or a folder of files (with its subfolders; hidden files are left out)."""
+    """A file, or a folder of files (including subfolders; hidden files are left out)."""
     dataset: str | None = None
-    """In place of `path`: a data set on the Hugging Face hub, or a local folder that `datasets` loads."""
+    """Instead of `path`: a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
     revision: str | None = None
-    """The data set's revision; a commit's hash, so that the corpus can be made again."""
+    """The data set's revision: a commit hash, so that the corpus can be reproduced."""
     split: str | None = None
-    """The data set's split; null for all."""
+    """The data set's split; null for all splits."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """For tables: the record's field that a column holds, by the column's name, as `{"摘要": "abstract"}`.
-    Common names are known without (data/readers/column_mapping.py)."""
+    """For tables: column name to record field, e.g. `{"摘要": "abstract"}`. Common names are recognised
+    without it (data/readers/column_mapping.py)."""
     text_field: str | None = None
-    """For tables of other texts, as judgments: the column that is the text. Null for the longest text column
-    where no column's name is known."""
+    """For tables of other texts, such as judgments: the column with the text. null for the longest text
+    column if no column name is known."""
     layout: Literal["documents", "paragraphs"] = "documents"
-    """Of plain text: one document a file, or documents separated by blank lines."""
+    """For plain text: one document per file, or one per paragraph (separated by blank lines)."""
     defaults: dict[str, str] = Field(default_factory=dict)
-    """What records do not say themselves: `office`, `kind`, `language`, `date`, as `{"language": "en"}`."""
+    """Values for `office`, `kind`, `language` and `date` if a record has none, e.g. `{"language": "en"}`."""
     licence: str = "unknown"
-    """The licence, as `CC0-1.0` or `official publications`."""
+    """The licence, e.g. `CC0-1.0` or `official publications`."""
     use: Use = "unknown"
-    """What it permits."""
+    """The use that the licence permits."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":
         if (self.path is None) == (self.dataset is None):
-            raise ValueError("a source has either `path` or `dataset`")
+            raise ValueError("set either `path` or `dataset`")
         if self.dataset is None and (self.revision or self.split):
-            raise ValueError("`revision` and `split` belong to a `dataset`")
+            raise ValueError("`revision` and `split` require `dataset`")
         if self.dataset is not None and self.revision is None and not Path(self.dataset).is_dir():
-            raise ValueError(f"data set {self.dataset} needs a `revision` (a commit's hash on the hub)")
+            raise ValueError(f"data set {self.dataset} needs a `revision` (a commit hash on the hub)")
         return self
 
     @property
     def name(self) -> str:
-        """What the source is called in counts: its path, or `DATASET@REVISION`."""
+        """The name used in counts: its path, or `DATASET@REVISION`."""
         if self.path is not None:
             return self.path
         return "@".join(filter(None, (self.dataset, self.revision))) + (
@@ -69,35 +69,35 @@ class Source(Config):
 
     @property
     def terms(self) -> dict[str, str]:
-        """What every manifest says about it."""
+        """Its terms, as recorded in every manifest."""
         return {"licence": self.licence, "use": self.use}
 
     def options(self) -> Options:
-        """What the readers of tables and texts need to know."""
+        """The options for the readers of tables and texts."""
         return Options(self.columns, self.text_field, self.layout, self.defaults)
 
 
 def check_sources(sources: Sequence[Source], require_use: str | None = None) -> None:
-    """UserError where a source maps to fields that do not exist or does not permit what is required."""
+    """UserError if a source maps a column to an unknown field or does not permit the required use."""
     for source in sources:
         for column, field in source.columns.items():
             if field not in FIELDS:
-                mapped = f"column {column!r} is mapped to {field!r}"
-                raise UserError(f"source {source.name}: {mapped}; the fields are {', '.join(FIELDS)}.")
+                mapped = f"column {column!r} is mapped to the unknown field {field!r}"
+                raise UserError(f"source {source.name}: {mapped}. Fields: {', '.join(FIELDS)}.")
         if wrong := source.defaults.keys() - set(PLAIN):
             raise UserError(
-                f"source {source.name}: `defaults` may give {', '.join(PLAIN)}, not {min(wrong)!r}."
+                f"source {source.name}: `defaults` cannot set {min(wrong)!r}. Allowed: {', '.join(PLAIN)}."
             )
     known: dict[str, Source] = {}
     for source in sources:
         if known.setdefault(source.name, source).terms != source.terms:
-            raise UserError(f"source {source.name} is named twice, with other terms. Leave one out.")
+            raise UserError(f"source {source.name} is listed twice with different terms. Remove one.")
     refused = [source for source in sources if require_use and source.use not in ALLOWS[require_use]]
     if refused:
         listed = "\n".join(
             f"  {source.name}: use {source.use}, licence {source.licence}" for source in refused
         )
         raise UserError(
-            f"`require_use: {require_use}` refuses these sources:\n{listed}\n"
-            "Leave them out, or correct `use` where you know that the licence permits it."
+            f"these sources do not permit `require_use: {require_use}`:\n{listed}\n"
+            "Remove them, or correct `use` if the licence permits it."
         )

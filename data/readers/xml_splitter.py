@@ -1,39 +1,39 @@
-"""Bulk files: many XML documents in one file, cut apart while they stream.
+"""Bulk files: many XML documents in one file, split while streaming.
 
-Weekly files hold one document after the other, each with its declaration. A file of DOCDB or of full texts
-is one XML document of any length around its publications; each of them comes out as a document of its own, in
-the start and end of the root, which declares its name spaces.
+Weekly files contain one document after the other, each with its declaration. A file of DOCDB or of full texts
+is one XML document of any length around its publications; each becomes a document of its own, inside the
+root's start and end tags, which declare the namespaces.
 """
 
 import io
 import re
 from collections.abc import Iterator
 
-from data.readers.formats import Rejected
-from data.readers.patent_xml import PROLOGUE, Document
-from data.readers.stream import CHUNK_BYTES, HEAD_BYTES
+from data.readers.offices.patent_xml import PROLOGUE, Document
+from data.record import Rejected
+from data.stream import CHUNK_BYTES, HEAD_BYTES
 
 DOCUMENT_BYTES = 256 << 20
 """The longest document that is read: libxml2 takes about ten times its size in memory."""
 
 MARK_BYTES = 256
-"""More than where a document begins is written in."""
+"""Longer than any mark at which a document begins."""
 
 START = re.compile(rb"<\?xml\s")  # <?xml-stylesheet …?> belongs to its document
 COLLECTION = re.compile(rb"<((?:[\w.-]+:)?(exchange-document|fulltext-document)s)[\s>]")
-"""The root around many publications, whose elements bear its name without the `s`."""
+"""The root around many publications, whose elements have its name without the `s`."""
 SGML_START = re.compile(rb"<!DOCTYPE\s")
 
 MISLABELLED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']utf-?16", re.IGNORECASE)
-"""A declaration of UTF-16 that can be read as ASCII is wrong, or was right before `content.as_utf8`."""
+"""A declaration of UTF-16 that can be read as ASCII is wrong, or was right before `stream.as_utf8`."""
 
 
 def split(name: str, file: io.BufferedReader) -> Iterator[Document | Rejected]:
-    """Yield a file's documents, each from one XML declaration to the next, and of a collection each of its
-    publications; memory holds one at a time.
+    """Yield a file's documents, each from one XML declaration to the next, and each publication of a
+    collection; memory holds one at a time.
 
-    Where there is no declaration at all, as in SGML, documents begin at their DOCTYPE. A document longer than
-    DOCUMENT_BYTES is passed over and rejected.
+    If there is no declaration at all, as in SGML, documents begin at their DOCTYPE. A document longer than
+    DOCUMENT_BYTES is skipped and rejected.
     """
     head = file.peek(HEAD_BYTES)[:HEAD_BYTES]
     prologue = PROLOGUE.match(head)
@@ -51,7 +51,7 @@ def split(name: str, file: io.BufferedReader) -> Iterator[Document | Rejected]:
 def _publications(
     pieces: Iterator[Document | Rejected], root: bytes, item: re.Pattern[bytes]
 ) -> Iterator[Document | Rejected]:
-    """The publications of collections, each in the root that stood before it; other pieces as they are."""
+    """The publications of collections, each inside its root; other pieces unchanged."""
     before: Document | None = None
     used = True
     end = b"</" + root + b">"
@@ -71,7 +71,7 @@ def _publications(
 
 
 def _cut(name: str, file: io.BufferedReader, mark: re.Pattern[bytes]) -> Iterator[Document | Rejected]:
-    """What lies between the marks, each piece with its mark at its start."""
+    """The pieces between the marks, each beginning with its mark."""
     buffer = bytearray()
     offset = 0  # of the buffer's first byte in the file
     searched = 1  # the buffer's own declaration is not the next one
@@ -98,7 +98,7 @@ def _cut(name: str, file: io.BufferedReader, mark: re.Pattern[bytes]) -> Iterato
 
 def _document(source: str, offset: int, data: bytes, passed: int) -> Document | Rejected:
     if passed:
-        return Rejected(source, "too-long", f"a document of {passed + len(data):,} bytes")
+        return Rejected(source, "too-long", f"the document has {passed + len(data):,} bytes")
     if MISLABELLED.match(data):
         data = b'<?xml version="1.0"' + data[data.index(b"?>") :]
     return Document(source, offset, data)

@@ -1,2 +1,2 @@
-"""Made-up text for tests and demos: `patents` writes inventions in four languages, `general_text` everyday
-stories and chats."""
+"""Synthetic text for tests and demos: `patents` writes bilingual inventions, `general_text` everyday stories
+and chats."""

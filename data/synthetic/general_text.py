@@ -1,13 +1,14 @@
-"""Made-up everyday texts and chats in Chinese and English: the general side beside the made-up patents.
+"""Synthetic everyday texts and chats in Chinese and English: general data in addition to the synthetic
+patents.
 
-Stories of a few sentences stand for the general text that a base model has read and that continued
+Stories of a few sentences represent the general text that a base model has read and that continued
 pretraining repeats; chats ask for what any assistant should do (repeat, translate, find, name, add). Both are
-drawn from data/synthetic/everyday.yaml. A story tells its first sentence again at its end, so that a model
-has a reason to look back.
+drawn from data/synthetic/everyday.yaml. A story repeats its first sentence at the end, so that a model
+benefits from looking back.
 
 `synthesize` writes two files; story and chat i depend on (seed, i) alone.
 
-    texts.jsonl   {"id", "language", "text"}, a Chinese and an English one a story
+    texts.jsonl   {"id", "language", "text"}, a Chinese and an English one per story
     chats.jsonl   {"instruction", "input", "output", "task"}
 """
 
@@ -22,11 +23,11 @@ from data.synthetic.lexicon_sampler import below, load, pick
 LANGUAGES = ("zh", "en")
 DRAWN = ("person", "place", "time", "did", "quality", "thing", "feeling")
 Slots = tuple[dict[str, str], dict[str, str]]
-"""What stands in a slot, in Chinese and in English."""
+"""The values of slots, in Chinese and in English."""
 
 
 def synthesize(folder: Path, stories: int, chats: int, seed: int) -> dict[str, Any]:
-    """Write `texts.jsonl` with so many stories and `chats.jsonl` with so many chats, and count them."""
+    """Write `texts.jsonl` with N stories and `chats.jsonl` with N chats, and count them."""
     folder.mkdir(parents=True, exist_ok=True)
     characters = dict.fromkeys(LANGUAGES, 0)
     with (folder / "texts.jsonl").open("w", encoding="utf-8", newline="\n") as file:
@@ -49,12 +50,12 @@ def story(rng: Random) -> tuple[str, str]:
     for _ in range(1 + below(rng, 3)):
         sentences.append(middle.pop(below(rng, len(middle))))
     sentences += [pick(rng, words["ending"]), pick(rng, words["retell"])]
-    told: list[list[str]] = [[], []]
+    texts_by_language: list[list[str]] = [[], []]
     for sentence in sentences:
-        for texts, template, values in zip(told, sentence, slots, strict=True):
+        for texts, template, values in zip(texts_by_language, sentence, slots, strict=True):
             texts.append(template.format_map(values))
             values.setdefault("first", texts[0])
-    return "".join(told[0]), " ".join(told[1])
+    return "".join(texts_by_language[0]), " ".join(texts_by_language[1])
 
 
 def chat(rng: Random) -> dict[str, str]:

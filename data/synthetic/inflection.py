@@ -1,4 +1,4 @@
-"""How the words of an invention are inflected, and the voices in which a patent says them.
+"""How the words of an invention are inflected, for each style of a patent's text (voice).
 
 A patent speaks in three voices: claims (所述 before a known part), plain text, and the detailed description
 (a reference numeral after each part). `voices` turns a `Draft` into the filled slots of each.
@@ -37,7 +37,7 @@ VOWEL_LETTERS = "AEFHILMNORSX"
 
 @dataclass
 class Draft:
-    """What was drawn for one invention."""
+    """The words drawn for one invention."""
 
     style: str
     ipc: list[str]
@@ -46,9 +46,10 @@ class Draft:
     nouns: dict[str, Pair] = field(default_factory=dict)
     """Slots with the forms a_, t_ and _s."""
     phrases: dict[str, Pair] = field(default_factory=dict)
-    """Slots whose text is used as it is; those of VERBS have the forms _s and _ing."""
+    """Slots whose text is used unchanged; those of VERBS have the forms _s and _ing."""
     clauses: dict[str, Pair] = field(default_factory=dict)
-    """Templates that are slots of other templates; they may hold slots themselves, of earlier clauses too."""
+    """Templates that are slots of other templates; they may have slots themselves, also of earlier
+    clauses."""
 
 
 def voices(draft: Draft, parts: list[str]) -> tuple[Voice, Voice, Voice, list[Pair]]:

@@ -1,4 +1,4 @@
-"""The words of one made-up invention, drawn from data/synthetic/lexicon.yaml.
+"""The words of one synthetic invention, drawn from data/synthetic/lexicon.yaml.
 
 `draw` picks a field, a product, what is new about it and the parts, ingredients or steps that belong to it,
 and gives them as a `Draft`: the slots of the templates in data/synthetic/templates.yaml, in both languages.
@@ -18,7 +18,7 @@ from data.synthetic.inflection import Draft, Pair, article, enumeration, pair
 NUMBERINGS = ((1, 1), (10, 1), (10, 10), (11, 1), (100, 10), (101, 1))
 """First reference numeral and the distance to the next."""
 ALWAYS_REPEATED = ("pct", "deg")
-"""Units that stand at both ends of a range: 5% to 10%."""
+"""Units written at both ends of a range: 5% to 10%."""
 
 
 @cache
@@ -28,8 +28,8 @@ def load(name: str) -> Any:
 
 
 def draw(rng: Random, fields: Sequence[str] = ()) -> Draft:
-    """The words of one invention in one of these fields (none: any); the same for the same state of `rng` on
-    every machine."""
+    """The words of one invention in one of these fields (empty: any); the same on every machine for the same
+    state of `rng`."""
     lexicon = load("lexicon.yaml")
     words = pick(rng, [lexicon["fields"][name] for name in fields or lexicon["fields"]])
     product = pick(rng, words["products"])
@@ -73,7 +73,7 @@ def draw(rng: Random, fields: Sequence[str] = ()) -> Draft:
 
 
 def _draw_device(numbers: "Numbers", draft: Draft, words: dict[str, Any]) -> None:
-    """Body, drive, parts, sensor and controller, and how they are put together."""
+    """Body, drive, parts, sensor and controller, and how they are assembled."""
     rng = numbers.rng
     templates = load("templates.yaml")
     body, drive, sensor = (pick(rng, words[name]) for name in ("bodies", "drives", "sensors"))
@@ -108,7 +108,7 @@ def _draw_ingredients(
     main: list[Any],
     keys: tuple[list[Any], list[Any]],
 ) -> None:
-    """What a composition is made from and how much of each, in parts by weight."""
+    """The ingredients of a composition, in parts by weight."""
     rng = numbers.rng
     bases = sample(rng, words["bases"], 2 + below(rng, 2))
     aids = sample(rng, words["aids"], 2)
@@ -133,7 +133,7 @@ def _draw_ingredients(
 
 
 def _draw_steps(numbers: "Numbers", draft: Draft, stages: list[Any], main: Pair) -> None:
-    """How a composition is prepared: as claimed, with ranges, and as worked, with values."""
+    """The preparation of a composition: as claimed, with ranges, and in the examples, with values."""
     rng = numbers.rng
     claimed: list[Pair] = []
     worked: list[Pair] = []
@@ -157,7 +157,7 @@ def _draw_steps(numbers: "Numbers", draft: Draft, stages: list[Any], main: Pair)
 
 
 def _draw_results(numbers: "Numbers", draft: Draft, measure: list[Any]) -> None:
-    """What the tests measured with the key ingredient (two examples) and without it."""
+    """The test results with the key ingredient (two examples) and without it."""
     zh, en, unit, low, high, low_without, high_without, step = measure
     good = sample(numbers.rng, numbers.scale(low, high, step), 2)
     bad = pick(numbers.rng, numbers.scale(low_without, high_without, step))
@@ -167,7 +167,7 @@ def _draw_results(numbers: "Numbers", draft: Draft, measure: list[Any]) -> None:
 
 
 def _draw_method(numbers: "Numbers", draft: Draft, words: dict[str, Any], data: list[str]) -> None:
-    """Data, where they come from, what is done to them, and the modules that do it."""
+    """Data, their source and processing, and the modules that process them."""
     rng, templates = numbers.rng, load("templates.yaml")
     prep = pick(rng, words["preps"])
     draft.nouns |= {
@@ -200,7 +200,7 @@ def _draw_name(rng: Random, draft: Draft) -> None:
 
 
 class Numbers:
-    """Draws quantities. A document writes all its ranges in one way: 5-10mm, or 5mm至10mm."""
+    """Draws quantities. A document writes all its ranges in one style: 5-10mm, or 5mm至10mm."""
 
     def __init__(self, rng: Random, units: dict[str, list[str]]) -> None:
         self.rng, self.units = rng, units
@@ -229,12 +229,12 @@ class Numbers:
     @staticmethod
     @cache
     def scale(low: float, high: float, step: float) -> list[str]:
-        """The numbers from low to high in steps, as they are written."""
+        """The numbers from low to high in steps, as strings."""
         digits = len(str(step).partition(".")[2])
         return [f"{round(low + i * step, digits):g}" for i in range(int((high - low) / step + 0.5) + 1)]
 
     def between(self, low: str, high: str, unit: str) -> Pair:
-        """A range, in the document's way."""
+        """A range, in the document's style."""
         zh, en = self.with_unit(high, unit)
         if self.repeat or unit in ALWAYS_REPEATED:
             low_zh, low_en = self.with_unit(low, unit)

@@ -1,20 +1,18 @@
-"""Made-up but well-formed patents in Chinese and English: the corpus that the project carries with it.
+"""Synthetic but well-formed patents in Chinese and English: the corpus that comes with the project.
 
-An invention is drawn from data/synthetic/lexicon.yaml (data/synthetic/lexicon_sampler.py), brought into the
-voices of a patent
-(data/synthetic/inflection.py) and written down with the paired templates of data/synthetic/templates.yaml:
-every sentence is made in
-both languages at once, so the English is the translation of the Chinese. Parts, numbers and numerals stay the
-same through a document: a range in a claim holds the narrower range of its dependent claim and the
-value of the embodiment.
+An invention is drawn from data/synthetic/lexicon.yaml (data/synthetic/lexicon_sampler.py), inflected for the
+styles of a patent (data/synthetic/inflection.py) and written with the paired templates of
+data/synthetic/templates.yaml: every sentence is made in both languages at once, so the English is the
+translation of the Chinese. Parts, numbers and numerals are consistent within a document: a range in a claim
+contains the narrower range of its dependent claim and the value of the embodiment.
 
 `synthesize` writes two files; invention i depends on (seed, i) alone.
 
-    records.jsonl   Patent records (data/record.py), two an invention: Chinese, then English
-    truth.jsonl     one line an invention: application_id, ipc, title {zh, en}, key_information and
-                    key_information_en (解决问题, 技术手段, 实施效果: phrases that stand in the abstract) and
+    records.jsonl   patent records (data/record.py), two per invention: Chinese, then English
+    truth.jsonl     one line per invention: application_id, ipc, title {zh, en}, key_information and
+                    key_information_en (解决问题, 技术手段, 实施效果: phrases in the abstract) and
                     claims [{zh, en, depends_on}]; depends_on is the number of the claim that a dependent
-                    claim refers to, null for an independent one, even where that names an earlier claim
+                    claim refers to, null for an independent one, even if it mentions an earlier claim
 """
 
 import json
@@ -32,7 +30,7 @@ from data.synthetic.lexicon_sampler import below, draw, load, pick
 
 LANGUAGES = ("zh", "en")
 MOST = 10_000_000
-"""Application numbers of a year have seven digits."""
+"""The application numbers of a year have seven digits."""
 KEY_INFORMATION = {
     "problem": "解决问题",
     "means": "技术手段",
@@ -40,7 +38,7 @@ KEY_INFORMATION = {
     "effect": "实施效果",
     "effect2": "实施效果",
 }
-"""Slots of an abstract's templates that are key information, and its type."""
+"""Slots of an abstract's templates with key information, and its type."""
 
 
 class Claim(TypedDict):
@@ -63,16 +61,16 @@ class Invention(TypedDict):
 
 
 def synthesize(folder: Path, inventions: int, seed: int, fields: Sequence[str] = ()) -> dict[str, Any]:
-    """Write `records.jsonl` and `truth.jsonl` of so many inventions into `folder`, and count them.
+    """Write `records.jsonl` and `truth.jsonl` of N inventions to `folder`, and count them.
 
-    `fields` of the lexicon bound the vocabulary; none for all. Raises UserError where `inventions` is not
-    between 1 and 10,000,000, or there is no such field.
+    `fields` of the lexicon limit the vocabulary; empty for all. Raises UserError if `inventions` is not
+    between 1 and 10,000,000, or a field is unknown.
     """
-    there = load("lexicon.yaml")["fields"]
-    if unknown := [name for name in fields if name not in there]:
-        raise UserError(f"there is no field {unknown[0]!r}; there are {', '.join(there)}.")
+    known = load("lexicon.yaml")["fields"]
+    if unknown := [name for name in fields if name not in known]:
+        raise UserError(f"unknown field {unknown[0]!r}. Fields: {', '.join(known)}.")
     if not 1 <= inventions <= MOST:
-        raise UserError(f"inventions is {inventions}; give a number from 1 to {MOST:,}.")
+        raise UserError(f"inventions={inventions}: must be between 1 and {MOST:,}.")
     folder.mkdir(parents=True, exist_ok=True)
     characters = dict.fromkeys(LANGUAGES, 0)
     with (
@@ -132,7 +130,7 @@ def invent(rng: Random, fields: Sequence[str] = ()) -> Invention:
 
 
 def _choose_features(rng: Random, features: dict[str, Any]) -> list[str]:
-    """Names of three to five features that dependent claims add; one that builds on another follows it."""
+    """Names of three to five features for dependent claims; one that builds on another follows it."""
     while True:
         chosen: list[str] = []
         for name, feature in features.items():
@@ -158,7 +156,7 @@ def _claims(
     _fill(voice, "subject", draft.nouns["name" if rng.random() < 0.2 else "product"])
     for name in features:
         after = style["features"][name].get("after")
-        # A feature that builds on none may still be claimed on top of the claim before it.
+        # A feature that builds on none may still depend on the claim before it.
         base = numbers[after] if after or rng.random() < 0.7 else len(claims)
         clauses.append(_say(pick(rng, style["features"][name]["clause"]), voice))
         claims.append(_dependent(wording, voice, clauses[-1], base))
@@ -216,7 +214,7 @@ def _paragraph(
     voice: Voice,
     key_information: tuple[dict[str, list[str]], ...] = (),
 ) -> Pair:
-    """One wording of each sentence; key information that a wording holds is added to `key_information`."""
+    """One wording of each sentence; its key information is added to `key_information`."""
     zhs, ens = [], []
     for wordings in sentences:
         wording = pick(rng, wordings)
@@ -250,7 +248,7 @@ def _capital(sentence: str) -> str:
 
 
 def _identity(rng: Random, index: int) -> dict[str, str]:
-    """Numbers and date; the serial number is the invention's index, so none is given twice."""
+    """Numbers and date; the serial number is the invention's index, so none is used twice."""
     year, kind = 2005 + below(rng, 18), pick(rng, "AB")
     later = {"A": 1, "B": 3}[kind]
     return {

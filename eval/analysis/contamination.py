@@ -53,7 +53,7 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
     whose every text counts. UserError where a path holds neither.
     """
     samples = [
-        ngram_index.Sample(request.sample.task, request.sample.id, text, request.publication)
+        ngram_index.EvalSample(request.sample.task, request.sample.id, text, request.publication)
         for request in requests
         for text in ("\n".join(request.texts), *request.texts)
         if len(text) >= SHORTEST

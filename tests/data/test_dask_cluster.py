@@ -106,7 +106,7 @@ def test_a_partition_that_slurm_does_not_know_is_named(tmp_path: Path, jobs: Pat
 
 def test_where_there_is_no_slurm_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no `sbatch` here"), open_executor(EngineConfig(scheduler="slurm")):
+    with pytest.raises(UserError, match="`sbatch` not found"), open_executor(EngineConfig(scheduler="slurm")):
         pass
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with (

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from core.provenance import manifest
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import ROOT, run
 from tests.data.readers.reading import grant
@@ -128,7 +128,7 @@ def test_a_run_ends_well_and_counts_everything(made: tuple[Path, subprocess.Comp
     counts = manifest.read(folder / "corpus" / "ingest")["counts"]
     assert counts["records"] == GOOD + sum(records for _, _, _, records in HOSTILE)
     assert counts["rejected"]["total"] == sum(len(reasons) for _, _, reasons, _ in HOSTILE)
-    assert "rejected.jsonl names each rejected document with its reason" in done.stdout
+    assert "rejected.jsonl lists each rejected document with its reason" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "reasons", "records"), [(row[0], row[2], row[3]) for row in HOSTILE])

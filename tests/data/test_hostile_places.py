@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core.provenance.atomic_io import scratch_array
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from tests.conftest import ROOT, run
 from tests.data.test_hostile import LINE, ROW, SETTINGS
 

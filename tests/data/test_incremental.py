@@ -9,7 +9,7 @@ import pytest
 
 from core.model.loading import load_tokenizer
 from core.provenance import manifest
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from tests.conftest import run
 
@@ -109,7 +109,7 @@ def test_an_unchanged_corpus_is_up_to_date(months: Path) -> None:
 
 @pytest.mark.parametrize(
     ("extends", "message"),
-    [("2", "nothing is new: .* hold all 1 files"), ("no", "extends: .*no is no finished corpus")],
+    [("2", "no new files: .* already have all 1 files"), ("no", "extends: .*no is not a finished corpus")],
 )
 def test_what_cannot_be_extended_is_said(months: Path, tmp_path: Path, extends: str, message: str) -> None:
     made = [f"output_dir={tmp_path}/new", f"sources=[{months / 'raw' / '1.jsonl'}]", *SETTINGS]
@@ -127,7 +127,7 @@ def test_too_many_bad_documents_end_the_run_and_it_goes_on_where_they_are_allowe
     command = ["data", "run", f"output_dir={tmp_path / 'corpus'}", f"sources=[{raw}]", *SETTINGS]
     done = run(*command)
     assert done.returncode == 2
-    assert "101 of 181 documents could not be used: more than error_budget=0.1" in done.stderr
+    assert "101 of 181 documents could not be used, more than error_budget=0.1" in done.stderr
     assert not (tmp_path / "corpus" / "clean").exists()
     done = run(*command, "error_budget=0.6")
     assert done.returncode == 0, done.stderr

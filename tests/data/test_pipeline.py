@@ -110,7 +110,7 @@ def test_every_manifest_says_the_terms_of_every_source_and_tokens_are_counted_by
     assert (list(counts["by_source"]), documents) == (files, [80, 40])
     for language in ("zh", "en"):
         amounts = counts["by_language"][language]
-        shown = f"{language}: {amounts['tokens_per_character']:.3f} tokens a character"
+        shown = f"{language}: {amounts['tokens_per_character']:.3f} tokens per character"
         assert shown in done.stdout
 
 
@@ -142,7 +142,7 @@ def test_stats_prints_the_tables_of_a_corpus_from_its_manifests(corpus: Path) ->
     )
     missing = run("data", "stats", corpus / "pack" / "no")
     assert missing.returncode == 2
-    assert "there is no corpus" in missing.stderr
+    assert "no corpus found" in missing.stderr
 
 
 def test_a_run_ends_at_the_step_that_is_asked_for_and_a_later_one_goes_on(

@@ -13,7 +13,7 @@ import torch
 from core.config.loader import load
 from data.packing.document_text import layout
 from data.packing.train_val_split import split_of
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from pretrain.config import PretrainConfig
 from tests.conftest import ROOT, run
 

@@ -9,7 +9,7 @@ import pytest
 from data.chat.record_formats import read_row
 from data.chat.row_reader import rows
 from data.packing.indexed_dataset import Documents
-from data.readers.formats import Rejected
+from data.record import Rejected
 from tests.data.chat.chats import chat_tokenizer, load, prepared
 
 __all__ = ["chat_tokenizer"]

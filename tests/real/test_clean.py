@@ -10,8 +10,9 @@ from data.claims import dependencies
 from data.cleaning.clean import clean
 from data.cleaning.record_cleaner import CleanConfig, clean_record, size
 from data.language import other_language
-from data.readers.ingest import ingest, read_records
+from data.readers.ingest import ingest
 from data.readers.source import Source
+from data.record_store import read_records
 from data.sections import heading, sections
 
 

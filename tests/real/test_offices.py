@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from data.readers import patent_xml, sgml_entities
-from data.readers.formats import Rejected, read
-from data.record import Record
+from data.readers.formats import read
+from data.readers.offices import patent_xml, sgml_entities
+from data.record import Record, Rejected
 from tests.real import test_readers
 
 pytestmark = pytest.mark.real

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.readers.ingest import read_records
+from data.record_store import read_records
 from tests.conftest import run
 
 pytestmark = pytest.mark.real

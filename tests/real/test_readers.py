@@ -11,9 +11,9 @@ import pytest
 from lxml import etree
 
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected, read
-from data.readers.stream import encoding
-from data.record import Record
+from data.readers.formats import read
+from data.record import Record, Rejected
+from data.stream import encoding
 
 pytestmark = pytest.mark.real
 

@@ -1,2 +1,2 @@
-"""One module for the format of each patent office; `data.readers.patent_xml` and `data.readers.formats` call
-them."""
+"""One module for each format of a patent office, called by `data.readers.formats`; `patent_xml` is what the
+readers of XML share."""

@@ -1,15 +1,15 @@
-"""Chinese publications: `cn-patent-document`, and `PatentDocumentAndRelated` (V2.x), which came after it.
+"""Chinese publications: `cn-patent-document`, and its successor `PatentDocumentAndRelated` (V2.x).
 
-The older files are typeset pages: `<br/>` is where a printed line ended, so lines are joined, in Chinese
-without a space; a comment `<!-- SIPO <DP n="10"> -->` is where a page ended, and a claim that ran over it may
-stand there as two `claim` elements, of which the second has no number.
+The older files are typeset pages: `<br/>` marks the end of a printed line, so lines are joined, in Chinese
+without a space; a comment `<!-- SIPO <DP n="10"> -->` marks the end of a page, and a claim across it may be
+two `claim` elements, the second without a number.
 """
 
 import re
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 LINE_END = re.compile(rb"<br\s*(?:/>|>\s*</br>)\s*")
@@ -32,15 +32,15 @@ NEW_NAMES: patent_xml.Names = {
 
 
 def with_marked_lines(document: patent_xml.Document) -> patent_xml.Document:
-    """The document with a mark, which `xml.text` knows, for each end of a printed line.
+    """The document with the mark of `patent_xml.text` at the end of each printed line.
 
-    There are thousands in a document: a character is read several times faster than an element.
+    A document has thousands of them, and a character is parsed several times faster than an element.
     """
     return document._replace(data=LINE_END.sub(f"&#{ord(patent_xml.WRAP)};".encode(), document.data))
 
 
 def read_old(root: etree._Element, source: str) -> list[Record]:
-    """The record of a `cn-patent-document`, none where it holds no text."""
+    """The record of a `cn-patent-document`, none if it has no text."""
     publication = root.find("cn-bibliographic-data/cn-publication-reference/document-id")
     ipc = root.iterfind("cn-bibliographic-data/classifications-ipcr/classification-ipcr")
     return assemble(
@@ -60,7 +60,7 @@ def read_old(root: etree._Element, source: str) -> list[Record]:
 
 
 def read_new(root: etree._Element, source: str) -> list[Record]:
-    """The record of a `PatentDocumentAndRelated`, none where it holds no text."""
+    """The record of a `PatentDocumentAndRelated`, none if it has no text."""
     biblio = root.find("{*}BibliographicData")
     ipc = root.iterfind("{*}BibliographicData/{*}ClassificationIPCRDetails/{*}ClassificationIPCR")
     return assemble(
@@ -80,14 +80,14 @@ def read_new(root: etree._Element, source: str) -> list[Record]:
 
 
 def _description(element: etree._Element | None, title: str) -> str | None:
-    """Without the title, which stands at its head once more."""
+    """The text without the title, which is repeated at its start."""
     if element is not None and (again := element.find(title)) is not None:
         patent_xml.replace(again, "")
     return patent_xml.text(element)
 
 
 def _rejoined(elements: list[etree._Element]) -> list[str] | None:
-    """The claims, each in one piece."""
+    """The claims, those across pages joined."""
     texts: list[str] = []
     for element in elements:
         text = patent_xml.text(element) or ""

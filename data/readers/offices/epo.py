@@ -3,8 +3,8 @@ Patent Services and DOCDB: `exchange-document` (data and abstract), `fulltext-do
 description). WIPO's `wo-published-application` is of the same family.
 
 One publication carries its title in German, English and French, its description in one of them, and claims in
-up to three. It gives one record for each language that has claims or a description (one that has neither: for
-each language of its abstracts or titles); every text stands only in the record of its own language. The same
+up to three. It gives one record for each language that has claims or a description (or, if it has neither,
+each language of its abstracts or titles); every text is only in the record of its own language. The same
 vocabulary is used for other offices' documents, so the office is taken from the document.
 """
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 ITEMS = ("{*}exchange-document", "{*}fulltext-document")
@@ -25,7 +25,7 @@ Texts = Mapping[str | None, str]
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The document's records, none where it holds no text; their id is empty where the number is missing."""
+    """The document's records, none if it has no text; their id is empty if the number is missing."""
     biblio = next(root.iterchildren("{*}bibliographic-data", "{*}wo-bibliographic-data"), None)
     publication = None if biblio is None else biblio.find("{*}publication-reference/{*}document-id")
     application = None if biblio is None else biblio.find("{*}application-reference/{*}document-id")
@@ -149,7 +149,7 @@ def _description(element: etree._Element) -> str | None:
 
 
 def _lines(element: etree._Element) -> str | None:
-    """A text of Open Patent Services: what XML took for layout are its own lines and paragraph numbers."""
+    """A text of Open Patent Services: its own lines and paragraph numbers are not XML layout."""
     for part in element.iterfind(".//{*}p"), element.iterfind(".//{*}claim-text"):
         for node in (node for parent in part for node in parent.iter("*")):
             node.text = (node.text or "").replace("\n", patent_xml.BREAK)
@@ -159,7 +159,7 @@ def _lines(element: etree._Element) -> str | None:
 
 
 def _plain_claims(element: etree._Element) -> list[str] | None:
-    """The claims of Open Patent Services, which writes all of them into one `claim`: cut at their numbers."""
+    """The claims of Open Patent Services, which are all in one `claim`: split at their numbers."""
     claims: list[list[str]] = []
     for line in (_lines(element) or "").split("\n"):
         number = re.match(r"(\d+)\s*[.)]\s*(?!\d)", line)
@@ -171,5 +171,5 @@ def _plain_claims(element: etree._Element) -> list[str] | None:
 
 
 def _without_edition(symbol: str) -> str:
-    """` 7B 60C  15/00` as `B60C  15/00`: the editions of the IPC up to the seventh were written before it."""
+    """` 7B 60C  15/00` as `B60C  15/00`: IPC editions up to the seventh precede the symbol."""
     return re.sub(r"^\s*\d?\s*([A-H])\s*", r"\1", symbol)

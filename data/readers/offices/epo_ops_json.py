@@ -1,33 +1,31 @@
 """Answers of the EPO's Open Patent Services in JSON: the tree of the XML answer, or a client's summary of it.
 
 The service writes `{"ops:world-patent-data": {…}}`: an element is an object, its attributes begin with `@`,
-its text is `$`, elements of one name are a list. The tree is built again and read as the XML is. Clients of
-the service keep `{"document_id": {"country", "doc_number", "kind"}, "claims": [{"limitations": […]}]}`, the
+its text is `$`, elements of one name are a list. The tree is rebuilt and read like the XML. Clients of
+the service store `{"document_id": {"country", "doc_number", "kind"}, "claims": [{"limitations": […]}]}`, the
 same with a `description`, and `{"documents": [{"country", …, "title", "abstract"}]}`, without a language.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from lxml import etree
 
-from data.readers import patent_xml
-from data.readers.formats import Publication
-from data.readers.offices import epo
-from data.readers.stream import Content, Unreadable, decoded
+from data.readers.offices import epo, patent_xml
 from data.record import Record, assemble
+from data.stream import Content, Unreadable, decoded
 
 BEGINNING = re.compile(
     rb'\{\s*"(?:ops:world-patent-data"\s*:|document_id"\s*:\s*\{|documents"\s*:\s*\[\s*\{\s*"country")'
 )
 
 
-def publications(content: Content) -> list[Publication]:
-    """The publications of an answer, not yet read; Unreadable where it is none."""
-    source, found = content.name, list[Publication]()
+def publications(content: Content) -> list[Callable[[], list[Record]]]:
+    """The publications of an answer, not yet read; Unreadable if it has none."""
+    source, found = content.name, list[Callable[[], list[Record]]]()
     try:
         answer = json.loads(decoded(content.file.read()).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
@@ -47,7 +45,7 @@ def publications(content: Content) -> list[Publication]:
 
 
 def _tree(name: str, content: Mapping[str, Any]) -> etree._Element:
-    """An element from its object; names lose their prefix, declarations of name spaces are left out."""
+    """An element from its object, without prefixes and namespace declarations."""
     element = etree.Element(name)
     for key, value in content.items():
         local = key.rpartition(":")[2]

@@ -1,15 +1,15 @@
 """Japanese gazettes, `jp-official-gazette`: publications and grants of the Japan Patent Office.
 
 The gazette prints a heading before each section and a label before each cited document and figure, which in
-XML are only element names and numbers; they are written out as they are printed (`【技術分野】`, `【図１】`).
-Amendments are printed behind the publication as further descriptions and claims; they are left out.
+XML are only element names and numbers; they are written as printed (`【技術分野】`, `【図１】`). Amendments
+follow the publication as further descriptions and claims; they are left out.
 """
 
 import itertools
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {"patcit": "p", "nplcit": "p", "figref": "p"}
@@ -40,7 +40,7 @@ FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The gazette's record, none where it holds no text."""
+    """The gazette's record, none if it has no text."""
     publication = root.find("bibliographic-data/publication-reference/document-id")
     classification = "bibliographic-data/classification-ipc"
     return assemble(

@@ -1,19 +1,19 @@
 """Answers of KIPRIS Plus, the search service of the Korean office: `response/body/items/PatentUtilityInfo`.
 
-An item gives title and abstract. Its publication is the registration, or else the laying open; numbers begin
-with 10 for a patent and 20 for a utility model. IPC symbols have `|` between them.
+An item gives title and abstract. Its publication is the registration, else the published application; numbers
+begin with 10 for a patent and 20 for a utility model. IPC symbols are separated by `|`.
 """
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 ITEM = "PatentUtilityInfo"
 
 
 def read(item: etree._Element, source: str) -> list[Record]:
-    """The item's record, none where it holds no text."""
+    """The item's record, none if it has no text."""
     applied = patent_xml.child(item, "ApplicationNumber")
     utility = (applied or "").startswith("20")
     registered, opened = patent_xml.child(item, "RegistrationNumber"), patent_xml.child(item, "OpeningNumber")

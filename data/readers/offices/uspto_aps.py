@@ -4,20 +4,20 @@
     WKU  039373754          a field from column 6, here the number with a check digit
     ABST
     PAL  A unit mountable on a rear bumper of a vehicle, and which does not
-          interfere with the conventional trailer hookup        (a line from column 7 goes on)
+          interfere with the conventional trailer hookup        (a line from column 7 continues)
 
-Signs that ASCII has not are written between full stops, as in the BRS text: `.alpha.`, `.times.`, `CO.sub.2`;
-formulas are files of their own and leave `##EQU1##`.
+Characters outside ASCII are written between full stops, as in the BRS text: `.alpha.`, `.times.`, `CO.sub.2`;
+formulas are separate files, replaced by `##EQU1##`.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import in_columns, without_zeros
-from data.readers.stream import Content, decoded
 from data.record import Record, assemble
+from data.stream import Content, decoded
 
 BEGINNING = re.compile(rb"PATN\s|HHHHHT")
 MARK = b"PATN"
@@ -25,7 +25,7 @@ MARK = b"PATN"
 FIELD = re.compile(r"([A-Z][A-Z0-9]{1,3})(?: +(.*))?$")
 DESCRIPTION = ("PARN", "GOVT", "BSUM", "DRWD", "DETD")
 KINDS = {"D": "S", "PP": "P", "RE": "E", "H": "H", "T": "I5"}
-"""WIPO ST.16 kind of a number's letters; a number without letters is a patent, A."""
+"""WIPO ST.16 kind by the letters of a number; a number without letters is a patent, A."""
 
 SIGNS = {
     "about": "~", "ang": "Å", "ANG": "Å", "apprxeq": "≅", "circle": "○", "circle-solid": "●", "cndot": "·",
@@ -70,7 +70,7 @@ def split(content: Content, mark: bytes) -> Iterator[patent_xml.Document]:
 
 
 def read(document: patent_xml.Document) -> list[Record]:
-    """The grant's record, none where it holds no text."""
+    """The grant's record, none if it has no text."""
     groups: dict[str, list[Field]] = {}
     for field in fields(document):
         if len(field.code) == 4:
@@ -118,7 +118,7 @@ def paragraph(field: Field) -> str:
 
 
 def plain(text: str) -> str:
-    """The text with its signs, indices and formulas written in Unicode."""
+    """The text with symbols, indices and formulas written in Unicode."""
     text = SIGN.sub(lambda sign: SIGNS[sign[1]], text)
     text = INDEX.sub(lambda found: patent_xml.index(found[2], up=found[1] == "sup"), text)
     return OBJECT.sub(lambda found: OBJECTS.get(found[1], "[image]"), text)

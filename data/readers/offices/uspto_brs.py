@@ -7,13 +7,12 @@
     CLPR  1. A method for performing chip level electromagnetic interference (EMI)
           reduction, wherein …
 
-A field stands once for each of its paragraphs. Signs are written as in the APS text (see `aps`).
+A field is repeated for each of its paragraphs. Characters are written as in the APS text (see `uspto_aps`).
 """
 
 import re
 
-from data.readers import patent_xml
-from data.readers.offices import uspto_aps
+from data.readers.offices import patent_xml, uspto_aps
 from data.record import Record, assemble
 
 MARK = b"*** BRS DOCUMENT BOUNDARY ***"
@@ -22,7 +21,7 @@ DESCRIPTION = ("PARN", "CRTX", "GOTX", "BSTX", "DRTX", "DETX")
 
 
 def read(document: patent_xml.Document) -> list[Record]:
-    """The document's record, none where it holds no text."""
+    """The document's record, none if it has no text."""
     fields = uspto_aps.fields(document)
     by_code: dict[str, list[str]] = {}
     for field in fields:

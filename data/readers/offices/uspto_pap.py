@@ -1,12 +1,12 @@
 """United States applications of 2001 to 2004: `patent-application-publication`, DTD v1.5 and v1.6.
 
-Each paragraph begins with its number in an element of its own, which is left out, as is the heading that
-stands over an abstract. A reference to another claim is a `claim-text` inside a claim's text.
+Each paragraph begins with its number in an element of its own, which is left out, as is the heading above an
+abstract. A reference to another claim is a `claim-text` inside a claim's text.
 """
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {
@@ -29,7 +29,7 @@ NAMES: patent_xml.Names = {
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The application's record, none where it holds no text."""
+    """The application's record, none if it has no text."""
     biblio = root.find("subdoc-bibliographic-information")
     abstract = root.find("subdoc-abstract")
     for heading in () if abstract is None else abstract.findall("heading"):

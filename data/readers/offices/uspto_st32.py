@@ -1,7 +1,7 @@
 """United States grants of 2001 to 2004 in WIPO ST.32: `PATDOC`, DTD v2.4 (SGML) and v2.5 (XML).
 
-In SGML an element that is always empty has no end, `<CITED-BY-EXAMINER>` is `<CITED-BY-EXAMINER/>` in XML,
-and a public DTD needs no address. Text stands in `PDAT` at the bottom of many layers, and an index is
+In SGML an element that is always empty has no end tag, `<CITED-BY-EXAMINER>` is `<CITED-BY-EXAMINER/>` in
+XML, and a public DTD needs no address. Text is in `PDAT` inside many layers, and an index is
 `<HIL><SB><PDAT>2</PDAT></SB></HIL>`.
 """
 
@@ -9,7 +9,7 @@ import re
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 EMPTY = re.compile(
@@ -42,13 +42,13 @@ NAMES: patent_xml.Names = {
 
 
 def as_xml(document: patent_xml.Document) -> patent_xml.Document:
-    """The document with its empty elements closed and its DTD at an address, as XML wants them."""
+    """The document with its empty elements closed and an address for its DTD, as XML requires."""
     data = PUBLIC.sub(rb'\1 ""', document.data, count=1)
     return document._replace(data=EMPTY.sub(rb"<\1/>", data))
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The grant's record, none where it holds no text."""
+    """The grant's record, none if it has no text."""
     symbols = root.iterfind("SDOBI/B500/B510/*/PDAT")
     return assemble(
         source=source,
@@ -72,7 +72,7 @@ def without_zeros(number: str | None) -> str | None:
 
 
 def in_columns(symbol: str) -> str:
-    """An IPC symbol that is written in columns of 4, 3 and up to 4: `G06F 1516` as `G06F 15/16`."""
+    """An IPC symbol written in columns of 4, 3 and up to 4: `G06F 1516` as `G06F 15/16`."""
     return re.sub(r"^([A-H]\d\d[A-Z])([ \d]{3})(\d+)", r"\1 \2/\3", symbol)
 
 

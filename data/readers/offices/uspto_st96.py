@@ -1,16 +1,16 @@
-"""What was filed at the USPTO, read by machine from the paper (WIPO ST.96): claims, specification, abstract.
+"""Documents filed at the USPTO, converted from paper (WIPO ST.96): claims, specification, abstract.
 
-Each is a document of its own, `ClaimsDocument` or `SpecificationDocument`, several for one application where
-it was amended, and none has a publication number: the record's id is made of the application's number, the
-document's code, the day it came in and the document's own id. Running heads and line numbers of the page, the
-claims' labels, their status `(Currently Amended)` and claims of which only the number is left are left out.
+Each is a document of its own, `ClaimsDocument` or `SpecificationDocument`; an amended application has
+several, and none has a publication number: the record's id consists of the application's number, the
+document's code, the day of receipt and the document's own id. Running heads and line numbers of the page, the
+claims' labels, their status `(Currently Amended)` and claims that are only a number are left out.
 """
 
 import re
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
 NAMES: patent_xml.Names = {
@@ -39,7 +39,7 @@ STATUS = re.compile(
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The filed document's record, none where it holds no text."""
+    """The filed document's record, none if it has no text."""
     application = root.findtext("{*}DocumentHeaderDetails/{*}ApplicationHeaderDetails/{*}ApplicationNumber")
     code = patent_xml.child(root, "{*}DocumentCode")
     received = (patent_xml.child(root, "{*}MailRoomDate") or "").replace("-", "")
@@ -63,7 +63,7 @@ def read(root: etree._Element, source: str) -> list[Record]:
 
 
 def _loses_its_number(claim: etree._Element) -> bool:
-    """Take the number away; False where there is none, as in a remark that was read as a claim."""
+    """Remove the number; False if there is none, as in a remark that was converted as a claim."""
     number = claim.find("{*}ClaimNumber")
     if number is None or not (number.text or "").strip():
         return False

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from data.readers import patent_xml
+from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import without_zeros
 from data.record import Record, assemble
 
 
 def read(root: etree._Element, source: str) -> list[Record]:
-    """The document's record, none where it holds no text; its id is empty where the number is missing."""
+    """The document's record, none if it has no text; its id is empty if the number is missing."""
     publication = root.find("./*/publication-reference/document-id")
     return assemble(
         source=source,

@@ -11,8 +11,9 @@ import pytest
 from core.errors import UserError
 from data.chat.from_patents import BuildConfig, build
 from data.chat.record_formats import read_row
-from data.readers.ingest import ingest, read_records
+from data.readers.ingest import ingest
 from data.readers.source import Source
+from data.record_store import read_records
 from data.synthetic.patents import synthesize
 from eval.metrics.patent import parse_extraction
 from tests.conftest import run
@@ -133,7 +134,7 @@ def test_what_is_too_long_is_counted_and_bad_input_named(patents: Path, tmp_path
     labels = tmp_path / "labels.jsonl"
     labels.write_text('{"application_id": "x"}\n{"key_information": {}}\n')
     for settings, words in (
-        ({"samples": {"poem": 1}}, "no such task"),
+        ({"samples": {"poem": 1}}, "unknown task"),
         ({"labels": str(labels)}, "labels.jsonl:2"),
         ({"corpus": str(tmp_path)}, "no shard"),
     ):

@@ -102,8 +102,8 @@ def test_names_of_special_tokens_in_a_text_do_not_shift_what_is_trained(
     ("settings", "words"),
     [
         ({"sources": []}, "at least 1"),
-        ({"sources": [{"path": "a", "layout": "vicuna"}]}, "there is no layout 'vicuna'"),
-        ({"sources": [{"path": "a"}, {"path": "a"}]}, "two sources are called 'a'"),
+        ({"sources": [{"path": "a", "layout": "vicuna"}]}, "unknown layout 'vicuna'"),
+        ({"sources": [{"path": "a"}, {"path": "a"}]}, "two sources are named 'a'"),
         ({"sources": [{"dataset": "who/what"}]}, "needs a `revision`"),
         ({"sources": [{"path": "a"}], "replay_share": 0.2}, "`replay: true`"),
         ({"sources": [{"path": "a", "replay": True}], "replay_share": 0.2}, "with and without"),
@@ -146,4 +146,4 @@ def test_the_commands_prepare_and_preview(chat_tokenizer: Path, tmp_path: Path) 
     assert "<|end_header_id|>\n\n⟦q answer" in shown.stdout
     again = run("data", "chats", "--config", config, "--tokenizer", chat_tokenizer, "template=vicuna")
     assert again.returncode == 2
-    assert "there is none called 'vicuna'" in again.stderr
+    assert "template=vicuna: unknown template" in again.stderr

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.model.labels import IGNORED
 from data.chat.chat_template import encode, install
 from data.chat.config import ChatDataConfig
 from data.chat.prepare import ChatSet, find_chats, prepare
 from data.chat.preview import preview
 from data.packing.indexed_dataset import Documents
-from data.packing.packed_dataset import IGNORED
 from tests.data.chat.chats import chat_tokenizer, conversation, load, pairs, prepared, write_lines
 
 __all__ = ["chat_tokenizer"]

@@ -12,7 +12,7 @@ from core.errors import UserError
 from data.chat.messages import answered, problem
 from data.chat.record_formats import LAYOUTS, Unfit, read_row
 from data.chat.row_reader import dataset_rows, rows
-from data.readers.formats import Rejected
+from data.record import Rejected
 from tests.data.chat.chats import write_lines
 
 PAIR = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
@@ -75,12 +75,12 @@ def test_tools_and_tasks_are_kept() -> None:
         ({"text": "x"}, "auto", "no layout has the keys text"),
         ({}, "auto", r"\(none\)"),
         ({"instruction": "Q", "output": "A"}, "belle", "belle does not have the keys instruction, output"),
-        ({"instruction": "Q", "output": {"a": 1}}, "auto", "stands where a text belongs"),
-        ({"messages": "hello"}, "auto", "not of the layout messages"),
+        ({"instruction": "Q", "output": {"a": 1}}, "auto", "is not a text"),
+        ({"messages": "hello"}, "auto", "not in the layout messages"),
         ({"conversations": [{"value": "x"}]}, "auto", "KeyError 'from'"),
-        ({"conversations": None}, "auto", "not of the layout sharegpt"),
+        ({"conversations": None}, "auto", "not in the layout sharegpt"),
         ({"conversation": [{"human": "Q"}]}, "auto", "KeyError 'assistant'"),
-        ({"instruction": "Q", "output": "A", "history": [["Q"]]}, "auto", "not of the layout alpaca"),
+        ({"instruction": "Q", "output": "A", "history": [["Q"]]}, "auto", "not in the layout alpaca"),
         ({"conversations": [{"from": "function_call", "value": "{"}]}, "auto", "sharegpt"),
     ],
 )
@@ -180,7 +180,7 @@ def test_offline_the_cache_must_hold_the_asked_commit(
 def test_a_long_json_list_is_read_item_by_item_with_the_line_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.chat.row_reader.CHUNK_BYTES", 7)  # every item is torn apart
+    monkeypatch.setattr("data.readers.json_rows.CHUNK_BYTES", 7)  # every item is torn apart
     records = [{"instruction": f"{i}] 水", "output": '"[{\\' * i} for i in range(30)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps(records, ensure_ascii=False, indent=1), "utf-8")

@@ -14,8 +14,8 @@ from data.cleaning.boilerplate import LEAST_DOCUMENTS, LineCounts, count_lines, 
 from data.cleaning.clean import clean, clean_shard
 from data.cleaning.record_cleaner import CleanConfig
 from data.executor import EngineConfig, open_executor, sum_rows
-from data.readers.ingest import read_records
 from data.record import Record
+from data.record_store import read_records
 from tests.conftest import run
 from tests.data.cleaning.cleaning import (
     BAD,
@@ -168,7 +168,7 @@ def test_show_prints_a_record_before_and_after_with_what_each_rule_took(tmp_path
     assert "too-short: dropped" in run("data", "show", corpus, "US-2-B2").stdout
     missing = run("data", "show", corpus, "US-9-B2")
     assert missing.returncode == 2
-    assert "holds no record 'US-9-B2'" in missing.stderr
+    assert "no record 'US-9-B2'" in missing.stderr
 
 
 def run_clean(file: Path, corpus: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.planted import synthetic_records
 from core.errors import UserError
 from data.dedup.decontaminate import DecontaminateConfig, EvaluationSet, decontaminate
-from data.dedup.ngram_index import Index, Sample, publication_number
+from data.dedup.ngram_index import EvalSample, Index, publication_number
 from data.record import SCHEMA
 from tests.data.dedup.test_dedup import TEXTS, lines, record, write
 
@@ -47,14 +47,20 @@ def word_passages(text: str, n: int) -> set[str]:
     ],
 )
 def test_a_sample_is_found_by_its_text(text: str, rule: str | None) -> None:
-    index = Index([Sample("zh", "a", TEXTS[0]), Sample("en", "b", SENTENCE), Sample("zh", "c", TEXTS[1])])
+    index = Index(
+        [
+            EvalSample("zh", "a", TEXTS[0]),
+            EvalSample("en", "b", SENTENCE),
+            EvalSample("zh", "c", TEXTS[1]),
+        ]
+    )
     found = index.overlaps(text)
     assert {hit.rule for hit in found} == ({"exact", "overlap"} if rule == "exact" else {rule} - {None})
     assert len({hit.sample for hit in found}) <= 1
 
 
 def test_a_hit_says_what_and_how_much() -> None:
-    index = Index([Sample("zh", "a", TEXTS[0]), Sample("zh", "b", TEXTS[0][:100])])
+    index = Index([EvalSample("zh", "a", TEXTS[0]), EvalSample("zh", "b", TEXTS[0][:100])])
     first, second = index.overlaps("一二三" + TEXTS[0][:65])
     assert (first.sample, second.sample) == ("a", "b")
     assert first.passage is not None
@@ -66,7 +72,7 @@ def test_a_hit_says_what_and_how_much() -> None:
 def test_traditional_text_is_found_by_a_simplified_sample() -> None:
     sample = "本发明涉及一种车辆的控制装置，其特征在于包括传感器与处理单元，所述处理单元根据检测结果"
     text = "如下：本發明涉及一種車輛的控制裝置，其特徵在於包括傳感器與處理單元，所述處理單元根據檢測結果。"
-    assert [hit.rule for hit in Index([Sample("s", "1", sample)]).overlaps(text)] == ["overlap"]
+    assert [hit.rule for hit in Index([EvalSample("s", "1", sample)]).overlaps(text)] == ["overlap"]
 
 
 LETTERS = st.text(st.sampled_from("一二三"), max_size=40)
@@ -76,7 +82,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=24).map(" ".join)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(LETTERS, min_size=1, max_size=4), LETTERS, st.integers(1, 8))
 def test_overlaps_of_characters_are_those_of_sets(samples: list[str], text: str, n: int) -> None:
-    found = Index([Sample("s", str(i), each) for i, each in enumerate(samples)], n, 3).overlaps(text)
+    found = Index([EvalSample("s", str(i), each) for i, each in enumerate(samples)], n, 3).overlaps(text)
     expected = {str(i) for i, each in enumerate(samples) if passages(each, n) & passages(text, n)}
     assert {hit.sample for hit in found if hit.rule == "overlap"} == expected
     for hit in found:
@@ -88,7 +94,7 @@ def test_overlaps_of_characters_are_those_of_sets(samples: list[str], text: str,
 @settings(max_examples=200, deadline=None)
 @given(st.lists(WORDS, min_size=1, max_size=4), WORDS, st.integers(1, 6))
 def test_overlaps_of_words_are_those_of_sets(samples: list[str], text: str, n: int) -> None:
-    found = Index([Sample("s", str(i), each) for i, each in enumerate(samples)], 5, n).overlaps(text)
+    found = Index([EvalSample("s", str(i), each) for i, each in enumerate(samples)], 5, n).overlaps(text)
     expected = {str(i) for i, each in enumerate(samples) if word_passages(each, n) & word_passages(text, n)}
     assert {hit.sample for hit in found if hit.rule == "overlap"} == expected
 
@@ -108,13 +114,13 @@ def test_publications_are_compared_without_kind(one: str, other: str, same: bool
     assert (
         publication_number(one) is not None and publication_number(one) == publication_number(other)
     ) is same
-    found = Index([Sample("s", "1", "text", one)]).overlaps("another text", other)
+    found = Index([EvalSample("s", "1", "text", one)]).overlaps("another text", other)
     assert [hit.rule for hit in found] == (["publication"] if same else [])
 
 
 def test_nothing_to_find_finds_nothing() -> None:
     assert Index([]).overlaps(TEXTS[0]) == []
-    index = Index([Sample("s", "1", "。"), Sample("s", "2", "装置")])
+    index = Index([EvalSample("s", "1", "。"), EvalSample("s", "2", "装置")])
     assert index.short_samples == 2
     assert index.overlaps("！") == []
     assert [hit.rule for hit in index.overlaps("裝置")] == ["exact"]
@@ -177,7 +183,7 @@ def test_common_wording_is_no_contamination(tmp_path: Path) -> None:
 def test_made_up_abstracts_share_long_passages_by_template_only(tmp_path: Path) -> None:
     rows = synthetic_records(tmp_path / "source", 400, "zh")
     held, corpus = rows[:40], rows[40:]
-    index = Index([Sample("s", row["id"], str(row["abstract"])) for row in held])
+    index = Index([EvalSample("s", row["id"], str(row["abstract"])) for row in held])
     found = [hit for row in corpus for hit in index.overlaps(str(row["abstract"]))]
     # Templates and a small lexicon fill some sentences alike, never most of an abstract.
     assert len({hit.sample for hit in found}) < 40
@@ -204,7 +210,7 @@ def test_made_up_abstracts_share_long_passages_by_template_only(tmp_path: Path) 
         ("a.jsonl", '{"other": 1}\n', "sample 1: no field `text`"),
         ("a.jsonl", "{broken\n", "is not UTF-8 JSON lines or CSV"),
         ("a.csv", "other\nx\n", "sample 1: no field `text`"),
-        (None, "", "does not exist"),
+        (None, "", "not found"),
     ],
 )
 def test_a_users_mistakes_are_named(name: str | None, content: str, message: str, tmp_path: Path) -> None:

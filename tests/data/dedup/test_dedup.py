@@ -260,7 +260,7 @@ def test_kinds_of_publication(number: str, granted: bool) -> None:
 
 def test_a_users_mistakes_are_named(tmp_path: Path) -> None:
     shards = write(tmp_path / "in", [record("CN-1-A", TEXTS[0])])
-    with pytest.raises(UserError, match="is no deduplicated corpus"):
+    with pytest.raises(UserError, match="is not a deduplicated corpus"):
         run(tmp_path / "a", shards, known=[tmp_path / "in"])
     run(tmp_path / "kept", shards)
     with pytest.raises(UserError, match="Use the same settings"):

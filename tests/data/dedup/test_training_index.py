@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import UserError
 from data.dedup import training_index
-from data.dedup.ngram_index import Sample
+from data.dedup.ngram_index import EvalSample
 from data.dedup.training_index import Met, find_seen, read_seen, seen_rows
 from data.record import SCHEMA, Record
 from tests.data.records import record
@@ -61,7 +61,7 @@ def whole(of: Record) -> str:
 def test_a_sample_is_met_by_its_names_and_texts(
     pack: Path, fields: dict[str, Any], met: list[tuple[str, int]]
 ) -> None:
-    sample = Sample("set", "s", **{"text": "", **fields})
+    sample = EvalSample("set", "s", **{"text": "", **fields})
     ids = [each["id"] for each in (CHINESE, GRANT, BARE)]
     assert sorted(find_seen(pack, [sample])) == sorted(
         Met("set", "s", rule, document, ids[document]) for rule, document in met
@@ -72,8 +72,11 @@ def test_several_samples_are_met_each_by_itself_and_in_every_batch(tmp_path: Pat
     records = [record(n, id=f"US-{10_000_000 + n}-A") for n in range(20_000)]
     rows = seen_rows(pa.RecordBatch.from_pylist(records, SCHEMA))
     pq.write_table(pa.Table.from_batches([rows]), tmp_path / training_index.NAME, row_group_size=7000)
-    samples = [Sample("a", "1", "", "US-10000003-B"), Sample("b", "2", "", application="X-19999")]
-    samples.append(Sample("b", "3", "", "US-10000003-A"))
+    samples = [
+        EvalSample("a", "1", "", "US-10000003-B"),
+        EvalSample("b", "2", "", application="X-19999"),
+    ]
+    samples.append(EvalSample("b", "3", "", "US-10000003-A"))
     assert [(each.dataset, each.sample, each.document) for each in find_seen(tmp_path, samples)] == [
         ("a", "1", 3), ("b", "3", 3), ("b", "2", 19_999)
     ]  # fmt: skip
@@ -81,5 +84,5 @@ def test_several_samples_are_met_each_by_itself_and_in_every_batch(tmp_path: Pat
 
 
 def test_a_folder_that_was_not_packed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"seen.parquet does not exist. Name the folder `pack`"):
+    with pytest.raises(UserError, match=r"seen.parquet not found. Give the folder `pack`"):
         list(find_seen(tmp_path, []))

@@ -172,7 +172,7 @@ def test_a_writer_that_fails_leaves_no_index(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Writer(tmp_path / "corpus", SMALL) as writer:
         writer.add([1, 2])
         raise KeyboardInterrupt
-    with pytest.raises(UserError, match=r"corpus\.idx: there is no such packed corpus"):
+    with pytest.raises(UserError, match=r"corpus\.idx: no packed corpus found"):
         Documents(tmp_path / "corpus")
 
 
@@ -195,11 +195,11 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, ending: str) -> No
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (0, ord("X"), "is not an indexed dataset that this reads"),
+        (0, ord("X"), "is not a supported indexed dataset"),
         (9, 2, "version 2"),
         (17, 6, "dtype 6"),  # float64; DeepSpeed's uint16
         (17, 0, "dtype 0"),
-        (18, 200, "cut short"),
+        (18, 200, "truncated"),
         (34, 9, "its index expects"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from core.errors import UserError
-from data.dedup.ngram_index import Sample
+from data.dedup.ngram_index import EvalSample
 from data.dedup.training_index import find_seen
 from data.executor import EngineConfig, open_executor
 from data.packing.document_text import layout
@@ -95,9 +95,9 @@ def test_what_was_seen_is_said_row_by_row_of_the_training_documents(packed: Pack
     rows = pq.read_table(packed[0] / "seen.parquet").to_pylist()
     found = texts(packed[0], "train", tokenizer)
     assert found == [layout(by_id[row["id"]], CONFIG) for row in rows]
-    sample = Sample("set", "s", side("train")[0]["abstract"] or "")
+    sample = EvalSample("set", "s", side("train")[0]["abstract"] or "")
     assert [each.id for each in find_seen(packed[0], [sample])] == [side("train")[0]["id"]]
-    held_out = [Sample("set", "s", each["abstract"] or "") for each in side("validation")]
+    held_out = [EvalSample("set", "s", each["abstract"] or "") for each in side("validation")]
     assert not list(find_seen(packed[0], held_out))
 
 

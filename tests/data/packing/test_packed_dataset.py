@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
+from core.model.labels import IGNORED
 from data.packing.bin_packing import Packing, plan_best_fit
 from data.packing.indexed_dataset import Documents, Writer
-from data.packing.packed_dataset import IGNORED, Blocks, choose_documents
+from data.packing.packed_dataset import Blocks, choose_documents
 
 PADDING = 999_999
 NUMBERS = itertools.count()
@@ -195,7 +196,7 @@ def test_only_the_chosen_documents_are_taken(tmp_path: Path, packing: Packing) -
 def test_a_corpus_with_nothing_to_learn_is_refused(
     tmp_path: Path, lengths: list[int], packing: Packing
 ) -> None:
-    with pytest.raises(UserError, match="no document with two tokens or more"):
+    with pytest.raises(UserError, match="no document has two tokens or more"):
         blocks_of(corpus(tmp_path, lengths), 8, packing)
 
 

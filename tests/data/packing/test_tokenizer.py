@@ -144,14 +144,14 @@ def test_a_training_reads_so_much_text_and_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "size", "words"),
     [
-        (SENTENCES, 5000, "tokenizer.vocabulary_size=5000: the corpus gives 514 at most; give less"),
-        (["本"], 300, "tokenizer.vocabulary_size=300: the corpus gives 263 at most; give less"),
+        (SENTENCES, 5000, "vocabulary_size=5000 is too large: the corpus has at most 514 pieces"),
+        (["本"], 300, "vocabulary_size=300 is too large: the corpus has at most 263 pieces"),
         (
             list(map(chr, range(0x4E00, 0x4E00 + 900))),
             400,
-            "the corpus has 1161 signs that need a place; give more",
+            "vocabulary_size=400 is too small: the corpus needs at least 1161",
         ),
-        ([], 450, "no tokenizer of 450 pieces could be trained on the corpus"),
+        ([], 450, "vocabulary_size=450: training on the corpus failed"),
     ],
 )
 def test_a_size_that_does_not_suit_the_text_is_refused_with_one_that_does(
@@ -172,12 +172,12 @@ def test_the_largest_size_that_a_refusal_names_can_be_trained(tmp_path: Path) ->
 def test_a_damaged_model_file_is_refused(folder: Path, tmp_path: Path, damage: Any) -> None:
     (tmp_path / "base.model").write_bytes(damage((folder / "tokenizer.model").read_bytes()))
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="not a SentencePiece model, or a damaged one"):
+    with pytest.raises(UserError, match="not a valid SentencePiece model"):
         prepare_tokenizer(TokenizerConfig(path=str(tmp_path / "base.model")), iter(()), tmp_path / "out")
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.path: .*no\.model: there is no such file"):
+    with pytest.raises(UserError, match=r"tokenizer\.path=.*no\.model: file not found"):
         prepare_tokenizer(TokenizerConfig(path=str(tmp_path / "no.model")), iter(()), tmp_path)
     with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
         prepare_tokenizer(TokenizerConfig(path=str(tmp_path)), iter(()), tmp_path)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected, read
-from data.record import Record
+from data.readers.formats import read
+from data.record import Record, Rejected
 
 GRANT = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE us-patent-grant SYSTEM "us-patent-grant-v45-2014-04-03.dtd" [ ]>

@@ -18,8 +18,9 @@ import pytest
 import zstandard
 
 from data.readers.archives import Limits, members
-from data.readers.formats import Rejected, read
-from data.readers.stream import LINE_BYTES, encoding, open_file
+from data.readers.formats import read
+from data.record import Rejected
+from data.stream import LINE_BYTES, encoding, open_file
 from tests.data.readers.reading import grant, reasons, records, rejected, without_digest, write
 
 LINES = b'{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n'

@@ -14,8 +14,8 @@ from data.readers.column_mapping import Options
 from data.readers.file_splits import parts
 from data.readers.ingest import ingest
 from data.readers.source import Source
-from data.readers.stream import Part
-from data.record import Record
+from data.record import Record, Rejected
+from data.stream import FileSplit
 from tests.data.readers.reading import write
 
 LINES = st.sampled_from(
@@ -30,7 +30,7 @@ LINES = st.sampled_from(
 )
 
 
-def in_parts(path: Path, part_bytes: int) -> list[list[Record] | formats.Rejected]:
+def in_parts(path: Path, part_bytes: int) -> list[list[Record] | Rejected]:
     return [
         outcome for part in parts(path, Options(), part_bytes) for outcome in formats.read(path, part=part)
     ]
@@ -56,7 +56,11 @@ def test_lines_are_cut_behind_their_ends(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", b"".join(line % number for number in range(8)))
     length = len(line % 0)
     found = parts(path, Options(), 2 * length + 1)
-    assert found == [Part(0, 3 * length, 1), Part(3 * length, 6 * length, 4), Part(6 * length, 8 * length, 7)]
+    assert found == [
+        FileSplit(0, 3 * length, 1),
+        FileSplit(3 * length, 6 * length, 4),
+        FileSplit(6 * length, 8 * length, 7),
+    ]
 
 
 @pytest.mark.parametrize("part_bytes", [1, 90, 200])

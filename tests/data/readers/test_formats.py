@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
+from data.record import Rejected
 from tests.data.readers.reading import grant, only, reasons, records, rejected, write
 
 EUROPEAN = """<?xml version="1.0" encoding="UTF-8"?>

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from data.readers.formats import Rejected, read
-from data.record import Record
+from data.readers.formats import read
+from data.record import Record, Rejected
 from tests.data.readers.reading import only, write
 
 CHINESE_OLD = """\ufeff<?xml version="1.0" encoding="UTF-8"?>

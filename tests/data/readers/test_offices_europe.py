@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
+from data.record import Rejected
 from tests.data.readers.reading import only, records, write
 
 WEEKLY = """<?xml version="1.0" encoding="UTF-8"?>

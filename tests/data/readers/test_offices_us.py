@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
+from data.record import Rejected
 from tests.data.readers.reading import only, records, write
 
 PATDOC = """<!DOCTYPE PATDOC PUBLIC "-//USPTO//DTD ST.32 US PATENT GRANT V2.4 2000-09-20//EN" [

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
+from data.record import Rejected
 from tests.data.readers.reading import records, write
 
 GREEN_BOOK = """HHHHHT        APS1        ISSUE - 760210

@@ -9,11 +9,13 @@ from pydantic import ValidationError
 
 from core.config.loader import load
 from core.errors import UserError
-from data.pipeline import DataConfig, input_hashes, run
-from data.readers.ingest import ingest, read_records
+from data.pipeline import DataConfig, run
+from data.readers.ingest import ingest
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
+from data.readers.source_files import input_hashes
 from data.record import Record
+from data.record_store import read_records
 
 RECORD = Record(
     id="CN-1-A", office="CN", kind="A", language="zh", date="2015-01-06", application_id=None, family_id=None,
@@ -116,7 +118,7 @@ def test_a_use_that_is_not_permitted_is_refused(required: str | None, refused: l
 def test_a_source_that_is_named_twice_has_the_same_terms_or_is_refused() -> None:
     source = Source(path="a", licence="CC-BY-4.0", use="any")
     check_sources([source, source])
-    with pytest.raises(UserError, match="source a is named twice, with other terms"):
+    with pytest.raises(UserError, match="source a is listed twice with different terms"):
         check_sources([source, Source(path="a", licence="CC-BY-4.0", use="research")])
 
 
@@ -136,7 +138,7 @@ def test_a_corpus_for_commercial_use_is_refused_before_anything_is_read(tmp_path
     [
         ({}, "either `path` or `dataset`"),
         ({"path": "a", "dataset": "b"}, "either `path` or `dataset`"),
-        ({"path": "a", "revision": "b"}, "belong to a `dataset`"),
+        ({"path": "a", "revision": "b"}, "require `dataset`"),
         ({"dataset": "somebody/patents"}, "needs a `revision`"),
         ({"path": "a", "use": "maybe"}, "unknown"),
         ({"path": "a", "layout": "lines"}, "paragraphs"),
@@ -145,7 +147,7 @@ def test_a_corpus_for_commercial_use_is_refused_before_anything_is_read(tmp_path
 def test_a_source_that_means_nothing_is_refused(source: dict[str, str], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Source.model_validate(source)
-    with pytest.raises(UserError, match="`defaults` may give"):
+    with pytest.raises(UserError, match="`defaults` cannot set"):
         check_sources([Source(path="a", defaults={"title": "x"})])
 
 
@@ -169,6 +171,6 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pyte
     source = Source(dataset="somebody/patents", revision="abc")
     assert input_hashes([source]) == {"somebody/patents@abc": "revision:abc"}
     with pytest.raises(
-        UserError, match="data set somebody/patents, revision abc, split all: not in the cache"
+        UserError, match="data set somebody/patents, revision abc, split all: not found in the cache"
     ):
         ingest([source], tmp_path / "out", None)

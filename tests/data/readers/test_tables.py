@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from data.readers.cell_values import split_claims
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
 from data.readers.record_filter import SelectConfig, rule_that_drops
-from data.record import Record
+from data.record import Record, Rejected
 from tests.data.readers.reading import reasons, records, rejected, without_digest, write
 
 

@@ -1,9 +1,9 @@
-"""What every reader reads from: a file, or a member of an archive, as a stream of bytes with a name.
+"""The input of every reader: a file, or a member of an archive, as a stream of bytes with a name.
 
-Nothing is unpacked to disk and no stream is held in memory. The few formats that must jump about in a file
-(ZIP inside another archive, XLSX, Parquet) get it by `seekable`, through a temporary file that is bounded.
-A stream that cannot be read on raises `Unreadable`, which the caller turns into a rejection; what came before
-it stays. UTF-16 is read as UTF-8; Chinese text in GB18030 that says so nowhere is recognised by `encoding`.
+Nothing is unpacked to disk and no stream is held in memory. The few formats that need random access (ZIP
+inside another archive, XLSX, Parquet) get it from `seekable`, through a temporary file of limited size. A
+stream that cannot be read any further raises `Unreadable`, which the caller turns into a rejection; what was
+read before stays. UTF-16 is read as UTF-8; `encoding` recognises Chinese text in undeclared GB18030.
 """
 
 import codecs
@@ -18,26 +18,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
 HEAD_BYTES = 1 << 16
-"""How much of a file is looked at to recognise it."""
+"""How much of a file is read to recognise it."""
 
 CHUNK_BYTES = 1 << 20
 SPOOL_BYTES = 32 << 20
-"""Up to this size a copy that must be seekable stays in memory; beyond, it is a temporary file."""
+"""A seekable copy stays in memory up to this size; a larger one is a temporary file."""
 
 LINE_BYTES = 64 << 20
-"""The longest line that is read; a longer one is passed over without holding it."""
+"""The longest line that is read; a longer one is skipped without keeping it in memory."""
+
+TOO_LONG = f"longer than {LINE_BYTES >> 20} MiB"
 
 COMPRESSED = re.compile(r"\.(?:gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
 
-# The hanzi and full-width marks that make up a tenth of any Chinese text, of table headers too. Korean and
-# Japanese bytes also decode as GB18030, but to characters that are not these.
+# The characters and full-width punctuation that make up a tenth of any Chinese text, including table headers.
+# Korean and Japanese bytes also decode as GB18030, but to other characters.
 COMMON = set(
     "的一是在不了和有中为上个我以要到时用于与及其由种该所述之从方法或对可本请号公开发明人题摘专利，。、；"
 )
 
 
 class Unreadable(Exception):
-    """A stream that ends here for a reason that has a name."""
+    """A stream that cannot be read any further, for a reason with a name."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -46,36 +48,35 @@ class Unreadable(Exception):
 
 
 def is_of_the_machine(error: Exception) -> bool:
-    """Whether an error is the disk's, the system's or a missing package's, not one of the content.
+    """Whether an error comes from the disk, the system or a missing package, not from the content.
 
-    EINVAL is the content's: a broken archive makes its reader seek to before the start.
+    EINVAL comes from the content: a broken archive makes its reader seek to before the start.
     """
     if isinstance(error, OSError):
         return error.errno not in (None, errno.EINVAL)
     return isinstance(error, ImportError)
 
 
-class Part(NamedTuple):
-    """A part of a large file (`data.readers.file_splits`): of JSON lines by bytes, of a ZIP archive by
-    members."""
+class FileSplit(NamedTuple):
+    """A range of a large file (`data.readers.file_splits`): bytes of JSON lines, members of a ZIP archive."""
 
     first: int
     stop: int
     line: int | None = None
-    """The number of the line that the part begins with; None where `first` and `stop` are members."""
+    """The number of its first line; None if `first` and `stop` count members."""
 
 
 @dataclass
 class Content:
-    """A file, a part of one, or a member of an archive; it is read once, from its start."""
+    """A file, a split of one, or a member of an archive; it is read once, from its start."""
 
     name: str
-    """What a record's `source` says: `a.xml`, `a.zip/member.xml`."""
+    """The `source` of its records: `a.xml`, `a.zip/member.xml`."""
     file: io.BufferedReader
-    part: Part | None = None
+    part: FileSplit | None = None
 
     def head(self) -> bytes:
-        """The first bytes, which are not consumed."""
+        """The first bytes, without consuming them."""
         return self.file.peek(HEAD_BYTES)[:HEAD_BYTES]
 
     @property
@@ -85,18 +86,18 @@ class Content:
 
     @property
     def suffix(self) -> str:
-        """The suffix that tells the type, in lower case: `.csv` of `a.CSV.gz`."""
+        """The suffix of the type, in lower case: `.csv` of `a.CSV.gz`."""
         return PurePosixPath(COMPRESSED.sub("", self.name)).suffix.lower()
 
 
-def open_file(path: Path, part: Part | None = None) -> Content:
-    """A file on disk, or a part of it; the caller closes `file`."""
+def open_file(path: Path, part: FileSplit | None = None) -> Content:
+    """A file on disk, or a split of it; the caller closes `file`."""
     if part and part.line:
         return Content(str(path), stream(str(path), _range(path, part)).file, part)
     return Content(str(path), io.BufferedReader(path.open("rb", buffering=0), CHUNK_BYTES), part)
 
 
-def _range(path: Path, part: Part) -> Iterator[bytes]:
+def _range(path: Path, part: FileSplit) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file:
         file.seek(part.first)
         while chunk := file.read(min(CHUNK_BYTES, part.stop - file.tell())):
@@ -104,12 +105,13 @@ def _range(path: Path, part: Part) -> Iterator[bytes]:
 
 
 def stream(name: str, chunks: Iterator[bytes]) -> Content:
-    """What an iterator of chunks gives, as a file that cannot jump."""
+    """An iterator of chunks as a file that is not seekable."""
     return Content(name, io.BufferedReader(_Chunks(chunks), CHUNK_BYTES))
 
 
 class _Chunks(io.RawIOBase):
-    """An iterator of chunks as a raw stream. An exception comes after all the bytes that came before it."""
+    """An iterator of chunks as a raw stream. An exception is raised after all the bytes before it are
+    read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -130,7 +132,7 @@ class _Chunks(io.RawIOBase):
             if not self._rest:
                 try:
                     self._rest = next(self._chunks, b"")
-                except Exception as error:  # raised below, once what came before it is read
+                except Exception as error:  # raised below, once the bytes before it are read
                     self._error = error
                 if not self._rest:
                     break
@@ -145,12 +147,12 @@ class _Chunks(io.RawIOBase):
 
 
 def position(file: io.BufferedReader) -> int:
-    """How many bytes were taken from what lies under a buffered stream."""
+    """The number of bytes read from the raw stream of a buffered one."""
     return file.raw.tell()
 
 
 def seekable(content: Content) -> io.BufferedReader:
-    """The same bytes as a file that can jump: the file itself, or a copy that the system removes."""
+    """The same bytes as a seekable file: the file itself, or a temporary copy."""
     if content.file.seekable():
         return content.file
     data = content.file.read(SPOOL_BYTES)
@@ -173,12 +175,12 @@ class Line(NamedTuple):
     offset: int
     """Where it starts, in bytes."""
     data: bytes | None
-    """With its line end; None where it is longer than LINE_BYTES."""
+    """Including its line end; None if it is longer than LINE_BYTES."""
 
 
 def lines(content: Content) -> Iterator[Line]:
-    """The lines of a file or a part, numbered and placed as in the whole file, from 1 and 0; memory holds
-    one, and never a longer one than LINE_BYTES."""
+    """The lines of a file or a split, with their number (from 1) and offset (from 0) in the whole file;
+    memory holds one line, and at most LINE_BYTES of it."""
     file = content.file
     offset, number = (content.part.first, (content.part.line or 1) - 1) if content.part else (0, 0)
     while data := file.readline(LINE_BYTES):
@@ -195,10 +197,10 @@ def lines(content: Content) -> Iterator[Line]:
 
 
 def as_utf8(content: Content) -> Content:
-    """The content itself, or, where a byte order mark says UTF-16, its text in UTF-8.
+    """The content itself or, if it has a byte order mark of UTF-16, its text in UTF-8.
 
-    Offsets into such a file are those of its UTF-8 form. Half a surrogate pair stays one, so that the reader
-    of its row or document rejects it there.
+    Offsets into such a file are those of its UTF-8 form. A lone surrogate is kept, so that the reader rejects
+    its row or document.
     """
     mark = content.head()[:2]
     if content.part or mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -218,7 +220,7 @@ def as_utf8(content: Content) -> Content:
 
 
 def decoded(data: bytes, offset: int = 0) -> str:
-    """UTF-8 as text; Unreadable names the first byte that is not, counted from `offset`."""
+    """UTF-8 as text; Unreadable with the first byte that is not UTF-8, counted from `offset`."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -227,7 +229,7 @@ def decoded(data: bytes, offset: int = 0) -> str:
 
 
 def encoding(head: bytes) -> str:
-    """`gb18030` where a head is not UTF-8, decodes strictly as GB18030 and reads as Chinese; else `utf-8`."""
+    """`gb18030` if a head is not UTF-8, decodes strictly as GB18030 and reads as Chinese; else `utf-8`."""
     if _decode(head, "utf-8") is not None:
         return "utf-8"
     foreign = [character for character in _decode(head, "gb18030") or "" if character > "\x7f"]
@@ -236,7 +238,7 @@ def encoding(head: bytes) -> str:
 
 
 def _decode(head: bytes, name: str) -> str | None:
-    """A head as text, a character that it cuts at its end left out; None where it is not in that encoding."""
+    """A head as text, without an incomplete character at its end; None if it is not in that encoding."""
     try:
         return codecs.getincrementaldecoder(name)().decode(head)
     except UnicodeDecodeError:

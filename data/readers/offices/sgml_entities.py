@@ -1,7 +1,7 @@
-"""Characters by their entity names: HTML's, and those of ISO 8879 that older publications use beside them.
+"""Characters by their entity names: HTML's, and those of ISO 8879 that older publications also use.
 
-The publications before 2005 name characters that their DTD declares; the DTD is never fetched, so the names
-are known here. HTML took over most of the ISO sets, but not the Greek letters of running text (`&agr;`),
+The publications before 2005 use entities that their DTD declares; the DTD is never fetched, so the names
+are listed here. HTML took over most of the ISO sets, but not the Greek letters of running text (`&agr;`),
 bold Greek (`&b.alpha;`) and a few arrows under their old names.
 """
 
@@ -30,7 +30,7 @@ ARROWS = {
 
 
 def character(reference: str) -> str | None:
-    """The characters that `&NAME;` stands for, None where the name is unknown."""
+    """The characters of `&NAME;`; None if the name is unknown."""
     name = reference.strip("&;").removeprefix("b.")
     if name in GREEK:
         return GREEK[name]

@@ -4,10 +4,10 @@
 placeholders, table rows. Only the few elements that need it are touched, so that `text` can take a whole
 section in one step of C code.
 
-An office that calls a paragraph `PARA` or `Paragraphs` says so in its table of names; the layout is written
-for all of them by the names of WIPO ST.36.
+The reader of an office that calls a paragraph `PARA` or `Paragraphs` has a table of such names; the layout is
+written by the names of WIPO ST.36.
 
-Nothing is ever fetched: no DTD, no external entity, no network, and libxml2's limits on depth, size and
+Nothing is fetched: no DTD, no external entity, no network, and libxml2's limits on depth, size and
 amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
 """
 
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from data.readers import sgml_entities
-from data.readers.formats import Rejected
+from data.readers.offices import sgml_entities
+from data.record import Rejected
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
-CELL = "\ufdd0"  # a noncharacter, which Unicode leaves to private use: the border of two table cells
-WRAP = "\ufdd1"  # another one: where a printed line ended, which is no line break of the text
+CELL = "\ufdd0"  # a noncharacter, for private use: the border between two table cells
+WRAP = "\ufdd1"  # another one: the end of a printed line, which is not a line break of the text
 
 AROUND = {
     **dict.fromkeys(
@@ -38,11 +38,11 @@ AROUND = {
     "fence": ("(", ")"),
     "sqrt": ("√(", ")"),
 }
-"""What is written before and after an element's text."""
+"""The text written before and after an element."""
 
 PLACEHOLDERS = {"maths": "[formula]", "math": "[formula]", "chemistry": "[chemistry]", "img": "[image]"}
 
-# Digits and signs only: Unicode's letters are too few, and x_i beside x_q reads better than xᵢ beside x_q.
+# Digits and symbols only: Unicode has too few letters, and x_i next to x_q reads better than xᵢ next to x_q.
 SUBSCRIPTS = dict(zip("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎", strict=True))
 SUPERSCRIPTS = dict(zip("0123456789+-−–=()®™°", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾®™°", strict=True))
 
@@ -51,8 +51,8 @@ WRAPPED_WORDS = re.compile(f"{WRAP}(?<=[A-Za-z,;:.]{WRAP})(?=[A-Za-z])")
 TOUCHED = (*AROUND, *PLACEHOLDERS, "sub", "sup", "row")
 
 Names = Mapping[str, str | None]
-"""An office's own element names to those of ST.36, or to `inline` for what must not break the line; what is
-named None is left out of the text."""
+"""An office's own element names to those of ST.36, or to `inline` for elements that must not break the line;
+elements mapped to None are left out of the text."""
 
 PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
 CLAIM_NUMBER = re.compile(r"\d+(?:\s*[-–]\s*\d+)?\s*[.)、．]\s*(?!\d)")
@@ -67,20 +67,20 @@ class Document(NamedTuple):
     """One XML document of a file."""
 
     source: str
-    """The file, and `#OFFSET` where it holds several documents."""
+    """The file, and `#OFFSET` if it has several documents."""
     offset: int
     """Where it starts in the file, in bytes."""
     data: bytes
 
 
 def root_name(data: bytes) -> str | None:
-    """The root element's name without its prefix, found without parsing; None where there is none."""
+    """The root element's name without its prefix, found without parsing; None if there is none."""
     found = PROLOGUE.match(data)
     return found[1].rpartition(b":")[2].decode("utf-8", "replace") if found else None
 
 
 def parse(document: Document, names: Names) -> etree._Element | Rejected:
-    """The document's tree with its layout written out as text, or why it cannot be had."""
+    """The document's tree with its layout written as text, or why it cannot be parsed."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(_with_doctype(document.data), parser)
@@ -105,7 +105,7 @@ def _with_doctype(data: bytes) -> bytes:
 
 
 def text(element: etree._Element | None) -> str | None:
-    """An element's text, `\\n` between paragraphs, white space collapsed; None where there is none."""
+    """An element's text, `\\n` between paragraphs, white space collapsed; None if there is none."""
     if element is None:
         return None
     flat = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
@@ -121,13 +121,13 @@ def _unwrap(line: str) -> str:
 
 
 def child(element: etree._Element | None, path: str) -> str | None:
-    """The text at a path below an element, stripped; None where there is none."""
+    """The text at a path below an element, stripped; None if there is none."""
     found = None if element is None else element.findtext(path)
     return (found or "").strip() or None
 
 
 def without_paragraph_numbers(content: str | None) -> str | None:
-    """The text without the numbers, as `[0012]`, that some offices print before each paragraph."""
+    """The text without the paragraph numbers that some offices print, e.g. `[0012]`."""
     return PARAGRAPH_NUMBER.sub("", content) or None if content else None
 
 
@@ -143,13 +143,13 @@ def without_claim_numbers(numbered: Iterable[str]) -> list[str] | None:
 
 
 def iso_date(digits: str | None) -> str | None:
-    """`20150106` as `2015-01-06`; a month or day of 00 is unknown and left out. None where it is no date."""
+    """`20150106` as `2015-01-06`; a month or day of 00 is unknown and left out. None if it is not a date."""
     found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)", (digits or "").strip())
     return "-".join(found.groups()).removesuffix("-00").removesuffix("-00") if found else None
 
 
 def ipc_symbols(entries: Iterable[str]) -> list[str] | None:
-    """IPC or CPC symbols in one notation, without repeats, as `G06F 15/16`; None where there is none.
+    """IPC or CPC symbols in one notation, without repeats, e.g. `G06F 15/16`; None if there is none.
 
     Takes `G06F015/16`, `G06F 15/16` and WIPO ST.8 (`G06F  15/16        20060101AFI…`), whose `F` marks the
     first one.
@@ -163,13 +163,14 @@ def ipc_symbols(entries: Iterable[str]) -> list[str] | None:
 
 
 def ipc_then_cpc(ipc: Iterable[str], cpc: Iterable[str]) -> list[str] | None:
-    """Symbols of both schemes as `ipc_symbols` gives them, the CPC's behind; a symbol of both stands once."""
+    """Symbols of both schemes as `ipc_symbols` returns them, the IPC's first, without repeats."""
     both = (*(ipc_symbols(ipc) or ()), *(ipc_symbols(cpc) or ()))
     return list(dict.fromkeys(both)) or None
 
 
 def ipcr(entry: etree._Element) -> str:
-    """A `classification-ipcr` (`-cpc`, `patent-classification`), one text or elements, as in ST.8."""
+    """A `classification-ipcr` (`-cpc`, `patent-classification`), text or elements, in the notation of
+    ST.8."""
     if entry.find("{*}main-group") is None:
         return "".join(map(str, entry.itertext()))
     section, main_class, subclass, group, subgroup, position = (
@@ -195,12 +196,14 @@ def _syntax_error(document: Document, error: etree.XMLSyntaxError) -> Rejected:
 def _unknown_entity(document: Document, reference: str) -> Rejected:
     name = re.escape(reference.strip("&;").encode())
     if re.search(rb"<!ENTITY\s+" + name + rb"\s+(?:SYSTEM|PUBLIC)\s", document.data):
-        return Rejected(document.source, "external-entity", f"{reference} names a file, which is not opened")
+        return Rejected(
+            document.source, "external-entity", f"{reference} refers to a file; external files are not opened"
+        )
     return Rejected(document.source, "unknown-entity", f"{reference} is not a known character")
 
 
 def replace(node: etree._Element, characters: str) -> None:
-    """Put characters in a node's place; what follows it stays."""
+    """Replace a node by characters; the text after it stays."""
     _write_before(node, characters + (node.tail or ""))
     node.tail = None
     parent = node.getparent()
@@ -209,7 +212,7 @@ def replace(node: etree._Element, characters: str) -> None:
 
 
 def _write_before(node: etree._Element, characters: str) -> None:
-    """Put characters in front of a node, which costs less than in front of its text, which is longer."""
+    """Put characters before a node, which is faster than before its text, which is longer."""
     before = node.getprevious()
     if before is not None:
         before.tail = (before.tail or "") + characters
@@ -245,15 +248,15 @@ def write_layout(root: etree._Element, names: Names) -> None:
 
 
 def index(content: str, *, up: bool) -> str:
-    """A sub- or superscript in plain text: `₂`, else `_i` or `_{max}`; white space behind it stays there."""
-    sign, characters = ("^", SUPERSCRIPTS) if up else ("_", SUBSCRIPTS)
+    """A sub- or superscript in plain text: `₂`, else `_i` or `_{max}`; white space after it is kept."""
+    mark, characters = ("^", SUPERSCRIPTS) if up else ("_", SUBSCRIPTS)
     bare = content.strip()
     if not bare:
         return content
     if all(character in characters for character in bare):
         written = "".join(characters[character] for character in bare)
     else:
-        written = sign + (bare if len(bare) == 1 else f"{{{bare}}}")
+        written = mark + (bare if len(bare) == 1 else f"{{{bare}}}")
     return written + content[len(content.rstrip()) :]
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.readers.column_mapping import Options
-from data.readers.formats import Rejected, read
+from data.readers.formats import read
+from data.record import Rejected
 from tests.data.readers.reading import reasons, records, rejected, without_digest, write
 
 

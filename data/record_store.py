@@ -1,0 +1,31 @@
+"""The Parquet shards to which a step of the corpus writes its records, read in order and streamed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pyarrow.parquet as pq
+
+from core.errors import UserError
+from data.record import Record
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """All records of an ingested folder in order, streamed; UserError if there is no shard."""
+    for shard in shard_files(folder):
+        yield from read_shard(shard)
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The files of records of a step's folder, in order; UserError if there is none."""
+    shards = sorted(folder.glob("shard-*.parquet"))
+    if not shards:
+        raise UserError(f"{folder}: no shard-*.parquet found. Run ingest into it first.")
+    return shards
+
+
+def read_shard(shard: Path) -> Iterator[Record]:
+    """The records of one shard file, in order, streamed."""
+    with pq.ParquetFile(shard) as file:
+        for batch in file.iter_batches(batch_size=256):
+            yield from cast(list[Record], batch.to_pylist())
