@@ -24,7 +24,7 @@ Body = dict[str, Any]
 Path = Literal["completions", "chat/completions"]
 
 
-class EndpointConfig(Config):
+class OpenAIEndpointConfig(Config):
     """An endpoint. The key is read from the environment variable OPENAI_API_KEY where it is set."""
 
     url: str
@@ -42,7 +42,7 @@ class EndpointConfig(Config):
 
 
 def ask(
-    config: EndpointConfig, path: Path, asked: Sequence[tuple[Body, Callable[[Any], T]]]
+    config: OpenAIEndpointConfig, path: Path, asked: Sequence[tuple[Body, Callable[[Any], T]]]
 ) -> Iterator[tuple[int, T | Exception]]:
     """Index of each body and what its answer (the parsed JSON) is read as, or what went wrong, as they come.
 
@@ -57,7 +57,7 @@ def ask(
             yield futures[future], future.result() if error is None else error
 
 
-def _try(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
+def _try(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
     for attempt in range(config.attempts):
         wait = config.first_wait_seconds * 2**attempt
         last = attempt + 1 == config.attempts
@@ -78,7 +78,7 @@ def _try(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T
     raise AssertionError("the last attempt returns or raises")
 
 
-def _post(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
+def _post(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("OPENAI_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"

@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         dry_run.report(looks(arguments))
         return
-    from eval.models.factory import run_arguments
+    from eval.run_command import run_arguments
 
     run_arguments(arguments)
 
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
 def score(arguments: argparse.Namespace) -> None:
     """Score a predictions file; in a run folder, scores.json is written beside it."""
     from eval.analysis import scoring
-    from eval.tasks.sample import read_predictions
+    from eval.sample import read_predictions
 
     samples = read_predictions(arguments.predictions)
     if arguments.contaminated:
@@ -161,7 +161,7 @@ def contamination(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Compare two predictions files or run folders."""
     from eval.analysis import scoring
-    from eval.tasks.sample import read_predictions
+    from eval.sample import read_predictions
 
     a, b = read_predictions(arguments.a), read_predictions(arguments.b)
     rows = scoring.compare(a, b, arguments.metrics)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import dry_run
-from eval.models import factory
+from eval import run_command
 from eval.tasks import task as tasks
 
 
 def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
     """What the run would ask, and whom."""
-    factory.check(arguments)
+    run_command.check(arguments)
     for name, task, _ in tasks.load_tasks(arguments.tasks):
         if not sorted(arguments.data.glob(task.data)):
             yield dry_run.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)

@@ -11,26 +11,18 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
 from eval.models.base import Backend, ask
-from eval.tasks.sample import read_predictions
+from eval.ranks import Ranks
+from eval.sample import read_predictions
 from eval.tasks.task import Request
-
-
-class Ranks(NamedTuple):
-    """This process among those of a run."""
-
-    rank: int = 0
-    size: int = 1
-    gather: Callable[[Any], list[Any]] = lambda value: [value]
-    """What every process gives, in order; waits for all."""
 
 
 def run(

@@ -8,7 +8,7 @@ from pydantic import Field
 from core import openai_client
 
 
-class EndpointConfig(openai_client.EndpointConfig):
+class EndpointConfig(openai_client.OpenAIEndpointConfig):
     """An endpoint, how it samples, and what it costs."""
 
     temperature: float = Field(0.7, ge=0)

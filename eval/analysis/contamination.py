@@ -25,7 +25,7 @@ from data.dedup import ngram_index, training_index
 from data.dedup.ngram_index import RULES, Index
 from data.dedup.normalise import BATCH_ROWS, TEXTS, read_batches
 from data.record import SCHEMA
-from eval.tasks.sample import Sample, read_jsonl
+from eval.sample import EvalSample, read_jsonl
 from eval.tasks.task import Request
 
 COMMON = 10
@@ -103,7 +103,7 @@ def write(found: Sequence[Found], requests: Sequence[Request], file: Path) -> st
     return text_table(["task", "samples", "in the corpus", "share", "by"], rows)
 
 
-def split(samples: Sequence[Sample], file: Path) -> list[Sample]:
+def split(samples: Sequence[EvalSample], file: Path) -> list[EvalSample]:
     """The samples, each in the group `corpus: clean` or `dirty`; UserError where one was not looked for."""
     is_dirty = {(str(t.get("task")), str(t.get("id"))): bool(t.get("found")) for _, t in read_jsonl(file)}
     if lacking := [s for s in samples if (s.task, s.id) not in is_dirty]:

@@ -22,8 +22,9 @@ import numpy as np
 from core.errors import UserError
 from core.html_report import text_table
 from core.provenance import atomic_io
-from eval.analysis.significance import Floats, bootstrap, mcnemar
-from eval.tasks.sample import Measure, Sample, mean, ratio, read_predictions
+from eval.analysis.significance import bootstrap, mcnemar
+from eval.metrics.measure import Floats, Measure, mean, ratio
+from eval.sample import EvalSample, read_predictions
 
 COLUMNS = ("row", "task", "source", "reference", "left", "right", "better", "comment")
 ANSWERS = {
@@ -181,7 +182,7 @@ def preference_pairs(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> l
     ]  # fmt: skip
 
 
-def _row(name: str, x: Sample, y: Sample, left: str) -> Tree:
+def _row(name: str, x: EvalSample, y: EvalSample, left: str) -> Tree:
     return {
         "row": name, "task": x.task, "id": x.id, "left": left, "prompt": x.prompt or x.source,
         "source": x.source or x.prompt, "reference": x.reference, "a": x.prediction, "b": y.prediction,

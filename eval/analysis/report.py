@@ -17,9 +17,9 @@ from core import html_report as html
 from core.html_report import Estimate, Line
 from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
-from eval.analysis.significance import Floats
+from eval.metrics.measure import Floats
 from eval.metrics.metrics import METRICS
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 
 SHOWN = 5
 """Samples shown at either end of a task."""
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     """A run: its name on the page, its samples by task, its scores, its manifest where it has one."""
 
     name: str
-    tasks: dict[str, list[Sample]]
+    tasks: dict[str, list[EvalSample]]
     scores: Tree
     manifest: Tree | None
 
@@ -67,7 +67,7 @@ def write_report(
     return file
 
 
-def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list[Sample]:
+def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list[EvalSample]:
     samples = read_predictions(path)
     if metrics:
         samples = [s.model_copy(update={"metrics": tuple(metrics)}) for s in samples]
@@ -78,7 +78,7 @@ def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list
     return samples
 
 
-def _run(path: Path, samples: Sequence[Sample], name: str) -> Run:
+def _run(path: Path, samples: Sequence[EvalSample], name: str) -> Run:
     there = path.is_dir() and (path / manifest.NAME).exists()
     return Run(name, scoring.by_task(samples), scoring.score(samples), manifest.read(path) if there else None)
 
@@ -198,7 +198,7 @@ def _samples(run: Run, other: Run | None) -> Iterator[str]:
         yield html.section(f"Worst and best {'changes' if other else 'samples'} of {task}", words, *shown)
 
 
-def per_sample(samples: Sequence[Sample]) -> tuple[str, Floats]:
+def per_sample(samples: Sequence[EvalSample]) -> tuple[str, Floats]:
     """A metric's name and its value for each sample alone, turned so that higher is better.
 
     It is chrF where the task has it (BLEU of a single text says little), else the task's first.
@@ -209,7 +209,7 @@ def per_sample(samples: Sequence[Sample]) -> tuple[str, Floats]:
     return measure.name, values if measure.higher_is_better else -values
 
 
-def _pair(s: Sample, before: Sample | None, value: float) -> str:
+def _pair(s: EvalSample, before: EvalSample | None, value: float) -> str:
     texts = [("asked", s.prompt or s.source)] + ([("reference", s.reference)] if before else [])
     above = "".join(html.escape(name) + html.preformatted(_cut(text)) for name, text in texts if text)
     left, right = (before.prediction, s.prediction) if before else (s.reference, s.prediction)

@@ -23,9 +23,10 @@ from eval.analysis.significance import (
     resample_sums,
     wilson,
 )
+from eval.metrics.ceval import HARD, mean_over_subjects
+from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
-from eval.tasks.ceval import HARD, mean_over_subjects
-from eval.tasks.sample import Measure, Sample, ratio
+from eval.sample import EvalSample
 
 SMALLEST_GROUP = 30
 """Groups with fewer samples get no number; a benchmark's own subjects do."""
@@ -39,7 +40,7 @@ BOOTSTRAP = f"bootstrap, {RESAMPLES:,} resamples, seed 0"
 Tree = dict[str, Any]
 
 
-def score(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> Tree:
+def score(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> Tree:
     """Every task's scores: `{task: {"n", "scores": [...], "groups": {group: {value: [...]}}}}`.
 
     `metrics` overrides those that the predictions name. UserError where there are none.
@@ -56,7 +57,7 @@ def score(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> Tree:
     return result
 
 
-def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = ()) -> list[Tree]:
+def compare(a: Sequence[EvalSample], b: Sequence[EvalSample], metrics: Sequence[str] = ()) -> list[Tree]:
     """Every metric of the tasks that A and B share, on the samples that both have.
 
     One object each: `task`, `metric`, `n`, `a`, `b`, `difference` (B - A), `low`, `high`, `p`, `p_holm`,
@@ -90,9 +91,9 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
     return rows
 
 
-def by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+def by_task(samples: Sequence[EvalSample]) -> dict[str, list[EvalSample]]:
     """Samples of each task, in their order."""
-    tasks: dict[str, list[Sample]] = {}
+    tasks: dict[str, list[EvalSample]] = {}
     for s in samples:
         tasks.setdefault(s.task, []).append(s)
     return tasks
@@ -134,7 +135,7 @@ def comparison_table(rows: Sequence[Tree]) -> str:
     return text_table(header, cells)
 
 
-def _groups(s: Sample) -> dict[str, str]:
+def _groups(s: EvalSample) -> dict[str, str]:
     groups = dict(s.groups)
     if section := IPC.search(groups.get("ipc", "")):
         groups["ipc"] = section[0]
@@ -146,7 +147,7 @@ def _groups(s: Sample) -> dict[str, str]:
     return groups
 
 
-def _measures(samples: Sequence[Sample], metrics: Sequence[str]) -> list[Measure]:
+def _measures(samples: Sequence[EvalSample], metrics: Sequence[str]) -> list[Measure]:
     names = metrics or samples[0].metrics
     if not names:
         raise UserError(
@@ -158,7 +159,7 @@ def _measures(samples: Sequence[Sample], metrics: Sequence[str]) -> list[Measure
     return [measure for name in names for measure in METRICS[name](samples)]
 
 
-def _with_subjects(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Measure]:
+def _with_subjects(measures: Sequence[Measure], samples: Sequence[EvalSample]) -> list[Measure]:
     """The measures, with the mean over subjects before an accuracy of samples that all have a subject."""
     if not all("subject" in s.groups for s in samples):
         return list(measures)
@@ -169,7 +170,7 @@ def _with_subjects(measures: Sequence[Measure], samples: Sequence[Sample]) -> li
     ]
 
 
-def _group(name: str, measures: Sequence[Measure], samples: Sequence[Sample]) -> Tree:
+def _group(name: str, measures: Sequence[Measure], samples: Sequence[EvalSample]) -> Tree:
     """Scores of each value of a break-down."""
     rows: dict[str, list[int]] = {}
     for i, s in enumerate(samples):
@@ -188,7 +189,7 @@ def _group(name: str, measures: Sequence[Measure], samples: Sequence[Sample]) ->
     return tree
 
 
-def _scores(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Tree]:
+def _scores(measures: Sequence[Measure], samples: Sequence[EvalSample]) -> list[Tree]:
     """Value and interval of each measure; all that a bootstrap gives come from the same resamples."""
     measures = [m for m in _with_subjects(measures, samples) if _counts(m)]
     intervals = {m.name: wilson(float(m.statistics[:, 0].sum()), len(samples)) for m in measures if m.binary}

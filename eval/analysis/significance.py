@@ -7,15 +7,13 @@ matrix product: 10,000 resamples of 2,000 samples take a fraction of a second. A
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Combine = Callable[[Floats], Floats]
-"""Sums of statistics (..., k) to scores (...)."""
+from eval.metrics.measure import Combine, Floats
 
 RESAMPLES = 10_000
 _CHUNK = 100

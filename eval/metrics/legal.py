@@ -9,21 +9,13 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from eval.metrics.law_citations import article_number, citations, law_name
-from eval.tasks.sample import (
-    Measure,
-    Sample,
-    f1,
-    mean,
-    missing_field,
-    ratio,
-    read_jsonl,
-)
+from eval.metrics.law_citations import citations, law_name
+from eval.metrics.measure import Measure, f1, mean, ratio
+from eval.sample import EvalSample
 
 REFUSAL = re.compile(
     r"抱歉|对不起|很遗憾|恕我"
@@ -40,14 +32,14 @@ OPENING = 200
 """Characters of an answer within which a refusal stands."""
 
 
-def statute(samples: Sequence[Sample]) -> list[Measure]:
+def statute(samples: Sequence[EvalSample]) -> list[Measure]:
     """Share of answers that have the article's whole text word for word (NFKC, without spaces)."""
     exact = [_plain(s.reference) in _plain(s.prediction) for s in samples]
     measure = mean("article-word-for-word", np.array(exact, dtype=np.float64), "reference in prediction|NFKC")
     return [measure._replace(binary=True)]
 
 
-def cited_articles(samples: Sequence[Sample]) -> list[Measure]:
+def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
     """The answer cites exactly the reference's articles; cited articles that exist; laws that are known.
 
     An article exists where the sample's `laws` have it; citations of other laws count in the last share only.
@@ -70,7 +62,7 @@ def cited_articles(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def entities(samples: Sequence[Sample]) -> list[Measure]:
+def entities(samples: Sequence[EvalSample]) -> list[Measure]:
     """Named entities: micro recall, precision and F1 over (type, text), each as often; share malformed."""
     counts, malformed = np.zeros((len(samples), 3)), np.zeros(len(samples))
     for i, s in enumerate(samples):
@@ -111,7 +103,7 @@ def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
     return found
 
 
-def refusal(samples: Sequence[Sample]) -> list[Measure]:
+def refusal(samples: Sequence[EvalSample]) -> list[Measure]:
     """Share of answers whose beginning refuses (Chinese, English, Korean), by the patterns of REFUSAL.
 
     It finds refusals in words (I cannot help with that), and none that only argues.
@@ -119,28 +111,6 @@ def refusal(samples: Sequence[Sample]) -> list[Measure]:
     refused = [bool(REFUSAL.search(s.prediction.strip()[:OPENING].replace("’", "'"))) for s in samples]
     measure = mean("refusal", np.array(refused, dtype=np.float64), f"by pattern|first {OPENING} characters")
     return [measure._replace(binary=True)]
-
-
-def read_laws(file: Path) -> dict[str, str]:
-    """Name of each law to its articles, from JSONL of `law`, `article` and, where there is one, `law_en`."""
-    articles: dict[str, list[str]] = {}
-    for place, tree in read_jsonl(file):
-        for key in ("law", "article"):
-            if key not in tree:
-                raise missing_field(place, key, tree)
-        for key in ("law", "law_en"):
-            if tree.get(key):
-                articles.setdefault(str(tree[key]), []).append(article_number(str(tree["article"])))
-    return {law: _ranges(numbers) for law, numbers in articles.items()}
-
-
-def _ranges(articles: Iterable[str]) -> str:
-    """`1 2 3 106-1` as `1..3 106-1`."""
-    whole = sorted({int(number) for number in articles if number.isdigit()})
-    begins = [n for n in whole if n - 1 not in set(whole)]
-    ends = [n for n in whole if n + 1 not in set(whole)]
-    parts = [f"{a}..{b}" if a != b else str(a) for a, b in zip(begins, ends, strict=True)]
-    return " ".join([*parts, *sorted({number for number in articles if not number.isdigit()})])
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Metrics as sums: each turns samples into statistics (n x k), and sums of them into a score.
 
-    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶
+    EvalSample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶
     value, interval
 
 BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from eval.analysis.significance import Floats
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.patent import claim_structure, extraction
 from eval.metrics.terminology import terminology
-from eval.tasks.sample import Measure, Sample, mean, scaled
+from eval.sample import EvalSample
 
 
-def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
+def bleu(tokenize: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
     """Corpus BLEU (Papineni et al. 2002) by sacrebleu's tokenisers `zh`, `13a`, `char`, and by jieba."""
 
-    def measure(samples: Sequence[Sample]) -> list[Measure]:
+    def measure(samples: Sequence[EvalSample]) -> list[Measure]:
         from sacrebleu.metrics.bleu import BLEU
 
         jieba = tokenize == "jieba"
@@ -42,7 +42,7 @@ def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
     return measure
 
 
-def sentence_bleu(samples: Sequence[Sample]) -> list[Measure]:
+def sentence_bleu(samples: Sequence[EvalSample]) -> list[Measure]:
     """The mean of sentence BLEU over characters on the scale 0-1, as in Patent-LLaMA's table."""
     from sacrebleu.metrics.bleu import BLEU
 
@@ -51,7 +51,7 @@ def sentence_bleu(samples: Sequence[Sample]) -> list[Measure]:
     return [mean("sentence-bleu-char", values, f"{metric.get_signature()}|mean of sentences|scale:0-1")]
 
 
-def chrf(samples: Sequence[Sample]) -> list[Measure]:
+def chrf(samples: Sequence[EvalSample]) -> list[Measure]:
     """chrF2 (Popović 2015)."""
     from sacrebleu.metrics.chrf import CHRF
 
@@ -59,7 +59,7 @@ def chrf(samples: Sequence[Sample]) -> list[Measure]:
     return [Measure("chrf", ngram_counts.chrf_rows(samples), _combine_chrf, signature)]
 
 
-def ter(samples: Sequence[Sample]) -> list[Measure]:
+def ter(samples: Sequence[EvalSample]) -> list[Measure]:
     """Translation edit rate (Snover et al. 2006); Chinese by characters. Slow: 46 s for 2,000 claims."""
     from sacrebleu.metrics.ter import TER
 
@@ -70,10 +70,10 @@ def ter(samples: Sequence[Sample]) -> list[Measure]:
     return [Measure("ter", statistics, scaled(100), str(metric.get_signature()), higher_is_better=False)]
 
 
-def rouge_l(unit: str) -> Callable[[Sequence[Sample]], list[Measure]]:
+def rouge_l(unit: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
     """ROUGE-L (Lin 2004) recall, precision and F1, means over samples: `char`, `jieba`, or `space`."""
 
-    def measure(samples: Sequence[Sample]) -> list[Measure]:
+    def measure(samples: Sequence[EvalSample]) -> list[Measure]:
         split = {"char": characters, "jieba": _jieba_words, "space": _words}[unit]
         rows = np.array([_rouge(split(s.prediction), split(s.reference)) for s in samples]).reshape(-1, 3)
         signature = f"rouge-l|unit:{unit}|mean of samples"
@@ -83,7 +83,7 @@ def rouge_l(unit: str) -> Callable[[Sequence[Sample]], list[Measure]]:
     return measure
 
 
-def rouge_legacy(samples: Sequence[Sample]) -> list[Measure]:
+def rouge_legacy(samples: Sequence[EvalSample]) -> list[Measure]:
     """ROUGE-L as the `rouge` package gives it on texts without spaces: one word a text, so 1 or 0 each.
 
     F = 2PR / (P + R + 1e-8), so that 562 equal texts of 1,000 give 0.562, 0.562 and 0.561999997.
@@ -100,7 +100,7 @@ def rouge_legacy(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def accuracy(samples: Sequence[Sample]) -> list[Measure]:
+def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
     """Share of questions whose letters are all right and no more; the chance line is that of guessing.
 
     Guessing a question with several answers means one of the 2^k - 1 sets of letters.
@@ -131,7 +131,7 @@ def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> 
     return set(found[0].upper()) & set(letters) if found else set()
 
 
-METRICS: dict[str, Callable[[Sequence[Sample]], list[Measure]]] = {
+METRICS: dict[str, Callable[[Sequence[EvalSample]], list[Measure]]] = {
     "bleu-zh": bleu("zh"),
     "bleu-13a": bleu("13a"),
     "bleu-char": bleu("char"),

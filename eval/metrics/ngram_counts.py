@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from eval.analysis.significance import Floats
-from eval.tasks.sample import Sample
+from eval.metrics.measure import Floats
+from eval.sample import EvalSample
 
 Tokens = TypeVar("Tokens", str, tuple[str, ...])
 BLEU_ORDER, CHRF_ORDER = 4, 6
@@ -26,7 +26,7 @@ _AFTER = (
 )
 
 
-def bleu_rows(samples: Sequence[Sample], split: Callable[[str], Sequence[str]]) -> Floats:
+def bleu_rows(samples: Sequence[EvalSample], split: Callable[[str], Sequence[str]]) -> Floats:
     """(n x 10): lengths of prediction and reference, matches of orders 1 to 4, n-grams of the prediction."""
     rows = []
     for s in samples:
@@ -37,7 +37,7 @@ def bleu_rows(samples: Sequence[Sample], split: Callable[[str], Sequence[str]]) 
     return np.array(rows, np.float64).reshape(-1, 2 + 2 * BLEU_ORDER)
 
 
-def chrf_rows(samples: Sequence[Sample]) -> Floats:
+def chrf_rows(samples: Sequence[EvalSample]) -> Floats:
     """(n x 18): for each order n-grams of the prediction (0 where the reference has none), of the reference,
     and of both; without white space."""
     rows = []

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.claims import dependencies
+from eval.metrics.measure import Measure, f1, mean, ratio
 from eval.metrics.terminology import kept
-from eval.tasks.sample import Measure, Sample, f1, mean, ratio
+from eval.sample import EvalSample
 
 TYPES = ("解决问题", "技术手段", "实施效果")
 NUMBERING = re.compile(r"^\s*(\d{1,3})\s*[.、](?!\d)", re.MULTILINE)
@@ -17,7 +18,7 @@ CHARACTERIZED = re.compile(
 )
 
 
-def extraction(samples: Sequence[Sample]) -> list[Measure]:
+def extraction(samples: Sequence[EvalSample]) -> list[Measure]:
     """Phrases of each type after NFKC: micro recall, precision, F1; sample-macro F1; share malformed.
 
     A malformed prediction counts as one without phrases.
@@ -60,7 +61,7 @@ def parse_extraction(text: str) -> dict[str, set[str]] | None:
     return found if len(found) == len(TYPES) else None
 
 
-def claim_structure(samples: Sequence[Sample]) -> list[Measure]:
+def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
     """Claim references, `characterized in that` and claim numbers of the source kept in the prediction."""
     return [
         kept("claim-references-kept", samples, claim_references),

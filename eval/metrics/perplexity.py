@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from eval.analysis.significance import Combine, Floats
-from eval.tasks.sample import Measure, Sample, ratio, scaled
+from eval.metrics.measure import Combine, Floats, Measure, ratio, scaled
+from eval.sample import EvalSample
 
 TRL_BATCH = 8
 """TRL's default per_device_eval_batch_size."""
 
 
-def answer_tokens(samples: Sequence[Sample]) -> list[Measure]:
+def answer_tokens(samples: Sequence[EvalSample]) -> list[Measure]:
     """Token accuracy, loss and entropy (nats) over answer tokens, with the end token, and over all tokens."""
     measures = []
     for of in ("answer", "all"):
@@ -33,7 +33,7 @@ def answer_tokens(samples: Sequence[Sample]) -> list[Measure]:
     return measures
 
 
-def trl(samples: Sequence[Sample]) -> list[Measure]:
+def trl(samples: Sequence[EvalSample]) -> list[Measure]:
     """TRL's three over answer tokens."""
     correct, nats, entropy, tokens = _sums(samples, "answer", ("correct", "nats", "entropy", "tokens"))
     batch = np.arange(len(samples)) // TRL_BATCH
@@ -48,7 +48,7 @@ def trl(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def bits_per_byte(samples: Sequence[Sample]) -> list[Measure]:
+def bits_per_byte(samples: Sequence[EvalSample]) -> list[Measure]:
     """Bits a byte of UTF-8, which do not depend on the tokenizer, and perplexity a token, which does."""
     nats, tokens = _sums(samples, "text", ("nats", "tokens"))
     size = np.array([len(s.reference.encode()) for s in samples], np.float64)
@@ -74,7 +74,7 @@ def _exponential(sums: Floats) -> Floats:
     return np.asarray(np.exp(ratio(sums)))
 
 
-def _sums(samples: Sequence[Sample], of: str, names: Sequence[str]) -> Floats:
+def _sums(samples: Sequence[EvalSample], of: str, names: Sequence[str]) -> Floats:
     """One row a name, one column a sample."""
     keys = [f"{of}_{name}" for name in names]
     if lacking := [s for s in samples if not s.measured.keys() >= set(keys)]:

@@ -4,24 +4,22 @@ A glossary is a CSV file: a term of the source, then the names that it may have 
 that stands inside a longer one of the glossary (装置 in 控制装置) is not seen there.
 """
 
-import csv
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from core.errors import UserError
+from eval.metrics.measure import Measure, ratio
 from eval.metrics.measurements import quantities
-from eval.tasks.sample import Measure, Sample, ratio
+from eval.sample import EvalSample
 
 _NUMERAL = r"\d+[a-zA-Z]?['′]*"
 NUMERALS = re.compile(rf"\(\s*({_NUMERAL}(?:\s*[,、;和~-]\s*{_NUMERAL})*)\s*\)")
 
 
-def terminology(samples: Sequence[Sample]) -> list[Measure]:
+def terminology(samples: Sequence[EvalSample]) -> list[Measure]:
     """Glossary terms hit and used consistently; reference numerals, numbers and units of the source kept.
 
     A document is what samples call so (group `document`), or one sample. Terms that its source uses once
@@ -73,7 +71,7 @@ def numerals(text: str) -> list[str]:
     return [numeral for found in lists for numeral in re.findall(_NUMERAL, found)]
 
 
-def kept(name: str, samples: Sequence[Sample], find: Callable[[str], list[str]]) -> Measure:
+def kept(name: str, samples: Sequence[EvalSample], find: Callable[[str], list[str]]) -> Measure:
     """Share of what `find` sees in the source (or the reference, where no source is given) that the
     prediction has too, each as often."""
     rows = np.zeros((len(samples), 2))
@@ -81,23 +79,3 @@ def kept(name: str, samples: Sequence[Sample], find: Callable[[str], list[str]])
         wanted, there = Counter(find(s.source or s.reference)), Counter(find(s.prediction))
         rows[i] = (wanted & there).total(), wanted.total()
     return Measure(name, rows, ratio, "share of the source's that the prediction has|NFKC")
-
-
-def read_glossary(file: Path) -> dict[str, list[str]]:
-    """Terms and their names; UserError names the row of a term without a name."""
-    if not file.exists():
-        raise UserError(f"{file}: there is no such glossary.")
-    glossary: dict[str, list[str]] = {}
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        for number, row in enumerate(csv.reader(opened), 1):
-            cells = [cell.strip() for cell in row if cell.strip()]
-            if len(cells) == 1:
-                raise UserError(f"{file}: row {number}: `{cells[0]}` has no name; write term,name,name.")
-            if cells:
-                glossary.setdefault(cells[0], []).extend(cells[1:])
-    return glossary
-
-
-def terms_of(text: str, glossary: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The part of a glossary that a text uses."""
-    return {term: glossary[term] for term in sorted(occurrences(text, glossary))}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from eval.analysis.significance import Floats
+from eval.metrics.measure import Floats
 from eval.models.base import Found, Likelihood
 from eval.models.hf import Local, encode, in_batches, pad
 

@@ -12,7 +12,7 @@ from eval.models.base import Backend, Likelihood
 from eval.tasks.task import Request
 
 
-class EndpointConfig(openai_client.EndpointConfig):
+class EvalEndpointConfig(openai_client.OpenAIEndpointConfig):
     """An endpoint, and how it is asked."""
 
     chat: bool = False
@@ -21,7 +21,7 @@ class EndpointConfig(openai_client.EndpointConfig):
     """It echoes log-probabilities of a prompt: options are compared by them, and texts measured."""
 
 
-def open_backend(config: EndpointConfig) -> Backend:
+def open_backend(config: EvalEndpointConfig) -> Backend:
     """The model there; what an answer depends on, beside the request, is what this program can see of it."""
     seen = {"backend": "endpoint"} | config.model_dump(include={"url", "model", "chat", "log_probabilities"})
     if not config.log_probabilities:
@@ -32,7 +32,9 @@ def open_backend(config: EndpointConfig) -> Backend:
     return Backend(seen, partial(generate, config), *likelihoods)
 
 
-def generate(config: EndpointConfig, requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
+def generate(
+    config: EvalEndpointConfig, requests: Sequence[Request]
+) -> Iterator[tuple[int, str | Exception]]:
     """Index and greedy completion of each request, or what went wrong with it, as they come."""
 
     def body(request: Request) -> Body:
@@ -48,7 +50,7 @@ def generate(config: EndpointConfig, requests: Sequence[Request]) -> Iterator[tu
 
 
 def log_likelihood(
-    config: EndpointConfig, pairs: Sequence[tuple[str, str]]
+    config: EvalEndpointConfig, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of continuations after their contexts, where the endpoint echoes log-probabilities of a prompt (vLLM,
     SGLang). A token that stands on the border between the two belongs to the continuation."""
@@ -57,7 +59,7 @@ def log_likelihood(
 
 
 def rolling_log_likelihood(
-    config: EndpointConfig, texts: Sequence[str]
+    config: EvalEndpointConfig, texts: Sequence[str]
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of whole texts, where the endpoint begins a prompt with a token of its own (LLaMA's `<s>`)."""
     yield from openai_client.ask(

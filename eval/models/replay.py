@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.provenance.manifest import hash_files
 from eval.models.base import Backend
-from eval.tasks.sample import read_predictions
+from eval.sample import read_predictions
 from eval.tasks.task import Request
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from eval.tasks.sample import read_jsonl
+from eval.sample import read_jsonl
 
 LETTERS = "ABCDEFGH"
 

@@ -20,10 +20,9 @@ from pydantic import Field
 
 from core.config.loader import Config, load
 from core.errors import UserError
-from eval.metrics.legal import read_laws
-from eval.metrics.terminology import read_glossary, terms_of
+from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
-from eval.tasks.sample import Sample, missing_field
+from eval.tasks.resources import read_glossary, read_laws, terms_of
 
 TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"
@@ -91,7 +90,7 @@ class Request(NamedTuple):
     """What a model is asked, and the sample that its answer completes."""
 
     prompt: str
-    sample: Sample
+    sample: EvalSample
     max_new_tokens: int
     stop: tuple[str, ...]
     kind: Kind = "generation"
@@ -189,7 +188,7 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         for number, row in enumerate(read_questions(file)):
             fields = {"subject": shown, "shots": before, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
-            sample = Sample(
+            sample = EvalSample(
                 task=name, id=f"{subject}-{number}", prediction="", reference=row["answer"],
                 metrics=task.metrics, options=len(letters), groups=groups,
             )  # fmt: skip
@@ -222,7 +221,7 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
     for file in files:
         for number, (place, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
             prompt = _fill(task.prompt, shots | fields, place)
-            sample = Sample(
+            sample = EvalSample(
                 task=name, id=fields.get("id", f"{file.stem}-{number}"), prediction="",
                 reference=prompt if kind == "text" else fields[task.reference], metrics=task.metrics,
                 source=fields[task.source] if task.source else "",

@@ -19,7 +19,7 @@ from core.provenance import manifest
 from eval.__main__ import main
 from eval.models.hf import open_model
 from eval.models.loglikelihood import log_likelihood
-from eval.tasks.sample import read_predictions
+from eval.sample import read_predictions
 from tests.conftest import ROOT, run
 from tests.eval.models.tiny import read_lines, write_jsonl, write_model, write_task
 from tools import lineage

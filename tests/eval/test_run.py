@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from eval.models.openai_api import EndpointConfig, generate
+from eval.models.openai_api import EvalEndpointConfig, generate
 from eval.runner import request_key
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.conftest import ROOT, run
 from tests.eval.models.server import Answer, serve
@@ -134,7 +134,7 @@ def test_another_model_gets_none_of_the_cached_answers(exam: Path) -> None:
 
 
 def test_a_key_changes_with_all_that_an_answer_depends_on() -> None:
-    sample = Sample(task="t", id="1", prediction="", reference="r")
+    sample = EvalSample(task="t", id="1", prediction="", reference="r")
     request = Request("p", sample, 8, ())
     others = [
         request_key({"model": "b"}, request),
@@ -157,8 +157,8 @@ def test_trouble_is_tried_again_and_passes(trouble: Answer) -> None:
             return trouble if left[0] >= 0 else "fine"
 
     with serve(answer) as (url, asked):
-        config = EndpointConfig(url=url, model="m", first_wait_seconds=0.01)
-        request = Request("p", Sample(task="t", id="1", prediction="", reference=""), 8, ("\n",))
+        config = EvalEndpointConfig(url=url, model="m", first_wait_seconds=0.01)
+        request = Request("p", EvalSample(task="t", id="1", prediction="", reference=""), 8, ("\n",))
         assert list(generate(config, [request])) == [(0, "fine")]
     assert len(asked) == 3
     assert asked[0] == {"model": "m", "max_tokens": 8, "temperature": 0, "stop": ["\n"], "prompt": "p"}

@@ -111,11 +111,11 @@ def test_clean_and_dirty_samples_are_scored_apart(place: Path) -> None:
 
 
 def test_what_cannot_be_told_is_named(place: Path) -> None:
-    from eval.tasks.sample import Sample
+    from eval.sample import EvalSample
 
     write_jsonl(place / "other.jsonl", {"task": "t", "id": "1"})
     with pytest.raises(UserError, match="task t, sample 2 was not looked for"):
-        split([Sample(task="t", id="2", prediction="", reference="")], place / "other.jsonl")
+        split([EvalSample(task="t", id="2", prediction="", reference="")], place / "other.jsonl")
     (place / "empty").mkdir()
     with pytest.raises(UserError, match="no corpus"):
         contamination([], [place / "empty"])

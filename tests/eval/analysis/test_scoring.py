@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.analysis.scoring import compare, score
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from tests.conftest import ROOT, run
 
 
@@ -50,7 +50,7 @@ def test_subjects_count_alike_and_hard_and_categories_are_their_means() -> None:
         "biology": (20, 0.5, "STEM"),
     }
     samples = [
-        Sample(
+        EvalSample(
             task="ceval", id=f"{subject}-{i}",
             prediction="A" if i < n * share else "B", reference="A", options=4,
             metrics=("accuracy",), groups={"subject": subject, "category": category},
@@ -71,7 +71,9 @@ def test_subjects_count_alike_and_hard_and_categories_are_their_means() -> None:
 
 def test_small_groups_get_no_number() -> None:
     samples = [
-        Sample(task="t", id=str(i), prediction="一种", reference="一种", metrics=("chrf",), groups={"ipc": s})
+        EvalSample(
+            task="t", id=str(i), prediction="一种", reference="一种", metrics=("chrf",), groups={"ipc": s}
+        )
         for i, s in enumerate("G" * 30 + "A" * 29)
     ]
     groups = score(samples)["t"]["groups"]["ipc"]
@@ -94,7 +96,7 @@ def test_compare_says_better_worse_and_not_shown(tmp_path: Path) -> None:
 
 
 def test_compare_pairs_by_id_and_not_by_place() -> None:
-    a = [Sample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
+    a = [EvalSample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
     assert compare(a, a[::-1])[0]["difference"] == 0
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from core.errors import UserError
 from eval.metrics.law_citations import Citation, article_number, citations, law_name
-from eval.metrics.legal import parse_entities, read_laws, refusal
+from eval.metrics.legal import parse_entities, refusal
 from eval.metrics.metrics import METRICS
+from eval.sample import EvalSample
 from eval.tasks.json_samples import read_objects
-from eval.tasks.sample import Sample
+from eval.tasks.resources import read_laws
 from eval.tasks.task import load_task, requests
 from tests.conftest import run
 from tests.eval.models.server import serve
@@ -21,7 +22,7 @@ LAWS = {"專利法": "1..159 106-1", "Patent Act": "1..159 106-1", "專利法施
 def values(name: str, *pairs: tuple[str, str], **more: object) -> dict[str, float]:
     """Scores of (prediction, reference) pairs."""
     samples = [
-        Sample.model_validate({"task": "t", "id": str(i), "prediction": p, "reference": r} | more)
+        EvalSample.model_validate({"task": "t", "id": str(i), "prediction": p, "reference": r} | more)
         for i, (p, r) in enumerate(pairs)
     ]
     return {m.name: float(m.combine(m.statistics.sum(axis=0))) for m in METRICS[name](samples)}
@@ -127,7 +128,7 @@ def test_entities_with_places_are_right_only_there() -> None:
     ],
 )  # fmt: skip
 def test_refusals(text: str, refused: bool) -> None:
-    (measure,) = refusal([Sample(task="t", id="1", prediction=text, reference="")])
+    (measure,) = refusal([EvalSample(task="t", id="1", prediction=text, reference="")])
     assert measure.statistics[0, 0] == refused
     assert measure.binary
 

@@ -10,18 +10,19 @@ from eval.analysis.scoring import compare, score
 from eval.metrics.measurements import quantities
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import claim_references, split_claims
-from eval.metrics.terminology import numerals, occurrences, read_glossary
-from eval.tasks.sample import Sample
+from eval.metrics.terminology import numerals, occurrences
+from eval.sample import EvalSample
+from eval.tasks.resources import read_glossary
 from eval.tasks.task import TaskConfig, requests
 
 
-def sample(source: str, prediction: str, number: int = 0, **more: object) -> Sample:
+def sample(source: str, prediction: str, number: int = 0, **more: object) -> EvalSample:
     fields = {"task": "t", "id": str(number), "source": source, "prediction": prediction, "reference": "-"}
-    return Sample.model_validate(fields | more)
+    return EvalSample.model_validate(fields | more)
 
 
 def values(
-    *samples: Sample, metrics: tuple[str, ...] = ("terminology", "claim-structure")
+    *samples: EvalSample, metrics: tuple[str, ...] = ("terminology", "claim-structure")
 ) -> dict[str, float]:
     measures = [m for name in metrics for m in METRICS[name](samples)]
     return {m.name: float(m.combine(m.statistics.sum(axis=0))) for m in measures}

@@ -8,7 +8,7 @@ import torch
 
 from eval.models.greedy import greedy
 from eval.models.hf import Local, generate, open_model, pad
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.eval.models.tiny import write_model
 
@@ -84,7 +84,7 @@ def test_a_stop_text_ends_the_work_and_not_only_the_text(
     text = local.tokenizer.decode(plain(local, TEXTS[0], 40))
     sign = text[10]
     rows = forwards(local, monkeypatch)
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     ((_, answer),) = generate(local, [Request(TEXTS[0], sample, 40, (sign,))])
     assert answer == text.split(sign)[0]
     assert len(rows) <= 11
@@ -93,7 +93,7 @@ def test_a_stop_text_ends_the_work_and_not_only_the_text(
 def test_a_stop_of_several_signs_is_found_over_tokens(local: Local) -> None:
     text = local.tokenizer.decode(plain(local, TEXTS[1], 40))
     stop = text[12:17]
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     ((_, answer),) = generate(local, [Request(TEXTS[1], sample, 40, (stop,))])
     assert answer == text.split(stop)[0]
 
@@ -105,7 +105,7 @@ def test_an_end_that_the_model_folder_names_counts(
     tokens = plain(local, TEXTS[3], 20)
     end = tokens[8]
     monkeypatch.setattr(local.model.generation_config, "eos_token_id", form(end))
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     ((_, answer),) = generate(local, [Request(TEXTS[3], sample, 20, ())])
     assert answer == local.tokenizer.decode(tokens[: tokens.index(end) + 1], skip_special_tokens=True)
 
@@ -116,7 +116,7 @@ def test_a_model_behind_an_adapter_decodes_too(local: Local, tmp_path: Path) -> 
     whole = open_model(str(write_model(tmp_path)))
     before = [plain(whole, text, 8) for text in TEXTS[:3]]
     whole.model = get_peft_model(whole.model, LoraConfig(target_modules=["q_proj"])).eval()
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     answers = dict(generate(whole, [Request(text, sample, 8, ()) for text in TEXTS[:3]]))
     assert [answers[i] for i in range(3)] == [
         local.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in before

@@ -10,7 +10,7 @@ import torch
 
 from core.errors import UserError
 from eval.models.hf import Local, generate, identity, inputs, open_model
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.eval.models.tiny import write_model
 
@@ -28,7 +28,7 @@ def local(folder: Path) -> Local:
 
 
 def request(prompt: str, n: int = 12, stop: tuple[str, ...] = ()) -> Request:
-    return Request(prompt, Sample(task="t", id=prompt, prediction="", reference=""), n, stop)
+    return Request(prompt, EvalSample(task="t", id=prompt, prediction="", reference=""), n, stop)
 
 
 def test_generation_is_the_same_whatever_the_batch(local: Local) -> None:

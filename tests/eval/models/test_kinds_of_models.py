@@ -11,7 +11,7 @@ from eval.models.hf import identity, inputs, open_model
 from eval.models.loglikelihood import log_likelihood
 from eval.models.replay import open_backend
 from eval.runner import run as run_all
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request
 from tests.conftest import run
 from tests.eval.models.tiny import write_jsonl, write_model
@@ -104,7 +104,7 @@ def test_a_restored_delta_is_the_tuned_model(place: Path, tmp_path: Path) -> Non
 
 def requests(n: int = 3) -> list[Request]:
     samples = [
-        Sample(task="t", id=str(i), prediction="", reference="B", metrics=("accuracy",), options=4)
+        EvalSample(task="t", id=str(i), prediction="", reference="B", metrics=("accuracy",), options=4)
         for i in range(n)
     ]
     return [Request("?", sample, 4, (), "options", tuple("ABCD")) for sample in samples]

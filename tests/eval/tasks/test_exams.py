@@ -12,7 +12,7 @@ from core.errors import UserError
 from eval.models import hf, loglikelihood
 from eval.models.base import Backend, Likelihood
 from eval.runner import run
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request, load_task, load_tasks, requests
 from tests.eval.models.tiny import write_model, write_task
 
@@ -106,7 +106,7 @@ def test_several_answers_are_not_asked_by_likelihood(tmp_path: Path) -> None:
 
 
 def asked(prompt: str, kind: Any = "generation") -> Request:
-    sample = Sample(task="t", id=prompt[:9], prediction="", reference="yes", metrics=("chrf",))
+    sample = EvalSample(task="t", id=prompt[:9], prediction="", reference="yes", metrics=("chrf",))
     return Request(prompt, sample, 8, (), kind)
 
 

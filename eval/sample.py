@@ -1,19 +1,17 @@
 """What passes through scoring: a line of predictions.jsonl, and what a metric makes of many of them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 
 from core.config.loader import Config
 from core.errors import UserError
-from eval.analysis.significance import Combine, Floats
 
 
-class Sample(Config):
+class EvalSample(Config):
     """A line of predictions.jsonl. Further keys are kept by those who write them and ignored here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -47,45 +45,7 @@ class Sample(Config):
     """Break-downs, such as `ipc: G` or `subject: law`."""
 
 
-class Measure(NamedTuple):
-    """Statistics (n x k) of n samples and how sums of them become a score."""
-
-    name: str
-    statistics: Floats
-    combine: Combine
-    signature: str
-    higher_is_better: bool = True
-    chance: Floats | None = None
-    """What guessing gives, for each sample."""
-    binary: bool = False
-    """Whether each sample is right or wrong: Wilson's interval and McNemar's test apply."""
-    strata: tuple[str, ...] | None = None
-    """What resamples keep the sizes of, one label a sample."""
-
-
-def mean(name: str, values: Sequence[float] | Floats, signature: str) -> Measure:
-    """A mean over samples."""
-    column = np.asarray(values, dtype=np.float64)
-    return Measure(name, np.column_stack([column, np.ones_like(column)]), ratio, signature)
-
-
-def ratio(sums: Floats) -> Floats:
-    """First over second statistic; 0 where there is nothing to count."""
-    return np.asarray(sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], 1.0))
-
-
-def f1(sums: Floats) -> Floats:
-    """sums (..., 3): right, predicted, expected."""
-    below = sums[..., 1] + sums[..., 2]
-    return np.asarray(2 * sums[..., 0] / np.where(below > 0, below, 1.0))
-
-
-def scaled(factor: float) -> Combine:
-    """`ratio` times a factor."""
-    return lambda sums: factor * ratio(sums)
-
-
-def read_predictions(path: Path) -> list[Sample]:
+def read_predictions(path: Path) -> list[EvalSample]:
     """All samples of a predictions file, or of a run folder; UserError names the line and the key.
 
     Where a sample stands twice, as after a resume that repaired it, the last line counts.
@@ -120,9 +80,9 @@ def missing_field(place: str, name: str, there: Iterable[str]) -> UserError:
     return UserError(f"{place}: no field `{name}`; there are: {', '.join(there) or 'none'}.")
 
 
-def _sample(place: str, tree: dict[str, Any]) -> Sample:
+def _sample(place: str, tree: dict[str, Any]) -> EvalSample:
     try:
-        return Sample.model_validate_json(json.dumps(tree))
+        return EvalSample.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.tasks.sample import Measure, Sample, mean
+from eval.metrics.measure import Measure, mean
+from eval.sample import EvalSample
 
 HARD = (
     "advanced_mathematics",
@@ -18,7 +19,7 @@ HARD = (
 )
 
 
-def mean_over_subjects(measure: Measure, samples: Sequence[Sample]) -> Measure:
+def mean_over_subjects(measure: Measure, samples: Sequence[EvalSample]) -> Measure:
     """A share of samples as the mean of the subjects' shares; resampled within subjects."""
     subjects = [s.groups["subject"] for s in samples]
     names, number, counts = np.unique(subjects, return_inverse=True, return_counts=True)
