@@ -101,7 +101,7 @@ def _scores(run: Run, other: Run | None) -> str:
     parts = []
     for task, tree in run.scores.items():
         against = _by_metric(other.scores.get(task)) if other else {}
-        parts.append(f"<h3>{html.escape(task)}, {tree['n']:,} samples</h3>")
+        parts.append(html.heading(f"{task}, {tree['n']:,} samples"))
         parts.append(html.estimates([_line(s, against) for s in tree["scores"]], _names(run, other)))
         rows = [(s["metric"], s["n"], s["interval"], s["signature"]) for s in tree["scores"]]
         parts.append(
@@ -170,7 +170,7 @@ def _groups(run: Run, other: Run | None) -> Iterator[str]:
                 (value, part["n"], *_cells(part, theirs.get(value), metrics, bool(other)))
                 for value, part in sorted(parts.items(), key=_in_order)
             ]
-            tables.append(f"<h3>By {html.escape(name)}</h3>{html.table(header, rows)}")
+            tables += [html.heading(f"By {name}"), html.table(header, rows)]
         if tables:
             words = f"Groups under {scoring.SMALLEST_GROUP} samples get no number."
             yield html.section(f"Break-downs of {task}", html.paragraph(words), *tables)
@@ -191,7 +191,7 @@ def _samples(run: Run, other: Run | None) -> Iterator[str]:
             ends = {word: [i for i in chosen if values[i]] for word, chosen in ends.items()}
         shown = []
         for word, chosen in ends.items():
-            shown.append(f"<h3>{word.capitalize()}</h3>" + ("" if len(chosen) else html.paragraph("None.")))
+            shown += [html.heading(word.capitalize()), *([] if chosen else [html.paragraph("None.")])]
             shown += [_pair(members[i], before.get(members[i].id), values[i]) for i in chosen]
         what = f"Change of {name} from the base to this run" if other else f"{name.capitalize()}"
         words = html.paragraph(f"{what}, sample by sample; higher is better.")
@@ -211,11 +211,11 @@ def per_sample(samples: Sequence[EvalSample]) -> tuple[str, Floats]:
 
 def _pair(s: EvalSample, before: EvalSample | None, value: float) -> str:
     texts = [("asked", s.prompt or s.source)] + ([("reference", s.reference)] if before else [])
-    above = "".join(html.escape(name) + html.preformatted(_cut(text)) for name, text in texts if text)
+    above = [part for name, text in texts if text for part in (name, html.preformatted(_cut(text)))]
     left, right = (before.prediction, s.prediction) if before else (s.reference, s.prediction)
     names = ("base", "this run") if before else ("reference", "this run")
     return html.pair(f"{s.id}: {value:+.3g}" if before else f"{s.id}: {value:.3g}", _cut(left), _cut(right),
-                     names, above)  # fmt: skip
+                     names, *above)  # fmt: skip
 
 
 def _origin(run: Run) -> list[str]:
@@ -227,7 +227,7 @@ def _origin(run: Run) -> list[str]:
     rows = [(name, str(tree.get(name))) for name in ("command", "git_commit", "created")]
     rows += [(package, version) for package, version in tree.get("versions", {}).items()]
     whole = html.preformatted(json.dumps(tree, ensure_ascii=False, indent=1))
-    return [f"<h3>{html.escape(run.name)}</h3>", html.table(("", ""), rows), html.folded("manifest", whole)]
+    return [html.heading(run.name), html.table(("", ""), rows), html.folded("manifest", whole)]
 
 
 def _by_metric(tree: Tree | None) -> dict[str, Tree]:
