@@ -211,9 +211,9 @@ def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot
         place(0),
         None if line.chance is None else place(line.chance),
         [
-            (kind, y, *map(place, estimate))
-            for estimate, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
-            if estimate
+            (kind, y, place(each.value), place(each.low), place(each.high))
+            for each, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
+            if each
         ],
     )
 

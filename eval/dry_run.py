@@ -1,4 +1,4 @@
-"""`python -m eval run --dry-run`: the tasks and their files are read, no model is asked."""
+"""`python -m eval run --dry-run`: read the tasks and their data, run no model."""
 
 import argparse
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from eval.tasks import task as tasks
 
 
 def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
-    """What the run would ask, and whom."""
+    """What the run would read, ask and write."""
     run_command.check(arguments)
     for name, task, _ in tasks.load_tasks(arguments.tasks):
         if not sorted(arguments.data.glob(task.data)):
@@ -18,10 +18,10 @@ def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
             continue
         tasks.data_files(name, task, arguments.data)
         number = len(tasks.requests(name, task, arguments.data))
-        yield dry_run.Look(f"task {name}", f"{number:,} questions")
+        yield dry_run.Look(f"task {name}", f"{number:,} samples")
     for subject, asked in (("model", arguments.model), ("base", arguments.base)):
         if asked and arguments.endpoint:
-            yield dry_run.Look(subject, f"{asked} behind {arguments.endpoint}, which is not asked")
+            yield dry_run.Look(subject, f"{asked} at {arguments.endpoint} (not contacted)")
         elif asked:
             yield dry_run.model(subject, asked)
     if arguments.replay:

@@ -1,4 +1,4 @@
-"""What passes through scoring: a line of predictions.jsonl, and what a metric makes of many of them."""
+"""Samples with their answers, one for each line of predictions.jsonl."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,55 +12,55 @@ from core.errors import UserError
 
 
 class EvalSample(Config):
-    """A line of predictions.jsonl. Further keys are kept by those who write them and ignored here."""
+    """A line of predictions.jsonl; other keys in the line are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
     task: str
     """Name of the task."""
     id: str
-    """Unique within the task; comparisons pair by it."""
+    """Unique within the task; comparisons pair samples by it."""
     prediction: str
-    """What the model gave."""
+    """The model's answer."""
     reference: str
-    """What is right."""
+    """The right answer."""
     metrics: tuple[str, ...] = ()
-    """Names of the metrics of its task (eval/metrics/metrics.py)."""
+    """Metrics of its task, by name (eval/metrics/metrics.py)."""
     source: str = ""
-    """What the model was asked about, where a metric needs it (numbers preserved)."""
+    """The text that the question is about, if a metric needs it (e.g. which numbers a translation keeps)."""
     prompt: str = ""
-    """All that the model was asked."""
+    """The full prompt."""
     by: str = ""
-    """How the model was asked: `generation`, `log-likelihood`, and what is odd about it."""
+    """How the answer was obtained: `generation` or `log-likelihood`, with any caveat."""
     measured: dict[str, float] = Field({})
-    """Sums over tokens, where likelihoods were asked (eval/metrics/perplexity.py)."""
+    """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py)."""
     cut: int = 0
-    """Tokens that did not fit in the model's context and were cut off on the left."""
+    """Number of tokens cut off on the left because the prompt was longer than the context."""
     options: int | None = None
     """Number of options of a multiple-choice question."""
     glossary: dict[str, list[str]] = Field({})
-    """Terms of the source and what they may be called in the prediction."""
+    """Terms of the source and their accepted translations."""
     laws: dict[str, str] = Field({})
-    """Names of laws and the articles that they have, as `1..159 106-1`."""
+    """Laws by name, and the articles that exist in each, e.g. `1..159 106-1`."""
     groups: dict[str, str] = Field({})
-    """Break-downs, such as `ipc: G` or `subject: law`."""
+    """Groups for breakdowns, such as `ipc: G` or `subject: law`."""
 
 
 def read_predictions(path: Path) -> list[EvalSample]:
-    """All samples of a predictions file, or of a run folder; UserError names the line and the key.
+    """Read a predictions file or a run folder; UserError gives file, line and key.
 
-    Where a sample stands twice, as after a resume that repaired it, the last line counts.
+    If a sample appears twice (after a resume that repaired it), the last line is used.
     """
     file = path / "predictions.jsonl" if path.is_dir() else path
-    found = {(s.task, s.id): s for s in (_sample(place, tree) for place, tree in read_jsonl(file))}
-    if not found:
-        raise UserError(f"{file}: no predictions in it.")
-    return list(found.values())
+    samples = {(s.task, s.id): s for s in (_sample(place, tree) for place, tree in read_jsonl(file))}
+    if not samples:
+        raise UserError(f"{file}: the file has no predictions.")
+    return list(samples.values())
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`FILE:LINE` and the object of each line."""
+    """Yield `FILE:LINE` and the object of each line; blank lines are skipped."""
     if not file.exists():
-        raise UserError(f"{file}: there is no such file.")
+        raise UserError(f"{file}: file not found.")
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             place = f"{file}:{number}"
@@ -69,15 +69,15 @@ def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 tree = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{place}: not JSON ({error}). Mend or remove the line.") from None
+                raise UserError(f"{place}: not valid JSON ({error}). Correct or remove the line.") from None
             if not isinstance(tree, dict):
-                raise UserError(f"{place}: a line must be an object {{…}}, not {type(tree).__name__}.")
+                raise UserError(f"{place}: each line must be a JSON object, not {type(tree).__name__}.")
             yield place, tree
 
 
-def missing_field(place: str, name: str, there: Iterable[str]) -> UserError:
-    """The error of a line without a field that it needs."""
-    return UserError(f"{place}: no field `{name}`; there are: {', '.join(there) or 'none'}.")
+def missing_field(place: str, name: str, fields: Iterable[str]) -> UserError:
+    """The error for a line without a required field."""
+    return UserError(f"{place}: no field `{name}`. Its fields: {', '.join(fields) or 'none'}.")
 
 
 def _sample(place: str, tree: dict[str, Any]) -> EvalSample:
@@ -88,4 +88,4 @@ def _sample(place: str, tree: dict[str, Any]) -> EvalSample:
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise missing_field(place, name, tree) from None
-        raise UserError(f"{place}: `{name}`: {first['msg']}; it is {first['input']!r}.") from None
+        raise UserError(f"{place}: `{name}` is {first['input']!r}: {first['msg']}.") from None

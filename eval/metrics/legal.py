@@ -1,7 +1,7 @@
-"""Metrics of legal tasks: articles word for word, cited articles, named entities, refusals.
+"""Metrics of legal tasks: articles quoted word for word, cited articles, named entities, refusals.
 
-What a law contains travels with each sample (`laws`: name to articles, as `1..159 106-1`), so that
-predictions are scored without the law's file.
+Each sample carries the articles of its laws (`laws`: name to articles, e.g. `1..159 106-1`), so that
+predictions can be scored without the file of laws.
 """
 
 import functools
@@ -29,20 +29,20 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 OPENING = 200
-"""Characters of an answer within which a refusal stands."""
+"""Number of characters at the start of an answer that are searched for a refusal."""
 
 
 def statute(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Share of answers that have the article's whole text word for word (NFKC, without spaces)."""
+    """Share of answers that contain the full text of the article (after NFKC, ignoring spaces)."""
     exact = [_plain(s.reference) in _plain(s.prediction) for s in samples]
     measure = mean("article-word-for-word", np.array(exact, dtype=np.float64), "reference in prediction|NFKC")
     return [measure._replace(binary=True)]
 
 
 def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
-    """The answer cites exactly the reference's articles; cited articles that exist; laws that are known.
+    """Shares of answers citing exactly the reference's articles, of existing articles, and of given laws.
 
-    An article exists where the sample's `laws` have it; citations of other laws count in the last share only.
+    An article exists if the sample's `laws` list it. Citations of other laws affect only the last share.
     """
     exact = np.zeros(len(samples))
     exist, known = np.zeros((len(samples), 2)), np.zeros((len(samples), 2))
@@ -63,7 +63,7 @@ def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def entities(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Named entities: micro recall, precision and F1 over (type, text), each as often; share malformed."""
+    """Named entities: micro recall, precision and F1 over (type, text) with multiplicity; share malformed."""
     counts, malformed = np.zeros((len(samples), 3)), np.zeros(len(samples))
     for i, s in enumerate(samples):
         predicted, expected = parse_entities(s.prediction), parse_entities(s.reference) or Counter()
@@ -81,9 +81,9 @@ def entities(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
-    """`人名:张三,李四;地名:台北;` or a JSON list of {"type", "text", "start", "end"}, else None.
+    """Parse `人名:张三,李四;地名:台北;` or a JSON list of {"type", "text", "start", "end"}; else None.
 
-    Places count where they are given.
+    `start` and `end` are compared if present.
     """
     text = unicodedata.normalize("NFKC", text).strip()
     if text.startswith("["):
@@ -104,9 +104,9 @@ def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
 
 
 def refusal(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Share of answers whose beginning refuses (Chinese, English, Korean), by the patterns of REFUSAL.
+    """Share of answers that start with a refusal (Chinese, English, Korean), by the patterns of REFUSAL.
 
-    It finds refusals in words (I cannot help with that), and none that only argues.
+    It detects explicit refusals (I cannot help with that), not answers that only argue against the request.
     """
     refused = [bool(REFUSAL.search(s.prediction.strip()[:OPENING].replace("’", "'"))) for s in samples]
     measure = mean("refusal", np.array(refused, dtype=np.float64), f"by pattern|first {OPENING} characters")

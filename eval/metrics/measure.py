@@ -15,7 +15,7 @@ Combine = Callable[[Floats], Floats]
 
 
 class Measure(NamedTuple):
-    """Statistics (n x k) of n samples and how sums of them become a score."""
+    """Statistics (n x k) of n samples, and the function that turns their sums into a score."""
 
     name: str
     statistics: Floats
@@ -23,26 +23,26 @@ class Measure(NamedTuple):
     signature: str
     higher_is_better: bool = True
     chance: Floats | None = None
-    """What guessing gives, for each sample."""
+    """Expected value of guessing, for each sample."""
     binary: bool = False
-    """Whether each sample is right or wrong: Wilson's interval and McNemar's test apply."""
+    """Each sample is right or wrong: Wilson's interval and McNemar's test apply."""
     strata: tuple[str, ...] | None = None
-    """What resamples keep the sizes of, one label a sample."""
+    """One label per sample; a resample keeps the size of each stratum."""
 
 
 def mean(name: str, values: Sequence[float] | Floats, signature: str) -> Measure:
-    """A mean over samples."""
+    """The mean over samples."""
     column = np.asarray(values, dtype=np.float64)
     return Measure(name, np.column_stack([column, np.ones_like(column)]), ratio, signature)
 
 
 def ratio(sums: Floats) -> Floats:
-    """First over second statistic; 0 where there is nothing to count."""
+    """First statistic divided by the second; 0 if the second is 0."""
     return np.asarray(sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], 1.0))
 
 
 def f1(sums: Floats) -> Floats:
-    """sums (..., 3): right, predicted, expected."""
+    """F1 from sums (..., 3): correct, predicted, expected."""
     below = sums[..., 1] + sums[..., 2]
     return np.asarray(2 * sums[..., 0] / np.where(below > 0, below, 1.0))
 

@@ -1,4 +1,4 @@
-"""Metrics of patents: key information, claim structure."""
+"""Patent metrics: key information extraction and claim structure."""
 
 import re
 import unicodedata
@@ -19,11 +19,11 @@ CHARACTERIZED = re.compile(
 
 
 def extraction(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Phrases of each type after NFKC: micro recall, precision, F1; sample-macro F1; share malformed.
+    """Phrases of each type, after NFKC: micro recall, precision and F1; sample-macro F1; share malformed.
 
-    A malformed prediction counts as one without phrases.
+    A malformed prediction counts as having no phrases.
     """
-    counts = np.zeros((len(samples), len(TYPES), 3))  # right, predicted, expected
+    counts = np.zeros((len(samples), len(TYPES), 3))  # correct, predicted, expected
     malformed = np.zeros(len(samples))
     for i, s in enumerate(samples):
         predicted, expected = parse_extraction(s.prediction), parse_extraction(s.reference)
@@ -48,9 +48,10 @@ def extraction(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def parse_extraction(text: str) -> dict[str, set[str]] | None:
-    """`解决问题:a;技术手段:b,c;实施效果:;` as sets of phrases; None where it does not have that form.
+    """Parse `解决问题:a;技术手段:b,c;实施效果:;` into sets of phrases; None if malformed.
 
-    Full-width and half-width separators are one. Each of the three types must stand once, and no other.
+    Full-width and half-width separators are equivalent. Each of the three types must occur exactly once, and
+    no other type may occur.
     """
     found: dict[str, set[str]] = {}
     for part in unicodedata.normalize("NFKC", text).strip().strip(";").split(";"):
@@ -62,7 +63,7 @@ def parse_extraction(text: str) -> dict[str, set[str]] | None:
 
 
 def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Claim references, `characterized in that` and claim numbers of the source kept in the prediction."""
+    """Claim references, `characterized in that` and claim numbers of the source that the prediction keeps."""
     return [
         kept("claim-references-kept", samples, claim_references),
         kept("characterized-kept", samples, lambda text: ["yes" for _ in CHARACTERIZED.findall(text)]),
@@ -73,7 +74,7 @@ def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def claim_references(text: str) -> list[str]:
-    """The claims that each claim of a text refers to, in Chinese and English: `7`, or `9:7` in a claim 9."""
+    """References between claims, in Chinese and English: `7`, or `9:7` for one in claim 9."""
     found = []
     for number, claim in split_claims(text):
         refers = {n for language in ("zh", "en") for n in dependencies(claim, language)}
@@ -82,7 +83,7 @@ def claim_references(text: str) -> list[str]:
 
 
 def split_claims(text: str) -> list[tuple[str, str]]:
-    """Number and wording of each claim of a text; the number is empty where a line begins without."""
+    """Number and text of each claim; the number is empty for text before the first numbered claim."""
     parts = NUMBERING.split(unicodedata.normalize("NFKC", text))
     numbered = list(zip(parts[1::2], parts[2::2], strict=True))
     return [*([("", parts[0])] if parts[0].strip() or not numbered else []), *numbered]

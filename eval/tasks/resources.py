@@ -1,4 +1,4 @@
-"""Glossaries and laws that a task names: read once, and the part that a sample needs goes with it.
+"""Glossaries and laws of a task. Each sample carries the part that its metrics need.
 
 terms.csv ──read_glossary──▶ terms_of(text) ──▶ sample.glossary    laws.jsonl ──read_laws──▶ sample.laws
 """
@@ -14,27 +14,29 @@ from eval.sample import missing_field, read_jsonl
 
 
 def read_glossary(file: Path) -> dict[str, list[str]]:
-    """Terms and their names; UserError names the row of a term without a name."""
+    """Source terms and their accepted translations, from CSV rows `term,translation,…`."""
     if not file.exists():
-        raise UserError(f"{file}: there is no such glossary.")
+        raise UserError(f"{file}: glossary file not found.")
     glossary: dict[str, list[str]] = {}
     with file.open(encoding="utf-8-sig", newline="") as opened:
         for number, row in enumerate(csv.reader(opened), 1):
             cells = [cell.strip() for cell in row if cell.strip()]
             if len(cells) == 1:
-                raise UserError(f"{file}: row {number}: `{cells[0]}` has no name; write term,name,name.")
+                raise UserError(
+                    f"{file}: row {number}: `{cells[0]}` has no translation. Write term,translation,…"
+                )
             if cells:
                 glossary.setdefault(cells[0], []).extend(cells[1:])
     return glossary
 
 
 def terms_of(text: str, glossary: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The part of a glossary that a text uses."""
+    """The part of a glossary whose terms occur in the text."""
     return {term: glossary[term] for term in sorted(occurrences(text, glossary))}
 
 
 def read_laws(file: Path) -> dict[str, str]:
-    """Name of each law to its articles, from JSONL of `law`, `article` and, where there is one, `law_en`."""
+    """Name of each law to its articles, from JSONL of `law`, `article` and optionally `law_en`."""
     articles: dict[str, list[str]] = {}
     for place, tree in read_jsonl(file):
         for key in ("law", "article"):
@@ -47,7 +49,7 @@ def read_laws(file: Path) -> dict[str, str]:
 
 
 def _ranges(articles: Iterable[str]) -> str:
-    """`1 2 3 106-1` as `1..3 106-1`."""
+    """Abbreviate `1 2 3 106-1` to `1..3 106-1`."""
     whole = sorted({int(number) for number in articles if number.isdigit()})
     begins = [n for n in whole if n - 1 not in set(whole)]
     ends = [n for n in whole if n + 1 not in set(whole)]

@@ -72,7 +72,7 @@ def scores(output: Path, task: str) -> dict[str, Any]:
     return {s["metric"]: s for s in tree["scores"]}
 
 
-def test_all_three_ways_of_asking_and_where_it_all_came_from(place: Path, tmp_path: Path) -> None:
+def test_all_three_methods_and_the_provenance_of_the_run(place: Path, tmp_path: Path) -> None:
     code, said = here(*command(place, tmp_path / "out", "exam,spaced,qa,text", "--model", place / "base"))
     assert code == 0, said
     samples = {(s.task, s.id): s for s in read_predictions(tmp_path / "out")}
@@ -97,7 +97,7 @@ def test_all_three_ways_of_asking_and_where_it_all_came_from(place: Path, tmp_pa
     unequal = "OPTIONS OF UNEQUAL LENGTH (A: 1, B: 2, C: 2, D: 2 tokens)"
     assert unequal in scores(tmp_path / "out", "spaced")["accuracy"]["signature"]
     assert unequal in said
-    assert "warning: the letters" in said
+    assert "warning: the option letters" in said
     assert all(s.prediction == "A" for s in samples.values() if s.task == "spaced")
 
     made = manifest.read(tmp_path / "out")
@@ -130,21 +130,21 @@ def test_bits_and_answers_are_sums_and_a_base_is_compared_by_document(place: Pat
     assert f"{found['bits-per-byte']['value']:.4g}" in row
 
 
-def test_another_checkpoint_gets_no_stale_answer(place: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_reuses_no_answer(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "base", tmp_path / "model")
     asked = command(place, tmp_path / "out", "exam,text", "--model", tmp_path / "model")
     assert here(*asked)[0] == 0
     first = read_lines(tmp_path / "out")
-    assert "53 of 53 answers are there" in here(*asked)[1]
+    assert "53 of 53 answers already exist" in here(*asked)[1]
     assert read_lines(tmp_path / "out") == first
     shutil.copy(place / "tuned/model.safetensors", tmp_path / "model/model.safetensors")
-    assert "answers are there" not in here(*asked)[1]
+    assert "answers already exist" not in here(*asked)[1]
     old, new = ({line["key"] for line in lines} for lines in (first, read_lines(tmp_path / "out")))
     assert len(new) == 53
     assert not old & new
 
 
-def test_a_run_killed_twice_does_no_sample_twice(place: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twice_repeats_no_sample(place: Path, tmp_path: Path) -> None:
     asked = command(place, tmp_path / "cut", "exam,text", "--model", place / "base", "--batch-tokens", "1")
     file = tmp_path / "cut" / "predictions.jsonl"
     kept: list[dict[str, object]] = []

@@ -74,7 +74,7 @@ def test_articles_that_do_not_exist_and_laws_that_are_not_given_are_counted() ->
     assert got["cited-laws-given"] == pytest.approx(4 / 5)
 
 
-def test_a_citation_without_a_law_is_one_of_the_law_that_was_asked_for() -> None:
+def test_a_citation_without_a_law_refers_to_the_law_of_the_question() -> None:
     got = values("cited-articles", ("依第200條", "第200條"), laws=LAWS, groups={"law": "專利法"})
     assert (got["citations-exact"], got["cited-articles-exist"]) == (1, 0)
     assert citations("第5條", default="专利法") == [Citation("专利法", "5")]
@@ -91,11 +91,11 @@ def test_laws_are_read_as_ranges(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_laws(file) == {"甲法": "1..3 7 2-1", "A Act": "1..3 7 2-1"}
     file.write_text('{"law": "x"}\n')
-    with pytest.raises(UserError, match="no field `article`; there are: law"):
+    with pytest.raises(UserError, match=r"no field `article`\. Its fields: law"):
         read_laws(file)
 
 
-def test_entities_by_hand() -> None:
+def test_entities_computed_manually() -> None:
     got = values(
         "entities",
         ("人名：张三，李四；地名:台北", "人名:张三,王五;地名:台北;"),  # 2 right of 3 and 3
@@ -108,7 +108,7 @@ def test_entities_by_hand() -> None:
     assert got["entities-malformed"] == pytest.approx(1 / 3)
 
 
-def test_entities_with_places_are_right_only_there() -> None:
+def test_entities_with_offsets_match_only_at_those_offsets() -> None:
     one = parse_entities('[{"type": "人名", "text": "张三", "start": 0, "end": 2}]')
     other = parse_entities('[{"type": "人名", "text": "张三", "start": 5, "end": 7}]')
     assert one != other
@@ -165,18 +165,19 @@ def test_safety_prompts_and_safetybench_run_through_an_endpoint(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ('{"a": 1}', "a list of objects is needed, not int"), ("[1]", "item 1: an object"),
+    [("{", "not valid JSON"), ('{"a": 1}', "expected a list of objects, not int"),
+     ("[1]", "item 1: expected a JSON object"),
      ('[{"options": ["x"], "answer": 0}]', "1 options"),
-     ('[{"options": ["x", "y"], "answer": 2}]', "answer 2 is none of the 2 options")],
+     ('[{"options": ["x", "y"], "answer": 2}]', "answer 2 is not an option; must be 0 to 1")],
 )  # fmt: skip
-def test_what_is_no_object_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_samples_are_reported(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "d.json").write_text(text)
     with pytest.raises(UserError, match=message):
         list(read_objects(tmp_path / "d.json"))
 
 
 @pytest.mark.parametrize("name", ["statute-number", "judgment-summary", "legal-entities"])
-def test_the_legal_tasks_can_be_asked_and_scored(tmp_path: Path, name: str) -> None:
+def test_the_legal_tasks_can_be_run_and_scored(tmp_path: Path, name: str) -> None:
     task, config = load_task(name)
     file = tmp_path / config.data
     file.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Metrics equal the libraries that the field quotes, and the figures that were published."""
+"""Metrics equal the reference libraries and published figures."""
 
 import random
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def test_chinese_tokens_are_sacrebleus(text: str) -> None:
     assert chinese_tokens(text.rstrip()) == TokenizerZh()(text.rstrip()).split()
 
 
-def test_bleu_over_jiebas_words_and_over_characters_are_named_as_such() -> None:
+def test_bleu_over_jiebas_words_and_over_characters() -> None:
     import jieba
 
     hypotheses = [" ".join(jieba.lcut(s.prediction)) for s in CHINESE]
@@ -129,7 +129,7 @@ def extraction(prediction: str, reference: str) -> EvalSample:
     return EvalSample(task="t", id=prediction, prediction=prediction, reference=reference)
 
 
-def test_extraction_by_hand() -> None:
+def test_extraction_computed_manually() -> None:
     samples = [
         extraction(
             "解决问题：酸奶；技术手段：反应，发酵；实施效果：；",
