@@ -51,7 +51,7 @@ class Plot(NamedTuple):
 
     name: str
     label: str
-    words: list[str]
+    captions: list[str]
     axis: str
     zero: str
     chance: str | None
@@ -159,9 +159,12 @@ def _macros() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template("html_report.html.jinja").module
 
 
@@ -195,23 +198,23 @@ def _compare_lines(old: str, new: str) -> tuple[list[Segment], list[Segment]]:
 def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot:
     left, right = axis
 
-    def place(number: float) -> str:
+    def position(number: float) -> str:
         """A position on the axis; what is not finite is drawn at its end."""
         share = (number - left) / (right - left) if math.isfinite(number) else 1.0
         return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
-    words = [f"{names[0]} {line.own}".strip()]
-    words += [f"{names[1]} {line.other}".strip()] if line.other else []
-    words += [line.note] if line.note else []
+    captions = [f"{names[0]} {line.own}".strip()]
+    captions += [f"{names[1]} {line.other}".strip()] if line.other else []
+    captions += [line.note] if line.note else []
     return Plot(
         line.name,
-        f"{line.name}: {'; '.join(words)}",
-        words,
+        f"{line.name}: {'; '.join(captions)}",
+        captions,
         f"{left:g} to {right:g}",
-        place(0),
-        None if line.chance is None else place(line.chance),
+        position(0),
+        None if line.chance is None else position(line.chance),
         [
-            (kind, y, place(each.value), place(each.low), place(each.high))
+            (kind, y, position(each.value), position(each.low), position(each.high))
             for each, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
             if each
         ],

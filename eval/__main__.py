@@ -139,9 +139,13 @@ def score(arguments: argparse.Namespace) -> None:
 def _add_contamination(commands: Any) -> None:
     command = commands.add_parser("contamination", help="find samples in a training corpus")
     command.add_argument(
-        "--corpus", type=Path, nargs="+", required=True, metavar="DIR",
+        "--corpus",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
         help="a corpus from `python -m data`, or .jsonl and .txt files",
-    )  # fmt: skip
+    )
     command.add_argument("--tasks", required=True, metavar="A,B", help="as for run")
     command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
     command.add_argument("--output", type=Path, default=Path("contaminated.jsonl"), metavar="FILE")

@@ -37,10 +37,9 @@ def run(
     Raises UserError if requests failed; the other answers are kept, and a rerun asks only the missing ones.
     """
     names = Counter((request.sample.task, request.sample.id) for request in requests)
-    if duplicates := [
-        f"task {task}: id `{name}` of {n} samples" for (task, name), n in names.items() if n > 1
-    ]:
-        raise UserError(f"{duplicates[0]}. Ids must be unique within a task.")
+    for (task, name), n in names.items():
+        if n > 1:
+            raise UserError(f"task {task}: {n} samples have the id `{name}`. Ids must be unique in a task.")
     file = folder / "predictions.jsonl"
     keys = [request_key(backend.identity, request) for request in requests]
     with ExitStack() as stack:
@@ -115,15 +114,15 @@ def _append(
     cut = backend.cut(asked) if backend.cut else [0] * len(asked)
     failed = []
     with file.open("a", encoding="utf-8") as out:
-        for place, answer in ask(backend, asked):
-            request, key = asked[place], keys[mine[place]]
+        for index, answer in ask(backend, asked):
+            request, key = asked[index], keys[mine[index]]
             if isinstance(answer, Exception):
                 failed.append(f"{request.sample.task} {request.sample.id}: {answer}")
                 continue
             line = request.sample.model_dump(exclude_defaults=True)
             # A document is its own prompt: it is stored once, as the reference.
             line |= {"prompt": request.prompt} if request.kind != "text" else {}
-            line |= {"prediction": "", "key": key} | ({"cut": cut[place]} if cut[place] else {}) | answer
+            line |= {"prediction": "", "key": key} | ({"cut": cut[index]} if cut[index] else {}) | answer
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
         os.fsync(out.fileno())

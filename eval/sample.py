@@ -51,7 +51,7 @@ def read_predictions(path: Path) -> list[EvalSample]:
     If a sample appears twice (after a resume that repaired it), the last line is used.
     """
     file = path / "predictions.jsonl" if path.is_dir() else path
-    samples = {(s.task, s.id): s for s in (_sample(place, tree) for place, tree in read_jsonl(file))}
+    samples = {(s.task, s.id): s for s in (_sample(location, tree) for location, tree in read_jsonl(file))}
     if not samples:
         raise UserError(f"{file}: the file has no predictions.")
     return list(samples.values())
@@ -63,29 +63,31 @@ def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"{file}: file not found.")
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            place = f"{file}:{number}"
+            location = f"{file}:{number}"
             if not line.strip():
                 continue
             try:
                 tree = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{place}: not valid JSON ({error}). Correct or remove the line.") from None
+                raise UserError(
+                    f"{location}: not valid JSON ({error}). Correct or remove the line."
+                ) from None
             if not isinstance(tree, dict):
-                raise UserError(f"{place}: each line must be a JSON object, not {type(tree).__name__}.")
-            yield place, tree
+                raise UserError(f"{location}: each line must be a JSON object, not {type(tree).__name__}.")
+            yield location, tree
 
 
-def missing_field(place: str, name: str, fields: Iterable[str]) -> UserError:
+def missing_field(location: str, name: str, fields: Iterable[str]) -> UserError:
     """The error for a line without a required field."""
-    return UserError(f"{place}: no field `{name}`. Its fields: {', '.join(fields) or 'none'}.")
+    return UserError(f"{location}: no field `{name}`. Its fields: {', '.join(fields) or 'none'}.")
 
 
-def _sample(place: str, tree: dict[str, Any]) -> EvalSample:
+def _sample(location: str, tree: dict[str, Any]) -> EvalSample:
     try:
         return EvalSample.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
-            raise missing_field(place, name, tree) from None
-        raise UserError(f"{place}: `{name}` is {first['input']!r}: {first['msg']}.") from None
+            raise missing_field(location, name, tree) from None
+        raise UserError(f"{location}: `{name}` is {first['input']!r}: {first['msg']}.") from None

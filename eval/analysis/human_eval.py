@@ -81,9 +81,11 @@ def write_sheet(
         key,
         json.dumps(
             {"a": str(a), "b": str(b), "seed": seed, "same": len(pairs) - len(different), "rows": rows},
-            ensure_ascii=False, indent=1,
-        ) + "\n",
-    )  # fmt: skip
+            ensure_ascii=False,
+            indent=1,
+        )
+        + "\n",
+    )
     (_write_csv if output.suffix == ".csv" else _write_xlsx)(output, cells)
     return (
         f"{output}: {len(rows)} of {len(different)} samples with different answers "
@@ -162,11 +164,17 @@ def results(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]
 def results_table(rows: Sequence[Tree]) -> str:
     """The results as a table for the terminal."""
     cells = [
-        [r["task"], r["number"], f"{r['value']:.3f}", f"{r['low']:.3f} – {r['high']:.3f}", r["n"],
-         f"{r['wins']} / {r['ties']} / {r['losses']}" if "wins" in r else "",
-         f"{r['p']:.2g}" if "p" in r else ""]
+        [
+            r["task"],
+            r["number"],
+            f"{r['value']:.3f}",
+            f"{r['low']:.3f} – {r['high']:.3f}",
+            r["n"],
+            f"{r['wins']} / {r['ties']} / {r['losses']}" if "wins" in r else "",
+            f"{r['p']:.2g}" if "p" in r else "",
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     header = ["task", "number", "value", "95% interval", "samples", "B won / tied / lost", "p (sign test)"]
     return text_table(header, cells)
 
@@ -177,18 +185,31 @@ def preference_pairs(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> l
     for judgment in judgments:
         votes[judgment.row] += {"a": -1, "b": 1, "tie": 0}[judgment.better]
     return [
-        {"prompt": row["prompt"], "chosen": row["b" if votes[row["row"]] > 0 else "a"],
-         "rejected": row["a" if votes[row["row"]] > 0 else "b"], "task": row["task"], "id": row["id"],
-         "margin": abs(votes[row["row"]])}
-        for row in key["rows"] if votes.get(row["row"])
-    ]  # fmt: skip
+        {
+            "prompt": row["prompt"],
+            "chosen": row["b" if votes[row["row"]] > 0 else "a"],
+            "rejected": row["a" if votes[row["row"]] > 0 else "b"],
+            "task": row["task"],
+            "id": row["id"],
+            "margin": abs(votes[row["row"]]),
+        }
+        for row in key["rows"]
+        if votes.get(row["row"])
+    ]
 
 
 def _row(name: str, x: EvalSample, y: EvalSample, left: str) -> Tree:
     return {
-        "row": name, "task": x.task, "id": x.id, "left": left, "prompt": x.prompt or x.source,
-        "source": x.source or x.prompt, "reference": x.reference, "a": x.prediction, "b": y.prediction,
-    }  # fmt: skip
+        "row": name,
+        "task": x.task,
+        "id": x.id,
+        "left": left,
+        "prompt": x.prompt or x.source,
+        "source": x.source or x.prompt,
+        "reference": x.reference,
+        "a": x.prediction,
+        "b": y.prediction,
+    }
 
 
 def _cell(row: Tree, column: str) -> str:

@@ -87,14 +87,14 @@ def _summary(run: Run, other: Run | None, folder: Path, base: Path | None, chang
     rows = [("this run", folder.resolve().name, sum(map(len, run.tasks.values())))]
     if other and base:
         rows.append(("base", base.resolve().name, sum(map(len, other.tasks.values()))))
-    words = "All intervals are 95% intervals."
+    text = "All intervals are 95% intervals."
     if changes:
         verdicts = [row["verdict"] for row in changes]
-        words += (
+        text += (
             f" Of {len(verdicts)} scores, this run is better than its base in {verdicts.count('better')} and "
             f"worse in {verdicts.count('worse')}; for {verdicts.count('not shown')} no difference is shown."
         )
-    return html.paragraph(words) + html.table(("", "folder", "samples"), rows)
+    return html.paragraph(text) + html.table(("", "folder", "samples"), rows)
 
 
 def _scores(run: Run, other: Run | None) -> str:
@@ -119,7 +119,7 @@ def _changes(changes: Sequence[Tree]) -> str:
         )
         for row in changes
     ]
-    words = (
+    text = (
         "This run minus its base, over their common samples. p is Holm-adjusted over all scores shown here. "
         "The smallest effect is the difference that the test detects with 80% power."
     )
@@ -129,7 +129,7 @@ def _changes(changes: Sequence[Tree]) -> str:
     ]
     header = ("task", "metric", "this run is", "smallest effect", "test")
     tests = html.folded("tests and smallest effects", html.table(header, rows))
-    return html.section("Change from the base", html.paragraph(words), html.estimates(lines), tests)
+    return html.section("Change from the base", html.paragraph(text), html.estimates(lines), tests)
 
 
 def _exams(run: Run, other: Run | None) -> Iterator[str]:
@@ -172,8 +172,8 @@ def _groups(run: Run, other: Run | None) -> Iterator[str]:
             ]
             tables += [html.heading(f"By {name}"), html.table(header, rows)]
         if tables:
-            words = f"Groups with fewer than {scoring.SMALLEST_GROUP} samples have no score."
-            yield html.section(f"{task}: breakdowns", html.paragraph(words), *tables)
+            text = f"Groups with fewer than {scoring.SMALLEST_GROUP} samples have no score."
+            yield html.section(f"{task}: breakdowns", html.paragraph(text), *tables)
 
 
 def _samples(run: Run, other: Run | None) -> Iterator[str]:
@@ -194,8 +194,8 @@ def _samples(run: Run, other: Run | None) -> Iterator[str]:
             shown += [html.heading(word.capitalize()), *([] if chosen else [html.paragraph("None.")])]
             shown += [_pair(members[i], before.get(members[i].id), values[i]) for i in chosen]
         what = f"Change of {name} from the base to this run" if other else name
-        words = html.paragraph(f"Ranked by: {what}, for each sample; higher is better.")
-        yield html.section(f"{task}: worst and best {'changes' if other else 'samples'}", words, *shown)
+        text = html.paragraph(f"Ranked by: {what}, for each sample; higher is better.")
+        yield html.section(f"{task}: worst and best {'changes' if other else 'samples'}", text, *shown)
 
 
 def per_sample(samples: Sequence[EvalSample]) -> tuple[str, Floats]:
@@ -214,8 +214,9 @@ def _pair(s: EvalSample, before: EvalSample | None, value: float) -> str:
     above = [part for name, text in texts if text for part in (name, html.preformatted(_cut(text)))]
     left, right = (before.prediction, s.prediction) if before else (s.reference, s.prediction)
     names = ("base", "this run") if before else ("reference", "this run")
-    return html.pair(f"{s.id}: {value:+.3g}" if before else f"{s.id}: {value:.3g}", _cut(left), _cut(right),
-                     names, *above)  # fmt: skip
+    return html.pair(
+        f"{s.id}: {value:+.3g}" if before else f"{s.id}: {value:.3g}", _cut(left), _cut(right), names, *above
+    )
 
 
 def _origin(run: Run) -> list[str]:

@@ -100,10 +100,18 @@ def by_task(samples: Sequence[EvalSample]) -> dict[str, list[EvalSample]]:
 def score_table(scores: Tree) -> str:
     """Scores as a table for the terminal."""
     rows = [
-        [task, s["metric"], f"{s['value']:.4g}", f"{s['low']:.4g} – {s['high']:.4g}", s["n"],
-         "" if s["chance"] is None else f"{s['chance']:.3g}", s["signature"]]
-        for task, tree in scores.items() for s in tree["scores"]
-    ]  # fmt: skip
+        [
+            task,
+            s["metric"],
+            f"{s['value']:.4g}",
+            f"{s['low']:.4g} – {s['high']:.4g}",
+            s["n"],
+            "" if s["chance"] is None else f"{s['chance']:.3g}",
+            s["signature"],
+        ]
+        for task, tree in scores.items()
+        for s in tree["scores"]
+    ]
     return text_table(["task", "metric", "value", "95% interval", "n", "chance", "signature"], rows)
 
 
@@ -124,11 +132,20 @@ def group_table(scores: Tree, group: str) -> str:
 def comparison_table(rows: Sequence[Tree]) -> str:
     """Comparisons as a table for the terminal."""
     cells = [
-        [r["task"], r["metric"], f"{r['a']:.4g}", f"{r['b']:.4g}", f"{r['difference']:+.4g}",
-         f"{r['low']:+.4g} – {r['high']:+.4g}", r["n"], f"{r['p_holm']:.2g}", f"{r['smallest_effect']:.2g}",
-         r["verdict"]]
+        [
+            r["task"],
+            r["metric"],
+            f"{r['a']:.4g}",
+            f"{r['b']:.4g}",
+            f"{r['difference']:+.4g}",
+            f"{r['low']:+.4g} – {r['high']:+.4g}",
+            r["n"],
+            f"{r['p_holm']:.2g}",
+            f"{r['smallest_effect']:.2g}",
+            r["verdict"],
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     header = ["task", "metric", "A", "B", "B - A", "95% interval", "n", "p (Holm)", "smallest effect", "B is"]
     return text_table(header, cells)
 
@@ -225,7 +242,13 @@ def _compare(a: Measure, b: Measure) -> Tree:
     difference, interval, p, smallest = result
     values = [float(m.combine(m.statistics.sum(axis=0))) for m in (a, b)]
     return {
-        "a": values[0], "b": values[1], "difference": difference, "low": interval.low, "high": interval.high,
-        "p": p, "smallest_effect": smallest, "higher_is_better": a.higher_is_better,
+        "a": values[0],
+        "b": values[1],
+        "difference": difference,
+        "low": interval.low,
+        "high": interval.high,
+        "p": p,
+        "smallest_effect": smallest,
+        "higher_is_better": a.higher_is_better,
         "test": "McNemar, exact" if a.binary else f"paired {BOOTSTRAP}",
-    }  # fmt: skip
+    }

@@ -45,7 +45,7 @@ def citations(text: str, known: Collection[str] = (), default: str = "") -> list
     `default` is the law of citations that come before any named law.
     """
     text = convert_chinese(unicodedata.normalize("NFKC", text), "simplified")
-    found, law = [], default
+    cited, law = [], default
     for match in _ARTICLES.finditer(text):
         before, after = (
             text[max(0, match.start() - 90) : match.start()],
@@ -56,8 +56,8 @@ def citations(text: str, known: Collection[str] = (), default: str = "") -> list
         articles = [article_number(number) for number in numbers]
         if match["sub"]:
             articles[-1] += f"-{article_number(match['sub'])}"
-        found += [Citation(law, article) for article in articles]
-    return found
+        cited += [Citation(law, article) for article in articles]
+    return cited
 
 
 @functools.cache

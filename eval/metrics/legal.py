@@ -94,13 +94,13 @@ def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
             )
         except (ValueError, LookupError, TypeError):
             return None
-    found: Counter[tuple[str, ...]] = Counter()
+    parsed: Counter[tuple[str, ...]] = Counter()
     for part in filter(str.strip, re.split(r"[;\n]", text)):
         name, colon, spans = part.partition(":")
         if not colon:
             return None
-        found.update((name.strip(), span.strip()) for span in re.split(r"[,、]", spans) if span.strip())
-    return found
+        parsed.update((name.strip(), span.strip()) for span in re.split(r"[,、]", spans) if span.strip())
+    return parsed
 
 
 def refusal(samples: Sequence[EvalSample]) -> list[Measure]:
@@ -115,11 +115,11 @@ def refusal(samples: Sequence[EvalSample]) -> list[Measure]:
 
 @functools.cache
 def _articles(ranges: str) -> frozenset[str]:
-    found: set[str] = set()
+    articles: set[str] = set()
     for part in ranges.split():
         first, _, last = part.partition("..")
-        found |= {str(n) for n in range(int(first), int(last) + 1)} if last else {first}
-    return frozenset(found)
+        articles |= {str(n) for n in range(int(first), int(last) + 1)} if last else {first}
+    return frozenset(articles)
 
 
 def _plain(text: str) -> str:

@@ -60,11 +60,11 @@ QUANTITY = re.compile(rf"(?P<share>百分之)?(?P<number>{_NUMBER})(?:\s*-?(?P<u
 
 def quantities(text: str) -> list[str]:
     """All numbers in a text, with their units if any: `5mm`, `30%`, `1000`."""
-    found = []
+    results = []
     for match in QUANTITY.finditer(unicodedata.normalize("NFKC", text)):
         unit = _symbol(match["unit"]) if match["unit"] else "%" if match["share"] else ""
-        found.append(match["number"].replace(",", "") + unit)
-    return found
+        results.append(match["number"].replace(",", "") + unit)
+    return results
 
 
 def _symbol(unit: str) -> str:

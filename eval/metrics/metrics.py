@@ -124,8 +124,10 @@ def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> 
     run = rf"{letter}(?:[\s、,，和及]*{letter})*" if several else letter
     stated = re.findall(
         rf"(?:答案|选择?|應選|应选|answer|정답)(?:\s*(?:is|应该?是|是|为|為|项|은|는|[:：]))*\s*[(（*\[]*"
-        rf"({run})(?![A-Za-z])", text, re.IGNORECASE,
-    )  # fmt: skip
+        rf"({run})(?![A-Za-z])",
+        text,
+        re.IGNORECASE,
+    )
     alone = re.findall(rf"(?<![A-Za-z])({run})(?![A-Za-z])", text)
     chosen = stated[-1:] or alone[:1]
     return set(chosen[0].upper()) & set(letters) if chosen else set()
@@ -164,13 +166,13 @@ def characters(text: str) -> list[str]:
 
 def longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
     """Its length; bit-parallel (Hyyrö 2004), with one addition of long integers per item of `b`."""
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for i, item in enumerate(a):
-        places[item] = places.get(item, 0) | 1 << i
+        positions[item] = positions.get(item, 0) | 1 << i
     full = (1 << len(a)) - 1
     row = full
     for item in b:
-        matches = row & places.get(item, 0)
+        matches = row & positions.get(item, 0)
         row = (row + matches | row - matches) & full
     return len(a) - row.bit_count()
 

@@ -57,15 +57,15 @@ def chinese_tokens(text: str) -> list[str]:
 
 def _counts(prediction: Tokens, reference: Tokens, orders: int) -> list[tuple[int, int, int]]:
     """Number of n-grams of the prediction and of the reference, and of their matches, for orders from 1."""
-    found = []
+    results = []
     for n in range(1, orders + 1):
         ours = [prediction[i : i + n] for i in range(len(prediction) - n + 1)]
         theirs = [reference[i : i + n] for i in range(len(reference) - n + 1)]
         a, b = Counter(ours), Counter(theirs)
         common = a.keys() & b.keys()
         both = sum(map(min, map(a.__getitem__, common), map(b.__getitem__, common)))
-        found.append((len(ours), len(theirs), both))
-    return found
+        results.append((len(ours), len(theirs), both))
+    return results
 
 
 class _Apart(dict[int, str]):

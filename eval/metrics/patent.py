@@ -53,13 +53,13 @@ def parse_extraction(text: str) -> dict[str, set[str]] | None:
     Full-width and half-width separators are equivalent. Each of the three types must occur exactly once, and
     no other type may occur.
     """
-    found: dict[str, set[str]] = {}
+    extracted: dict[str, set[str]] = {}
     for part in unicodedata.normalize("NFKC", text).strip().strip(";").split(";"):
         name, colon, phrases = part.partition(":")
-        if not colon or name.strip() not in TYPES or name.strip() in found:
+        if not colon or name.strip() not in TYPES or name.strip() in extracted:
             return None
-        found[name.strip()] = {phrase.strip() for phrase in phrases.split(",") if phrase.strip()}
-    return found if len(found) == len(TYPES) else None
+        extracted[name.strip()] = {phrase.strip() for phrase in phrases.split(",") if phrase.strip()}
+    return extracted if len(extracted) == len(TYPES) else None
 
 
 def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
@@ -75,11 +75,11 @@ def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
 
 def claim_references(text: str) -> list[str]:
     """References between claims, in Chinese and English: `7`, or `9:7` for one in claim 9."""
-    found = []
+    references = []
     for number, claim in split_claims(text):
         refers = {n for language in ("zh", "en") for n in dependencies(claim, language)}
-        found += [f"{number}:{n}" if number else str(n) for n in sorted(refers)]
-    return found
+        references += [f"{number}:{n}" if number else str(n) for n in sorted(refers)]
+    return references
 
 
 def split_claims(text: str) -> list[tuple[str, str]]:

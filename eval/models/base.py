@@ -78,7 +78,7 @@ def _choose(backend: Backend, requests: Sequence[Request]) -> Answers:
         return
     owners = [(i, option) for i, request in enumerate(requests) for option in request.options]
     pairs = [(requests[i].prompt, option) for i, option in owners]
-    found: list[dict[str, Likelihood]] = [{} for _ in requests]
+    likelihoods: list[dict[str, Likelihood]] = [{} for _ in requests]
     failed = set()
     for pair, result in backend.log_likelihood(pairs):
         i, option = owners[pair]
@@ -87,9 +87,9 @@ def _choose(backend: Backend, requests: Sequence[Request]) -> Answers:
                 yield i, result
             failed.add(i)
             continue
-        found[i][option] = result
-        if len(found[i]) == len(requests[i].options):
-            yield i, _chosen({option.strip(): found[i][option] for option in requests[i].options})
+        likelihoods[i][option] = result
+        if len(likelihoods[i]) == len(requests[i].options):
+            yield i, _chosen({option.strip(): likelihoods[i][option] for option in requests[i].options})
 
 
 def _chosen(options: Mapping[str, Likelihood]) -> Answer:

@@ -13,9 +13,12 @@ DROP_SHARE = 1 / 8
 
 
 def greedy(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, limits: Sequence[int],
+    model: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    limits: Sequence[int],
     ended: Callable[[int, list[int]], bool],
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """Up to `limits` most likely tokens after each row of `ids` (rows x longest, left-padded).
 
     `ended` is called after each token with the row number and its tokens so far.
@@ -32,17 +35,20 @@ def greedy(
             if live[row]:
                 tokens[row].append(token)
                 live[row] = len(tokens[row]) < limits[row] and not ended(row, tokens[row])
-        kept = [place for place, row in enumerate(rows) if live[row]]
+        kept = [index for index, row in enumerate(rows) if live[row]]
         if not kept:
             return tokens
         if len(rows) - len(kept) >= DROP_SHARE * len(rows):
-            rows = [rows[place] for place in kept]
-            index = torch.tensor(kept, device=ids.device)
-            cache.batch_select_indices(index)
-            chosen, mask, position = chosen[index], mask[index], position[index]
+            rows = [rows[index] for index in kept]
+            selected = torch.tensor(kept, device=ids.device)
+            cache.batch_select_indices(selected)
+            chosen, mask, position = chosen[selected], mask[selected], position[selected]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
         position = position + 1
         out = model(
-            input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache,
+            input_ids=chosen[:, None],
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
             use_cache=True,
-        )  # fmt: skip
+        )

@@ -213,9 +213,9 @@ def pad(rows: Sequence[list[int]], local: Local, left: bool) -> tuple[torch.Tens
     ids = torch.full((len(rows), longest), _padding(local))
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
+        columns = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, columns] = torch.tensor(row)
+        mask[i, columns] = 1
     return ids.to(local.model.device), mask.to(local.model.device)
 
 

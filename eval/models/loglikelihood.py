@@ -106,11 +106,11 @@ def _score(local: Local, jobs: Sequence[Job]) -> Iterator[tuple[int, Floats | Ex
         first, last = max(0, first), max(len(inputs[i]) for i in batch)
         kept = torch.arange(first, last, device=ids.device)
         logits = local.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept).logits
-        found = []
+        results = []
         for row, i in enumerate(batch):
             read = logits[row, : len(inputs[i]) - first]
-            found.append([_tokens(read[-len(jobs[j].after) :], jobs[j].after) for j in owners[i]])
-        return found
+            results.append([_tokens(read[-len(jobs[j].after) :], jobs[j].after) for j in owners[i]])
+        return results
 
     for i, result in in_batches(local, [len(ids) for ids in inputs], answer):
         for place, owner in enumerate(owners[i]):

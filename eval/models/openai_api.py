@@ -44,8 +44,8 @@ def generate(
             prompt = {"prompt": request.prompt}
         return {"max_tokens": request.max_new_tokens, "temperature": 0, **stop, **prompt}
 
-    asked = [(body(request), partial(_text, config.chat)) for request in requests]
-    yield from openai_client.ask(config, "chat/completions" if config.chat else "completions", asked)
+    bodies = [(body(request), partial(_text, config.chat)) for request in requests]
+    yield from openai_client.ask(config, "chat/completions" if config.chat else "completions", bodies)
 
 
 def log_likelihood(
@@ -53,8 +53,8 @@ def log_likelihood(
 ) -> Iterator[tuple[int, Likelihood | Exception]]:
     """Of continuations after their contexts, from an endpoint that returns log-probabilities of the prompt
     (vLLM, SGLang). A token across the boundary counts as part of the continuation."""
-    asked = [(_echo("".join(pair)), partial(_continuation, pair[1])) for pair in pairs]
-    yield from openai_client.ask(config, "completions", asked)
+    bodies = [(_echo("".join(pair)), partial(_continuation, pair[1])) for pair in pairs]
+    yield from openai_client.ask(config, "completions", bodies)
 
 
 def rolling_log_likelihood(
@@ -82,38 +82,38 @@ def _text(chat: bool, answer: Any) -> str:
 def _continuation(continuation: str, answer: Any) -> Likelihood:
     """The sum over the last tokens that spell it. Offsets cannot be used: vLLM's include `<s>`, three
     characters that are not in the prompt."""
-    found, tokens = _prompt_tokens(answer)
+    logprobs, tokens = _prompt_tokens(answer)
     first, text = len(tokens), ""
     while first and len(text) < len(continuation):
         first -= 1
         text = tokens[first] + text
     if not text.endswith(continuation):
         raise ValueError(f"the last tokens of the prompt, {tokens[first:]}, do not spell {continuation!r}")
-    return _sum(found, range(first, len(tokens)))
+    return _sum(logprobs, range(first, len(tokens)))
 
 
 def _whole(text: str, answer: Any) -> Likelihood:
-    found, tokens = _prompt_tokens(answer)
-    first = next((i for i, nats in enumerate(found["token_logprobs"]) if nats is not None), 0)
+    logprobs, tokens = _prompt_tokens(answer)
+    first = next((i for i, nats in enumerate(logprobs["token_logprobs"]) if nats is not None), 0)
     spelled = "".join(tokens[first:]).lstrip()
     if spelled != text.lstrip():
         if text.lstrip().endswith(spelled):
             raise ValueError("the first token has no log-probability: the server adds no start token")
         raise ValueError(f"the returned tokens do not spell the text: {spelled[:80]!r}")
-    return _sum(found, range(first, len(tokens)))
+    return _sum(logprobs, range(first, len(tokens)))
 
 
 def _prompt_tokens(answer: Any) -> tuple[dict[str, Any], list[str]]:
     """The log-probabilities, and the prompt's tokens as text, without the generated ones."""
-    found = answer["choices"][0].get("logprobs") or {"tokens": []}
+    logprobs = answer["choices"][0].get("logprobs") or {"tokens": []}
     generated = int((answer.get("usage") or {}).get("completion_tokens", 1))
-    tokens = [str(token).replace("▁", " ") for token in found["tokens"]]
+    tokens = [str(token).replace("▁", " ") for token in logprobs["tokens"]]
     if len(tokens) <= generated:
         raise ValueError("no log-probabilities of the prompt in the response: remove --log-probabilities")
-    return found, tokens[: len(tokens) - generated]
+    return logprobs, tokens[: len(tokens) - generated]
 
 
-def _sum(found: dict[str, Any], places: Sequence[int]) -> Likelihood:
-    nats = [float(found["token_logprobs"][i]) for i in places]
-    best = [max(map(float, (found["top_logprobs"][i] or {"": 0.0}).values())) for i in places]
+def _sum(logprobs: dict[str, Any], positions: Sequence[int]) -> Likelihood:
+    nats = [float(logprobs["token_logprobs"][i]) for i in positions]
+    best = [max(map(float, (logprobs["top_logprobs"][i] or {"": 0.0}).values())) for i in positions]
     return Likelihood(sum(nats), len(nats), sum(a >= b for a, b in zip(nats, best, strict=True)))

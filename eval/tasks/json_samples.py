@@ -17,13 +17,13 @@ LETTERS = "ABCDEFGH"
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and object of each sample; UserError gives the place of anything else.
+    """Yield location and object of each sample; UserError gives the location of anything else.
 
     If `options` is a list, it becomes lines `A. yes`, `options_n` is their number, and a numeric `answer`
     (from 0) becomes the letter.
     """
-    for place, tree in _read_json(file) if file.suffix == ".json" else read_jsonl(file):
-        yield place, _with_options(place, tree) if isinstance(tree.get("options"), list) else tree
+    for location, tree in _read_json(file) if file.suffix == ".json" else read_jsonl(file):
+        yield location, _with_options(location, tree) if isinstance(tree.get("options"), list) else tree
 
 
 def _read_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -33,24 +33,26 @@ def _read_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"{file}: not valid JSON ({error}).") from None
     arrays = tree if isinstance(tree, dict) else {"": tree}
     for name, array in arrays.items():
-        place = f"{file}: {name}" if name else f"{file}"
+        location = f"{file}: {name}" if name else f"{file}"
         if not isinstance(array, list):
-            raise UserError(f"{place}: expected a list of objects, not {type(array).__name__}.")
+            raise UserError(f"{location}: expected a list of objects, not {type(array).__name__}.")
         for number, item in enumerate(array, 1):
             if not isinstance(item, dict):
-                raise UserError(f"{place}, item {number}: expected a JSON object, not {type(item).__name__}.")
-            yield f"{place}, item {number}", item
+                raise UserError(
+                    f"{location}, item {number}: expected a JSON object, not {type(item).__name__}."
+                )
+            yield f"{location}, item {number}", item
 
 
-def _with_options(place: str, tree: dict[str, Any]) -> dict[str, Any]:
+def _with_options(location: str, tree: dict[str, Any]) -> dict[str, Any]:
     options = [re.sub(r"^\([A-H]\)\s*", "", str(option)) for option in tree["options"]]
     if not 1 < len(options) <= len(LETTERS):
-        raise UserError(f"{place}: {len(options)} options; must be 2 to {len(LETTERS)}.")
+        raise UserError(f"{location}: {len(options)} options; must be 2 to {len(LETTERS)}.")
     lines = "".join(f"{letter}. {text}\n" for letter, text in zip(LETTERS, options, strict=False))
     made = tree | {"options": lines, "options_n": len(options)}
     answer = tree.get("answer")
     if isinstance(answer, int):
         if not 0 <= answer < len(options):
-            raise UserError(f"{place}: answer {answer} is not an option; must be 0 to {len(options) - 1}.")
+            raise UserError(f"{location}: answer {answer} is not an option; must be 0 to {len(options) - 1}.")
         made["answer"] = LETTERS[answer]
     return made

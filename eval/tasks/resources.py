@@ -38,10 +38,10 @@ def terms_of(text: str, glossary: Mapping[str, list[str]]) -> dict[str, list[str
 def read_laws(file: Path) -> dict[str, str]:
     """Name of each law to its articles, from JSONL of `law`, `article` and optionally `law_en`."""
     articles: dict[str, list[str]] = {}
-    for place, tree in read_jsonl(file):
+    for location, tree in read_jsonl(file):
         for key in ("law", "article"):
             if key not in tree:
-                raise missing_field(place, key, tree)
+                raise missing_field(location, key, tree)
         for key in ("law", "law_en"):
             if tree.get(key):
                 articles.setdefault(str(tree[key]), []).append(article_number(str(tree["article"])))

@@ -189,14 +189,23 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
             fields = {"subject": shown, "shots": before, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
             sample = EvalSample(
-                task=name, id=f"{subject}-{number}", prediction="", reference=row["answer"],
-                metrics=task.metrics, options=len(letters), groups=groups,
-            )  # fmt: skip
+                task=name,
+                id=f"{subject}-{number}",
+                prediction="",
+                reference=row["answer"],
+                metrics=task.metrics,
+                options=len(letters),
+                groups=groups,
+            )
             yield Request(
-                _fill(task.prompt, fields, f"{file}"), sample, task.max_new_tokens, task.stop, kind,
+                _fill(task.prompt, fields, f"{file}"),
+                sample,
+                task.max_new_tokens,
+                task.stop,
+                kind,
                 options=tuple(task.before_letter + letter for letter in letters),
                 texts=("\n".join([row["question"], *(row[x] for x in letters)]), row["question"]),
-            )  # fmt: skip
+            )
 
 
 def _ask(task: TaskConfig, row: dict[str, str]) -> str:
@@ -209,9 +218,9 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
         "text" if task.layout == "text" else "answer" if task.by == "log-likelihood" else "generation"
     )
     solved = [
-        _fill(task.prompt, {**fields, "shots": ""}, place) + fields[task.reference] + "\n\n"
+        _fill(task.prompt, {**fields, "shots": ""}, location) + fields[task.reference] + "\n\n"
         for file in (_files(root, task.shots, name) if task.shots else ())
-        for place, fields in _fields(file, (task.reference,))
+        for location, fields in _fields(file, (task.reference,))
     ]
     glossary = read_glossary(root / task.glossary) if task.glossary else {}
     laws = read_laws(root / task.laws) if task.laws else {}
@@ -219,43 +228,51 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
     wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication]
     for file in files:
-        for number, (place, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
-            prompt = _fill(task.prompt, shots | fields, place)
+        for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
+            prompt = _fill(task.prompt, shots | fields, location)
             sample = EvalSample(
-                task=name, id=fields.get("id", f"{file.stem}-{number}"), prediction="",
-                reference=prompt if kind == "text" else fields[task.reference], metrics=task.metrics,
+                task=name,
+                id=fields.get("id", f"{file.stem}-{number}"),
+                prediction="",
+                reference=prompt if kind == "text" else fields[task.reference],
+                metrics=task.metrics,
                 source=fields[task.source] if task.source else "",
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
-                laws=laws, options=int(fields["options_n"]) if "options_n" in fields else None,
+                laws=laws,
+                options=int(fields["options_n"]) if "options_n" in fields else None,
                 groups={group: fields[key] for group, key in task.groups.items()},
-            )  # fmt: skip
+            )
             yield Request(
-                prompt, sample, task.max_new_tokens, task.stop, kind,
+                prompt,
+                sample,
+                task.max_new_tokens,
+                task.stop,
+                kind,
                 texts=tuple(value for key, value in fields.items() if key in used),
                 publication=fields[task.publication] if task.publication else None,
-            )  # fmt: skip
+            )
 
 
 def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield place and fields (as text) of each object in a file; a .txt file is one object."""
+    """Yield location and fields (as text) of each object in a file; a .txt file is one object."""
     if file.suffix == ".txt":
         objects: Iterable[tuple[str, dict[str, Any]]] = [(str(file), {"text": file.read_text("utf-8")})]
     else:
         objects = read_objects(file)
     keys = [key for key in wanted if key is not None]
-    for place, tree in objects:
+    for location, tree in objects:
         fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in tree.items()}
         if missing := [key for key in keys if key not in fields]:
-            raise missing_field(place, missing[0], fields)
-        yield place, fields
+            raise missing_field(location, missing[0], fields)
+        yield location, fields
 
 
-def _fill(template: str, fields: dict[str, str], place: str) -> str:
+def _fill(template: str, fields: dict[str, str], location: str) -> str:
     """Replace keys in braces, in one pass: text from the data is never treated as a template."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
-            raise missing_field(place, match[1], fields)
+            raise missing_field(location, match[1], fields)
         return fields[match[1]]
 
     return re.sub(r"\{(\w+)\}", value, template)

@@ -82,8 +82,8 @@ def test_consistency_is_counted_over_a_whole_document() -> None:
     glossary = {"装置": ["device", "apparatus"], "齿轮": ["gear"]}
     parts = [("一种装置", "A device"), ("所述装置", "the apparatus"), ("齿轮", "a gear")]
     together = [
-        sample(source, said, i, glossary=glossary, groups={"document": "d"})
-        for i, (source, said) in enumerate([*parts, ("所述齿轮", "the gear")])
+        sample(source, translation, i, glossary=glossary, groups={"document": "d"})
+        for i, (source, translation) in enumerate([*parts, ("所述齿轮", "the gear")])
     ]
     assert values(*together)["glossary-consistency"] == 0.5  # the gear is; the device is not
     alone = [sample(s.source, s.prediction, i, glossary=glossary) for i, s in enumerate(together)]

@@ -113,8 +113,8 @@ def asked(prompt: str, kind: Any = "generation") -> Request:
 def test_empty_and_endless_answers_are_scored_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = ["", " \n", "yes" * 100_000, "yes"]
-    backend = Backend({}, lambda requests: iter(list(enumerate(said[: len(requests)]))))
+    output = ["", " \n", "yes" * 100_000, "yes"]
+    backend = Backend({}, lambda requests: iter(list(enumerate(output[: len(requests)]))))
     run([asked(str(i)) for i in range(4)], backend, tmp_path / "out", {})
     counts = json.loads((tmp_path / "out/manifest.json").read_text())["counts"]
     assert counts["empty"] == 2
