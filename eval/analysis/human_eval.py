@@ -63,6 +63,8 @@ def write_sheet(
     ours = {(s.task, s.id): s for s in read_predictions(a)}
     pairs = [(ours[s.task, s.id], s) for s in read_predictions(b) if (s.task, s.id) in ours]
     different = [(x, y) for x, y in pairs if x.prediction.strip() != y.prediction.strip()]
+    if not pairs:
+        raise UserError(f"{a} and {b} have no sample in common (same task and id).")
     if not different:
         raise UserError(f"{a} and {b} have {len(pairs)} samples in common, and all answers are the same.")
     generator = random.Random(seed)
