@@ -26,7 +26,7 @@ from benchmarks.planted import synthetic_records
 from benchmarks.result import print_result
 from core.html_report import text_table
 from eval.models.hf import Local, generate, open_model
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 
 STOPS = ("e", "t", "\n")
@@ -111,7 +111,7 @@ def write_prompts(folder: Path, number: int) -> list[str]:
 
 def ours(local: Local, prompts: list[str]) -> list[str]:
     """Answers from eval/models/hf.py, in the order of the prompts."""
-    sample = Sample(task="t", id="", prediction="", reference="")
+    sample = EvalSample(task="t", id="", prediction="", reference="")
     found = dict(generate(local, [Request(prompt, sample, NEW_TOKENS, STOPS) for prompt in prompts]))
     return [str(found[i]) for i in range(len(prompts))]
 

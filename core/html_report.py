@@ -1,42 +1,28 @@
-"""The one writer of HTML reports: a page that needs no network, no script, and reads well on a desk and a
-phone.
+"""HTML reports: tables, bars, interval plots and texts side by side; one file, no scripts, no requests.
 
-Sections are strings of HTML that the functions here return; everything that comes from data goes through
-`escape`.
+    text, numbers ──table, bars, estimates, pair, …──▶ HTML of each part ──section, page──▶ one HTML file
+
+The markup is in html_report.html.jinja, which escapes every text. What the functions here return is HTML
+(markupsafe's Markup) and is inserted unchanged.
 """
 
 import difflib
-import html
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --bar: #4a7ab5; --less: #c0392b33; --more:
-#27ae6033 } body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0
-1rem } h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } .scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem;
-border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap } th { white-space:
-normal; vertical-align: bottom } td.number, th.number {
-text-align: right } .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .2rem
-.7rem; max-width: 44rem } .bars div { background: var(--bar); height: 1rem; align-self: center; min-width:
-1px; border-radius: 2px } details { border-bottom: 1px solid var(--line); padding: .4rem 0 } .pair {
-display: grid; grid-template-columns: 1fr 1fr; gap: 1rem } .pair pre { white-space: pre-wrap; overflow-wrap:
-anywhere; background: var(--soft); padding: .7rem; margin: .3rem 0 } del { background: var(--less) } ins {
-background: var(--more) } del, ins { text-decoration: none } td:first-child { white-space: normal;
-min-width: 6rem; max-width: 24rem } pre { white-space: pre-wrap; overflow-wrap: anywhere } .estimates {
-display: grid; grid-template-columns: max-content 1fr max-content; gap: .1rem .8rem; max-width: 60rem;
-align-items: center } .estimates svg { width: 100%; height: 2.2rem; display: block; overflow: visible } svg
-line { stroke: var(--line); stroke-width: 1 } svg .own { stroke: var(--bar); fill: var(--bar); stroke-width:
-2.5 } svg .other { stroke: #888; fill: #888; stroke-width: 2.5 } svg .chance { stroke: #c0392b;
-stroke-width: 1.5; stroke-dasharray: 3 3 } .estimates small { display: block; color: #888 } @media
-(max-width: 45rem) { .pair { grid-template-columns: 1fr } .estimates { grid-template-columns: 1fr; gap: 0 }
-.estimates span { overflow-wrap: anywhere } .estimates .figure { margin-bottom: .9rem } }
-"""
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 INTERVAL = re.compile(r" (\([^()]* – [^()]*\))")
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""What a page may load: nothing, whatever text of a model or a corpus stands in it."""
+LARGEST_LINE_PAIR = 4_000_000
+"""Lines are compared character by character if the product of their lengths is no larger (quadratic time)."""
+
+Segment = tuple[str, str]
+"""A part of a text, and its tag: `del`, `ins`, or empty if both texts have it."""
 
 
 class Estimate(NamedTuple):
@@ -51,7 +37,7 @@ class Estimate(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a plot: an estimate, another one to see it against, and what guessing gives."""
+    """One line of a plot: an estimate, optionally the one to compare it with, and the score of guessing."""
 
     name: str
     own: Estimate
@@ -60,45 +46,46 @@ class Line(NamedTuple):
     note: str = ""
 
 
+class Plot(NamedTuple):
+    """A line as it is drawn: positions on its axis are percentages of its width."""
+
+    name: str
+    label: str
+    captions: list[str]
+    axis: str
+    zero: str
+    chance: str | None
+    intervals: list[tuple[str, str, str, str, str]]
+    """Class, height, and positions of value, low and high end."""
+
+
 def page(title: str, sections: Iterable[str]) -> str:
-    """A whole HTML document."""
-    body = "\n".join(sections)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
-    )
+    """A complete HTML document."""
+    return str(_render("page", title, list(sections)))
 
 
-def section(title: str, *content: str) -> str:
-    """A heading and what stands below it."""
-    return f"<h2>{escape(title)}</h2>\n" + "\n".join(content)
+def section(title: str, *content: str) -> "Markup":
+    """A heading (h2) and its content."""
+    return _render("section", title, content)
 
 
-def paragraph(text: str) -> str:
-    """Plain text."""
-    return f"<p>{escape(text)}</p>"
+def heading(text: str) -> "Markup":
+    """A heading within a section (h3)."""
+    return _render("heading", text)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers stand to the right, with thousands marked; an interval stands below its number."""
+def paragraph(text: str) -> "Markup":
+    """A paragraph."""
+    return _render("paragraph", text)
 
-    def cell(value: object, tag: str) -> str:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return f'<{tag} class="number">{value:,}</{tag}>'
-        text = INTERVAL.sub(r"<br><small>\1</small>", escape(str(value)))
-        return f"<{tag}>{text}</{tag}>"
 
-    lines = ["".join(cell(value, "td") for value in row) for row in rows]
-    top = "".join(cell(name, "th") for name in header)
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> "Markup":
+    """A table. Numbers are right-aligned with thousands separators; an interval goes below its number."""
+    return _render("table", list(map(_cell, header)), [list(map(_cell, row)) for row in rows])
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """The same table for a terminal."""
+    """A table for the terminal."""
     cells = [
         [f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in [header, *rows]
     ]
@@ -113,99 +100,125 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def bars(values: Mapping[str, int]) -> str:
-    """A bar for each number, the longest as wide as there is room."""
+def bars(values: Mapping[str, int]) -> "Markup":
+    """A horizontal bar for each number, relative to the largest."""
     largest = max(values.values(), default=0) or 1
-    rows = [
-        f"<span>{escape(name)}</span>"
-        f'<div style="width:{100 * value / largest:.2f}%"></div><span>{value:,}</span>'
-        for name, value in values.items()
-    ]
-    return f'<div class="bars">{"".join(rows)}</div>'
+    rows = [(name, f"{100 * value / largest:.2f}%", f"{value:,}") for name, value in values.items()]
+    return _render("bars", rows)
 
 
-def estimates(lines: Sequence[Line], names: tuple[str, str] = ("", ""), shared: bool = False) -> str:
-    """A plot, one line a number: points, their 95% intervals, and a dashed mark where guessing stands.
+def estimates(lines: Sequence[Line], names: tuple[str, str] = ("", ""), shared: bool = False) -> "Markup":
+    """A plot, one line for each number: points, 95% intervals, and a dashed mark at the score of guessing.
 
-    `names` are those of the estimates (blue) and of what they are seen against (grey). Each line has an axis
-    of its own, whose ends are written beside it, or all share one. An axis ends at 1, 2 or 5 times a power of
-    ten; it begins at 0, or lies around 0 where there is a negative number.
+    `names` are those of `own` (blue) and `other` (grey). Each line has its own axis, labelled with its ends,
+    unless the axis is `shared`. An axis ends at 1, 2 or 5 times a power of ten. It starts at 0, or is
+    symmetric around 0 if any number is negative.
     """
-    ends = [_axis(lines)] * len(lines) if shared else [_axis([line]) for line in lines]
-    rows = []
-    for line, (left, right) in zip(lines, ends, strict=True):
-        drawn = [f'<line x1="0" y1="95%" x2="100%" y2="95%"/>{_upright(0, left, right)}']
-        if line.chance is not None:
-            drawn.append(_upright(line.chance, left, right, "chance"))
-        drawn += [
-            _interval(found, left, right, y, kind)
-            for found, y, kind in ((line.own, "30%", "own"), (line.other, "65%", "other"))
-            if found
-        ]
-        words = [f"{names[0]} {line.own}".strip()]
-        words += [f"{names[1]} {line.other}".strip()] if line.other else []
-        words += [line.note] if line.note else []
-        figure = "".join(f"<div>{escape(text)}</div>" for text in words)
-        label = escape(f"{line.name}: {'; '.join(words)}")
-        rows.append(
-            f'<span>{escape(line.name)}</span><svg role="img" aria-label="{label}">{"".join(drawn)}</svg>'
-            f'<div class="figure">{figure}<small>axis {left:g} to {right:g}</small></div>'
-        )
-    return f'<div class="estimates">{"".join(rows)}</div>'
+    axes = [_axis(lines)] * len(lines) if shared else [_axis([line]) for line in lines]
+    return _render("estimates", [_plot(line, axis, names) for line, axis in zip(lines, axes, strict=True)])
 
 
-def folded(summary: str, *content: str) -> str:
-    """Content that opens under a line."""
-    return f"<details><summary>{escape(summary)}</summary>{''.join(content)}</details>"
+def folded(summary: str, *content: str) -> "Markup":
+    """Content that opens on a click on its summary."""
+    return _render("folded", summary, content)
 
 
-def preformatted(text: str) -> str:
-    """Text whose lines stay as they are."""
-    return f"<pre>{escape(text)}</pre>"
+def preformatted(text: str) -> "Markup":
+    """Text with its line breaks."""
+    return _render("preformatted", text)
 
 
 def pair(
-    summary: str, before: str, after: str, names: tuple[str, str] = ("before", "after"), above: str = ""
-) -> str:
-    """Two texts side by side, folded under a line, with what one has and the other has not marked; HTML
-    `above` stands over them."""
-    (left, right), (one, two) = mark_differences(before, after), map(escape, names)
-    texts = f'<div class="pair"><div>{one}<pre>{left}</pre></div><div>{two}<pre>{right}</pre></div></div>'
-    return folded(summary, above, texts)
+    summary: str, before: str, after: str, names: tuple[str, str] = ("before", "after"), *above: str
+) -> "Markup":
+    """Two texts side by side with their differences marked, folded under `summary`, below `above`."""
+    return folded(summary, *above, _render("pair", names, mark_differences(before, after)))
 
 
-def mark_differences(before: str, after: str) -> tuple[str, str]:
-    """Both texts as HTML: lines that differ have their own parts marked as deleted and inserted."""
+def mark_differences(before: str, after: str) -> tuple["Markup", "Markup"]:
+    """Both texts as HTML: what changed within a line is in <del> and <ins>."""
     old, new = before.splitlines(), after.splitlines()
-    left, right = [], []
+    left: list[list[Segment]] = []
+    right: list[list[Segment]] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
-            left += [escape(line) for line in old[i1:i2]]
-            right += [escape(line) for line in new[j1:j2]]
+            left += [[("", line)] for line in old[i1:i2]]
+            right += [[("", line)] for line in new[j1:j2]]
             continue
         for k in range(max(i2 - i1, j2 - j1)):
             mine = old[i1 + k] if i1 + k < i2 else None
             theirs = new[j1 + k] if j1 + k < j2 else None
-            marked = _mark_line(mine or "", theirs or "")
-            left += [marked[0]] if mine is not None else []
-            right += [marked[1]] if theirs is not None else []
-    return "\n".join(left), "\n".join(right)
+            deleted, inserted = _compare_lines(mine or "", theirs or "")
+            left += [deleted] if mine is not None else []
+            right += [inserted] if theirs is not None else []
+    return _render("marked", _join(left)), _render("marked", _join(right))
 
 
-def escape(text: str) -> str:
-    """Text as HTML."""
-    return html.escape(text)
+@functools.cache
+def _macros() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("html_report.html.jinja").module
 
 
-def _mark_line(old: str, new: str) -> tuple[str, str]:
-    if len(old) * len(new) > 4_000_000:  # a comparison by characters would take too long
-        return f"<del>{escape(old)}</del>", f"<ins>{escape(new)}</ins>"
-    left, right = "", ""
+def _render(macro: str, *arguments: object) -> "Markup":
+    from markupsafe import Markup
+
+    return Markup(getattr(_macros(), macro)(*arguments))
+
+
+def _cell(value: object) -> tuple[bool, list[str]]:
+    """Whether the value is a number, and its text: text, interval, text, …"""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return True, [f"{value:,}"]
+    return False, INTERVAL.split(str(value))
+
+
+def _join(lines: Sequence[Sequence[Segment]]) -> list[Segment]:
+    return [each for i, line in enumerate(lines) for each in ([("", "\n")] if i else []) + list(line)]
+
+
+def _compare_lines(old: str, new: str) -> tuple[list[Segment], list[Segment]]:
+    if len(old) * len(new) > LARGEST_LINE_PAIR:
+        return [("del", old)], [("ins", new)]
+    left, right = [], []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        gone, come = escape(old[i1:i2]), escape(new[j1:j2])
-        left += gone if tag == "equal" or not gone else f"<del>{gone}</del>"
-        right += come if tag == "equal" or not come else f"<ins>{come}</ins>"
+        left += [("" if tag == "equal" else "del", old[i1:i2])] if i1 < i2 else []
+        right += [("" if tag == "equal" else "ins", new[j1:j2])] if j1 < j2 else []
     return left, right
+
+
+def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot:
+    left, right = axis
+
+    def position(number: float) -> str:
+        """A position on the axis; what is not finite is drawn at its end."""
+        share = (number - left) / (right - left) if math.isfinite(number) else 1.0
+        return f"{100 * min(1.0, max(0.0, share)):.2f}%"
+
+    captions = [f"{names[0]} {line.own}".strip()]
+    captions += [f"{names[1]} {line.other}".strip()] if line.other else []
+    captions += [line.note] if line.note else []
+    return Plot(
+        line.name,
+        f"{line.name}: {'; '.join(captions)}",
+        captions,
+        f"{left:g} to {right:g}",
+        position(0),
+        None if line.chance is None else position(line.chance),
+        [
+            (kind, y, position(each.value), position(each.low), position(each.high))
+            for each, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
+            if each
+        ],
+    )
 
 
 def _axis(lines: Sequence[Line]) -> tuple[float, float]:
@@ -219,22 +232,3 @@ def _axis(lines: Sequence[Line]) -> tuple[float, float]:
     power = 10.0 ** math.floor(math.log10(largest))
     end = power * next(step for step in (1, 2, 5, 10) if step * power >= largest * (1 - 1e-9))
     return (-end if min(numbers) < 0 else 0.0), end
-
-
-def _upright(at: float, left: float, right: float, kind: str = "") -> str:
-    x = _percent(at, left, right)
-    return f'<line class="{kind}" x1="{x}" y1="5%" x2="{x}" y2="95%"/>'
-
-
-def _interval(found: Estimate, left: float, right: float, y: str, kind: str) -> str:
-    value, low, high = (_percent(number, left, right) for number in found)
-    return (
-        f'<line class="{kind}" x1="{low}" y1="{y}" x2="{high}" y2="{y}"/>'
-        f'<circle class="{kind}" cx="{value}" cy="{y}" r="4"/>'
-    )
-
-
-def _percent(number: float, left: float, right: float) -> str:
-    """A place on the axis; what is not finite stands at its end."""
-    share = (number - left) / (right - left) if math.isfinite(number) else 1.0
-    return f"{100 * min(1.0, max(0.0, share)):.2f}%"

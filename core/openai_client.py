@@ -1,8 +1,8 @@
-"""Questions to a model behind an OpenAI-compatible HTTP endpoint: vLLM, SGLang, a llama.cpp server.
+"""A client for OpenAI-compatible HTTP endpoints: vLLM, SGLang, a llama.cpp server.
 
-Requests run `concurrency` at a time. An answer of 408, 429 or 5xx, one that is no completion, and silence are
-tried again after 0.5, 1, 2, … seconds, or when the server says (Retry-After). What still fails is given back
-as the error, so that the others go on.
+Up to `concurrency` requests run at a time. Status 408, 429 and 5xx, invalid responses and timeouts are
+retried after 0.5, 1, 2, … seconds, or as the server asks (Retry-After). If the last attempt fails, its error
+is returned as the result, so that the other requests continue.
 """
 
 import http.client
@@ -24,29 +24,29 @@ Body = dict[str, Any]
 Path = Literal["completions", "chat/completions"]
 
 
-class EndpointConfig(Config):
-    """An endpoint. The key is read from the environment variable OPENAI_API_KEY where it is set."""
+class OpenAIEndpointConfig(Config):
+    """An endpoint. The API key, if any, is read from the environment variable OPENAI_API_KEY."""
 
     url: str
-    """Base address, such as http://localhost:8000/v1."""
+    """Base URL, such as http://localhost:8000/v1."""
     model: str
-    """Name of the model there. The weights behind it cannot be seen: rename it when they change."""
+    """Name of the served model. Its weights cannot be checked: use another name when they change."""
     concurrency: int = Field(8, ge=1)
-    """Requests under way at once."""
+    """Maximum number of concurrent requests."""
     attempts: int = Field(5, ge=1)
-    """How often a request is tried."""
+    """Maximum number of attempts for each request."""
     first_wait_seconds: float = Field(0.5, ge=0)
-    """Wait before the second attempt; doubled each time."""
+    """Wait before the second attempt; doubled after each attempt."""
     timeout_seconds: float = Field(120, gt=0)
-    """How long an answer may take."""
+    """Timeout of a request."""
 
 
 def ask(
-    config: EndpointConfig, path: Path, asked: Sequence[tuple[Body, Callable[[Any], T]]]
+    config: OpenAIEndpointConfig, path: Path, asked: Sequence[tuple[Body, Callable[[Any], T]]]
 ) -> Iterator[tuple[int, T | Exception]]:
-    """Index of each body and what its answer (the parsed JSON) is read as, or what went wrong, as they come.
+    """Yield index and result of each (body, reader) as they finish: what the reader returns, or the error.
 
-    A reader says by ValueError, LookupError or TypeError that an answer is none.
+    A reader raises ValueError, LookupError or TypeError if the response is invalid.
     """
     with ThreadPoolExecutor(config.concurrency) as pool:
         futures = {pool.submit(_try, config, path, body, read): i for i, (body, read) in enumerate(asked)}
@@ -57,7 +57,7 @@ def ask(
             yield futures[future], future.result() if error is None else error
 
 
-def _try(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
+def _try(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
     for attempt in range(config.attempts):
         wait = config.first_wait_seconds * 2**attempt
         last = attempt + 1 == config.attempts
@@ -70,7 +70,7 @@ def _try(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T
             wait = min(float(after), 60.0) if after.isdigit() else wait
         except http.client.HTTPException as error:
             if last:
-                raise OSError(f"the connection broke: {error!r}") from None
+                raise OSError(f"the connection was closed: {error!r}") from None
         except (OSError, ValueError):
             if last:
                 raise
@@ -78,15 +78,15 @@ def _try(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T
     raise AssertionError("the last attempt returns or raises")
 
 
-def _post(config: EndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
+def _post(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[Any], T]) -> T:
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("OPENAI_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     data = json.dumps({"model": config.model, **body}).encode()
     post = urllib.request.Request(f"{config.url.rstrip('/')}/{path}", data, headers)
     with urllib.request.urlopen(post, timeout=config.timeout_seconds) as answer:
-        said = answer.read()
+        received = answer.read()
     try:
-        return read(json.loads(said))
+        return read(json.loads(received))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"the answer is no completion ({error!r}): {said[:80]!r}") from None
+        raise ValueError(f"invalid response ({error!r}): {received[:80]!r}") from None

@@ -1,1 +1,1 @@
-"""Tasks, generation, scores with intervals, comparisons. `eval` imports `core` and `data`."""
+"""Tasks, generation, scores with intervals, comparisons. Imports `core` and `data`."""

@@ -1,27 +1,27 @@
-"""`python -m eval run --dry-run`: the tasks and their files are read, no model is asked."""
+"""`python -m eval run --dry-run`: read the tasks and their data, run no model."""
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 from core import dry_run
-from eval.models import factory
+from eval import run_command
 from eval.tasks import task as tasks
 
 
 def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
-    """What the run would ask, and whom."""
-    factory.check(arguments)
+    """What the run would read, ask and write."""
+    run_command.check(arguments)
     for name, task, _ in tasks.load_tasks(arguments.tasks):
         if not sorted(arguments.data.glob(task.data)):
             yield dry_run.Look(f"task {name}", f"no file matches {arguments.data / task.data}", there=False)
             continue
         tasks.data_files(name, task, arguments.data)
         number = len(tasks.requests(name, task, arguments.data))
-        yield dry_run.Look(f"task {name}", f"{number:,} questions")
+        yield dry_run.Look(f"task {name}", f"{number:,} samples")
     for subject, asked in (("model", arguments.model), ("base", arguments.base)):
         if asked and arguments.endpoint:
-            yield dry_run.Look(subject, f"{asked} behind {arguments.endpoint}, which is not asked")
+            yield dry_run.Look(subject, f"{asked} at {arguments.endpoint} (not contacted)")
         elif asked:
             yield dry_run.model(subject, asked)
     if arguments.replay:

@@ -1,36 +1,28 @@
-"""Ask a model all questions of some tasks, so that a killed run goes on where it was.
+"""Run requests on a model and score the answers; a killed run resumes where it stopped.
 
-    tasks ──requests──▶ those without an answer under their key ──backend──▶ predictions.jsonl ──▶ scores.json
+    requests ──those without an answer yet──▶ backend ──▶ predictions.jsonl ──▶ scores.json, manifest.json
 
-A prediction's key covers what its answer depends on: the model, the prompt and the generation settings. A
-line is kept only under a key that is asked for, so another model's answers are never taken for this one's.
-Under torchrun every process asks its share and appends to a file of its own; the first puts them together.
+Each answer is stored with a key, a hash of everything it depends on (model, prompt, generation settings).
+Only lines with a current key are reused, so another model's answers are never mistaken for this one's. Under
+torchrun each process appends its share to its own file, and rank 0 merges the files.
 """
 
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
 from eval.models.base import Backend, ask
-from eval.tasks.sample import read_predictions
+from eval.ranks import Ranks
+from eval.sample import read_predictions
 from eval.tasks.task import Request
-
-
-class Ranks(NamedTuple):
-    """This process among those of a run."""
-
-    rank: int = 0
-    size: int = 1
-    gather: Callable[[Any], list[Any]] = lambda value: [value]
-    """What every process gives, in order; waits for all."""
 
 
 def run(
@@ -40,45 +32,48 @@ def run(
     inputs: Mapping[str, str],
     ranks: Ranks = Ranks(),  # noqa: B008
 ) -> None:
-    """Complete `folder`/predictions.jsonl, then write scores.json and manifest.json, which names `inputs`.
+    """Complete `folder`/predictions.jsonl, then write scores.json and manifest.json (which lists `inputs`).
 
-    Raises UserError where requests failed; what was done is kept, and the same command asks the rest.
+    Raises UserError if requests failed; the other answers are kept, and a rerun asks only the missing ones.
     """
     names = Counter((request.sample.task, request.sample.id) for request in requests)
-    if twice := [f"{task}, sample {name}" for (task, name), n in names.items() if n > 1]:
-        raise UserError(f"task {twice[0]}: this id stands more than once. Give each sample an id of its own.")
+    for (task, name), n in names.items():
+        if n > 1:
+            raise UserError(f"task {task}: {n} samples have the id `{name}`. Ids must be unique in a task.")
     file = folder / "predictions.jsonl"
     keys = [request_key(backend.identity, request) for request in requests]
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if ranks.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(atomic_io.lock(folder / ".lock", f"{folder}: it is being written already"))
-            for name in (manifest.NAME, "report.html"):  # they tell of a finished run
+            stack.enter_context(
+                atomic_io.lock(folder / ".lock", f"{folder}: another process is writing to it")
+            )
+            for name in (manifest.NAME, "report.html"):  # they belong to a finished run
                 (folder / name).unlink(missing_ok=True)
             _keep(folder, set(keys))
         ranks.gather(None)
         done = _keys(file)
         missing = [i for i, key in enumerate(keys) if key not in done]
         if done and ranks.rank == 0:
-            print(f"{len(requests) - len(missing)} of {len(requests)} answers are there already")
-        missing.sort(key=lambda i: len(requests[i].prompt))  # so that every process has long and short ones
+            print(f"{len(requests) - len(missing):,} of {len(requests):,} answers already exist")
+        missing.sort(key=lambda i: len(requests[i].prompt))  # gives each process long and short ones
         part = file if ranks.size == 1 else folder / f"predictions-{ranks.rank}.jsonl"
         mine = sorted(missing[ranks.rank :: ranks.size])
-        found = ranks.gather(_append(backend, requests, keys, mine, part))
-        failed = [each for part_failed in found for each in part_failed]
+        failures = ranks.gather(_append(backend, requests, keys, mine, part))
+        failed = [each for of_rank in failures for each in of_rank]
         if ranks.rank:
             return
         _keep(folder, set(keys))
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(requests)} requests failed (first: {failed[0]}). "
-                f"The other answers are in {file}; the same command asks the rest."
+                f"The other answers are in {file}; rerun the command to retry only the failed ones."
             )
         finish(folder, {"backend": backend.identity}, {**backend.inputs, **inputs})
 
 
 def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Score the predictions, write scores.json and manifest.json, and say what is odd about the answers."""
+    """Score the predictions, write scores.json and manifest.json, and print warnings about the answers."""
     samples = read_predictions(folder)
     scores = scoring.score(samples)
     atomic_io.write_text(folder / "scores.json", json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
@@ -92,19 +87,19 @@ def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -
     print(f"{folder}\n{scoring.score_table(scores)}")
     if counts["cut_to_context"]:
         print(
-            f"{counts['cut_to_context']} prompts were longer than the context: their left ends were cut off"
+            f"{counts['cut_to_context']} prompts were longer than the context and were truncated on the left"
         )
     if counts["empty"]:
         print(f"{counts['empty']} answers are empty")
     if any("UNEQUAL" in by for by in counts["by"]):
         print(
-            "warning: the letters of some questions are unequally many tokens, so that their likelihoods "
-            "favour the shortest. Set `before_letter` or `by: generation` in the task file."
+            "warning: the option letters of some questions have different numbers of tokens, which favours "
+            "the shortest. Set `before_letter` or `by: generation` in the task file."
         )
 
 
 def request_key(identity: dict[str, Any], request: Request) -> str:
-    """The hash of all that an answer depends on."""
+    """A hash of everything that an answer depends on."""
     sample = request.sample
     parts = [identity, request.prompt, request.max_new_tokens, request.stop, request.kind, request.options]
     parts += [sample.task, sample.id, sample.model_dump(mode="json")]
@@ -114,20 +109,20 @@ def request_key(identity: dict[str, Any], request: Request) -> str:
 def _append(
     backend: Backend, requests: Sequence[Request], keys: Sequence[str], mine: Sequence[int], file: Path
 ) -> list[str]:
-    """Ask `mine` and append the answers; what failed, and why."""
+    """Run the requests `mine` and append their answers to `file`; returns the failures with their reasons."""
     asked = [requests[i] for i in mine]
-    over = backend.cut(asked) if backend.cut else [0] * len(asked)
+    cut = backend.cut(asked) if backend.cut else [0] * len(asked)
     failed = []
     with file.open("a", encoding="utf-8") as out:
-        for place, answer in ask(backend, asked):
-            request, key = asked[place], keys[mine[place]]
+        for index, answer in ask(backend, asked):
+            request, key = asked[index], keys[mine[index]]
             if isinstance(answer, Exception):
                 failed.append(f"{request.sample.task} {request.sample.id}: {answer}")
                 continue
             line = request.sample.model_dump(exclude_defaults=True)
-            # A document is its own prompt: it stands there once, as the reference.
+            # A document is its own prompt: it is stored once, as the reference.
             line |= {"prompt": request.prompt} if request.kind != "text" else {}
-            line |= {"prediction": "", "key": key} | ({"cut": over[place]} if over[place] else {}) | answer
+            line |= {"prediction": "", "key": key} | ({"cut": cut[index]} if cut[index] else {}) | answer
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
         os.fsync(out.fileno())
@@ -135,13 +130,13 @@ def _append(
 
 
 def _keep(folder: Path, keys: set[str]) -> None:
-    """Put the whole lines that are asked for, each once, into predictions.jsonl, and remove other parts."""
+    """Merge complete lines with one of `keys` into predictions.jsonl, once each, and delete the parts."""
     kept: dict[str, str] = {}
     parts = sorted(folder.glob("predictions-*.jsonl"))
     for file in [folder / "predictions.jsonl", *parts]:
         if not file.exists():
             continue
-        *lines, _cut = file.read_text("utf-8", errors="replace").split("\n")  # a killed writer's last
+        *lines, _partial = file.read_text("utf-8", errors="replace").split("\n")  # partial if it was killed
         for line in lines:
             try:
                 key = json.loads(line)["key"]

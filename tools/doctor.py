@@ -30,7 +30,6 @@ PACKAGES = (
     "datasets",
     "sentencepiece",
     "sacrebleu",
-    "rouge-score",
     "jieba",
 )
 CHECKPOINT_BYTES = 14

@@ -8,7 +8,7 @@ from pydantic import Field
 from core import openai_client
 
 
-class LlmClientConfig(openai_client.EndpointConfig):
+class LlmClientConfig(openai_client.OpenAIEndpointConfig):
     """An endpoint, its sampling and its prices."""
 
     temperature: float = Field(0.7, ge=0)

@@ -1,2 +1,2 @@
-"""From answers to statements: `scoring` and `significance` give scores with intervals, `contamination`
-splits off seen samples, `report` and `human_eval` write pages and sheets."""
+"""Analysis of answers: `scoring` and `significance` compute scores with intervals and comparisons,
+`contamination` finds samples in training data, `report` and `human_eval` write pages and sheets."""

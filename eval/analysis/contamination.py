@@ -1,11 +1,11 @@
-"""Which samples of an evaluation stand in a training corpus, by data/'s own rules.
+"""Find evaluation samples in a training corpus, with the rules of data/dedup.
 
     tasks ──texts of the data──▶ Index (data/dedup/ngram_index.py) ──scan every shard, every line──▶
     contaminated.jsonl
                               └▶ find_seen (data/dedup/training_index.py) ── what was packed ──────────▲
 
-`score RUN --contaminated FILE` reports the clean and the dirty part of each task apart. A passage in more
-than `COMMON` texts of the corpus, or in more samples, is an office's wording and no evidence, as in
+`score RUN --contaminated FILE` scores clean and contaminated ("dirty") samples separately. A passage found in
+more than `COMMON` texts of the corpus, or in more than `COMMON` samples, is boilerplate and is ignored, as in
 data/dedup/decontaminate.py.
 """
 
@@ -25,32 +25,32 @@ from data.dedup import ngram_index, training_index
 from data.dedup.ngram_index import RULES, Index
 from data.dedup.normalise import BATCH_ROWS, TEXTS, read_batches
 from data.record import SCHEMA
-from eval.tasks.sample import Sample, read_jsonl
+from eval.sample import EvalSample, read_jsonl
 from eval.tasks.task import Request
 
 COMMON = 10
-"""Texts of the corpus, and samples, that a passage may stand in and still count."""
+"""Passages in more than this many texts of the corpus, or samples, are ignored."""
 
 SHORTEST = 10
-"""Characters of a text that is looked for: a shorter answer, as `是`, may stand anywhere."""
+"""Texts with fewer characters are not searched for: an answer such as `是` occurs anywhere."""
 
 
-class Found(NamedTuple):
-    """A sample and where it stands in the corpus."""
+class Match(NamedTuple):
+    """A sample and a place in the corpus where it occurs."""
 
     task: str
     id: str
     rule: str
     passage: str | None
     place: str
-    """Shard or file and row, or the record's id."""
+    """Shard or file, and the row or the record's id."""
 
 
-def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[Found]:
-    """Every sample whose publication, text or passage is in a corpus, once a rule and place.
+def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[Match]:
+    """Every sample whose publication, text or passage is in a corpus, once for each rule and place.
 
-    A corpus is a folder that `python -m data` made (its shards of records, and `seen.parquet`), or JSON lines
-    whose every text counts. UserError where a path holds neither.
+    A corpus is a folder written by `python -m data` (its shards of records, and `seen.parquet`), or JSONL and
+    text files, in which every string is searched. Raises UserError if a path is neither.
     """
     samples = [
         ngram_index.EvalSample(request.sample.task, request.sample.id, text, request.publication)
@@ -59,7 +59,7 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
         if len(text) >= SHORTEST
     ]
     index = Index(samples)
-    found: dict[Found, None] = {}
+    matches: dict[Match, None] = {}
     met: list[tuple[str, list[tuple[int, int]]]] = []
     for corpus in corpora:
         shards, packs, lines = _files(corpus)
@@ -67,7 +67,7 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
         met += (each for file in lines for each in _lines(index, file))
         for pack in packs:
             for hit in training_index.find_seen(pack, samples):
-                found[Found(hit.dataset, hit.sample, f"seen: {hit.rule}", None, f"{pack}: {hit.id}")] = None
+                matches[Match(hit.dataset, hit.sample, f"seen: {hit.rule}", None, f"{pack}: {hit.id}")] = None
     texts = Counter(target for _, hits in met for rule, target in hits if RULES[rule] == "overlap")
     overlap_rule = RULES.index("overlap")
     common = {
@@ -78,14 +78,14 @@ def contamination(requests: Sequence[Request], corpora: Sequence[Path]) -> list[
     for place, hits in met:
         rare = [(rule, target) for rule, target in hits if rule != overlap_rule or target not in common]
         for sample in index.hits(rare):
-            found[Found(sample.dataset, sample.sample, sample.rule, sample.passage, place)] = None
-    return list(found)
+            matches[Match(sample.dataset, sample.sample, sample.rule, sample.passage, place)] = None
+    return list(matches)
 
 
-def write(found: Sequence[Found], requests: Sequence[Request], file: Path) -> str:
-    """Write the file that `score` takes, with a line for every sample; a table of counts."""
-    dirty: dict[tuple[str, str], list[Found]] = {}
-    for each in found:
+def write(matches: Sequence[Match], requests: Sequence[Request], file: Path) -> str:
+    """Write the file for `score --contaminated`, one line per sample; returns a table of counts."""
+    dirty: dict[tuple[str, str], list[Match]] = {}
+    for each in matches:
         dirty.setdefault((each.task, each.id), []).append(each)
     lines: list[dict[str, Any]] = []
     for request in requests:
@@ -103,13 +103,13 @@ def write(found: Sequence[Found], requests: Sequence[Request], file: Path) -> st
     return text_table(["task", "samples", "in the corpus", "share", "by"], rows)
 
 
-def split(samples: Sequence[Sample], file: Path) -> list[Sample]:
-    """The samples, each in the group `corpus: clean` or `dirty`; UserError where one was not looked for."""
+def split(samples: Sequence[EvalSample], file: Path) -> list[EvalSample]:
+    """Add the group `corpus` (`clean` or `dirty`) to samples; UserError if the file lacks one of them."""
     is_dirty = {(str(t.get("task")), str(t.get("id"))): bool(t.get("found")) for _, t in read_jsonl(file)}
     if lacking := [s for s in samples if (s.task, s.id) not in is_dirty]:
         raise UserError(
-            f"{file}: task {lacking[0].task}, sample {lacking[0].id} was not looked for. "
-            "Run `python -m eval contamination` with the same tasks and data."
+            f"{file}: task {lacking[0].task}, sample {lacking[0].id} is missing. "
+            "Rerun `python -m eval contamination` with the same tasks and data."
         )
     return [
         s.model_copy(update={"groups": s.groups | {"corpus": "dirty" if is_dirty[s.task, s.id] else "clean"}})
@@ -118,7 +118,7 @@ def split(samples: Sequence[Sample], file: Path) -> list[Sample]:
 
 
 def _files(corpus: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Shards of records, packed folders, files of JSON lines."""
+    """Shards of records, packed folders, JSONL and text files."""
     if corpus.is_file():
         return [], [], [corpus]
     shards: list[Path] = []
@@ -130,7 +130,8 @@ def _files(corpus: Path) -> tuple[list[Path], list[Path], list[Path]]:
     lines = [] if shards or packs else sorted([*corpus.rglob("*.jsonl"), *corpus.rglob("*.txt")])
     if not (shards or packs or lines):
         raise UserError(
-            f"{corpus}: no corpus. Name a folder that `python -m data` made, or one of .jsonl or .txt files."
+            f"{corpus}: no corpus found. Pass a folder written by `python -m data`, or one with .jsonl or "
+            ".txt files."
         )
     return shards, packs, lines
 
@@ -155,7 +156,7 @@ def _lines(index: Index, file: Path) -> Iterator[tuple[str, list[tuple[int, int]
 
 
 def _rows(index: Index, batch: pa.RecordBatch) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Rows of a batch of records that meet samples, and the rules and targets that they meet."""
+    """Rows of a batch that match samples, and the rules and targets that they match."""
     rows: dict[int, list[tuple[int, int]]] = {}
     for row, rule, target in index.scan(batch):
         rows.setdefault(row, []).append((rule, target))
@@ -163,7 +164,7 @@ def _rows(index: Index, batch: pa.RecordBatch) -> Iterator[tuple[int, list[tuple
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in an object, however deep."""
+    """All strings in an object, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):

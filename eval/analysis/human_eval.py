@@ -1,11 +1,11 @@
-"""Blind side-by-side sheets for people, and what their judgments say.
+"""Sheets for blind side-by-side judging by people, and the analysis of their judgments.
 
-    A, B ──samples that both have and that differ──▶ shuffled rows, shuffled sides ──▶ sheet.xlsx (or .csv)
-                                                                              └──▶ sheet.key.json, kept apart
+    A, B ──common samples whose answers differ──▶ shuffled rows and sides ──▶ sheet.xlsx (or .csv)
+                                                                     └──▶ sheet.key.json, kept separately
     filled sheets + key ──▶ win rate and agreement with intervals; pairs.jsonl (prompt, chosen, rejected)
 
-The sheet does not say which side is whose, the key does. A resample draws samples with all their judgments,
-since two people's judgments of one sample hang together.
+Only the key says which side belongs to which run. A resample draws samples with all their judgments, because
+judgments of the same sample are correlated.
 """
 
 import csv
@@ -22,8 +22,9 @@ import numpy as np
 from core.errors import UserError
 from core.html_report import text_table
 from core.provenance import atomic_io
-from eval.analysis.significance import Floats, bootstrap, mcnemar
-from eval.tasks.sample import Measure, Sample, mean, ratio, read_predictions
+from eval.analysis.significance import bootstrap, mcnemar
+from eval.metrics.measure import Floats, Measure, mean, ratio
+from eval.sample import EvalSample, read_predictions
 
 COLUMNS = ("row", "task", "source", "reference", "left", "right", "better", "comment")
 ANSWERS = {
@@ -31,15 +32,15 @@ ANSWERS = {
     "right": ("right", "r", "右"),
     "tie": ("tie", "t", "=", "equal", "same", "平", "平局", "一样", "一樣", "相同"),
 }
-"""What people write in the column `better`."""
+"""Accepted answers in the column `better`."""
 LONGEST_CELL = 32_000
-"""Characters; a spreadsheet's cell holds 32,767."""
+"""Maximum length in characters; a spreadsheet cell is limited to 32,767."""
 
 Tree = dict[str, Any]
 
 
 class Judgment(NamedTuple):
-    """What one person said of one row: `a`, `b` or `tie`."""
+    """One person's judgment of one row: `a`, `b` or `tie`."""
 
     rater: str
     row: str
@@ -49,21 +50,23 @@ class Judgment(NamedTuple):
 def write_sheet(
     a: Path, b: Path, output: Path, *, key: Path | None = None, samples: int | None = None, seed: int = 0
 ) -> str:
-    """Write the sheet (.xlsx or .csv) and its key (by default NAME.key.json); returns what to say about them.
+    """Write the sheet (.xlsx or .csv) and its key (by default NAME.key.json); returns a message about them.
 
-    `samples` draws so many. UserError where a file exists (it may have been filled in), or nothing differs.
+    `samples` is the number drawn. Raises UserError if a file exists (it may be filled in) or nothing differs.
     """
     key = key or output.with_suffix(".key.json")
     if output.suffix not in (".xlsx", ".csv"):
-        raise UserError(f"{output}: a sheet is a .xlsx or a .csv file.")
+        raise UserError(f"{output}: a sheet must be a .xlsx or .csv file.")
     for file in (output, key):
         if file.exists():
-            raise UserError(f"{file} exists already; it is never written over. Choose another name.")
+            raise UserError(f"{file} already exists and is not overwritten. Choose another name.")
     ours = {(s.task, s.id): s for s in read_predictions(a)}
     pairs = [(ours[s.task, s.id], s) for s in read_predictions(b) if (s.task, s.id) in ours]
     different = [(x, y) for x, y in pairs if x.prediction.strip() != y.prediction.strip()]
+    if not pairs:
+        raise UserError(f"{a} and {b} have no sample in common (same task and id).")
     if not different:
-        raise UserError(f"{a} and {b} share {len(pairs)} samples, and none of them differs.")
+        raise UserError(f"{a} and {b} have {len(pairs)} samples in common, and all answers are the same.")
     generator = random.Random(seed)
     chosen = sorted(different, key=lambda pair: (pair[0].task, pair[0].id))
     generator.shuffle(chosen)
@@ -80,59 +83,63 @@ def write_sheet(
         key,
         json.dumps(
             {"a": str(a), "b": str(b), "seed": seed, "same": len(pairs) - len(different), "rows": rows},
-            ensure_ascii=False, indent=1,
-        ) + "\n",
-    )  # fmt: skip
+            ensure_ascii=False,
+            indent=1,
+        )
+        + "\n",
+    )
     (_write_csv if output.suffix == ".csv" else _write_xlsx)(output, cells)
     return (
-        f"{output}: {len(rows)} of {len(different)} samples that differ. "
-        f"{len(pairs) - len(different)} are the same. {key} says which side is whose: keep it from "
-        "those who judge."
+        f"{output}: {len(rows)} of {len(different)} samples with different answers "
+        f"({len(pairs) - len(different)} have the same answer). {key} says which side is which run: "
+        "do not show it to the judges."
     )
 
 
 def read_sheets(files: Sequence[Path], key: Path) -> tuple[Tree, list[Judgment]]:
-    """The key and the judgments of filled sheets, each of another person (named by its file).
+    """Read the key and the judgments of filled sheets, one sheet per person (identified by its file name).
 
-    UserError names file and row of a judgment that is no judgment, and a sheet of another key.
+    Raises UserError, with file and row, for an invalid judgment or a sheet that does not match the key.
     """
     try:
         tree: Tree = json.loads(key.read_text("utf-8"))
         sides = {row["row"]: row["left"] for row in tree["rows"]}
     except FileNotFoundError:
-        raise UserError(f"{key}: there is no such file. It was written beside the sheet.") from None
+        raise UserError(f"{key}: file not found. It was written with the sheet.") from None
     except (ValueError, LookupError, TypeError):
-        raise UserError(f"{key} is no key of a sheet.") from None
+        raise UserError(f"{key}: not the key of a sheet.") from None
     judgments = []
     for file in files:
         seen: set[str] = set()
         for number, row in _read_rows(file):
             place = f"{file}, row {number}"
             if row["row"] not in sides:
-                raise UserError(f"{place}: `{row['row']}` is not in {key}: it is another sheet's key.")
+                raise UserError(
+                    f"{place}: `{row['row']}` is not in {key}, which is the key of another sheet."
+                )
             if row["row"] in seen:
-                raise UserError(f"{place}: `{row['row']}` stands there twice.")
+                raise UserError(f"{place}: duplicate row `{row['row']}`.")
             seen.add(row["row"])
-            said = row["better"].strip().casefold()
-            if not said:
+            answer = row["better"].strip().casefold()
+            if not answer:
                 continue
-            side = next((name for name, words in ANSWERS.items() if said in words), None)
+            side = next((name for name, accepted in ANSWERS.items() if answer in accepted), None)
             if side is None:
-                raise UserError(f"{place}: better is `{row['better']}`; write left, right or tie.")
+                raise UserError(f"{place}: `better` is `{row['better']}`; it must be left, right or tie.")
             left = sides[row["row"]]
             other = "b" if left == "a" else "a"
             better = {"left": left, "right": other, "tie": "tie"}[side]
             judgments.append(Judgment(str(file), row["row"], better))
     if not judgments:
-        raise UserError(f"{', '.join(map(str, files))}: the column `better` is empty everywhere.")
+        raise UserError(f"{', '.join(map(str, files))}: the column `better` is empty.")
     return tree, judgments
 
 
 def results(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]:
-    """B's win rate over all and by task, and agreement: `task`, `number`, `value`, `low`, `high`, `n`, …
+    """B's win rate, overall and by task, and agreement: `task`, `number`, `value`, `low`, `high`, `n`, …
 
-    `win-rate-of-b` counts a tie as half; `p` is the exact sign test's over samples (ties left out).
-    `krippendorff-alpha` is nominal (Krippendorff 2011), and needs samples that two or more judged.
+    `win-rate-of-b` counts a tie as half; `p` is from the exact sign test over samples, without ties.
+    `krippendorff-alpha` is nominal (Krippendorff 2011), over samples with at least two judgments.
     """
     tasks = {row["row"]: row["task"] for row in key["rows"]}
     names = sorted(set(tasks.values()))
@@ -157,35 +164,54 @@ def results(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]
 
 
 def results_table(rows: Sequence[Tree]) -> str:
-    """The results for a terminal."""
+    """The results as a table for the terminal."""
     cells = [
-        [r["task"], r["number"], f"{r['value']:.3f}", f"{r['low']:.3f} – {r['high']:.3f}", r["n"],
-         f"{r['wins']} / {r['ties']} / {r['losses']}" if "wins" in r else "",
-         f"{r['p']:.2g}" if "p" in r else ""]
+        [
+            r["task"],
+            r["number"],
+            f"{r['value']:.3f}",
+            f"{r['low']:.3f} – {r['high']:.3f}",
+            r["n"],
+            f"{r['wins']} / {r['ties']} / {r['losses']}" if "wins" in r else "",
+            f"{r['p']:.2g}" if "p" in r else "",
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     header = ["task", "number", "value", "95% interval", "samples", "B won / tied / lost", "p (sign test)"]
     return text_table(header, cells)
 
 
 def preference_pairs(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]:
-    """`prompt`, `chosen`, `rejected` of each sample on which more people preferred one than the other."""
+    """`prompt`, `chosen`, `rejected` of each sample for which a majority preferred one side."""
     votes: dict[str, int] = Counter()
     for judgment in judgments:
         votes[judgment.row] += {"a": -1, "b": 1, "tie": 0}[judgment.better]
     return [
-        {"prompt": row["prompt"], "chosen": row["b" if votes[row["row"]] > 0 else "a"],
-         "rejected": row["a" if votes[row["row"]] > 0 else "b"], "task": row["task"], "id": row["id"],
-         "margin": abs(votes[row["row"]])}
-        for row in key["rows"] if votes.get(row["row"])
-    ]  # fmt: skip
+        {
+            "prompt": row["prompt"],
+            "chosen": row["b" if votes[row["row"]] > 0 else "a"],
+            "rejected": row["a" if votes[row["row"]] > 0 else "b"],
+            "task": row["task"],
+            "id": row["id"],
+            "margin": abs(votes[row["row"]]),
+        }
+        for row in key["rows"]
+        if votes.get(row["row"])
+    ]
 
 
-def _row(name: str, x: Sample, y: Sample, left: str) -> Tree:
+def _row(name: str, x: EvalSample, y: EvalSample, left: str) -> Tree:
     return {
-        "row": name, "task": x.task, "id": x.id, "left": left, "prompt": x.prompt or x.source,
-        "source": x.source or x.prompt, "reference": x.reference, "a": x.prediction, "b": y.prediction,
-    }  # fmt: skip
+        "row": name,
+        "task": x.task,
+        "id": x.id,
+        "left": left,
+        "prompt": x.prompt or x.source,
+        "source": x.source or x.prompt,
+        "reference": x.reference,
+        "a": x.prediction,
+        "b": y.prediction,
+    }
 
 
 def _cell(row: Tree, column: str) -> str:
@@ -199,7 +225,7 @@ def _write_csv(file: Path, rows: Sequence[Sequence[str]]) -> None:
     with partial.open("w", encoding="utf-8-sig", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(COLUMNS)
-        # A spreadsheet would run a text that begins like a formula.
+        # A spreadsheet would run text that starts like a formula.
         writer.writerows(
             [f"'{cell}" if cell[:1] in "=+-@" and cell else cell for cell in row] for row in rows
         )
@@ -233,9 +259,9 @@ def _write_xlsx(file: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Row number, and `row` and `better`, of each row that is not empty."""
+    """Yield row number, and the cells `row` and `better`, of each non-empty row."""
     if not file.exists():
-        raise UserError(f"{file}: there is no such file.")
+        raise UserError(f"{file}: file not found.")
     if file.suffix == ".csv":
         with file.open(encoding="utf-8-sig", newline="") as opened:
             rows = list(csv.reader(opened))
@@ -244,13 +270,13 @@ def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
         try:
             sheet = load_workbook(file, read_only=True).active
-        except Exception as error:  # openpyxl lets through what zipfile, lxml and itself raise
-            raise UserError(f"{file} is no sheet that can be read ({error}).") from None
+        except Exception as error:  # openpyxl also passes on errors of zipfile and lxml
+            raise UserError(f"{file}: cannot read the sheet ({error}).") from None
         rows = [["" if v is None else str(v) for v in row] for row in sheet.iter_rows(values_only=True)]
     header = rows[0] if rows else []
     for column in ("row", "better"):
         if column not in header:
-            raise UserError(f"{file}: no column `{column}`; there are: {', '.join(header) or 'none'}.")
+            raise UserError(f"{file}: no column `{column}`. Its columns: {', '.join(header) or 'none'}.")
     places = {column: header.index(column) for column in ("row", "better")}
     for number, row in enumerate(rows[1:], 2):
         found = {column: row[place] if place < len(row) else "" for column, place in places.items()}
@@ -259,7 +285,7 @@ def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _agreement(votes: Sequence[Counter[str]]) -> list[Measure]:
-    """Share of pairs of judgments that agree, and Krippendorff's alpha, of samples judged twice or more."""
+    """Share of agreeing pairs of judgments, and Krippendorff's alpha, over samples with several judgments."""
     counts = np.array([[v["a"], v["b"], v["tie"]] for v in votes], dtype=np.float64)
     total = counts.sum(axis=1)
     pairs = total * (total - 1)
@@ -274,7 +300,7 @@ def _agreement(votes: Sequence[Counter[str]]) -> list[Measure]:
 def _alpha(sums: Floats) -> Floats:
     """sums (..., 4): disagreeing pairs over (judgments of the sample - 1), and judgments a, b, tie.
 
-    1 where all judgments are one and the same, as nothing disagrees.
+    1 if all judgments are the same.
     """
     counts = sums[..., 1:]
     total = counts.sum(axis=-1)

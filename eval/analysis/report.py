@@ -1,4 +1,4 @@
-"""A run for people: one HTML page that needs no network, beside its base where there is one.
+"""The HTML page of a run, optionally compared with a base: one file that loads nothing.
 
 RUN/predictions.jsonl ──score──▶ values, intervals, groups ─┐
 BASE/predictions.jsonl ──compare──▶ differences, verdicts ──┼──core/html_report.py──▶ RUN/report.html
@@ -17,25 +17,25 @@ from core import html_report as html
 from core.html_report import Estimate, Line
 from core.provenance import atomic_io, manifest
 from eval.analysis import scoring
-from eval.analysis.significance import Floats
+from eval.metrics.measure import Floats
 from eval.metrics.metrics import METRICS
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 
 SHOWN = 5
-"""Samples shown at either end of a task."""
+"""Number of worst and of best samples shown for each task."""
 LONGEST = 4_000
-"""Characters of a text that are shown."""
+"""Longer texts are truncated to this many characters."""
 EXAM = ("category", "hard", "subject")
-"""Break-downs of an exam, which have a section of their own."""
+"""Breakdowns of an exam, shown in a separate section."""
 
 Tree = dict[str, Any]
 
 
 class Run(NamedTuple):
-    """A run: its name on the page, its samples by task, its scores, its manifest where it has one."""
+    """A run: its name on the page, samples by task, scores, and manifest if it has one."""
 
     name: str
-    tasks: dict[str, list[Sample]]
+    tasks: dict[str, list[EvalSample]]
     scores: Tree
     manifest: Tree | None
 
@@ -49,8 +49,8 @@ def write_report(
 ) -> Path:
     """Write the page of a run folder or predictions file (by default RUN/report.html) and return its path.
 
-    `metrics` overrides those of the predictions; samples that the file `contaminated` names (see
-    eval/analysis/contamination.py) are broken down as a part of their own.
+    `metrics` overrides those in the predictions. `contaminated` (see eval/analysis/contamination.py) adds a
+    breakdown into clean and contaminated samples.
     """
     samples = _read(folder, metrics, contaminated)
     run, other, changes = _run(folder, samples, "this run"), None, []
@@ -61,13 +61,13 @@ def write_report(
     sections = [_summary(run, other, folder, base, changes), _scores(run, other)]
     sections += [_changes(changes)] if changes else []
     sections += [*_exams(run, other), *_groups(run, other), *_samples(run, other)]
-    sections.append(html.section("Where it comes from", *_origin(run), *(_origin(other) if other else ())))
+    sections.append(html.section("Provenance", *_origin(run), *(_origin(other) if other else ())))
     file = output or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
     atomic_io.write_text(file, html.page(f"Evaluation of {folder.resolve().name}", sections))
     return file
 
 
-def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list[Sample]:
+def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list[EvalSample]:
     samples = read_predictions(path)
     if metrics:
         samples = [s.model_copy(update={"metrics": tuple(metrics)}) for s in samples]
@@ -78,34 +78,34 @@ def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list
     return samples
 
 
-def _run(path: Path, samples: Sequence[Sample], name: str) -> Run:
-    there = path.is_dir() and (path / manifest.NAME).exists()
-    return Run(name, scoring.by_task(samples), scoring.score(samples), manifest.read(path) if there else None)
+def _run(path: Path, samples: Sequence[EvalSample], name: str) -> Run:
+    made = manifest.read(path) if path.is_dir() and (path / manifest.NAME).exists() else None
+    return Run(name, scoring.by_task(samples), scoring.score(samples), made)
 
 
 def _summary(run: Run, other: Run | None, folder: Path, base: Path | None, changes: Sequence[Tree]) -> str:
     rows = [("this run", folder.resolve().name, sum(map(len, run.tasks.values())))]
     if other and base:
         rows.append(("base", base.resolve().name, sum(map(len, other.tasks.values()))))
-    words = "Every interval is a 95% interval."
+    text = "All intervals are 95% intervals."
     if changes:
         verdicts = [row["verdict"] for row in changes]
-        words += (
-            f" Of {len(verdicts)} numbers this run is better than its base in {verdicts.count('better')}, "
-            f"worse in {verdicts.count('worse')}; in {verdicts.count('not shown')} no difference is shown."
+        text += (
+            f" Of {len(verdicts)} scores, this run is better than its base in {verdicts.count('better')} and "
+            f"worse in {verdicts.count('worse')}; for {verdicts.count('not shown')} no difference is shown."
         )
-    return html.paragraph(words) + html.table(("", "folder", "samples"), rows)
+    return html.paragraph(text) + html.table(("", "folder", "samples"), rows)
 
 
 def _scores(run: Run, other: Run | None) -> str:
     parts = []
     for task, tree in run.scores.items():
         against = _by_metric(other.scores.get(task)) if other else {}
-        parts.append(f"<h3>{html.escape(task)}, {tree['n']:,} samples</h3>")
+        parts.append(html.heading(f"{task}, {tree['n']:,} samples"))
         parts.append(html.estimates([_line(s, against) for s in tree["scores"]], _names(run, other)))
         rows = [(s["metric"], s["n"], s["interval"], s["signature"]) for s in tree["scores"]]
         parts.append(
-            html.folded("how they are computed", html.table(("metric", "n", "interval", "signature"), rows))
+            html.folded("how they were computed", html.table(("metric", "n", "interval", "signature"), rows))
         )
     return html.section("Scores", *parts)
 
@@ -119,9 +119,9 @@ def _changes(changes: Sequence[Tree]) -> str:
         )
         for row in changes
     ]
-    words = (
-        "This run less its base on the samples that both have. p is Holm's over all numbers here. The "
-        "smallest effect is the difference that would have been seen in four cases of five."
+    text = (
+        "This run minus its base, over their common samples. p is Holm-adjusted over all scores shown here. "
+        "The smallest effect is the difference that the test detects with 80% power."
     )
     rows = [
         (row["task"], row["metric"], row["verdict"], f"{row['smallest_effect']:.3g}", row["test"])
@@ -129,11 +129,11 @@ def _changes(changes: Sequence[Tree]) -> str:
     ]
     header = ("task", "metric", "this run is", "smallest effect", "test")
     tests = html.folded("tests and smallest effects", html.table(header, rows))
-    return html.section("Change against the base", html.paragraph(words), html.estimates(lines), tests)
+    return html.section("Change from the base", html.paragraph(text), html.estimates(lines), tests)
 
 
 def _exams(run: Run, other: Run | None) -> Iterator[str]:
-    """The categories of an exam as a plot, its subjects as a table."""
+    """The categories of an exam as a plot, and its subjects as a table."""
     for task, tree in run.scores.items():
         if not (groups := {name: tree["groups"][name] for name in EXAM if name in tree["groups"]}):
             continue
@@ -149,11 +149,11 @@ def _exams(run: Run, other: Run | None) -> Iterator[str]:
             for value, part in groups.get("subject", {}).items()
         ]
         subjects = html.table(("subject", "questions", "this run", *(["base"] if other else [])), rows)
-        yield html.section(f"{task} by category", *plot, html.folded(f"{len(rows)} subjects", subjects))
+        yield html.section(f"{task}: categories", *plot, html.folded(f"{len(rows)} subjects", subjects))
 
 
 def _groups(run: Run, other: Run | None) -> Iterator[str]:
-    """All other break-downs as tables; groups that are too small have their number of samples only."""
+    """All other breakdowns as tables; groups that are too small show only their size."""
     for task, tree in run.scores.items():
         tables = []
         for name, parts in tree["groups"].items():
@@ -170,14 +170,14 @@ def _groups(run: Run, other: Run | None) -> Iterator[str]:
                 (value, part["n"], *_cells(part, theirs.get(value), metrics, bool(other)))
                 for value, part in sorted(parts.items(), key=_in_order)
             ]
-            tables.append(f"<h3>By {html.escape(name)}</h3>{html.table(header, rows)}")
+            tables += [html.heading(f"By {name}"), html.table(header, rows)]
         if tables:
-            words = f"Groups under {scoring.SMALLEST_GROUP} samples get no number."
-            yield html.section(f"Break-downs of {task}", html.paragraph(words), *tables)
+            text = f"Groups with fewer than {scoring.SMALLEST_GROUP} samples have no score."
+            yield html.section(f"{task}: breakdowns", html.paragraph(text), *tables)
 
 
 def _samples(run: Run, other: Run | None) -> Iterator[str]:
-    """The worst and best changes of each task; without a base, the lowest and highest samples."""
+    """The worst and best changes of each task; without a base, the worst and best samples."""
     for task, members in run.tasks.items():
         before = {s.id: s for s in other.tasks.get(task, [])} if other else {}
         if other and not (members := [s for s in members if s.id in before]):
@@ -187,21 +187,21 @@ def _samples(run: Run, other: Run | None) -> Iterator[str]:
             values = values - per_sample([before[s.id] for s in members])[1]
         order = np.argsort(values, kind="stable").tolist()
         ends = {"worst": order[:SHOWN], "best": order[::-1][:SHOWN]}
-        if other:  # what did not change is neither
+        if other:  # unchanged samples are neither
             ends = {word: [i for i in chosen if values[i]] for word, chosen in ends.items()}
-        shown = []
+        shown: list[str] = []
         for word, chosen in ends.items():
-            shown.append(f"<h3>{word.capitalize()}</h3>" + ("" if len(chosen) else html.paragraph("None.")))
+            shown += [html.heading(word.capitalize()), *([] if chosen else [html.paragraph("None.")])]
             shown += [_pair(members[i], before.get(members[i].id), values[i]) for i in chosen]
-        what = f"Change of {name} from the base to this run" if other else f"{name.capitalize()}"
-        words = html.paragraph(f"{what}, sample by sample; higher is better.")
-        yield html.section(f"Worst and best {'changes' if other else 'samples'} of {task}", words, *shown)
+        what = f"Change of {name} from the base to this run" if other else name
+        text = html.paragraph(f"Ranked by: {what}, for each sample; higher is better.")
+        yield html.section(f"{task}: worst and best {'changes' if other else 'samples'}", text, *shown)
 
 
-def per_sample(samples: Sequence[Sample]) -> tuple[str, Floats]:
-    """A metric's name and its value for each sample alone, turned so that higher is better.
+def per_sample(samples: Sequence[EvalSample]) -> tuple[str, Floats]:
+    """A metric's name and its value for each single sample, with the sign chosen so that higher is better.
 
-    It is chrF where the task has it (BLEU of a single text says little), else the task's first.
+    It is chrF if the task has it (BLEU of a single text is not informative), else the task's first metric.
     """
     names = samples[0].metrics
     measure = METRICS["chrf" if "chrf" in names else names[0]](samples)[0]
@@ -209,25 +209,26 @@ def per_sample(samples: Sequence[Sample]) -> tuple[str, Floats]:
     return measure.name, values if measure.higher_is_better else -values
 
 
-def _pair(s: Sample, before: Sample | None, value: float) -> str:
-    texts = [("asked", s.prompt or s.source)] + ([("reference", s.reference)] if before else [])
-    above = "".join(html.escape(name) + html.preformatted(_cut(text)) for name, text in texts if text)
+def _pair(s: EvalSample, before: EvalSample | None, value: float) -> str:
+    texts = [("prompt", s.prompt or s.source)] + ([("reference", s.reference)] if before else [])
+    above = [part for name, text in texts if text for part in (name, html.preformatted(_cut(text)))]
     left, right = (before.prediction, s.prediction) if before else (s.reference, s.prediction)
     names = ("base", "this run") if before else ("reference", "this run")
-    return html.pair(f"{s.id}: {value:+.3g}" if before else f"{s.id}: {value:.3g}", _cut(left), _cut(right),
-                     names, above)  # fmt: skip
+    return html.pair(
+        f"{s.id}: {value:+.3g}" if before else f"{s.id}: {value:.3g}", _cut(left), _cut(right), names, *above
+    )
 
 
 def _origin(run: Run) -> list[str]:
     if run.manifest is None:
         return [
-            html.paragraph(f"{run.name}: no manifest, since it is a predictions file or an unfinished run.")
+            html.paragraph(f"{run.name}: no manifest, because it is a predictions file or an unfinished run.")
         ]
     tree = run.manifest
     rows = [(name, str(tree.get(name))) for name in ("command", "git_commit", "created")]
     rows += [(package, version) for package, version in tree.get("versions", {}).items()]
     whole = html.preformatted(json.dumps(tree, ensure_ascii=False, indent=1))
-    return [f"<h3>{html.escape(run.name)}</h3>", html.table(("", ""), rows), html.folded("manifest", whole)]
+    return [html.heading(run.name), html.table(("", ""), rows), html.folded("manifest", whole)]
 
 
 def _by_metric(tree: Tree | None) -> dict[str, Tree]:
@@ -244,7 +245,7 @@ def _estimate(s: Tree) -> Estimate:
 
 
 def _cells(part: Tree, theirs: Tree | None, metrics: Sequence[str], based: bool) -> Iterator[str]:
-    """These numbers of a group, each with the base's where there is a base."""
+    """The scores of a group, each followed by the base's if there is a base."""
     for metric in metrics:
         for group in (part, theirs) if based else (part,):
             found = _by_metric(group).get(metric)
@@ -252,7 +253,7 @@ def _cells(part: Tree, theirs: Tree | None, metrics: Sequence[str], based: bool)
 
 
 def _in_order(group: tuple[str, Tree]) -> tuple[bool, list[int], str]:
-    """Classes of length by their bounds, all else by name."""
+    """Sort key: length classes by their bounds, other groups by name."""
     name = group[0]
     bounded = re.fullmatch(r"(?:up to|over) (\d+)", name)
     return name.startswith("over"), [int(bounded[1])] if bounded else [], name

@@ -1,9 +1,9 @@
-"""Scores of predictions, and comparisons of two models: no torch, no model, seconds.
+"""Score predictions and compare two models; takes seconds, without torch or a model.
 
     predictions.jsonl ──by task──▶ metrics ──▶ value, 95% interval, n, signature ──▶ scores.json, table
     two of them ──paired by sample──▶ difference, interval, p (Holm), better, worse or not shown
 
-The interval is Wilson's for shares of samples and a bootstrap's of 10,000 resamples for all else.
+Intervals are Wilson's for right-or-wrong metrics, and from a bootstrap of 10,000 resamples for all others.
 """
 
 import re
@@ -23,26 +23,27 @@ from eval.analysis.significance import (
     resample_sums,
     wilson,
 )
+from eval.metrics.ceval import HARD, mean_over_subjects
+from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
-from eval.tasks.ceval import HARD, mean_over_subjects
-from eval.tasks.sample import Measure, Sample, ratio
+from eval.sample import EvalSample
 
 SMALLEST_GROUP = 30
-"""Groups with fewer samples get no number; a benchmark's own subjects do."""
+"""Groups with fewer samples get no score, except the subjects of a benchmark."""
 LENGTHS = (50, 200, 800)
 """Upper bounds of the length classes, in characters of the reference."""
 IPC = re.compile(r"[A-H](?=\d\d|$)")
-"""The section of an IPC symbol, of a list of them, or by itself."""
+"""The section of an IPC symbol, alone or the first in a list."""
 LEVEL = 0.05
 BOOTSTRAP = f"bootstrap, {RESAMPLES:,} resamples, seed 0"
 
 Tree = dict[str, Any]
 
 
-def score(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> Tree:
+def score(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> Tree:
     """Every task's scores: `{task: {"n", "scores": [...], "groups": {group: {value: [...]}}}}`.
 
-    `metrics` overrides those that the predictions name. UserError where there are none.
+    `metrics` overrides those in the predictions. Raises UserError if there are none.
     """
     result: Tree = {}
     for task, members in by_task(samples).items():
@@ -56,11 +57,11 @@ def score(samples: Sequence[Sample], metrics: Sequence[str] = ()) -> Tree:
     return result
 
 
-def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = ()) -> list[Tree]:
-    """Every metric of the tasks that A and B share, on the samples that both have.
+def compare(a: Sequence[EvalSample], b: Sequence[EvalSample], metrics: Sequence[str] = ()) -> list[Tree]:
+    """Compare A and B on every metric of their common tasks, over their common samples.
 
     One object each: `task`, `metric`, `n`, `a`, `b`, `difference` (B - A), `low`, `high`, `p`, `p_holm`,
-    `smallest_effect`, `verdict` (better, worse, not shown) of B. UserError where no sample is shared.
+    `smallest_effect`, `verdict` of B (better, worse, not shown). Raises UserError if they share no sample.
     """
     rows: list[Tree] = []
     mine, theirs = by_task(a), by_task(b)
@@ -69,9 +70,7 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
         pairs = [(s, other[s.id]) for s in mine[task] if s.id in other]
         different = [x.id for x, y in pairs if x.reference != y.reference]
         if different:
-            raise UserError(
-                f"task {task}, sample {different[0]}: A and B were asked for different references."
-            )
+            raise UserError(f"task {task}, sample {different[0]}: A and B have different references.")
         if not pairs:
             continue
         left, right = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -82,7 +81,7 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
                 continue
             rows.append({"task": task, "metric": one.name, "n": len(pairs), **_compare(one, two)})
     if not rows:
-        raise UserError("A and B share no sample (same task, same id): there is nothing to compare.")
+        raise UserError("A and B have no sample in common (same task and id).")
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         good = (row["difference"] > 0) == row.pop("higher_is_better")
         row["p_holm"] = p
@@ -90,26 +89,34 @@ def compare(a: Sequence[Sample], b: Sequence[Sample], metrics: Sequence[str] = (
     return rows
 
 
-def by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Samples of each task, in their order."""
-    tasks: dict[str, list[Sample]] = {}
+def by_task(samples: Sequence[EvalSample]) -> dict[str, list[EvalSample]]:
+    """Samples of each task, in order."""
+    tasks: dict[str, list[EvalSample]] = {}
     for s in samples:
         tasks.setdefault(s.task, []).append(s)
     return tasks
 
 
 def score_table(scores: Tree) -> str:
-    """Scores for a terminal."""
+    """Scores as a table for the terminal."""
     rows = [
-        [task, s["metric"], f"{s['value']:.4g}", f"{s['low']:.4g} – {s['high']:.4g}", s["n"],
-         "" if s["chance"] is None else f"{s['chance']:.3g}", s["signature"]]
-        for task, tree in scores.items() for s in tree["scores"]
-    ]  # fmt: skip
+        [
+            task,
+            s["metric"],
+            f"{s['value']:.4g}",
+            f"{s['low']:.4g} – {s['high']:.4g}",
+            s["n"],
+            "" if s["chance"] is None else f"{s['chance']:.3g}",
+            s["signature"],
+        ]
+        for task, tree in scores.items()
+        for s in tree["scores"]
+    ]
     return text_table(["task", "metric", "value", "95% interval", "n", "chance", "signature"], rows)
 
 
 def group_table(scores: Tree, group: str) -> str:
-    """The parts of one break-down for a terminal; a part that is too small has its number of samples."""
+    """One breakdown as a table for the terminal; groups that are too small show only their size."""
     rows: list[list[object]] = []
     for task, tree in scores.items():
         for value, part in tree["groups"].get(group, {}).items():
@@ -123,18 +130,27 @@ def group_table(scores: Tree, group: str) -> str:
 
 
 def comparison_table(rows: Sequence[Tree]) -> str:
-    """Comparisons for a terminal."""
+    """Comparisons as a table for the terminal."""
     cells = [
-        [r["task"], r["metric"], f"{r['a']:.4g}", f"{r['b']:.4g}", f"{r['difference']:+.4g}",
-         f"{r['low']:+.4g} – {r['high']:+.4g}", r["n"], f"{r['p_holm']:.2g}", f"{r['smallest_effect']:.2g}",
-         r["verdict"]]
+        [
+            r["task"],
+            r["metric"],
+            f"{r['a']:.4g}",
+            f"{r['b']:.4g}",
+            f"{r['difference']:+.4g}",
+            f"{r['low']:+.4g} – {r['high']:+.4g}",
+            r["n"],
+            f"{r['p_holm']:.2g}",
+            f"{r['smallest_effect']:.2g}",
+            r["verdict"],
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     header = ["task", "metric", "A", "B", "B - A", "95% interval", "n", "p (Holm)", "smallest effect", "B is"]
     return text_table(header, cells)
 
 
-def _groups(s: Sample) -> dict[str, str]:
+def _groups(s: EvalSample) -> dict[str, str]:
     groups = dict(s.groups)
     if section := IPC.search(groups.get("ipc", "")):
         groups["ipc"] = section[0]
@@ -146,20 +162,20 @@ def _groups(s: Sample) -> dict[str, str]:
     return groups
 
 
-def _measures(samples: Sequence[Sample], metrics: Sequence[str]) -> list[Measure]:
+def _measures(samples: Sequence[EvalSample], metrics: Sequence[str]) -> list[Measure]:
     names = metrics or samples[0].metrics
     if not names:
         raise UserError(
-            f"task {samples[0].task}: no metric is named. Pass --metrics, or write `metrics` in each line; "
-            f"there are: {', '.join(METRICS)}."
+            f"task {samples[0].task}: no metrics given. Pass --metrics, or add `metrics` to each line. "
+            f"Metrics: {', '.join(METRICS)}."
         )
     if unknown := [name for name in names if name not in METRICS]:
-        raise UserError(f"metric `{unknown[0]}` is unknown; there are: {', '.join(METRICS)}.")
+        raise UserError(f"metric `{unknown[0]}` does not exist. Metrics: {', '.join(METRICS)}.")
     return [measure for name in names for measure in METRICS[name](samples)]
 
 
-def _with_subjects(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Measure]:
-    """The measures, with the mean over subjects before an accuracy of samples that all have a subject."""
+def _with_subjects(measures: Sequence[Measure], samples: Sequence[EvalSample]) -> list[Measure]:
+    """The measures; if all samples have a subject, accuracy is preceded by its mean over subjects."""
     if not all("subject" in s.groups for s in samples):
         return list(measures)
     return [
@@ -169,8 +185,8 @@ def _with_subjects(measures: Sequence[Measure], samples: Sequence[Sample]) -> li
     ]
 
 
-def _group(name: str, measures: Sequence[Measure], samples: Sequence[Sample]) -> Tree:
-    """Scores of each value of a break-down."""
+def _group(name: str, measures: Sequence[Measure], samples: Sequence[EvalSample]) -> Tree:
+    """Scores of each group of a breakdown."""
     rows: dict[str, list[int]] = {}
     for i, s in enumerate(samples):
         if name in (found := _groups(s)):
@@ -188,8 +204,8 @@ def _group(name: str, measures: Sequence[Measure], samples: Sequence[Sample]) ->
     return tree
 
 
-def _scores(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Tree]:
-    """Value and interval of each measure; all that a bootstrap gives come from the same resamples."""
+def _scores(measures: Sequence[Measure], samples: Sequence[EvalSample]) -> list[Tree]:
+    """Value and interval of each measure; bootstrap intervals use the same resamples."""
     measures = [m for m in _with_subjects(measures, samples) if _counts(m)]
     intervals = {m.name: wilson(float(m.statistics[:, 0].sum()), len(samples)) for m in measures if m.binary}
     for strata in {m.strata for m in measures if not m.binary}:
@@ -214,19 +230,25 @@ def _scores(measures: Sequence[Measure], samples: Sequence[Sample]) -> list[Tree
 
 
 def _counts(measure: Measure) -> bool:
-    """Whether there is anything that a share is of; without it 0 would be no score."""
+    """Whether a ratio has a nonzero denominator; otherwise there is no score to report."""
     return measure.combine is not ratio or bool(measure.statistics[:, 1].any())
 
 
 def _compare(a: Measure, b: Measure) -> Tree:
     if a.binary:
-        found = mcnemar(a.statistics[:, 0] > 0.5, b.statistics[:, 0] > 0.5)
+        result = mcnemar(a.statistics[:, 0] > 0.5, b.statistics[:, 0] > 0.5)
     else:
-        found = paired_bootstrap(a.statistics, b.statistics, a.combine, a.strata)
-    difference, interval, p, smallest = found
+        result = paired_bootstrap(a.statistics, b.statistics, a.combine, a.strata)
+    difference, interval, p, smallest = result
     values = [float(m.combine(m.statistics.sum(axis=0))) for m in (a, b)]
     return {
-        "a": values[0], "b": values[1], "difference": difference, "low": interval.low, "high": interval.high,
-        "p": p, "smallest_effect": smallest, "higher_is_better": a.higher_is_better,
+        "a": values[0],
+        "b": values[1],
+        "difference": difference,
+        "low": interval.low,
+        "high": interval.high,
+        "p": p,
+        "smallest_effect": smallest,
+        "higher_is_better": a.higher_is_better,
         "test": "McNemar, exact" if a.binary else f"paired {BOOTSTRAP}",
-    }  # fmt: skip
+    }

@@ -1,21 +1,19 @@
-"""Intervals and comparisons: every number of the room passes through here.
+"""Confidence intervals and significance tests for all scores.
 
     per-sample statistics (n x k) ──resample_sums──▶ sums (resamples x k) ──combine──▶ scores ──▶ interval
 
-A corpus metric is a function (`combine`) of sums of per-sample statistics, so that a resample is one row of a
-matrix product: 10,000 resamples of 2,000 samples take a fraction of a second. All is seeded.
+A corpus metric is a function (`combine`) of sums of per-sample statistics, so each resample is one row of a
+matrix product: 10,000 resamples of 2,000 samples take a fraction of a second. All resampling is seeded.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Combine = Callable[[Floats], Floats]
-"""Sums of statistics (..., k) to scores (...)."""
+from eval.metrics.measure import Combine, Floats
 
 RESAMPLES = 10_000
 _CHUNK = 100
@@ -31,13 +29,13 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two models on the same samples: `difference` is B - A, with its interval, and what could be seen."""
+    """Two models on the same samples: `difference` is B - A, with its interval and p-value."""
 
     difference: float
     interval: Interval
     p: float
     smallest_effect: float
-    """The difference that such a test sees in 80% of the cases, at the 5% level."""
+    """The difference that this test detects with 80% power at the 5% level."""
 
 
 def resample_sums(
@@ -45,8 +43,7 @@ def resample_sums(
 ) -> Floats:
     """Sums (resamples x k) of `statistics` (n x k) over samples drawn with replacement.
 
-    With `strata` (one label a sample) each stratum keeps its number of samples: a subject of an exam is never
-    lost.
+    With `strata` (one label per sample) each stratum keeps its size, so no subject of an exam disappears.
     """
     labels = np.unique([str(label) for label in strata], return_inverse=True)[1] if strata else None
     groups = (
@@ -69,12 +66,12 @@ def resample_sums(
 def bootstrap(
     statistics: Floats, combine: Combine, strata: Sequence[Any] | None = None, seed: int = 0
 ) -> Interval:
-    """The percentile interval of a score."""
+    """The percentile bootstrap interval of a score."""
     return percentiles(combine(resample_sums(statistics, strata, seed=seed)))
 
 
 def wilson(successes: float, n: int) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927)."""
+    """Wilson's score interval of a proportion (Wilson 1927)."""
     if n == 0:
         return Interval(0.0, 1.0)
     share, z2 = successes / n, _NORMAL_95**2
@@ -86,16 +83,16 @@ def wilson(successes: float, n: int) -> Interval:
 def paired_bootstrap(
     a: Floats, b: Floats, combine: Combine, strata: Sequence[Any] | None = None, seed: int = 0
 ) -> Comparison:
-    """Compare a corpus metric of A and B, statistics (n x k) of the same samples in the same order.
+    """Compare a corpus metric of A and B: statistics (n x k) of the same samples in the same order.
 
-    Both are resampled together (Koehn 2004). p is the share of resamples whose difference lies as far from
-    the observed one as that lies from 0, as in sacrebleu.
+    Both are resampled together (Koehn 2004). p is the share of resamples whose difference is at least as far
+    from the observed difference as that is from 0, as in sacrebleu.
     """
     columns = a.shape[1]
     sums = resample_sums(np.hstack([a, b]), strata, seed=seed)
     differences = combine(sums[:, columns:]) - combine(sums[:, :columns])
     difference = float(combine(b.sum(axis=0)) - combine(a.sum(axis=0)))
-    # Rounding makes equal differences unequal by a hair: the tolerance keeps identical models at p = 1.
+    # The tolerance absorbs rounding errors, so that identical models get p = 1.
     extreme = np.count_nonzero(np.abs(differences - difference) >= abs(difference) - 1e-12)
     return Comparison(
         difference,
@@ -106,7 +103,7 @@ def paired_bootstrap(
 
 
 def mcnemar(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Comparison:
-    """Compare right and wrong answers of A and B on the same questions: McNemar's exact test, two-sided.
+    """McNemar's exact two-sided test of right and wrong answers of A and B on the same questions.
 
     The interval of the difference is Wald's with half an observation added to each cell (Agresti and Min
     2005).

@@ -1,1 +1,1 @@
-"""Metrics: `metrics` lists them by name; the other modules compute those of their field."""
+"""Metrics: `metrics` lists them by name, `measure` is what they return, the others implement them."""

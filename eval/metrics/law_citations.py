@@ -1,10 +1,10 @@
-"""Which articles of which laws a text cites, in Chinese (either script) and English.
+"""Find the law articles that a text cites, in Chinese (Simplified or Traditional) and English.
 
     《專利法》第二十二條之一    Articles 22 and 23 of the Patent Act    Patent Act, Article 22
 
-An article is written `22` or `22-1`; of a range both ends are cited. A citation without a law, or of `本法`
-and `this Act`, belongs to the law named last. Names of laws are compared in Simplified characters, without
-brackets, `中华人民共和国` and case.
+Articles are written `22` or `22-1`; a range counts as its two ends. A citation without a law, or of `本法` or
+`this Act`, refers to the law mentioned last. Law names are compared in Simplified characters and lower case,
+without brackets and `中华人民共和国`.
 """
 
 import functools
@@ -33,19 +33,19 @@ _BEFORE = re.compile(rf"({_NAME})[\s,]*$")
 
 
 class Citation(NamedTuple):
-    """An article of a law; the law is empty where the text names none."""
+    """An article of a law; `law` is empty if the text names none."""
 
     law: str
     article: str
 
 
 def citations(text: str, known: Collection[str] = (), default: str = "") -> list[Citation]:
-    """All citations of a text in their order; `known` laws (see `law_name`) are told from the words around.
+    """All citations of a text, in order. `known` laws (see `law_name`) are recognised in any context.
 
-    `default` is the law of a citation before which none is named.
+    `default` is the law of citations that come before any named law.
     """
     text = convert_chinese(unicodedata.normalize("NFKC", text), "simplified")
-    found, law = [], default
+    cited, law = [], default
     for match in _ARTICLES.finditer(text):
         before, after = (
             text[max(0, match.start() - 90) : match.start()],
@@ -56,30 +56,30 @@ def citations(text: str, known: Collection[str] = (), default: str = "") -> list
         articles = [article_number(number) for number in numbers]
         if match["sub"]:
             articles[-1] += f"-{article_number(match['sub'])}"
-        found += [Citation(law, article) for article in articles]
-    return found
+        cited += [Citation(law, article) for article in articles]
+    return cited
 
 
 @functools.cache
 def law_name(name: str) -> str:
-    """A law's name as it is compared."""
+    """The normalised name of a law, for comparison."""
     name = convert_chinese(unicodedata.normalize("NFKC", name), "simplified").strip("《》 ")
     return re.sub(r"\s+", " ", name.removeprefix("中华人民共和国").casefold().removeprefix("the "))
 
 
 def article_number(text: str) -> str:
-    """`二百零五` as `205`; digits stay as they are."""
+    """Convert `二百零五` to `205`; digits are returned unchanged."""
     if text[0].isdigit():
         return text
     if not set(text) & set(_PLACES):
         return "".join(str(_DIGITS[c]) for c in text).lstrip("0") or "0"
     total, digit = 0, 0
-    for sign in text:
-        if sign in _PLACES:
-            total += (digit or 1) * _PLACES[sign]
+    for character in text:
+        if character in _PLACES:
+            total += (digit or 1) * _PLACES[character]
             digit = 0
         else:
-            digit = _DIGITS[sign]
+            digit = _DIGITS[character]
     return str(total + digit)
 
 
@@ -97,7 +97,7 @@ def _chinese_law(before: str, known: Collection[str]) -> str:
 
 
 def _english_law(before: str, after: str, known: Collection[str]) -> str:
-    """The law after `of the`, else the one that ends just before `Article`."""
+    """The law named after `of the`, or else the one just before `Article`."""
     named = _AFTER.match(after) or _BEFORE.search(before)
     if not named:
         return ""

@@ -1,7 +1,7 @@
-"""Metrics of legal tasks: articles word for word, cited articles, named entities, refusals.
+"""Metrics of legal tasks: articles quoted word for word, cited articles, named entities, refusals.
 
-What a law contains travels with each sample (`laws`: name to articles, as `1..159 106-1`), so that
-predictions are scored without the law's file.
+Each sample carries the articles of its laws (`laws`: name to articles, e.g. `1..159 106-1`), so that
+predictions can be scored without the file of laws.
 """
 
 import functools
@@ -9,21 +9,13 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from eval.metrics.law_citations import article_number, citations, law_name
-from eval.tasks.sample import (
-    Measure,
-    Sample,
-    f1,
-    mean,
-    missing_field,
-    ratio,
-    read_jsonl,
-)
+from eval.metrics.law_citations import citations, law_name
+from eval.metrics.measure import Measure, f1, mean, ratio
+from eval.sample import EvalSample
 
 REFUSAL = re.compile(
     r"抱歉|对不起|很遗憾|恕我"
@@ -37,20 +29,20 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 OPENING = 200
-"""Characters of an answer within which a refusal stands."""
+"""Number of characters at the start of an answer that are searched for a refusal."""
 
 
-def statute(samples: Sequence[Sample]) -> list[Measure]:
-    """Share of answers that have the article's whole text word for word (NFKC, without spaces)."""
+def statute(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Share of answers that contain the full text of the article (after NFKC, ignoring spaces)."""
     exact = [_plain(s.reference) in _plain(s.prediction) for s in samples]
     measure = mean("article-word-for-word", np.array(exact, dtype=np.float64), "reference in prediction|NFKC")
     return [measure._replace(binary=True)]
 
 
-def cited_articles(samples: Sequence[Sample]) -> list[Measure]:
-    """The answer cites exactly the reference's articles; cited articles that exist; laws that are known.
+def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Shares of answers citing exactly the reference's articles, of existing articles, and of given laws.
 
-    An article exists where the sample's `laws` have it; citations of other laws count in the last share only.
+    An article exists if the sample's `laws` list it. Citations of other laws affect only the last share.
     """
     exact = np.zeros(len(samples))
     exist, known = np.zeros((len(samples), 2)), np.zeros((len(samples), 2))
@@ -70,8 +62,8 @@ def cited_articles(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def entities(samples: Sequence[Sample]) -> list[Measure]:
-    """Named entities: micro recall, precision and F1 over (type, text), each as often; share malformed."""
+def entities(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Named entities: micro recall, precision and F1 over (type, text) with multiplicity; share malformed."""
     counts, malformed = np.zeros((len(samples), 3)), np.zeros(len(samples))
     for i, s in enumerate(samples):
         predicted, expected = parse_entities(s.prediction), parse_entities(s.reference) or Counter()
@@ -89,9 +81,9 @@ def entities(samples: Sequence[Sample]) -> list[Measure]:
 
 
 def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
-    """`人名:张三,李四;地名:台北;` or a JSON list of {"type", "text", "start", "end"}, else None.
+    """Parse `人名:张三,李四;地名:台北;` or a JSON list of {"type", "text", "start", "end"}; else None.
 
-    Places count where they are given.
+    `start` and `end` are compared if present.
     """
     text = unicodedata.normalize("NFKC", text).strip()
     if text.startswith("["):
@@ -102,54 +94,32 @@ def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
             )
         except (ValueError, LookupError, TypeError):
             return None
-    found: Counter[tuple[str, ...]] = Counter()
+    parsed: Counter[tuple[str, ...]] = Counter()
     for part in filter(str.strip, re.split(r"[;\n]", text)):
         name, colon, spans = part.partition(":")
         if not colon:
             return None
-        found.update((name.strip(), span.strip()) for span in re.split(r"[,、]", spans) if span.strip())
-    return found
+        parsed.update((name.strip(), span.strip()) for span in re.split(r"[,、]", spans) if span.strip())
+    return parsed
 
 
-def refusal(samples: Sequence[Sample]) -> list[Measure]:
-    """Share of answers whose beginning refuses (Chinese, English, Korean), by the patterns of REFUSAL.
+def refusal(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Share of answers that start with a refusal (Chinese, English, Korean), by the patterns of REFUSAL.
 
-    It finds refusals in words (I cannot help with that), and none that only argues.
+    It detects explicit refusals (I cannot help with that), not answers that only argue against the request.
     """
     refused = [bool(REFUSAL.search(s.prediction.strip()[:OPENING].replace("’", "'"))) for s in samples]
     measure = mean("refusal", np.array(refused, dtype=np.float64), f"by pattern|first {OPENING} characters")
     return [measure._replace(binary=True)]
 
 
-def read_laws(file: Path) -> dict[str, str]:
-    """Name of each law to its articles, from JSONL of `law`, `article` and, where there is one, `law_en`."""
-    articles: dict[str, list[str]] = {}
-    for place, tree in read_jsonl(file):
-        for key in ("law", "article"):
-            if key not in tree:
-                raise missing_field(place, key, tree)
-        for key in ("law", "law_en"):
-            if tree.get(key):
-                articles.setdefault(str(tree[key]), []).append(article_number(str(tree["article"])))
-    return {law: _ranges(numbers) for law, numbers in articles.items()}
-
-
-def _ranges(articles: Iterable[str]) -> str:
-    """`1 2 3 106-1` as `1..3 106-1`."""
-    whole = sorted({int(number) for number in articles if number.isdigit()})
-    begins = [n for n in whole if n - 1 not in set(whole)]
-    ends = [n for n in whole if n + 1 not in set(whole)]
-    parts = [f"{a}..{b}" if a != b else str(a) for a, b in zip(begins, ends, strict=True)]
-    return " ".join([*parts, *sorted({number for number in articles if not number.isdigit()})])
-
-
 @functools.cache
 def _articles(ranges: str) -> frozenset[str]:
-    found: set[str] = set()
+    articles: set[str] = set()
     for part in ranges.split():
         first, _, last = part.partition("..")
-        found |= {str(n) for n in range(int(first), int(last) + 1)} if last else {first}
-    return frozenset(found)
+        articles |= {str(n) for n in range(int(first), int(last) + 1)} if last else {first}
+    return frozenset(articles)
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Numbers with their units, as they are to survive a translation: `5毫米`, `5 mm`, `5 millimeters` are one.
+"""Quantities in a text, normalised so that `5毫米`, `5 mm` and `5 millimeters` are equal.
 
-After NFKC, digits lose their thousands' commas, and a unit becomes its symbol.
+After NFKC, thousands separators are removed and units are replaced by their symbols.
 """
 
 import re
@@ -47,9 +47,9 @@ UNITS = {
     "mol": r"摩尔|莫耳|moles?",
     "rpm": r"转/分|revolutions per minute|r/min",
 }
-"""Symbol, which is read in its own case, and its names, which are read in any."""
+"""Symbol (case-sensitive) to the pattern of its names (case-insensitive)."""
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?"
-# A Latin letter makes another word of a Latin unit; `2 A device` is an article.
+# A unit followed by a Latin letter is another word; the A in `2 A device` is an article.
 _NAMES = {symbol: re.compile(rf"(?:{names})(?![a-z])", re.IGNORECASE) for symbol, names in UNITS.items()}
 _UNIT = "|".join(
     rf"{re.escape(symbol)}(?![A-Za-z]{'| [a-z]' if symbol == 'A' else ''})|(?i:{names.pattern})"
@@ -59,12 +59,12 @@ QUANTITY = re.compile(rf"(?P<share>百分之)?(?P<number>{_NUMBER})(?:\s*-?(?P<u
 
 
 def quantities(text: str) -> list[str]:
-    """Every number of a text, with its unit where it has one: `5mm`, `30%`, `1000`."""
-    found = []
+    """All numbers in a text, with their units if any: `5mm`, `30%`, `1000`."""
+    results = []
     for match in QUANTITY.finditer(unicodedata.normalize("NFKC", text)):
         unit = _symbol(match["unit"]) if match["unit"] else "%" if match["share"] else ""
-        found.append(match["number"].replace(",", "") + unit)
-    return found
+        results.append(match["number"].replace(",", "") + unit)
+    return results
 
 
 def _symbol(unit: str) -> str:

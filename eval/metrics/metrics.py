@@ -1,12 +1,12 @@
-"""Metrics as sums: each turns samples into statistics (n x k), and sums of them into a score.
+"""All metrics by name: each returns statistics (n x k) of the samples, whose sums give the score.
 
-    Sample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶
+    EvalSample ──metric──▶ [Measure(name, statistics, combine, signature), …] ──eval/analysis/scoring.py──▶
     value, interval
 
-BLEU, chrF and TER have sacrebleu's tokens, counts and signatures and are combined here, for thousands of
-resamples at once; the tests hold them to sacrebleu's own scores. Chinese ROUGE-L is over characters and over
-jieba's words, because rouge-score's tokenizer drops every character that is not ASCII. A metric's name in
-YAML and in predictions files is a key of METRICS.
+BLEU, chrF and TER use sacrebleu's tokens, counts and signatures. Scores are combined here, for thousands of
+resamples at once; tests check that they equal sacrebleu's. Chinese ROUGE-L is over characters or jieba's
+words, because rouge-score's tokenizer drops every non-ASCII character. The names in YAML and predictions
+files are the keys of METRICS.
 """
 
 import functools
@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from eval.analysis.significance import Floats
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.patent import claim_structure, extraction
 from eval.metrics.terminology import terminology
-from eval.tasks.sample import Measure, Sample, mean, scaled
+from eval.sample import EvalSample
 
 
-def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
-    """Corpus BLEU (Papineni et al. 2002) by sacrebleu's tokenisers `zh`, `13a`, `char`, and by jieba."""
+def bleu(tokenize: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
+    """Corpus BLEU (Papineni et al. 2002) with sacrebleu's tokenizers `zh`, `13a` and `char`, or jieba."""
 
-    def measure(samples: Sequence[Sample]) -> list[Measure]:
+    def measure(samples: Sequence[EvalSample]) -> list[Measure]:
         from sacrebleu.metrics.bleu import BLEU
 
         jieba = tokenize == "jieba"
@@ -42,8 +42,8 @@ def bleu(tokenize: str) -> Callable[[Sequence[Sample]], list[Measure]]:
     return measure
 
 
-def sentence_bleu(samples: Sequence[Sample]) -> list[Measure]:
-    """The mean of sentence BLEU over characters on the scale 0-1, as in Patent-LLaMA's table."""
+def sentence_bleu(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Mean sentence BLEU over characters on a 0-1 scale, as in Patent-LLaMA's table."""
     from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU(tokenize="char", effective_order=True)
@@ -51,7 +51,7 @@ def sentence_bleu(samples: Sequence[Sample]) -> list[Measure]:
     return [mean("sentence-bleu-char", values, f"{metric.get_signature()}|mean of sentences|scale:0-1")]
 
 
-def chrf(samples: Sequence[Sample]) -> list[Measure]:
+def chrf(samples: Sequence[EvalSample]) -> list[Measure]:
     """chrF2 (Popović 2015)."""
     from sacrebleu.metrics.chrf import CHRF
 
@@ -59,21 +59,21 @@ def chrf(samples: Sequence[Sample]) -> list[Measure]:
     return [Measure("chrf", ngram_counts.chrf_rows(samples), _combine_chrf, signature)]
 
 
-def ter(samples: Sequence[Sample]) -> list[Measure]:
-    """Translation edit rate (Snover et al. 2006); Chinese by characters. Slow: 46 s for 2,000 claims."""
+def ter(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Translation edit rate (Snover et al. 2006), Chinese by characters. Slow: 46 s for 2,000 claims."""
     from sacrebleu.metrics.ter import TER
 
     metric = TER(normalized=True, asian_support=True)
     predictions, references = [s.prediction for s in samples], [s.reference for s in samples]
-    # It has no public call for its counts; the tests hold their sums to its scores.
+    # sacrebleu has no public function for the counts; tests check the resulting scores.
     statistics = np.array(metric._extract_corpus_statistics(predictions, [references]), np.float64)
     return [Measure("ter", statistics, scaled(100), str(metric.get_signature()), higher_is_better=False)]
 
 
-def rouge_l(unit: str) -> Callable[[Sequence[Sample]], list[Measure]]:
-    """ROUGE-L (Lin 2004) recall, precision and F1, means over samples: `char`, `jieba`, or `space`."""
+def rouge_l(unit: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
+    """ROUGE-L (Lin 2004) recall, precision and F1, averaged over samples; by `char`, `jieba` or `space`."""
 
-    def measure(samples: Sequence[Sample]) -> list[Measure]:
+    def measure(samples: Sequence[EvalSample]) -> list[Measure]:
         split = {"char": characters, "jieba": _jieba_words, "space": _words}[unit]
         rows = np.array([_rouge(split(s.prediction), split(s.reference)) for s in samples]).reshape(-1, 3)
         signature = f"rouge-l|unit:{unit}|mean of samples"
@@ -83,10 +83,10 @@ def rouge_l(unit: str) -> Callable[[Sequence[Sample]], list[Measure]]:
     return measure
 
 
-def rouge_legacy(samples: Sequence[Sample]) -> list[Measure]:
-    """ROUGE-L as the `rouge` package gives it on texts without spaces: one word a text, so 1 or 0 each.
+def rouge_legacy(samples: Sequence[EvalSample]) -> list[Measure]:
+    """ROUGE-L of the `rouge` package on texts without spaces, each a single word: 1 if equal, else 0.
 
-    F = 2PR / (P + R + 1e-8), so that 562 equal texts of 1,000 give 0.562, 0.562 and 0.561999997.
+    F = 2PR / (P + R + 1e-8), so 562 equal texts of 1,000 give 0.562, 0.562 and 0.561999997.
     """
     rows = []
     for s in samples:
@@ -100,10 +100,10 @@ def rouge_legacy(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def accuracy(samples: Sequence[Sample]) -> list[Measure]:
-    """Share of questions whose letters are all right and no more; the chance line is that of guessing.
+def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Share of questions answered with exactly the right letters, and the expected share of guessing.
 
-    Guessing a question with several answers means one of the 2^k - 1 sets of letters.
+    For questions with several answers, guessing picks one of the 2^k - 1 non-empty sets of k letters.
     """
     right, chance = [], []
     for s in samples:
@@ -112,26 +112,28 @@ def accuracy(samples: Sequence[Sample]) -> list[Measure]:
         several = len(expected) > 1 or bool(s.groups.get("several_answers"))
         right.append(float(answer_letters(s.prediction, letters, several) == expected))
         chance.append(1 / (2 ** len(letters) - 1) if several else 1 / len(letters))
-    ways = "; ".join(dict.fromkeys(s.by for s in samples if s.by))
-    measure = mean("accuracy", right, f"accuracy|all letters right{'|by ' if ways else ''}{ways}")
+    methods = "; ".join(dict.fromkeys(s.by for s in samples if s.by))
+    measure = mean("accuracy", right, f"accuracy|all letters right{'|by ' if methods else ''}{methods}")
     return [measure._replace(chance=np.array(chance), binary=True)]
 
 
 def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> set[str]:
-    """The option letters that an answer gives (`B`, `答案是 B`, `(B)`, `选择BCD`); empty where none."""
+    """The option letters of an answer (`B`, `答案是 B`, `(B)`, `选择BCD`); empty if there are none."""
     text = text.strip().translate({0xFF21 + i: 0x41 + i for i in range(26)})
     letter = f"[{letters[0]}-{letters[-1]}]"
     run = rf"{letter}(?:[\s、,，和及]*{letter})*" if several else letter
-    said = re.findall(
+    stated = re.findall(
         rf"(?:答案|选择?|應選|应选|answer|정답)(?:\s*(?:is|应该?是|是|为|為|项|은|는|[:：]))*\s*[(（*\[]*"
-        rf"({run})(?![A-Za-z])", text, re.IGNORECASE,
-    )  # fmt: skip
+        rf"({run})(?![A-Za-z])",
+        text,
+        re.IGNORECASE,
+    )
     alone = re.findall(rf"(?<![A-Za-z])({run})(?![A-Za-z])", text)
-    found = said[-1:] or alone[:1]
-    return set(found[0].upper()) & set(letters) if found else set()
+    chosen = stated[-1:] or alone[:1]
+    return set(chosen[0].upper()) & set(letters) if chosen else set()
 
 
-METRICS: dict[str, Callable[[Sequence[Sample]], list[Measure]]] = {
+METRICS: dict[str, Callable[[Sequence[EvalSample]], list[Measure]]] = {
     "bleu-zh": bleu("zh"),
     "bleu-13a": bleu("13a"),
     "bleu-char": bleu("char"),
@@ -158,19 +160,19 @@ METRICS: dict[str, Callable[[Sequence[Sample]], list[Measure]]] = {
 
 
 def characters(text: str) -> list[str]:
-    """A text's characters without white space."""
+    """The characters of a text without whitespace."""
     return [character for character in text if not character.isspace()]
 
 
 def longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Its length, by bits (Hyyrö 2004): one addition of long integers for each item of `b`."""
-    places: dict[str, int] = {}
+    """Its length; bit-parallel (Hyyrö 2004), with one addition of long integers per item of `b`."""
+    positions: dict[str, int] = {}
     for i, item in enumerate(a):
-        places[item] = places.get(item, 0) | 1 << i
+        positions[item] = positions.get(item, 0) | 1 << i
     full = (1 << len(a)) - 1
     row = full
     for item in b:
-        matches = row & places.get(item, 0)
+        matches = row & positions.get(item, 0)
         row = (row + matches | row - matches) & full
     return len(a) - row.bit_count()
 
@@ -184,7 +186,7 @@ def _rouge(prediction: Sequence[str], reference: Sequence[str]) -> tuple[float, 
 
 
 def _combine_bleu(sums: Floats) -> Floats:
-    """sums (..., 10): lengths of prediction and reference, 4 matches, 4 totals; `exp` smoothing."""
+    """BLEU from sums (..., 10): lengths of prediction and reference, 4 matches, 4 totals; `exp` smoothing."""
     length, reference, correct, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
     missed = np.cumsum(correct == 0, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -195,7 +197,7 @@ def _combine_bleu(sums: Floats) -> Floats:
 
 
 def _combine_chrf(sums: Floats) -> Floats:
-    """sums (..., 18): n-grams of prediction and reference and their matches, for each order; beta 2."""
+    """chrF2 from sums (..., 18): n-grams of prediction and reference and their matches, for each order."""
     predicted, reference, matched = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
     counted = (predicted > 0) & (reference > 0)
     orders = np.maximum(counted.sum(axis=-1), 1)

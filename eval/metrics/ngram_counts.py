@@ -1,9 +1,8 @@
-"""n-grams that a prediction shares with its reference, as sacrebleu counts them for BLEU and chrF, faster.
+"""Fast n-gram counts for BLEU and chrF, identical to sacrebleu's.
 
-    texts ──tokens (BLEU) or characters (chrF)──▶ n-grams of each order ──▶ one row of counts a sample
+    texts ──tokens (BLEU) or characters (chrF)──▶ n-grams of each order ──▶ one row of counts per sample
 
-sacrebleu's own counts give the same sums, at three times the time; the tests hold these to its scores and its
-tokens.
+sacrebleu's own code takes three times as long; tests check that scores and tokens are the same.
 """
 
 import re
@@ -13,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from eval.analysis.significance import Floats
-from eval.tasks.sample import Sample
+from eval.metrics.measure import Floats
+from eval.sample import EvalSample
 
 Tokens = TypeVar("Tokens", str, tuple[str, ...])
 BLEU_ORDER, CHRF_ORDER = 4, 6
@@ -26,7 +25,7 @@ _AFTER = (
 )
 
 
-def bleu_rows(samples: Sequence[Sample], split: Callable[[str], Sequence[str]]) -> Floats:
+def bleu_rows(samples: Sequence[EvalSample], split: Callable[[str], Sequence[str]]) -> Floats:
     """(n x 10): lengths of prediction and reference, matches of orders 1 to 4, n-grams of the prediction."""
     rows = []
     for s in samples:
@@ -37,9 +36,9 @@ def bleu_rows(samples: Sequence[Sample], split: Callable[[str], Sequence[str]]) 
     return np.array(rows, np.float64).reshape(-1, 2 + 2 * BLEU_ORDER)
 
 
-def chrf_rows(samples: Sequence[Sample]) -> Floats:
-    """(n x 18): for each order n-grams of the prediction (0 where the reference has none), of the reference,
-    and of both; without white space."""
+def chrf_rows(samples: Sequence[EvalSample]) -> Floats:
+    """(n x 18): for each order, n-grams of the prediction (0 if the reference has none), n-grams of the
+    reference, and matches; whitespace is ignored."""
     rows = []
     for s in samples:
         prediction, reference = "".join(s.prediction.split()), "".join(s.reference.split())
@@ -49,7 +48,7 @@ def chrf_rows(samples: Sequence[Sample]) -> Floats:
 
 
 def chinese_tokens(text: str) -> list[str]:
-    """sacrebleu's `zh`: each Chinese character by itself, all else as mteval's 13a splits it."""
+    """sacrebleu's `zh` tokens: each Chinese character is a token, the rest is split as by mteval's 13a."""
     text = text.strip().translate(_APART)
     for pattern, with_spaces in _AFTER:
         text = pattern.sub(with_spaces, text)
@@ -57,20 +56,20 @@ def chinese_tokens(text: str) -> list[str]:
 
 
 def _counts(prediction: Tokens, reference: Tokens, orders: int) -> list[tuple[int, int, int]]:
-    """n-grams of the prediction, of the reference, and of both, for orders from 1 on."""
-    found = []
+    """Number of n-grams of the prediction and of the reference, and of their matches, for orders from 1."""
+    results = []
     for n in range(1, orders + 1):
         ours = [prediction[i : i + n] for i in range(len(prediction) - n + 1)]
         theirs = [reference[i : i + n] for i in range(len(reference) - n + 1)]
         a, b = Counter(ours), Counter(theirs)
         common = a.keys() & b.keys()
         both = sum(map(min, map(a.__getitem__, common), map(b.__getitem__, common)))
-        found.append((len(ours), len(theirs), both))
-    return found
+        results.append((len(ours), len(theirs), both))
+    return results
 
 
 class _Apart(dict[int, str]):
-    """What stands for a character: itself, with spaces around it if it is a token whatever its neighbours."""
+    """Maps a character to itself, with spaces around it if it is always a token of its own."""
 
     def __missing__(self, code: int) -> str:
         from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh

@@ -1,4 +1,4 @@
-"""Metrics of patents: key information, claim structure."""
+"""Patent metrics: key information extraction and claim structure."""
 
 import re
 import unicodedata
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.claims import dependencies
+from eval.metrics.measure import Measure, f1, mean, ratio
 from eval.metrics.terminology import kept
-from eval.tasks.sample import Measure, Sample, f1, mean, ratio
+from eval.sample import EvalSample
 
 TYPES = ("解决问题", "技术手段", "实施效果")
 NUMBERING = re.compile(r"^\s*(\d{1,3})\s*[.、](?!\d)", re.MULTILINE)
@@ -17,12 +18,12 @@ CHARACTERIZED = re.compile(
 )
 
 
-def extraction(samples: Sequence[Sample]) -> list[Measure]:
-    """Phrases of each type after NFKC: micro recall, precision, F1; sample-macro F1; share malformed.
+def extraction(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Phrases of each type, after NFKC: micro recall, precision and F1; sample-macro F1; share malformed.
 
-    A malformed prediction counts as one without phrases.
+    A malformed prediction counts as having no phrases.
     """
-    counts = np.zeros((len(samples), len(TYPES), 3))  # right, predicted, expected
+    counts = np.zeros((len(samples), len(TYPES), 3))  # correct, predicted, expected
     malformed = np.zeros(len(samples))
     for i, s in enumerate(samples):
         predicted, expected = parse_extraction(s.prediction), parse_extraction(s.reference)
@@ -47,21 +48,22 @@ def extraction(samples: Sequence[Sample]) -> list[Measure]:
 
 
 def parse_extraction(text: str) -> dict[str, set[str]] | None:
-    """`解决问题:a;技术手段:b,c;实施效果:;` as sets of phrases; None where it does not have that form.
+    """Parse `解决问题:a;技术手段:b,c;实施效果:;` into sets of phrases; None if malformed.
 
-    Full-width and half-width separators are one. Each of the three types must stand once, and no other.
+    Full-width and half-width separators are equivalent. Each of the three types must occur exactly once, and
+    no other type may occur.
     """
-    found: dict[str, set[str]] = {}
+    extracted: dict[str, set[str]] = {}
     for part in unicodedata.normalize("NFKC", text).strip().strip(";").split(";"):
         name, colon, phrases = part.partition(":")
-        if not colon or name.strip() not in TYPES or name.strip() in found:
+        if not colon or name.strip() not in TYPES or name.strip() in extracted:
             return None
-        found[name.strip()] = {phrase.strip() for phrase in phrases.split(",") if phrase.strip()}
-    return found if len(found) == len(TYPES) else None
+        extracted[name.strip()] = {phrase.strip() for phrase in phrases.split(",") if phrase.strip()}
+    return extracted if len(extracted) == len(TYPES) else None
 
 
-def claim_structure(samples: Sequence[Sample]) -> list[Measure]:
-    """Claim references, `characterized in that` and claim numbers of the source kept in the prediction."""
+def claim_structure(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Claim references, `characterized in that` and claim numbers of the source that the prediction keeps."""
     return [
         kept("claim-references-kept", samples, claim_references),
         kept("characterized-kept", samples, lambda text: ["yes" for _ in CHARACTERIZED.findall(text)]),
@@ -72,16 +74,16 @@ def claim_structure(samples: Sequence[Sample]) -> list[Measure]:
 
 
 def claim_references(text: str) -> list[str]:
-    """The claims that each claim of a text refers to, in Chinese and English: `7`, or `9:7` in a claim 9."""
-    found = []
+    """References between claims, in Chinese and English: `7`, or `9:7` for one in claim 9."""
+    references = []
     for number, claim in split_claims(text):
         refers = {n for language in ("zh", "en") for n in dependencies(claim, language)}
-        found += [f"{number}:{n}" if number else str(n) for n in sorted(refers)]
-    return found
+        references += [f"{number}:{n}" if number else str(n) for n in sorted(refers)]
+    return references
 
 
 def split_claims(text: str) -> list[tuple[str, str]]:
-    """Number and wording of each claim of a text; the number is empty where a line begins without."""
+    """Number and text of each claim; the number is empty for text before the first numbered claim."""
     parts = NUMBERING.split(unicodedata.normalize("NFKC", text))
     numbered = list(zip(parts[1::2], parts[2::2], strict=True))
     return [*([("", parts[0])] if parts[0].strip() or not numbered else []), *numbered]

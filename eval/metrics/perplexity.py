@@ -1,9 +1,8 @@
-"""Metrics of likelihoods: how well a model reads an answer (question answering) or a document (forgetting).
+"""Likelihood metrics: how well a model predicts an answer (question answering) or a document (forgetting).
 
-Every one is a ratio of sums over samples, so that it is weighted by tokens or bytes, and two models are
-compared on the same documents. `trl-…` are what TRL's SFTTrainer (1.3 and newer) logs as
-mean_token_accuracy, entropy and eval_loss for batches of 8 in the order of the file: each batch has its own
-mean, and these are averaged.
+All are ratios of sums over samples, i.e. weighted by tokens or bytes. `trl-…` are what TRL's SFTTrainer (1.3
+and newer) logs as mean_token_accuracy, entropy and eval_loss for batches of 8 in file order: averages of the
+batches' means.
 """
 
 import math
@@ -12,15 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from eval.analysis.significance import Combine, Floats
-from eval.tasks.sample import Measure, Sample, ratio, scaled
+from eval.metrics.measure import Combine, Floats, Measure, ratio, scaled
+from eval.sample import EvalSample
 
 TRL_BATCH = 8
 """TRL's default per_device_eval_batch_size."""
 
 
-def answer_tokens(samples: Sequence[Sample]) -> list[Measure]:
-    """Token accuracy, loss and entropy (nats) over answer tokens, with the end token, and over all tokens."""
+def answer_tokens(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Token accuracy, loss and entropy (nats) over answer tokens (with the end token) and over all tokens."""
     measures = []
     for of in ("answer", "all"):
         correct, nats, entropy, tokens = _sums(samples, of, ("correct", "nats", "entropy", "tokens"))
@@ -33,8 +32,8 @@ def answer_tokens(samples: Sequence[Sample]) -> list[Measure]:
     return measures
 
 
-def trl(samples: Sequence[Sample]) -> list[Measure]:
-    """TRL's three over answer tokens."""
+def trl(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Token accuracy, entropy and loss over answer tokens, averaged as by TRL."""
     correct, nats, entropy, tokens = _sums(samples, "answer", ("correct", "nats", "entropy", "tokens"))
     batch = np.arange(len(samples)) // TRL_BATCH
     of_batch = np.bincount(batch, tokens)[batch]
@@ -48,8 +47,8 @@ def trl(samples: Sequence[Sample]) -> list[Measure]:
     ]
 
 
-def bits_per_byte(samples: Sequence[Sample]) -> list[Measure]:
-    """Bits a byte of UTF-8, which do not depend on the tokenizer, and perplexity a token, which does."""
+def bits_per_byte(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Bits per UTF-8 byte, which does not depend on the tokenizer, and perplexity per token, which does."""
     nats, tokens = _sums(samples, "text", ("nats", "tokens"))
     size = np.array([len(s.reference.encode()) for s in samples], np.float64)
     perplexity = np.column_stack([-nats, tokens])
@@ -74,12 +73,12 @@ def _exponential(sums: Floats) -> Floats:
     return np.asarray(np.exp(ratio(sums)))
 
 
-def _sums(samples: Sequence[Sample], of: str, names: Sequence[str]) -> Floats:
-    """One row a name, one column a sample."""
+def _sums(samples: Sequence[EvalSample], of: str, names: Sequence[str]) -> Floats:
+    """One row for each name, one column for each sample."""
     keys = [f"{of}_{name}" for name in names]
     if lacking := [s for s in samples if not s.measured.keys() >= set(keys)]:
         raise UserError(
-            f"task {lacking[0].task}, sample {lacking[0].id}: the predictions hold no likelihoods. "
-            "Set `by: log-likelihood` in its task file."
+            f"task {lacking[0].task}, sample {lacking[0].id}: no likelihoods in the predictions. "
+            "Set `by: log-likelihood` in the task file and run it again."
         )
     return np.array([[s.measured[key] for s in samples] for key in keys])

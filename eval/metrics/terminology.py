@@ -1,31 +1,29 @@
-"""Terminology of a translation: glossary terms hit, one name for a thing, numerals and numbers kept.
+"""Terminology of a translation: glossary hits, consistent terms, reference numerals and numbers kept.
 
-A glossary is a CSV file: a term of the source, then the names that it may have in the translation. A name
-that stands inside a longer one of the glossary (装置 in 控制装置) is not seen there.
+A glossary maps each source term to its accepted translations. A term inside a longer glossary term (装置 in
+控制装置) is not counted there.
 """
 
-import csv
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from core.errors import UserError
+from eval.metrics.measure import Measure, ratio
 from eval.metrics.measurements import quantities
-from eval.tasks.sample import Measure, Sample, ratio
+from eval.sample import EvalSample
 
 _NUMERAL = r"\d+[a-zA-Z]?['′]*"
 NUMERALS = re.compile(rf"\(\s*({_NUMERAL}(?:\s*[,、;和~-]\s*{_NUMERAL})*)\s*\)")
 
 
-def terminology(samples: Sequence[Sample]) -> list[Measure]:
-    """Glossary terms hit and used consistently; reference numerals, numbers and units of the source kept.
+def terminology(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Glossary hits and consistency; reference numerals and numbers with units kept from the source.
 
-    A document is what samples call so (group `document`), or one sample. Terms that its source uses once
-    cannot be inconsistent and are not counted; the count stands with the document's first sample.
+    Consistency is counted over documents: samples with the same group `document`, or else single samples.
+    Terms that occur once in a document are not counted. The count is assigned to its first sample.
     """
     hits = np.zeros((len(samples), 2))
     documents: dict[str, tuple[int, Counter[str], dict[str, set[str]]]] = {}
@@ -34,16 +32,16 @@ def terminology(samples: Sequence[Sample]) -> list[Measure]:
             continue
         used = occurrences(s.source, s.glossary)
         names = occurrences(s.prediction, [name for names in s.glossary.values() for name in names])
-        _, uses, said = documents.setdefault(s.groups.get("document", s.id), (i, Counter(), {}))
+        _, uses, translations = documents.setdefault(s.groups.get("document", s.id), (i, Counter(), {}))
         uses.update(used)
         for term in used:
-            there = {name for name in s.glossary[term] if names[name]}
-            hits[i] += bool(there), 1
-            said.setdefault(term, set()).update(there)
+            used_names = {name for name in s.glossary[term] if names[name]}
+            hits[i] += bool(used_names), 1
+            translations.setdefault(term, set()).update(used_names)
     consistent = np.zeros((len(samples), 2))
-    for first, uses, said in documents.values():
-        repeated = [term for term, n in uses.items() if n > 1 and said[term]]
-        consistent[first] = sum(len(said[term]) == 1 for term in repeated), len(repeated)
+    for first, uses, translations in documents.values():
+        repeated = [term for term, n in uses.items() if n > 1 and translations[term]]
+        consistent[first] = sum(len(translations[term]) == 1 for term in repeated), len(repeated)
     return [
         Measure("glossary-hit-rate", hits, ratio, "terms of the source found in the prediction|NFKC"),
         Measure(
@@ -55,7 +53,7 @@ def terminology(samples: Sequence[Sample]) -> list[Measure]:
 
 
 def occurrences(text: str, terms: Iterable[str]) -> Counter[str]:
-    """How often each term stands in a text; Latin ones as whole words, plurals too, whatever their case."""
+    """Number of occurrences of each term. Latin terms match whole words and plurals, in any case."""
     text = unicodedata.normalize("NFKC", text).casefold()
     plain = {unicodedata.normalize("NFKC", term).casefold(): term for term in terms if term.strip()}
     if not plain:
@@ -68,36 +66,16 @@ def occurrences(text: str, terms: Iterable[str]) -> Counter[str]:
 
 
 def numerals(text: str) -> list[str]:
-    """Reference numerals in brackets: `(10)`, `（12a、12b）`."""
+    """Reference numerals in parentheses: `(10)`, `（12a、12b）`."""
     lists = NUMERALS.findall(unicodedata.normalize("NFKC", text))
     return [numeral for found in lists for numeral in re.findall(_NUMERAL, found)]
 
 
-def kept(name: str, samples: Sequence[Sample], find: Callable[[str], list[str]]) -> Measure:
-    """Share of what `find` sees in the source (or the reference, where no source is given) that the
-    prediction has too, each as often."""
+def kept(name: str, samples: Sequence[EvalSample], find: Callable[[str], list[str]]) -> Measure:
+    """Share of the items that `find` returns for the source (or the reference, if there is no source) that it
+    also returns for the prediction, with multiplicity."""
     rows = np.zeros((len(samples), 2))
     for i, s in enumerate(samples):
-        wanted, there = Counter(find(s.source or s.reference)), Counter(find(s.prediction))
-        rows[i] = (wanted & there).total(), wanted.total()
+        expected, predicted = Counter(find(s.source or s.reference)), Counter(find(s.prediction))
+        rows[i] = (expected & predicted).total(), expected.total()
     return Measure(name, rows, ratio, "share of the source's that the prediction has|NFKC")
-
-
-def read_glossary(file: Path) -> dict[str, list[str]]:
-    """Terms and their names; UserError names the row of a term without a name."""
-    if not file.exists():
-        raise UserError(f"{file}: there is no such glossary.")
-    glossary: dict[str, list[str]] = {}
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        for number, row in enumerate(csv.reader(opened), 1):
-            cells = [cell.strip() for cell in row if cell.strip()]
-            if len(cells) == 1:
-                raise UserError(f"{file}: row {number}: `{cells[0]}` has no name; write term,name,name.")
-            if cells:
-                glossary.setdefault(cells[0], []).extend(cells[1:])
-    return glossary
-
-
-def terms_of(text: str, glossary: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The part of a glossary that a text uses."""
-    return {term: glossary[term] for term in sorted(occurrences(text, glossary))}

@@ -1,2 +1,2 @@
-"""Who answers: `base` says what a model offers, `factory` opens one, `hf` runs it here (`greedy` decoding,
-`loglikelihood`), `openai_api` asks an endpoint, `replay` reads answers from a file."""
+"""Models: `base` defines their interface, `factory` opens one; `hf` runs a local model (with `greedy` and
+`loglikelihood`), `openai_api` calls an endpoint, `replay` reads answers from a file."""

@@ -1,10 +1,10 @@
-"""What a model is asked, and what comes back: three calls, whatever the model is.
+"""The interface of a model: generate, log_likelihood and rolling_log_likelihood, whatever the backend.
 
     Request ──generate | log_likelihood | rolling_log_likelihood──▶ fields of its prediction
 
-A question with options is answered by the option whose letter is likeliest after the prompt; where a model
-gives no log-probabilities it writes an answer instead, and `by` says so. It also says where the options are
-not equally many tokens: a plain log-likelihood then favours the shortest, whatever the question.
+The answer to a question with options is the option whose letter is most likely after the prompt. A model
+without log-probabilities generates an answer instead, which is recorded in `by`. So are options that differ
+in their number of tokens: a plain log-likelihood then favours the shortest, whatever the question.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ from eval.tasks.task import Request
 
 
 class Likelihood(NamedTuple):
-    """Of some tokens: sums of their log-probabilities (nats) and of the entropies (nats) of what could have
-    stood there, how many they are, and how many were the likeliest."""
+    """Of a sequence of tokens: the sum of their log-probabilities (nats), their number, how many of them were
+    the most likely token, and the sum of the entropies (nats) of the predicted distributions."""
 
     nats: float
     tokens: int
@@ -27,42 +27,42 @@ class Likelihood(NamedTuple):
         return Likelihood(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-Found = Iterator[tuple[int, Likelihood | Exception]]
+Likelihoods = Iterator[tuple[int, Likelihood | Exception]]
 Answer = dict[str, Any]
-"""Fields of a Sample that a model fills in."""
+"""The fields of an EvalSample that a model fills in."""
 Answers = Iterator[tuple[int, Answer | Exception]]
 
 
 class Backend(NamedTuple):
-    """A model. Each call yields the index of what was asked and its result, as they come."""
+    """A model. Each call yields index and result of the inputs as they are finished."""
 
     identity: dict[str, Any]
-    """All that an answer depends on beside the request; part of the key of a cached prediction."""
+    """What an answer depends on besides the request; part of the key of a cached prediction."""
     generate: Callable[[Sequence[Request]], Iterator[tuple[int, str | Exception]]]
     """Greedy continuations of prompts."""
-    log_likelihood: Callable[[Sequence[tuple[str, str]]], Found] | None = None
-    """Of continuations after their contexts; None where there are no log-probabilities."""
-    rolling_log_likelihood: Callable[[Sequence[str]], Found] | None = None
+    log_likelihood: Callable[[Sequence[tuple[str, str]]], Likelihoods] | None = None
+    """Of (context, continuation) pairs; None if the model gives no log-probabilities."""
+    rolling_log_likelihood: Callable[[Sequence[str]], Likelihoods] | None = None
     """Of whole texts."""
     answer_likelihood: (
         Callable[[Sequence[tuple[str, str]]], Iterator[tuple[int, tuple[Likelihood, Likelihood] | Exception]]]
         | None
     ) = None
-    """Of answers with their end token, and of prompt and answer together."""
+    """Of (prompt, answer) pairs: of the answer with its end token, and of prompt and answer together."""
     cut: Callable[[Sequence[Request]], list[int]] | None = None
-    """How many tokens of each request do not fit in the context and are cut off on the left."""
+    """Number of tokens of each request that are cut off on the left to fit the context."""
     inputs: Mapping[str, str] = {}
-    """Files that it was read from, and their hashes."""
+    """The model's files and their hashes."""
 
 
 def ask(backend: Backend, requests: Sequence[Request]) -> Answers:
-    """Index and answer of each request, as they come."""
-    ways = {"generation": _generate, "options": _choose, "answer": _read, "text": _roll}
-    for kind, way in ways.items():
-        places = [i for i, request in enumerate(requests) if request.kind == kind]
-        if places:
-            for i, answer in way(backend, [requests[i] for i in places]):
-                yield places[i], answer
+    """Yield index and answer of each request as they are finished."""
+    methods = {"generation": _generate, "options": _choose, "answer": _read, "text": _roll}
+    for kind, method in methods.items():
+        indices = [i for i, request in enumerate(requests) if request.kind == kind]
+        if indices:
+            for i, answer in method(backend, [requests[i] for i in indices]):
+                yield indices[i], answer
 
 
 def _generate(backend: Backend, requests: Sequence[Request]) -> Answers:
@@ -78,7 +78,7 @@ def _choose(backend: Backend, requests: Sequence[Request]) -> Answers:
         return
     owners = [(i, option) for i, request in enumerate(requests) for option in request.options]
     pairs = [(requests[i].prompt, option) for i, option in owners]
-    found: list[dict[str, Likelihood]] = [{} for _ in requests]
+    likelihoods: list[dict[str, Likelihood]] = [{} for _ in requests]
     failed = set()
     for pair, result in backend.log_likelihood(pairs):
         i, option = owners[pair]
@@ -87,9 +87,9 @@ def _choose(backend: Backend, requests: Sequence[Request]) -> Answers:
                 yield i, result
             failed.add(i)
             continue
-        found[i][option] = result
-        if len(found[i]) == len(requests[i].options):
-            yield i, _chosen({option.strip(): found[i][option] for option in requests[i].options})
+        likelihoods[i][option] = result
+        if len(likelihoods[i]) == len(requests[i].options):
+            yield i, _chosen({option.strip(): likelihoods[i][option] for option in requests[i].options})
 
 
 def _chosen(options: Mapping[str, Likelihood]) -> Answer:
@@ -105,28 +105,31 @@ def _chosen(options: Mapping[str, Likelihood]) -> Answer:
 
 
 def _read(backend: Backend, requests: Sequence[Request]) -> Answers:
-    call = _there(backend.answer_likelihood, requests)
-    for i, found in call([(request.prompt, request.sample.reference) for request in requests]):
-        if isinstance(found, Exception):
-            yield i, found
+    call = _required(backend.answer_likelihood, requests)
+    for i, likelihoods in call([(request.prompt, request.sample.reference) for request in requests]):
+        if isinstance(likelihoods, Exception):
+            yield i, likelihoods
             continue
-        named = zip(("answer", "all"), found, strict=True)
+        named = zip(("answer", "all"), likelihoods, strict=True)
         measured = {f"{of}_{name}": value for of, each in named for name, value in each._asdict().items()}
         yield i, {"by": "log-likelihood", "measured": measured}
 
 
 def _roll(backend: Backend, requests: Sequence[Request]) -> Answers:
-    call = _there(backend.rolling_log_likelihood, requests)
-    for i, found in call([request.prompt for request in requests]):
-        if isinstance(found, Exception):
-            yield i, found
+    call = _required(backend.rolling_log_likelihood, requests)
+    for i, likelihood in call([request.prompt for request in requests]):
+        if isinstance(likelihood, Exception):
+            yield i, likelihood
             continue
-        measured = {f"text_{name}": value for name, value in found._asdict().items()}
+        measured = {f"text_{name}": value for name, value in likelihood._asdict().items()}
         yield i, {"by": "log-likelihood", "measured": measured}
 
 
-def _there(call: Any, requests: Iterable[Request]) -> Any:
+def _required(call: Any, requests: Iterable[Request]) -> Any:
     if call is None:
         task = next(iter(requests)).sample.task
-        raise UserError(f"task {task} needs log-probabilities of texts, which this model does not give.")
+        raise UserError(
+            f"task {task} needs log-probabilities, which this model does not give. Use a local model, or an "
+            "endpoint with --log-probabilities."
+        )
     return call

@@ -1,10 +1,9 @@
-"""A Hugging Face model on this machine, and its greedy generation; eval/models/loglikelihood.py has the
-likelihoods.
+"""A local Hugging Face model and its greedy generation (likelihoods are in eval/models/loglikelihood.py).
 
-    texts ──tokens──▶ sorted, longest first ──batches of a token budget──▶ model ──▶ answers as they come
+    texts ──tokens──▶ sorted, longest first ──batches of a token budget──▶ model ──▶ answers as they finish
 
-A batch that does not fit in memory halves the budget and is tried again. What is longer than the model's
-context loses its left end, which is counted and said.
+A batch that does not fit in memory halves the token budget and is retried. Inputs longer than the context are
+truncated on the left, which is counted and reported.
 """
 
 import json
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass
 class Local:
-    """A loaded model; `batch_tokens` shrinks when memory runs out, `truncated` counts cut texts."""
+    """A loaded model. `batch_tokens` is halved when memory runs out; `truncated` counts truncated texts."""
 
     path: str
     model: Any
@@ -38,11 +37,11 @@ class Local:
     context: int
     batch_tokens: int
     chat: bool = False
-    """Prompts are a user's message, in the tokenizer's chat template."""
+    """Put prompts into the tokenizer's chat template as a user message."""
     truncated: int = 0
 
     def render(self, prompt: str) -> str:
-        """The text that the model reads for a prompt."""
+        """The model input for a prompt."""
         if not self.chat:
             return prompt
         message = [{"role": "user", "content": prompt}]
@@ -57,15 +56,15 @@ def open_model(
     four_bit: bool = False,
     context: int | None = None,
 ) -> Local:
-    """The model and tokenizer in a folder, in bf16 on a GPU, else in fp32 on the CPU.
+    """Load the model and tokenizer of a folder: bf16 on a GPU, otherwise fp32 on the CPU.
 
-    The folder may hold a LoRA adapter: it is put beside its base's weights, which stay as they are, or are
-    read in 4 bits (NF4).
+    The folder may contain a LoRA adapter: it is applied to its base without merging. `four_bit` loads the
+    weights in 4-bit (NF4).
     """
     base = adapter_base(path)
     tokenizer = load_tokenizer(path if base is None or _has_tokenizer(path) else base)
     if chat and not tokenizer.chat_template:
-        raise UserError(f"{path}: the tokenizer has no chat template. Leave --chat out.")
+        raise UserError(f"{path}: the tokenizer has no chat template. Remove --chat.")
     device, dtype = "cpu", torch.float32
     if torch.cuda.is_available():
         device, dtype = "cuda", torch.bfloat16
@@ -74,7 +73,7 @@ def open_model(
         model = _four_bits(base or path, dtype)
     else:
         model = load_model(base or path, ModelConfig(path=base or path), dtype)
-    model.set_attn_implementation("sdpa")  # texts of unequal length are padded, which needs a mask
+    model.set_attn_implementation("sdpa")  # padded batches need a mask
     if base is not None:
         model = _with_adapter(model, base, path)
     if not four_bit:
@@ -84,98 +83,98 @@ def open_model(
 
 
 def adapter_base(path: str) -> str | None:
-    """The base that the adapter in a folder belongs to; None where no adapter is there."""
+    """The base model of the adapter in a folder; None if there is no adapter."""
     file = Path(path) / "adapter_config.json"
     if not file.is_file():
         return None
     try:
         base = str(json.loads(file.read_text("utf-8"))["base_model_name_or_path"])
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{file} names no base_model_name_or_path ({error!r}).") from None
+        raise UserError(f"{file}: base_model_name_or_path is missing or invalid ({error!r}).") from None
     if not weight_files(base):
-        raise UserError(f"{file}: base_model_name_or_path {base}: no weights there. Correct it in the file.")
+        raise UserError(f"{file}: base_model_name_or_path is {base}, which has no weights. Correct the path.")
     return base
 
 
 def inputs(path: str) -> dict[str, str]:
-    """The files that a model is read from, with the base of an adapter, and their hashes."""
-    found: dict[str, str] = {}
+    """The files of a model (and of an adapter's base) and their hashes."""
+    hashes: dict[str, str] = {}
     base = adapter_base(path)
     if not weight_files(path):
-        raise UserError(f"{path}: no weights there. Give a model folder, or an endpoint with --endpoint.")
+        raise UserError(f"{path}: no weights found. Pass a model folder, or an endpoint with --endpoint.")
     for folder in filter(None, (base, path)):
         files = sorted(Path(folder).glob("*"))
         others = [file for file in files if file.suffix in (".json", ".model", ".jinja", ".txt")]
-        found |= weight_files(folder) | hash_files(file for file in others if file.name != manifest.NAME)
-    return found
+        hashes |= weight_files(folder) | hash_files(file for file in others if file.name != manifest.NAME)
+    return hashes
 
 
 def identity(
     hashes: dict[str, str], *, chat: bool = False, four_bit: bool = False, context: int | None = None
 ) -> dict[str, Any]:
-    """What an answer depends on: `hashes` of weights, configuration, tokenizer and template, wherever they
-    lie, and how they are used."""
+    """What an answer depends on: the `hashes` of weights, configuration, tokenizer and template (not their
+    paths), and the settings."""
     dtype = "nf4" if four_bit else "bfloat16" if torch.cuda.is_available() else "float32"
     files = sorted([Path(file).name, digest] for file, digest in hashes.items())
     return {"backend": "transformers", "dtype": dtype, "chat": chat, "context": context, "files": files}
 
 
 def encode(local: Local, text: str, special: bool = True) -> list[int]:
-    """Tokens of a text; a chat template has written the special ones already."""
+    """Tokens of a text. Special tokens are not added to a chat, whose template contains them."""
     return list(local.tokenizer(text, add_special_tokens=special and not local.chat)["input_ids"])
 
 
 def cut(local: Local, requests: Sequence[Request]) -> list[int]:
-    """How many tokens of each request are too many for the context; a whole text is read in windows."""
+    """Number of tokens by which each request exceeds the context; whole texts are read in windows instead."""
     over = []
     for request in requests:
         match request.kind:
             case "generation":
-                more, room = "", local.context - request.max_new_tokens
-            case "options":  # the last token is not read, only asked for
-                more, room = max(request.options, key=len), local.context + 1
-            case "answer":  # here that is the end token
-                more, room = request.sample.reference, local.context
+                continuation, limit = "", local.context - request.max_new_tokens
+            case "options":  # the last token is predicted, not read
+                continuation, limit = max(request.options, key=len), local.context + 1
+            case "answer":  # the last token is the end token, which encode() does not add
+                continuation, limit = request.sample.reference, local.context
             case "text":
                 over.append(0)
                 continue
-        over.append(max(0, len(encode(local, local.render(request.prompt) + more)) - room))
+        over.append(max(0, len(encode(local, local.render(request.prompt) + continuation)) - limit))
     return over
 
 
 def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
-    """Index and greedy continuation of each request; texts of `stop` end it."""
+    """Yield index and greedy continuation of each request, up to a string of `stop`."""
     tokens = []
     for request in requests:
-        room = local.context - request.max_new_tokens
-        if room < 1:
+        limit = local.context - request.max_new_tokens
+        if limit < 1:
             raise UserError(
-                f"task {request.sample.task}: max_new_tokens {request.max_new_tokens} leaves no room for a "
-                f"prompt in a context of {local.context} tokens. Lower it."
+                f"task {request.sample.task}: max_new_tokens={request.max_new_tokens} leaves no space for a "
+                f"prompt in a context of {local.context} tokens. Lower max_new_tokens."
             )
         ids = encode(local, local.render(request.prompt))
-        local.truncated += len(ids) > room
-        tokens.append(ids[-room:])
+        local.truncated += len(ids) > limit
+        tokens.append(ids[-limit:])
     sizes = [len(ids) + request.max_new_tokens for ids, request in zip(tokens, requests, strict=True)]
 
     ends = _end_tokens(local)
 
     def answer(batch: list[int]) -> list[str]:
         ids, mask = pad([tokens[i] for i in batch], local, left=True)
-        # A stop text is in as many last tokens as it has bytes, and one more where it begins within one.
+        # A stop string spans at most as many tokens as it has bytes, plus one if it starts within a token.
         tails = [max((len(stop.encode()) + 1 for stop in requests[i].stop), default=0) for i in batch]
 
-        def ended(row: int, found: list[int]) -> bool:
-            if found[-1] in ends or not tails[row]:
-                return found[-1] in ends
-            tail = local.tokenizer.decode(found[-tails[row] :], skip_special_tokens=True)
+        def ended(row: int, generated: list[int]) -> bool:
+            if generated[-1] in ends or not tails[row]:
+                return generated[-1] in ends
+            tail = local.tokenizer.decode(generated[-tails[row] :], skip_special_tokens=True)
             return any(stop in tail for stop in requests[batch[row]].stop)
 
         limits = [requests[i].max_new_tokens for i in batch]
         texts = []
-        for i, found in zip(batch, greedy(local.model, ids, mask, limits, ended), strict=True):
-            text = local.tokenizer.decode(found, skip_special_tokens=True)
-            text = text.removeprefix(" ") if local.chat else text  # the template's, before every answer
+        for i, generated in zip(batch, greedy(local.model, ids, mask, limits, ended), strict=True):
+            text = local.tokenizer.decode(generated, skip_special_tokens=True)
+            text = text.removeprefix(" ") if local.chat else text  # the template puts one before each answer
             texts.append(min((text.split(stop)[0] for stop in requests[i].stop), key=len, default=text))
         return texts
 
@@ -185,6 +184,7 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
 def in_batches(
     local: Local, sizes: Sequence[int], answer: Callable[[list[int]], list[T]]
 ) -> Iterator[tuple[int, T | Exception]]:
+    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`."""
     left = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
     while left:
         n = max(1, local.batch_tokens // sizes[left[0]])
@@ -197,7 +197,7 @@ def in_batches(
             if len(batch) == 1:
                 yield (
                     batch[0],
-                    MemoryError(f"{sizes[batch[0]]} tokens do not fit in memory: lower --context ({error})"),
+                    MemoryError(f"{sizes[batch[0]]} tokens do not fit in memory. Lower --context. ({error})"),
                 )
                 left = left[1:]
             else:
@@ -208,14 +208,14 @@ def in_batches(
 
 
 def pad(rows: Sequence[list[int]], local: Local, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids and mask, both (rows x longest)."""
+    """Padded ids and their mask, both (rows x longest)."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), _padding(local))
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
+        columns = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, columns] = torch.tensor(row)
+        mask[i, columns] = 1
     return ids.to(local.model.device), mask.to(local.model.device)
 
 
@@ -225,7 +225,7 @@ def _padding(local: Local) -> int:
 
 
 def _end_tokens(local: Local) -> set[int]:
-    """Tokens that end an answer: the tokenizer's, and those that the model's folder names for generation."""
+    """Tokens that end an answer: the tokenizer's, and those of the model's generation config."""
     named = getattr(local.model.generation_config, "eos_token_id", None)
     ends = {local.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
     return {int(token) for token in ends if token is not None}
@@ -242,15 +242,15 @@ def _with_adapter(model: Any, base: str, path: str) -> Any:
     try:
         return PeftModel.from_pretrained(model, path)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{path}: the adapter cannot be loaded: {error}") from None
+        raise UserError(f"{path}: cannot load the adapter: {error}") from None
 
 
 def _four_bits(path: str, dtype: torch.dtype) -> Any:
-    """Weights in NF4 with double quantisation, products in `dtype` (arXiv:2305.14314)."""
+    """Weights in NF4 with double quantisation, matrix products in `dtype` (arXiv:2305.14314)."""
     from transformers import AutoModelForCausalLM
 
     settings = lora.quantised(AdapterConfig(load_in_4bit=True), dtype)
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise UserError(f"{path}: the model cannot be loaded in 4 bits: {error}") from None
+        raise UserError(f"{path}: cannot load the model in 4-bit: {error}") from None

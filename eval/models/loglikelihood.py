@@ -1,9 +1,9 @@
-"""Log-likelihoods of a local model: of options, of answers, of whole texts.
+"""Log-likelihoods of a local model: of options, answers and whole texts.
 
-    (context, continuation) ──tokens──▶ equal inputs once ──batches──▶ logits where needed ──▶ sums
+    (context, continuation) ──tokens──▶ deduplicated inputs ──batches──▶ logits where needed ──▶ sums
 
-Contexts and continuations are split into tokens as lm-evaluation-harness does it, and whole texts are cut
-into its windows; the tests hold the sums to it.
+Tokenization of contexts and continuations and the windows over whole texts are those of
+lm-evaluation-harness; tests check that the sums are equal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,29 +12,29 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from eval.analysis.significance import Floats
-from eval.models.base import Found, Likelihood
+from eval.metrics.measure import Floats
+from eval.models.base import Likelihood, Likelihoods
 from eval.models.hf import Local, encode, in_batches, pad
 
-PLACES = 512
-"""Places whose probabilities are held in fp32 at a time."""
+CHUNK_TOKENS = 512
+"""Number of positions whose log-probabilities are computed in fp32 at a time."""
 
 
 class Job(NamedTuple):
-    """Tokens that are read, and those after them whose likelihood is asked."""
+    """Context tokens, and the tokens after them whose likelihood is measured."""
 
     before: list[int]
     after: list[int]
 
 
-def log_likelihood(local: Local, pairs: Sequence[tuple[str, str]]) -> Found:
-    """Of each continuation after its context. White space that ends a context belongs to the continuation."""
+def log_likelihood(local: Local, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
+    """Of each continuation after its context. A context's trailing whitespace belongs to the continuation."""
     for i, rows in _score(local, [_job(local, *pair) for pair in pairs]):
         yield i, rows if isinstance(rows, Exception) else _sum(rows)
 
 
-def rolling_log_likelihood(local: Local, texts: Sequence[str]) -> Found:
-    """Of each whole text, in windows of the context's length; the first token follows the start token."""
+def rolling_log_likelihood(local: Local, texts: Sequence[str]) -> Likelihoods:
+    """Of each whole text, in windows of the context length; a start token is put before the first token."""
     jobs, owners = [], []
     for owner, text in enumerate(texts):
         ids = [_start(local), *local.tokenizer(text, add_special_tokens=False)["input_ids"]]
@@ -60,7 +60,7 @@ def rolling_log_likelihood(local: Local, texts: Sequence[str]) -> Found:
 def answer_likelihood(
     local: Local, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[int, tuple[Likelihood, Likelihood] | Exception]]:
-    """Of each answer with its end token, and of all tokens but the first, which nothing stands before."""
+    """Of each answer with its end token, and of all tokens except the first (it has no context)."""
     jobs, answers = [], []
     for context, answer in pairs:
         job = _job(local, context, answer)
@@ -89,9 +89,9 @@ def _sum(rows: Floats) -> Likelihood:
 
 
 def _score(local: Local, jobs: Sequence[Job]) -> Iterator[tuple[int, Floats | Exception]]:
-    """Log-probability, whether it is the likeliest, and entropy (3 x tokens) of each token of `after`.
+    """Log-probability, whether it is the most likely token, and entropy (3 x tokens), for `after`.
 
-    Jobs that read the same, as the options of a question do, are one row of a batch.
+    Jobs with the same input tokens, such as the options of a question, share one row of a batch.
     """
     local.truncated += sum(len(job.before) + len(job.after) - 1 > local.context for job in jobs)
     same: dict[tuple[int, ...], list[int]] = {}
@@ -106,11 +106,11 @@ def _score(local: Local, jobs: Sequence[Job]) -> Iterator[tuple[int, Floats | Ex
         first, last = max(0, first), max(len(inputs[i]) for i in batch)
         kept = torch.arange(first, last, device=ids.device)
         logits = local.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept).logits
-        found = []
+        results = []
         for row, i in enumerate(batch):
             read = logits[row, : len(inputs[i]) - first]
-            found.append([_tokens(read[-len(jobs[j].after) :], jobs[j].after) for j in owners[i]])
-        return found
+            results.append([_tokens(read[-len(jobs[j].after) :], jobs[j].after) for j in owners[i]])
+        return results
 
     for i, result in in_batches(local, [len(ids) for ids in inputs], answer):
         for place, owner in enumerate(owners[i]):
@@ -118,14 +118,15 @@ def _score(local: Local, jobs: Sequence[Job]) -> Iterator[tuple[int, Floats | Ex
 
 
 def _tokens(logits: torch.Tensor, after: list[int]) -> Floats:
-    """logits (tokens x vocabulary) for the last of `after`; what was cut off counts nothing."""
+    """Scores of `after` from logits (tokens x vocabulary); its truncated first tokens are not counted."""
     targets = torch.tensor(after[len(after) - len(logits) :], device=logits.device)
     parts = []
-    for start in range(0, len(logits), PLACES):
-        logs, those = logits[start : start + PLACES].float().log_softmax(-1), targets[start : start + PLACES]
-        nats = logs.gather(1, those[:, None])[:, 0]
+    for start in range(0, len(logits), CHUNK_TOKENS):
+        chunk = slice(start, start + CHUNK_TOKENS)
+        logs, expected = logits[chunk].float().log_softmax(-1), targets[chunk]
+        nats = logs.gather(1, expected[:, None])[:, 0]
         entropy = torch.special.entr(logs.exp()).sum(-1)
-        parts.append(torch.stack([nats, (logs.argmax(-1) == those).float(), entropy]))
+        parts.append(torch.stack([nats, (logs.argmax(-1) == expected).float(), entropy]))
     return torch.cat(parts, dim=1).double().cpu().numpy()
 
 

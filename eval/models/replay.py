@@ -1,36 +1,36 @@
-"""Answers without a model: from a predictions file, so that other programs' are scored as ours; or the
-question's own text, as the baseline that does nothing."""
+"""Answers without a model: from a predictions file, to score another program's answers; or a copy of the
+input, as a baseline that does nothing."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.provenance.manifest import hash_files
 from eval.models.base import Backend
-from eval.tasks.sample import read_predictions
+from eval.sample import read_predictions
 from eval.tasks.task import Request
 
 
 def open_backend(file: Path) -> Backend:
-    """The answers of `file` (or a run folder): {"task", "id", "prediction", "reference"} a line."""
+    """Answers from a predictions file or run folder: a "task", "id", "prediction", "reference" per line."""
     file = file / "predictions.jsonl" if file.is_dir() else file
-    there = {(s.task, s.id): s for s in read_predictions(file)}
+    samples = {(s.task, s.id): s for s in read_predictions(file)}
 
     def generate(requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
         for i, request in enumerate(requests):
-            found = there.get((request.sample.task, request.sample.id))
-            if found is None:
-                yield i, LookupError(f"{file} has no prediction for it")
-            elif found.reference != request.sample.reference:
-                yield i, LookupError(f"{file} has another reference for it")
+            sample = samples.get((request.sample.task, request.sample.id))
+            if sample is None:
+                yield i, LookupError(f"no prediction in {file}")
+            elif sample.reference != request.sample.reference:
+                yield i, LookupError(f"its reference in {file} is different")
             else:
-                yield i, found.prediction
+                yield i, sample.prediction
 
     hashes = hash_files([file])
     return Backend({"backend": "replay", "file": hashes[file.as_posix()]}, generate, inputs=hashes)
 
 
 def open_copy() -> Backend:
-    """Answers each request with its `source`, or with all of its prompt where the task names none."""
+    """Answers each request with its `source`, or its whole prompt if the task has no `source`."""
 
     def generate(requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
         for i, request in enumerate(requests):

@@ -1,2 +1,2 @@
-"""What is asked: `task` loads task files and writes prompts, `ceval` and `json_samples` read exams, `sample`
-is one answered question."""
+"""What is asked: `task` loads task files and builds prompts, `json_samples` reads JSON data files, and
+`resources` reads glossaries and laws."""

@@ -1,12 +1,12 @@
-"""Tasks as YAML files: data and prompt template in, requests out; a new task needs no Python.
+"""Tasks as YAML files: data and a prompt template in, requests out; a new task needs no Python.
 
-    configs/eval/NAME.yaml ──load──▶ TaskConfig ──requests──▶ Request (prompt, and the sample without answer)
+    configs/eval/NAME.yaml ──load──▶ TaskConfig ──requests──▶ Request (prompt, sample without its answer)
 
-Three layouts: `choice` reads CSV files of multiple-choice questions, one a subject, as C-Eval, CMMLU, MMLU
-(no header), KMMLU (answers from 1), tw-legal and exams with several answers lay them out; `jsonl` reads
-objects whose keys the template names; `text` reads whole documents, objects or .txt files. CSV is read by the
-csv module: a cell `NA` is text and not a missing value. configs/eval/groups/NAME.yaml lists tasks under one
-name.
+There are three layouts. `choice` reads CSV files of multiple-choice questions, one per subject, in the
+layouts of C-Eval, CMMLU, MMLU (no header), KMMLU (answers from 1), tw-legal, and exams with several answers.
+`jsonl` reads objects whose keys the template names. `text` reads whole documents, as objects or .txt files.
+CSV is read with the csv module, so a cell `NA` is text, not a missing value. configs/eval/groups/NAME.yaml
+names a group of tasks.
 """
 
 import csv
@@ -20,10 +20,9 @@ from pydantic import Field
 
 from core.config.loader import Config, load
 from core.errors import UserError
-from eval.metrics.legal import read_laws
-from eval.metrics.terminology import read_glossary, terms_of
+from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
-from eval.tasks.sample import Sample, missing_field
+from eval.tasks.resources import read_glossary, read_laws, terms_of
 
 TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"
@@ -35,119 +34,119 @@ class TaskConfig(Config):
 
     layout: Literal["choice", "jsonl", "text"]
     """choice: CSV files of questions with options; jsonl: objects whose keys the template names; text: whole
-    documents, .txt files or objects."""
+    documents, as .txt files or objects."""
     data: str
-    """File, or pattern of files under the data folder (`ceval/val/*.csv`)."""
+    """File or glob pattern under the data folder (`ceval/val/*.csv`)."""
     prompt: str
-    """Template. jsonl: keys of an object in braces, and {shots}; choice: {subject}, {shots} and {ask}, the
-    question with its options; text: what is read of an object ({text} of a .txt file)."""
+    """Template. jsonl: keys of the object in braces, and {shots}; choice: {subject}, {shots} and {ask} (the
+    question with its options); text: the document ({text} for a .txt file)."""
     by: Literal["generation", "log-likelihood"] | None = None
-    """How a model answers: it writes, or it is asked how likely the options (choice), the reference (jsonl)
-    or the document (text) are. Default: log-likelihood of documents and of options, unless several may be
-    right; else generation."""
+    """generation: the model writes an answer; log-likelihood: of the options (choice), the reference (jsonl)
+    or the document (text). Default: log-likelihood for text, and for choice unless several answers may be
+    right; otherwise generation."""
     question: str = "{question}\n{options}答案："
-    """choice: one question, its options, and what the answer's letter follows."""
+    """choice: template of a question with its options, up to the letter of the answer."""
     before_letter: str = ""
-    """choice: what stands between that and the letter, as a space after `Answer:`."""
+    """choice: text between the question and the letter, such as a space after `Answer:`."""
     shots: str | None = None
-    """Files of solved questions; choice: matched to `data` by subject (`ceval/dev/*.csv`)."""
+    """Files of few-shot examples; choice: matched to `data` by subject (`ceval/dev/*.csv`)."""
     shots_n: int = Field(5, ge=0)
-    """How many of them stand before a question."""
+    """Number of few-shot examples before each question."""
     subjects: str | None = None
-    """JSON file of C-Eval's form: subject to [English name, name in the prompt, category]."""
+    """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category]."""
     several_answers: bool = False
-    """Questions may have more than one right option (`BCD`)."""
+    """choice: questions may have more than one right option (`BCD`)."""
     reference: str = "answer"
-    """jsonl: key of the right answer."""
+    """jsonl: key of the reference answer."""
     source: str | None = None
-    """jsonl: key of the text that numbers and claim references are to be kept from."""
+    """jsonl: key of the source text, whose terms, numbers and claim references the answer should keep."""
     glossary: str | None = None
-    """jsonl: CSV file under the data folder: a term of the source and the names that it may have."""
+    """jsonl: CSV file under the data folder with rows of a source term and its accepted translations."""
     laws: str | None = None
-    """jsonl: JSONL file under the data folder: `law`, `law_en` and `article` of each article that exists."""
+    """jsonl: JSONL file under the data folder with `law`, `law_en` and `article` of all existing articles."""
     publication: str | None = None
-    """jsonl: key of the publication number that the sample is made from; `contamination` compares it."""
+    """jsonl: key of the publication number of the sample's patent, for `contamination`."""
     groups: dict[str, str] = Field({})
-    """jsonl and text: break-downs, name to key."""
+    """jsonl and text: breakdowns, name to key."""
     max_new_tokens: int = Field(256, ge=1)
-    """Longest generation."""
+    """Maximum length of a generated answer."""
     stop: tuple[str, ...] = ()
-    """Texts that end a generation."""
+    """Strings that end a generated answer."""
     metrics: tuple[str, ...]
-    """Names of metrics (eval/metrics/metrics.py)."""
+    """Metrics, by name (eval/metrics/metrics.py)."""
 
 
 class TaskGroup(Config):
-    """Tasks under one name."""
+    """A named group of tasks."""
 
     tasks: tuple[str, ...]
-    """Their names."""
+    """Names of the tasks."""
 
 
 Kind = Literal["generation", "options", "answer", "text"]
 
 
 class Request(NamedTuple):
-    """What a model is asked, and the sample that its answer completes."""
+    """A prompt for the model, and the sample that its answer completes."""
 
     prompt: str
-    sample: Sample
+    sample: EvalSample
     max_new_tokens: int
     stop: tuple[str, ...]
     kind: Kind = "generation"
-    """Write an answer; or how likely are the options, is the reference, is the prompt as a whole text?"""
+    """Generate an answer, or measure the likelihood of the options, the reference or the prompt itself."""
     options: tuple[str, ...] = ()
-    """What may follow the prompt."""
+    """Continuations of the prompt to choose from."""
     texts: tuple[str, ...] = ()
-    """What of the data is in it, without instructions and other samples."""
+    """Texts from the data, without instructions and few-shot examples."""
     publication: str | None = None
-    """The publication that the sample is made from."""
+    """Publication number of the patent that the sample comes from."""
 
 
 def load_tasks(names: str) -> list[tuple[str, TaskConfig, Path]]:
-    """Name, task and file of each of `A,B`: tasks of configs/eval, groups of them, or YAML files."""
-    found: dict[str, tuple[str, TaskConfig, Path]] = {}
+    """Name, task and file of each task in `A,B`: names of tasks or groups in configs/eval, or YAML files."""
+    tasks: dict[str, tuple[str, TaskConfig, Path]] = {}
     for name in names.split(","):
         group = TASKS / "groups" / f"{name}.yaml"
         members = load(TaskGroup, group).tasks if group.is_file() else (name,)
         for member in members:
             task, config = load_task(member)
-            found[task] = (task, config, task_file(member))
-    return list(found.values())
+            tasks[task] = (task, config, task_file(member))
+    return list(tasks.values())
 
 
 def load_task(name: str) -> tuple[str, TaskConfig]:
-    """The task `NAME` of configs/eval, or that of a YAML file."""
+    """Name and configuration of the task `NAME` in configs/eval, or of a YAML file."""
     file = task_file(name)
     if not file.is_file():
-        there = sorted(each.stem for each in [*TASKS.glob("*.yaml"), *TASKS.glob("groups/*.yaml")])
-        raise UserError(f"{file}: there is no such task file; there are: {', '.join(there)}.")
+        known = sorted(each.stem for each in [*TASKS.glob("*.yaml"), *TASKS.glob("groups/*.yaml")])
+        raise UserError(f"{file}: task file not found. Tasks and groups: {', '.join(known)}.")
     return file.stem, load(TaskConfig, file)
 
 
 def task_file(name: str) -> Path:
-    """Where a task stands."""
+    """The YAML file of a task."""
     return Path(name) if name.endswith(".yaml") else TASKS / f"{name}.yaml"
 
 
 def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
-    """All requests of a task whose files lie under `root`; UserError names a file, line or key."""
+    """All requests of a task with its data under `root`; UserError gives file, line or key."""
     files = _files(root, task.data, name)
     return list((_choice if task.layout == "choice" else _objects)(name, task, root, files))
 
 
 def data_files(name: str, task: TaskConfig, root: Path) -> list[Path]:
-    """The files that a task's requests are made from."""
+    """All data files of a task."""
     patterns = (task.data, task.shots, task.subjects, task.glossary, task.laws)
     return [file for pattern in patterns if pattern for file in _files(root, pattern, name)]
 
 
 def read_questions(file: Path) -> Iterator[dict[str, str]]:
-    """`question`, `A`, `B`, … and `answer` (letters) of each row, in any of the layouts named above."""
+    """Yield `question`, `A`, `B`, … and `answer` (letters) of each row, in any layout named above."""
     with file.open(encoding="utf-8-sig", newline="") as opened:
         rows = [(number, row) for number, row in enumerate(csv.reader(opened), 1) if any(row)]
     if not rows:
-        raise UserError(f"{file}: no questions in it.")
+        raise UserError(f"{file}: the file has no questions.")
     header = [name.strip().casefold() for name in rows[0][1]]
     if "question" in header:
         if "answer" not in header:
@@ -157,16 +156,14 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
         header = ["question", *LETTERS[: len(header) - 2].lower(), "answer"]
     for number, row in rows:
         if len(row) < len(header):
-            raise UserError(f"{file}: row {number} has {len(row)} cells; {len(header)} are needed.")
+            raise UserError(f"{file}: row {number} has {len(row)} cells, expected {len(header)}.")
         cells = dict(zip(header, row, strict=False))
         options = {letter: cells[letter.lower()] for letter in LETTERS if cells.get(letter.lower())}
         answer = cells["answer"].strip().upper()
         answer = answer.translate(str.maketrans("12345678", LETTERS))  # KMMLU counts from 1
         if not answer or not set(answer) <= options.keys():
-            there = ", ".join(options)
-            raise UserError(
-                f"{file}: row {number}: answer `{cells['answer']}` is none of the options {there}."
-            )
+            letters = ", ".join(options)
+            raise UserError(f"{file}: row {number}: answer `{cells['answer']}` is not an option ({letters}).")
         yield {"question": cells["question"], **options, "answer": answer}
 
 
@@ -175,11 +172,13 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
     shots = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
     kind: Kind = "options" if task.by != "generation" and not task.several_answers else "generation"
     if task.several_answers and task.by == "log-likelihood":
-        raise UserError(f"task {name}: questions with several answers are asked by generation. Correct `by`.")
+        raise UserError(
+            f"task {name}: `by: log-likelihood` is not supported with `several_answers`. Remove `by`."
+        )
     for file in files:
         subject = _subject(file)
         if task.shots and subject not in shots:
-            raise UserError(f"task {name}: no file of solved questions for {subject} in {root / task.shots}.")
+            raise UserError(f"task {name}: no few-shot file for subject {subject} in {root / task.shots}.")
         _, shown, category = names.get(subject, ("", subject.replace("_", " "), ""))
         solved = list(read_questions(shots[subject]))[: task.shots_n] if shots else []
         before = "".join(f"{_ask(task, row)}{task.before_letter}{row['answer']}\n\n" for row in solved)
@@ -189,15 +188,24 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         for number, row in enumerate(read_questions(file)):
             fields = {"subject": shown, "shots": before, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
-            sample = Sample(
-                task=name, id=f"{subject}-{number}", prediction="", reference=row["answer"],
-                metrics=task.metrics, options=len(letters), groups=groups,
-            )  # fmt: skip
+            sample = EvalSample(
+                task=name,
+                id=f"{subject}-{number}",
+                prediction="",
+                reference=row["answer"],
+                metrics=task.metrics,
+                options=len(letters),
+                groups=groups,
+            )
             yield Request(
-                _fill(task.prompt, fields, f"{file}"), sample, task.max_new_tokens, task.stop, kind,
+                _fill(task.prompt, fields, f"{file}"),
+                sample,
+                task.max_new_tokens,
+                task.stop,
+                kind,
                 options=tuple(task.before_letter + letter for letter in letters),
                 texts=("\n".join([row["question"], *(row[x] for x in letters)]), row["question"]),
-            )  # fmt: skip
+            )
 
 
 def _ask(task: TaskConfig, row: dict[str, str]) -> str:
@@ -210,9 +218,9 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
         "text" if task.layout == "text" else "answer" if task.by == "log-likelihood" else "generation"
     )
     solved = [
-        _fill(task.prompt, {**fields, "shots": ""}, place) + fields[task.reference] + "\n\n"
+        _fill(task.prompt, {**fields, "shots": ""}, location) + fields[task.reference] + "\n\n"
         for file in (_files(root, task.shots, name) if task.shots else ())
-        for place, fields in _fields(file, (task.reference,))
+        for location, fields in _fields(file, (task.reference,))
     ]
     glossary = read_glossary(root / task.glossary) if task.glossary else {}
     laws = read_laws(root / task.laws) if task.laws else {}
@@ -220,53 +228,61 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
     wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication]
     for file in files:
-        for number, (place, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
-            prompt = _fill(task.prompt, shots | fields, place)
-            sample = Sample(
-                task=name, id=fields.get("id", f"{file.stem}-{number}"), prediction="",
-                reference=prompt if kind == "text" else fields[task.reference], metrics=task.metrics,
+        for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
+            prompt = _fill(task.prompt, shots | fields, location)
+            sample = EvalSample(
+                task=name,
+                id=fields.get("id", f"{file.stem}-{number}"),
+                prediction="",
+                reference=prompt if kind == "text" else fields[task.reference],
+                metrics=task.metrics,
                 source=fields[task.source] if task.source else "",
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
-                laws=laws, options=int(fields["options_n"]) if "options_n" in fields else None,
+                laws=laws,
+                options=int(fields["options_n"]) if "options_n" in fields else None,
                 groups={group: fields[key] for group, key in task.groups.items()},
-            )  # fmt: skip
+            )
             yield Request(
-                prompt, sample, task.max_new_tokens, task.stop, kind,
+                prompt,
+                sample,
+                task.max_new_tokens,
+                task.stop,
+                kind,
                 texts=tuple(value for key, value in fields.items() if key in used),
                 publication=fields[task.publication] if task.publication else None,
-            )  # fmt: skip
+            )
 
 
 def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Place and fields of each object of a file, as texts; a .txt file is one object."""
+    """Yield location and fields (as text) of each object in a file; a .txt file is one object."""
     if file.suffix == ".txt":
         objects: Iterable[tuple[str, dict[str, Any]]] = [(str(file), {"text": file.read_text("utf-8")})]
     else:
         objects = read_objects(file)
     keys = [key for key in wanted if key is not None]
-    for place, tree in objects:
+    for location, tree in objects:
         fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in tree.items()}
         if missing := [key for key in keys if key not in fields]:
-            raise missing_field(place, missing[0], fields)
-        yield place, fields
+            raise missing_field(location, missing[0], fields)
+        yield location, fields
 
 
-def _fill(template: str, fields: dict[str, str], place: str) -> str:
-    """Braces around a key are replaced once; what comes from data is never read as a template."""
+def _fill(template: str, fields: dict[str, str], location: str) -> str:
+    """Replace keys in braces, in one pass: text from the data is never treated as a template."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
-            raise missing_field(place, match[1], fields)
+            raise missing_field(location, match[1], fields)
         return fields[match[1]]
 
     return re.sub(r"\{(\w+)\}", value, template)
 
 
 def _files(root: Path, pattern: str, name: str) -> list[Path]:
-    found = sorted(root.glob(pattern))
-    if not found:
-        raise UserError(f"task {name}: no file matches {root / pattern}. Pass the folder with --data.")
-    return found
+    files = sorted(root.glob(pattern))
+    if not files:
+        raise UserError(f"task {name}: no file matches {root / pattern}. Set the data folder with --data.")
+    return files
 
 
 def _subject(file: Path) -> str:

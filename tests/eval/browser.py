@@ -1,4 +1,4 @@
-"""A real browser (Chromium, headless) over its own pipe: what a page shows, says and asks for."""
+"""A real browser (headless Chromium) over its own pipe: the page, its console messages and its requests."""
 
 import base64
 import fcntl

@@ -19,7 +19,7 @@ from core.provenance import manifest
 from eval.__main__ import main
 from eval.models.hf import open_model
 from eval.models.loglikelihood import log_likelihood
-from eval.tasks.sample import read_predictions
+from eval.sample import read_predictions
 from tests.conftest import ROOT, run
 from tests.eval.models.tiny import read_lines, write_jsonl, write_model, write_task
 from tools import lineage
@@ -56,15 +56,15 @@ def command(place: Path, output: Path, tasks: str, *more: str | Path) -> list[st
 
 def here(*arguments: str | Path) -> tuple[int, str]:
     """The same command in this process, which has torch loaded already: its exit code and output."""
-    said = io.StringIO()
+    output = io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended,
-        contextlib.redirect_stdout(said), contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(output), contextlib.redirect_stderr(output),
     ):  # fmt: skip
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", ["eval", *map(str, arguments[1:])])
         main()
-    return int(ended.value.code or 0), said.getvalue()
+    return int(ended.value.code or 0), output.getvalue()
 
 
 def scores(output: Path, task: str) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def scores(output: Path, task: str) -> dict[str, Any]:
     return {s["metric"]: s for s in tree["scores"]}
 
 
-def test_all_three_ways_of_asking_and_where_it_all_came_from(place: Path, tmp_path: Path) -> None:
-    code, said = here(*command(place, tmp_path / "out", "exam,spaced,qa,text", "--model", place / "base"))
-    assert code == 0, said
+def test_all_three_methods_and_the_provenance_of_the_run(place: Path, tmp_path: Path) -> None:
+    code, output = here(*command(place, tmp_path / "out", "exam,spaced,qa,text", "--model", place / "base"))
+    assert code == 0, output
     samples = {(s.task, s.id): s for s in read_predictions(tmp_path / "out")}
     local = open_model(str(place / "base"))
     exam = [s for s in samples.values() if s.task == "exam"]
@@ -93,11 +93,11 @@ def test_all_three_ways_of_asking_and_where_it_all_came_from(place: Path, tmp_pa
     assert accuracy["value"] == right / 40
     assert accuracy["chance"] == 0.25
     assert accuracy["signature"].endswith("by log-likelihood")
-    # ` A` is one token and ` B` two: said in the table, in the scores and in the manifest.
+    # ` A` is one token and ` B` two: reported in the table, the scores and the manifest.
     unequal = "OPTIONS OF UNEQUAL LENGTH (A: 1, B: 2, C: 2, D: 2 tokens)"
     assert unequal in scores(tmp_path / "out", "spaced")["accuracy"]["signature"]
-    assert unequal in said
-    assert "warning: the letters" in said
+    assert unequal in output
+    assert "warning: the option letters" in output
     assert all(s.prediction == "A" for s in samples.values() if s.task == "spaced")
 
     made = manifest.read(tmp_path / "out")
@@ -113,8 +113,8 @@ def test_all_three_ways_of_asking_and_where_it_all_came_from(place: Path, tmp_pa
 def test_bits_and_answers_are_sums_and_a_base_is_compared_by_document(place: Path, tmp_path: Path) -> None:
     asked = command(place, tmp_path / "tuned", "qa,text", "--model", place / "tuned", "--base")
     assert here(*command(place, tmp_path / "base", "qa,text", "--model", place / "base"))[0] == 0
-    code, said = here(*asked, tmp_path / "base")
-    assert code == 0, said
+    code, output = here(*asked, tmp_path / "base")
+    assert code == 0, output
     samples = read_predictions(tmp_path / "tuned")
     text = [s.measured for s in samples if s.task == "text"]
     nats, tokens = (sum(each[f"text_{name}"] for each in text) for name in ("nats", "tokens"))
@@ -126,25 +126,25 @@ def test_bits_and_answers_are_sums_and_a_base_is_compared_by_document(place: Pat
     loss = -sum(a["answer_nats"] for a in answers) / sum(a["answer_tokens"] for a in answers)
     assert scores(tmp_path / "tuned", "qa")["answer-loss"]["value"] == pytest.approx(loss)
     assert sum(a["answer_tokens"] for a in answers) == sum(3 + 3 * i + 1 + 1 for i in range(20))
-    row = next(line for line in said.splitlines() if "bits-per-byte" in line and "+" in line)
+    row = next(line for line in output.splitlines() if "bits-per-byte" in line and "+" in line)
     assert f"{found['bits-per-byte']['value']:.4g}" in row
 
 
-def test_another_checkpoint_gets_no_stale_answer(place: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_reuses_no_answer(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "base", tmp_path / "model")
     asked = command(place, tmp_path / "out", "exam,text", "--model", tmp_path / "model")
     assert here(*asked)[0] == 0
     first = read_lines(tmp_path / "out")
-    assert "53 of 53 answers are there" in here(*asked)[1]
+    assert "53 of 53 answers already exist" in here(*asked)[1]
     assert read_lines(tmp_path / "out") == first
     shutil.copy(place / "tuned/model.safetensors", tmp_path / "model/model.safetensors")
-    assert "answers are there" not in here(*asked)[1]
+    assert "answers already exist" not in here(*asked)[1]
     old, new = ({line["key"] for line in lines} for lines in (first, read_lines(tmp_path / "out")))
     assert len(new) == 53
     assert not old & new
 
 
-def test_a_run_killed_twice_does_no_sample_twice(place: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twice_repeats_no_sample(place: Path, tmp_path: Path) -> None:
     asked = command(place, tmp_path / "cut", "exam,text", "--model", place / "base", "--batch-tokens", "1")
     file = tmp_path / "cut" / "predictions.jsonl"
     kept: list[dict[str, object]] = []

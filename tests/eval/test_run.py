@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from eval.models.openai_api import EndpointConfig, generate
+from eval.models.openai_api import EvalEndpointConfig, generate
 from eval.runner import request_key
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.conftest import ROOT, run
 from tests.eval.models.server import Answer, serve
@@ -126,15 +126,15 @@ def test_a_run_killed_twice_ends_with_the_scores_of_one_that_was_not(exam: Path)
     assert len(lines_there) == len({line["id"] for line in lines_there}) == 36
 
 
-def test_another_model_gets_none_of_the_cached_answers(exam: Path) -> None:
+def test_another_model_reuses_no_answer(exam: Path) -> None:
     with serve(planted) as (url, asked):
         run(*command(url, exam, exam / "out"))
         run(*command(url, exam, exam / "out"), "--model", "other")
     assert len(asked) == 72
 
 
-def test_a_key_changes_with_all_that_an_answer_depends_on() -> None:
-    sample = Sample(task="t", id="1", prediction="", reference="r")
+def test_a_key_changes_with_everything_an_answer_depends_on() -> None:
+    sample = EvalSample(task="t", id="1", prediction="", reference="r")
     request = Request("p", sample, 8, ())
     others = [
         request_key({"model": "b"}, request),
@@ -147,24 +147,24 @@ def test_a_key_changes_with_all_that_an_answer_depends_on() -> None:
     assert len({request_key({"model": "a"}, request), *others}) == 7
 
 
-@pytest.mark.parametrize("trouble", [429, 500, b"nonsense", b'{"choices": []}', None], ids=str)
-def test_trouble_is_tried_again_and_passes(trouble: Answer) -> None:
+@pytest.mark.parametrize("failure", [429, 500, b"nonsense", b'{"choices": []}', None], ids=str)
+def test_transient_errors_are_retried(failure: Answer) -> None:
     left, lock = [2], threading.Lock()
 
     def answer(_: str) -> Answer:
         with lock:
             left[0] -= 1
-            return trouble if left[0] >= 0 else "fine"
+            return failure if left[0] >= 0 else "fine"
 
     with serve(answer) as (url, asked):
-        config = EndpointConfig(url=url, model="m", first_wait_seconds=0.01)
-        request = Request("p", Sample(task="t", id="1", prediction="", reference=""), 8, ("\n",))
+        config = EvalEndpointConfig(url=url, model="m", first_wait_seconds=0.01)
+        request = Request("p", EvalSample(task="t", id="1", prediction="", reference=""), 8, ("\n",))
         assert list(generate(config, [request])) == [(0, "fine")]
     assert len(asked) == 3
     assert asked[0] == {"model": "m", "max_tokens": 8, "temperature": 0, "stop": ["\n"], "prompt": "p"}
 
 
-def test_what_fails_for_good_is_reported_and_what_was_done_is_kept(exam: Path) -> None:
+def test_permanent_failures_are_reported_and_other_answers_are_kept(exam: Path) -> None:
     with serve(lambda prompt: 404 if "val问logic#2#" in prompt else planted(prompt)) as (url, _):
         done = run(*command(url, exam, exam / "out"))
     assert done.returncode == 2

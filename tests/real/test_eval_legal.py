@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.metrics.law_citations import citations, law_name
-from eval.metrics.legal import read_laws
+from eval.tasks.resources import read_laws
 from eval.tasks.task import TaskConfig, requests
 from tests.conftest import run
 from tests.eval.models.server import serve

@@ -1,4 +1,4 @@
-"""Samples planted in a corpus are found there, by the rule they were planted for, and scored apart."""
+"""Samples planted in a corpus are found by the rule they were planted for, and scored separately."""
 
 import json
 import random
@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Path:
     records = [_record(f"CN-{i}-A", f"没有关系的摘要{i}。{COMMON}") for i in range(20)]
     records += [_record(f"CN-{100 + i}-A", f"另有：{trees[i]['abstract'][:45]}等等") for i in range(20)]
     records += [_record(f"CN{9000000 + i}B", "正文不同") for i in range(20, 40)]
-    # What stands in twelve records is a template's, even if one sample has it.
+    # A passage of twelve records is boilerplate, even if only one sample has it.
     records += [_record(f"CN-{200 + i}-A", f"模板{i}{trees[60]['abstract'][:45]}") for i in range(12)]
     folder = tmp_path / "corpus" / "decontaminate"
     folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def _record(name: str, abstract: str) -> dict[str, str]:
     return {"id": name, "source": "test", "abstract": abstract}
 
 
-def test_planted_samples_are_found_by_their_rule_and_wording_of_offices_is_not(place: Path) -> None:
+def test_planted_samples_are_found_by_their_rule_and_boilerplate_is_not(place: Path) -> None:
     asked = requests(*load_task(str(place / "t.yaml")), place)
     found = contamination(asked, [place / "corpus"])
     by_rule: dict[str, set[str]] = {}
@@ -80,7 +80,7 @@ def test_what_was_packed_is_found_without_its_texts(place: Path) -> None:
     assert found == {("t-7", "seen: abstract"), ("t-7", "seen: text")}
 
 
-def test_clean_and_dirty_samples_are_scored_apart(place: Path) -> None:
+def test_clean_and_dirty_samples_are_scored_separately(place: Path) -> None:
     done = run(
         "eval", "contamination", "--corpus", place / "corpus", "--tasks", place / "t.yaml", "--data", place,
         "--output", place / "contaminated.jsonl",
@@ -110,12 +110,12 @@ def test_clean_and_dirty_samples_are_scored_apart(place: Path) -> None:
     assert any("dirty" in line and "0.75" in line for line in done.stdout.splitlines())
 
 
-def test_what_cannot_be_told_is_named(place: Path) -> None:
-    from eval.tasks.sample import Sample
+def test_unsearched_samples_and_missing_corpora_are_reported(place: Path) -> None:
+    from eval.sample import EvalSample
 
     write_jsonl(place / "other.jsonl", {"task": "t", "id": "1"})
-    with pytest.raises(UserError, match="task t, sample 2 was not looked for"):
-        split([Sample(task="t", id="2", prediction="", reference="")], place / "other.jsonl")
+    with pytest.raises(UserError, match="task t, sample 2 is missing"):
+        split([EvalSample(task="t", id="2", prediction="", reference="")], place / "other.jsonl")
     (place / "empty").mkdir()
     with pytest.raises(UserError, match="no corpus"):
         contamination([], [place / "empty"])

@@ -1,4 +1,4 @@
-"""A blind sheet: what raters see, what their judgments say, what comes out for preference tuning."""
+"""Blind sheets: what judges see, the results of their judgments, and the pairs for preference tuning."""
 
 import csv
 import json
@@ -64,13 +64,13 @@ def fill(file: Path, filled: Path, answers: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".csv"])
-def test_planted_preferences_come_back_and_become_pairs(
+def test_planted_preferences_are_recovered_and_become_pairs(
     runs: tuple[Path, Path], tmp_path: Path, suffix: str
 ) -> None:
     sheet, key = tmp_path / f"sheet{suffix}", tmp_path / "sheet.key.json"
     done = run("eval", "sheet", *runs, "--output", sheet, "--seed", "3")
     assert done.returncode == 0, done.stderr
-    assert "36 of 36 samples that differ. 4 are the same" in done.stdout
+    assert "36 of 36 samples with different answers (4 have the same answer)" in done.stdout
     sides = ["left" if "new" in str(row[4]) else "right" for row in cells(sheet)[1:]]
     other = {"left": "right", "right": "left"}
     ann = fill(sheet, tmp_path / f"ann{suffix}", [*sides[:27], *(other[s] for s in sides[27:])])
@@ -128,7 +128,7 @@ def test_alpha_and_agreement_are_those_of_nltk() -> None:
         for rater in ("x", "y", "z") for row in rows if generator.random() < 0.9
     ]  # fmt: skip
     counts = {row["row"]: sum(j.row == row["row"] for j in judgments) for row in rows}
-    assert {2, 3} <= set(counts.values())  # somebody left some out
+    assert {2, 3} <= set(counts.values())  # some judgments are missing
     found = {r["number"]: r["value"] for r in results({"rows": rows}, judgments)}
     paired = [j for j in judgments if counts[j.row] > 1]
     alpha = AnnotationTask(data=paired).alpha()
@@ -136,7 +136,7 @@ def test_alpha_and_agreement_are_those_of_nltk() -> None:
     assert found["krippendorff-alpha"] == pytest.approx(alpha)
 
 
-def test_people_of_one_mind_agree_wholly_and_ties_make_no_pair() -> None:
+def test_unanimous_judgments_agree_fully_and_ties_make_no_pair() -> None:
     rows = [{"row": str(i), "task": "t", "id": str(i), "prompt": "", "a": "x", "b": "y"} for i in range(4)]
     judgments = [Judgment(who, row["row"], "tie") for who in "xy" for row in rows]
     found = {r["number"]: r["value"] for r in results({"rows": rows}, judgments)}
@@ -144,7 +144,7 @@ def test_people_of_one_mind_agree_wholly_and_ties_make_no_pair() -> None:
     assert preference_pairs({"rows": rows}, judgments) == []
 
 
-def test_what_is_wrong_in_a_sheet_is_named_with_file_and_row(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_errors_in_a_sheet_are_reported_with_file_and_row(runs: tuple[Path, Path], tmp_path: Path) -> None:
     sheet, key = tmp_path / "s.csv", tmp_path / "s.key.json"
     write_sheet(*runs, sheet)
     bad = fill(sheet, tmp_path / "bad.csv", ["left", "perhaps", *[""] * 34])
@@ -154,13 +154,16 @@ def test_what_is_wrong_in_a_sheet_is_named_with_file_and_row(runs: tuple[Path, P
     (tmp_path / "short.csv").write_text("row,left\n1,x\n", "utf-8")
     (tmp_path / "no.xlsx").write_text("nonsense", "utf-8")
     for arguments, message in (
-        (["--read", bad, "--key", key], "bad.csv, row 3: better is `perhaps`; write left, right or tie"),
-        (["--read", filled, "--key", key], "it is another sheet's key"),
-        (["--read", sheet, "--key", key], "`better` is empty everywhere"),
-        (["--read", tmp_path / "short.csv", "--key", key], "no column `better`; there are: row, left"),
-        (["--read", tmp_path / "no.xlsx", "--key", key], "no.xlsx is no sheet that can be read"),
-        ([*runs, "--output", sheet], "s.csv exists already"),
-        ([runs[0], runs[0], "--output", tmp_path / "n.csv"], "none of them differs"),
+        (
+            ["--read", bad, "--key", key],
+            "bad.csv, row 3: `better` is `perhaps`; it must be left, right or tie",
+        ),
+        (["--read", filled, "--key", key], "which is the key of another sheet"),
+        (["--read", sheet, "--key", key], "the column `better` is empty"),
+        (["--read", tmp_path / "short.csv", "--key", key], "no column `better`. Its columns: row, left"),
+        (["--read", tmp_path / "no.xlsx", "--key", key], "no.xlsx: cannot read the sheet"),
+        ([*runs, "--output", sheet], "s.csv already exists"),
+        ([runs[0], runs[0], "--output", tmp_path / "n.csv"], "all answers are the same"),
         ([runs[0]], "sheet needs A, B and --output"),
     ):
         done = run("eval", "sheet", *arguments)
@@ -168,7 +171,9 @@ def test_what_is_wrong_in_a_sheet_is_named_with_file_and_row(runs: tuple[Path, P
         assert message in done.stderr
 
 
-def test_words_of_other_languages_and_capitals_are_judgments(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_judgments_in_other_languages_and_capitals_are_accepted(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
     write_sheet(*runs, tmp_path / "s.csv", samples=4)
     filled = fill(tmp_path / "s.csv", tmp_path / "f.csv", ["Left", "右 ", "平", "R"])
     key, judgments = read_sheets([filled], tmp_path / "s.key.json")

@@ -1,4 +1,4 @@
-"""The page of a run: what stands in it, and that a browser shows it without a word of complaint."""
+"""The HTML page of a run: its content, and that a browser shows it without errors."""
 
 import json
 import re
@@ -53,11 +53,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mine / "report.html"
 
 
-def test_the_page_has_scores_verdicts_break_downs_samples_and_origin(page: Path) -> None:
+def test_the_page_has_scores_verdicts_breakdowns_samples_and_provenance(page: Path) -> None:
     text = page.read_text("utf-8")
     for title in (
-        "Scores", "Change against the base", "ceval by category", "Break-downs of claims",
-        "Worst and best changes of claims", "Where it comes from",
+        "Scores", "Change from the base", "ceval: categories", "claims: breakdowns",
+        "claims: worst and best changes", "Provenance",
     ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text, title
     assert "this run 0.5833 (0.4573 – 0.6994)" in text  # Wilson's for 35 of 60
@@ -66,7 +66,7 @@ def test_the_page_has_scores_verdicts_break_downs_samples_and_origin(page: Path)
     assert "planted" in text  # the manifest
 
 
-def test_small_groups_have_their_number_of_samples_and_no_score(page: Path) -> None:
+def test_small_groups_show_their_size_and_no_score(page: Path) -> None:
     table = re.search(r"<h3>By ipc</h3>(.*?)</table>", page.read_text("utf-8"), re.DOTALL)
     assert table is not None
     small, large = re.findall(r"<tr><td>([AG])</td>(.*?)</tr>", table[1])
@@ -75,7 +75,7 @@ def test_small_groups_have_their_number_of_samples_and_no_score(page: Path) -> N
     assert large[1].count("–") == 4  # each between two ends
 
 
-def test_classes_of_length_stand_in_their_order(tmp_path: Path) -> None:
+def test_length_classes_are_in_order(tmp_path: Path) -> None:
     lengths = {"up to 50": 9, "up to 200": 150, "up to 800": 700, "over 800": 900}
     lines = [
         json.dumps({"task": "t", "id": f"{n}", "prediction": "a", "reference": "a" * n, "metrics": ["chrf"]})
@@ -87,7 +87,7 @@ def test_classes_of_length_stand_in_their_order(tmp_path: Path) -> None:
 
 
 def test_changes_are_sorted_and_their_differences_marked(page: Path) -> None:
-    text = page.read_text("utf-8").partition("Worst and best changes of claims")[2]
+    text = page.read_text("utf-8").partition("claims: worst and best changes")[2]
     worst, _, best = text.partition("<h3>Best</h3>")
     assert "None." in worst  # no sample became worse
     first = re.search(r"<details><summary>(c\d+): \+[\d.]+</summary>(.*?)</details>", best, re.DOTALL)
@@ -102,12 +102,12 @@ def test_a_predictions_file_without_base_gets_a_page_too(page: Path, tmp_path: P
     file = tmp_path / "p.jsonl"
     file.write_bytes((page.parent / "predictions.jsonl").read_bytes())
     text = write_report(file).read_text("utf-8")
-    assert "Worst and best samples of claims" in text
+    assert "claims: worst and best samples" in text
     assert "no manifest" in text
-    assert "Change against the base" not in text
+    assert "Change from the base" not in text
 
 
-def test_metrics_can_be_chosen_and_contaminated_samples_stand_apart(page: Path, tmp_path: Path) -> None:
+def test_metrics_can_be_chosen_and_contaminated_samples_are_separate(page: Path, tmp_path: Path) -> None:
     file = tmp_path / "contaminated.jsonl"
     lines = [{"task": "claims", "id": f"c{i}", "found": ["30 characters"] * (i < 31)} for i in range(40)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
@@ -118,7 +118,7 @@ def test_metrics_can_be_chosen_and_contaminated_samples_stand_apart(page: Path, 
     assert done.returncode == 0, done.stderr
     text = claims.with_suffix(".html").read_text("utf-8")
     assert "rouge-l-char-f1" in text
-    assert "bleu-zh" not in text.partition("<h2>Worst")[0]
+    assert "bleu-zh" not in text.partition("worst and best")[0]
     apart = re.search(r"<h3>By corpus</h3>(.*?)</table>", text, re.DOTALL)
     assert apart is not None
     assert re.findall(r"<tr><td>(\w+)</td><td class=\"number\">(\d+)<", apart[1]) == [
@@ -126,10 +126,10 @@ def test_metrics_can_be_chosen_and_contaminated_samples_stand_apart(page: Path, 
     ]  # fmt: skip
 
 
-def test_a_missing_base_is_named(page: Path, tmp_path: Path) -> None:
+def test_a_missing_base_is_reported(page: Path, tmp_path: Path) -> None:
     done = run("eval", "report", page.parent, "--base", tmp_path / "none")
     assert done.returncode == 2
-    assert "there is no such file" in done.stderr
+    assert "file not found" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def shown(request: pytest.FixtureRequest, page: Path) -> Any:
         yield opened
 
 
-def test_a_browser_shows_it_whole_and_has_nothing_to_complain_of(shown: Page, page: Path) -> None:
+def test_a_browser_shows_the_whole_page_without_errors_or_requests(shown: Page, page: Path) -> None:
     shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     width = shown.evaluate("window.innerWidth")
-    assert shown.evaluate("document.documentElement.scrollWidth") <= width  # nothing hangs over the edge
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width  # no horizontal overflow
     assert shown.evaluate("document.querySelectorAll('script, img').length") == 0
     boxes = shown.evaluate(
         "[...document.querySelectorAll('.estimates svg, .estimates .figure, h2, .pair pre')]"
@@ -184,7 +184,7 @@ def test_a_browser_shows_it_whole_and_has_nothing_to_complain_of(shown: Page, pa
     assert shown.asked == [page.as_uri()]  # no network
 
 
-def test_the_browser_would_tell_of_an_error(tmp_path: Path) -> None:
+def test_the_browser_check_detects_errors_and_requests(tmp_path: Path) -> None:
     (tmp_path / "bad.html").write_text("<script>console.error('boo')</script><img src='none.png'>")
     with browse() as opened:
         opened.open(tmp_path / "bad.html", 1280)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.analysis.scoring import compare, score
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from tests.conftest import ROOT, run
 
 
@@ -43,14 +43,14 @@ def test_scoring_loads_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(file)], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_subjects_count_alike_and_hard_and_categories_are_their_means() -> None:
+def test_subjects_have_equal_weight_in_all_averages() -> None:
     plan = {
         "law": (10, 1.0, "Humanities"),
         "college_physics": (40, 0.25, "STEM"),
         "biology": (20, 0.5, "STEM"),
     }
     samples = [
-        Sample(
+        EvalSample(
             task="ceval", id=f"{subject}-{i}",
             prediction="A" if i < n * share else "B", reference="A", options=4,
             metrics=("accuracy",), groups={"subject": subject, "category": category},
@@ -69,9 +69,11 @@ def test_subjects_count_alike_and_hard_and_categories_are_their_means() -> None:
     assert value(tree["groups"]["subject"]["law"], "accuracy") == 1
 
 
-def test_small_groups_get_no_number() -> None:
+def test_small_groups_have_no_score() -> None:
     samples = [
-        Sample(task="t", id=str(i), prediction="一种", reference="一种", metrics=("chrf",), groups={"ipc": s})
+        EvalSample(
+            task="t", id=str(i), prediction="一种", reference="一种", metrics=("chrf",), groups={"ipc": s}
+        )
         for i, s in enumerate("G" * 30 + "A" * 29)
     ]
     groups = score(samples)["t"]["groups"]["ipc"]
@@ -93,26 +95,26 @@ def test_compare_says_better_worse_and_not_shown(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-def test_compare_pairs_by_id_and_not_by_place() -> None:
-    a = [Sample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
+def test_compare_pairs_by_id_and_not_by_position() -> None:
+    a = [EvalSample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
     assert compare(a, a[::-1])[0]["difference"] == 0
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n{oops\n', "p.jsonl:2: not JSON"),
+        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n{oops\n', "p.jsonl:2: not valid JSON"),
         ('{"task":"t","id":"1","answer":"x","reference":"y"}\n',
-         "p.jsonl:1: no field `prediction`; there are: task, id, answer, reference"),
+         "p.jsonl:1: no field `prediction`. Its fields: task, id, answer, reference"),
         ('{"task":"t","id":1,"prediction":"x","reference":"y"}\n', "p.jsonl:1: `id`"),
-        ("[1]\n", "p.jsonl:1: a line must be an object"),
-        ("\n", "no predictions in it"),
-        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n', "no metric is named"),
+        ("[1]\n", "p.jsonl:1: each line must be a JSON object, not list"),
+        ("\n", "the file has no predictions"),
+        ('{"task":"t","id":"1","prediction":"x","reference":"y"}\n', "task t: no metrics given"),
         ('{"task":"t","id":"1","prediction":"x","reference":"y","metrics":["blue"]}\n',
-         "metric `blue` is unknown"),
+         "metric `blue` does not exist"),
     ],
 )  # fmt: skip
-def test_bad_predictions_are_named_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_predictions_are_reported_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.jsonl").write_text(text, "utf-8")
     done = run("eval", "score", tmp_path / "p.jsonl")
     assert done.returncode == 2

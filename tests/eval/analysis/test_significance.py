@@ -6,15 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from eval.analysis.significance import (
-    bootstrap,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-    resample_sums,
-    wilson,
-)
-from eval.tasks.sample import mean, ratio
+from eval.analysis.significance import bootstrap, holm, mcnemar, paired_bootstrap, resample_sums, wilson
+from eval.metrics.measure import mean, ratio
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (7, 20), (562, 1000)])

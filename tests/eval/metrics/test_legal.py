@@ -7,10 +7,11 @@ import pytest
 
 from core.errors import UserError
 from eval.metrics.law_citations import Citation, article_number, citations, law_name
-from eval.metrics.legal import parse_entities, read_laws, refusal
+from eval.metrics.legal import parse_entities, refusal
 from eval.metrics.metrics import METRICS
+from eval.sample import EvalSample
 from eval.tasks.json_samples import read_objects
-from eval.tasks.sample import Sample
+from eval.tasks.resources import read_laws
 from eval.tasks.task import load_task, requests
 from tests.conftest import run
 from tests.eval.models.server import serve
@@ -21,7 +22,7 @@ LAWS = {"專利法": "1..159 106-1", "Patent Act": "1..159 106-1", "專利法施
 def values(name: str, *pairs: tuple[str, str], **more: object) -> dict[str, float]:
     """Scores of (prediction, reference) pairs."""
     samples = [
-        Sample.model_validate({"task": "t", "id": str(i), "prediction": p, "reference": r} | more)
+        EvalSample.model_validate({"task": "t", "id": str(i), "prediction": p, "reference": r} | more)
         for i, (p, r) in enumerate(pairs)
     ]
     return {m.name: float(m.combine(m.statistics.sum(axis=0))) for m in METRICS[name](samples)}
@@ -73,7 +74,7 @@ def test_articles_that_do_not_exist_and_laws_that_are_not_given_are_counted() ->
     assert got["cited-laws-given"] == pytest.approx(4 / 5)
 
 
-def test_a_citation_without_a_law_is_one_of_the_law_that_was_asked_for() -> None:
+def test_a_citation_without_a_law_refers_to_the_law_of_the_question() -> None:
     got = values("cited-articles", ("依第200條", "第200條"), laws=LAWS, groups={"law": "專利法"})
     assert (got["citations-exact"], got["cited-articles-exist"]) == (1, 0)
     assert citations("第5條", default="专利法") == [Citation("专利法", "5")]
@@ -90,11 +91,11 @@ def test_laws_are_read_as_ranges(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_laws(file) == {"甲法": "1..3 7 2-1", "A Act": "1..3 7 2-1"}
     file.write_text('{"law": "x"}\n')
-    with pytest.raises(UserError, match="no field `article`; there are: law"):
+    with pytest.raises(UserError, match=r"no field `article`\. Its fields: law"):
         read_laws(file)
 
 
-def test_entities_by_hand() -> None:
+def test_entities_computed_manually() -> None:
     got = values(
         "entities",
         ("人名：张三，李四；地名:台北", "人名:张三,王五;地名:台北;"),  # 2 right of 3 and 3
@@ -107,7 +108,7 @@ def test_entities_by_hand() -> None:
     assert got["entities-malformed"] == pytest.approx(1 / 3)
 
 
-def test_entities_with_places_are_right_only_there() -> None:
+def test_entities_with_offsets_match_only_at_those_offsets() -> None:
     one = parse_entities('[{"type": "人名", "text": "张三", "start": 0, "end": 2}]')
     other = parse_entities('[{"type": "人名", "text": "张三", "start": 5, "end": 7}]')
     assert one != other
@@ -127,7 +128,7 @@ def test_entities_with_places_are_right_only_there() -> None:
     ],
 )  # fmt: skip
 def test_refusals(text: str, refused: bool) -> None:
-    (measure,) = refusal([Sample(task="t", id="1", prediction=text, reference="")])
+    (measure,) = refusal([EvalSample(task="t", id="1", prediction=text, reference="")])
     assert measure.statistics[0, 0] == refused
     assert measure.binary
 
@@ -164,18 +165,19 @@ def test_safety_prompts_and_safetybench_run_through_an_endpoint(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ('{"a": 1}', "a list of objects is needed, not int"), ("[1]", "item 1: an object"),
+    [("{", "not valid JSON"), ('{"a": 1}', "expected a list of objects, not int"),
+     ("[1]", "item 1: expected a JSON object"),
      ('[{"options": ["x"], "answer": 0}]', "1 options"),
-     ('[{"options": ["x", "y"], "answer": 2}]', "answer 2 is none of the 2 options")],
+     ('[{"options": ["x", "y"], "answer": 2}]', "answer 2 is not an option; must be 0 to 1")],
 )  # fmt: skip
-def test_what_is_no_object_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_samples_are_reported(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "d.json").write_text(text)
     with pytest.raises(UserError, match=message):
         list(read_objects(tmp_path / "d.json"))
 
 
 @pytest.mark.parametrize("name", ["statute-number", "judgment-summary", "legal-entities"])
-def test_the_legal_tasks_can_be_asked_and_scored(tmp_path: Path, name: str) -> None:
+def test_the_legal_tasks_can_be_run_and_scored(tmp_path: Path, name: str) -> None:
     task, config = load_task(name)
     file = tmp_path / config.data
     file.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Metrics equal the libraries that the field quotes, and the figures that were published."""
+"""Metrics equal the reference libraries and published figures."""
 
 import random
 from collections.abc import Sequence
@@ -11,17 +11,18 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
+from eval.metrics.ceval import mean_over_subjects
+from eval.metrics.measure import mean
 from eval.metrics.metrics import METRICS, answer_letters, characters
 from eval.metrics.ngram_counts import chinese_tokens
 from eval.metrics.patent import parse_extraction
-from eval.tasks.ceval import mean_over_subjects
-from eval.tasks.sample import Sample, mean
+from eval.sample import EvalSample
 
 ZH = "一种酸奶冰淇淋的制作工艺，其特征在于，首创性地对全部原料进行混料、美拉德反应并且进行发酵12小时"
 EN = "A data processing system according to claim 1, characterized in that the batch date is 12 mm away"
 
 
-def corpus(text: Sequence[str], joiner: str, n: int = 40, seed: int = 1) -> list[Sample]:
+def corpus(text: Sequence[str], joiner: str, n: int = 40, seed: int = 1) -> list[EvalSample]:
     """Predictions that differ from their references in some words; one is empty."""
     draw = random.Random(seed)
     samples = []
@@ -29,12 +30,12 @@ def corpus(text: Sequence[str], joiner: str, n: int = 40, seed: int = 1) -> list
         words = draw.sample(list(text), draw.randint(1, len(text)))
         changed = [w if draw.random() < 0.7 else draw.choice(text) for w in words] if i else []
         samples.append(
-            Sample(task="t", id=str(i), prediction=joiner.join(changed), reference=joiner.join(words))
+            EvalSample(task="t", id=str(i), prediction=joiner.join(changed), reference=joiner.join(words))
         )
     return samples
 
 
-def value(name: str, samples: Sequence[Sample], measure: str | None = None) -> float:
+def value(name: str, samples: Sequence[EvalSample], measure: str | None = None) -> float:
     """A score from its sums."""
     found = {m.name: m for m in METRICS[name](samples)}
     chosen = found[measure or name]
@@ -42,7 +43,7 @@ def value(name: str, samples: Sequence[Sample], measure: str | None = None) -> f
 
 
 CHINESE, ENGLISH = corpus(list(ZH), ""), corpus(EN.split(), " ")
-FAR = Sample(task="t", id="far", prediction="w x a y z v", reference="b c a d e f")
+FAR = EvalSample(task="t", id="far", prediction="w x a y z v", reference="b c a d e f")
 """Equal in one word only: three orders of n-grams are smoothed."""
 ORACLES = {
     "bleu-zh": BLEU(tokenize="zh"),
@@ -57,7 +58,7 @@ ORACLES = {
 @pytest.mark.parametrize(
     "samples", [CHINESE, ENGLISH, CHINESE[:1], CHINESE[1:2], ENGLISH[3:5], corpus(list("ab"), "", 4), [FAR]]
 )
-def test_sums_give_sacrebleus_score(name: str, samples: list[Sample]) -> None:
+def test_sums_give_sacrebleus_score(name: str, samples: list[EvalSample]) -> None:
     expected = ORACLES[name].corpus_score([s.prediction for s in samples], [[s.reference for s in samples]])
     assert value(name, samples) == pytest.approx(expected.score, abs=1e-9)
     assert str(ORACLES[name].get_signature()) == METRICS[name](samples)[0].signature
@@ -71,7 +72,7 @@ def test_chinese_tokens_are_sacrebleus(text: str) -> None:
     assert chinese_tokens(text.rstrip()) == TokenizerZh()(text.rstrip()).split()
 
 
-def test_bleu_over_jiebas_words_and_over_characters_are_named_as_such() -> None:
+def test_bleu_over_jiebas_words_and_over_characters() -> None:
     import jieba
 
     hypotheses = [" ".join(jieba.lcut(s.prediction)) for s in CHINESE]
@@ -99,7 +100,7 @@ def test_rouge_l_equals_rouge_score_with_our_tokenizer() -> None:
 
 def test_562_equal_titles_of_1000_give_patent_llamas_rouge() -> None:
     samples = [
-        Sample(task="t", id=str(i), prediction=f"标题{i}", reference=f"标题{i}" if i < 562 else f"另{i}")
+        EvalSample(task="t", id=str(i), prediction=f"标题{i}", reference=f"标题{i}" if i < 562 else f"另{i}")
         for i in range(1000)
     ]
     got = [value("rouge-legacy", samples, f"rouge-legacy-{n}") for n in ("recall", "precision", "f1")]
@@ -116,18 +117,19 @@ def test_ceval_average_is_over_subjects_and_not_over_categories() -> None:
     }
     scores = {f"{name} {i}": score for name, (subjects, score) in published.items() for i in range(subjects)}
     asked = [
-        Sample(task="c", id=name, prediction="", reference="", groups={"subject": name}) for name in scores
+        EvalSample(task="c", id=name, prediction="", reference="", groups={"subject": name})
+        for name in scores
     ]
     average = mean_over_subjects(mean("accuracy", list(scores.values()), ""), asked)
     assert len(asked) == 52
     assert round(float(average.combine(average.statistics.sum(0))), 3) == 31.785
 
 
-def extraction(prediction: str, reference: str) -> Sample:
-    return Sample(task="t", id=prediction, prediction=prediction, reference=reference)
+def extraction(prediction: str, reference: str) -> EvalSample:
+    return EvalSample(task="t", id=prediction, prediction=prediction, reference=reference)
 
 
-def test_extraction_by_hand() -> None:
+def test_extraction_computed_manually() -> None:
     samples = [
         extraction(
             "解决问题：酸奶；技术手段：反应，发酵；实施效果：；",
@@ -169,7 +171,7 @@ def test_the_letters_of_an_answer(text: str, several: bool, expected: str) -> No
 
 def test_multiple_answers_count_only_when_all_are_right_and_chance_is_a_fifteenth() -> None:
     samples = [
-        Sample(task="t", id=str(i), prediction=p, reference="BCD", options=4)
+        EvalSample(task="t", id=str(i), prediction=p, reference="BCD", options=4)
         for i, p in enumerate(["BCD", "BC", "ABCD", "D、C、B"])
     ]
     measure = METRICS["accuracy"](samples)[0]

@@ -1,4 +1,4 @@
-"""What a patent's translation has to keep: terms, numerals, numbers with units, the claims' structure."""
+"""What a patent translation must keep: terms, numerals, numbers with units, the structure of claims."""
 
 import json
 from pathlib import Path
@@ -10,24 +10,25 @@ from eval.analysis.scoring import compare, score
 from eval.metrics.measurements import quantities
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import claim_references, split_claims
-from eval.metrics.terminology import numerals, occurrences, read_glossary
-from eval.tasks.sample import Sample
+from eval.metrics.terminology import numerals, occurrences
+from eval.sample import EvalSample
+from eval.tasks.resources import read_glossary
 from eval.tasks.task import TaskConfig, requests
 
 
-def sample(source: str, prediction: str, number: int = 0, **more: object) -> Sample:
+def sample(source: str, prediction: str, number: int = 0, **more: object) -> EvalSample:
     fields = {"task": "t", "id": str(number), "source": source, "prediction": prediction, "reference": "-"}
-    return Sample.model_validate(fields | more)
+    return EvalSample.model_validate(fields | more)
 
 
 def values(
-    *samples: Sample, metrics: tuple[str, ...] = ("terminology", "claim-structure")
+    *samples: EvalSample, metrics: tuple[str, ...] = ("terminology", "claim-structure")
 ) -> dict[str, float]:
     measures = [m for name in metrics for m in METRICS[name](samples)]
     return {m.name: float(m.combine(m.statistics.sum(axis=0))) for m in measures}
 
 
-def test_a_claim_by_hand() -> None:
+def test_a_claim_computed_manually() -> None:
     source = "根据权利要求1至3中任一项所述的装置(10)，其特征在于，所述装置的齿轮(12)长5 mm、宽30%。"
     prediction = (
         "The device (10) of claims 1 to 3, characterized in that the gear of the device is 5 mm long."
@@ -64,12 +65,12 @@ def test_another_unit_is_another_quantity(one: str, other: str) -> None:
     assert quantities(one) != quantities(other)
 
 
-def test_numerals_stand_in_brackets_of_either_width_and_in_lists() -> None:
+def test_numerals_in_parentheses_of_either_width_and_in_lists() -> None:
     assert numerals("壳体（10）、齿轮(12a、12b)，图1(见说明)") == ["10", "12a", "12b"]
     assert numerals("gears (12a, 12b) and (14')") == ["12a", "12b", "14'"]
 
 
-def test_terms_are_whole_words_and_the_longest_that_stands_there() -> None:
+def test_terms_match_whole_words_and_the_longest_term() -> None:
     terms = ["gear", "device", "control device", "齿轮", "锥齿轮"]
     text = "Control devices and a device with gearing, gears; 锥齿轮"
     assert occurrences(text, terms) == {"control device": 1, "device": 1, "gear": 1, "锥齿轮": 1}
@@ -77,12 +78,12 @@ def test_terms_are_whole_words_and_the_longest_that_stands_there() -> None:
     assert occurrences("anything", [" "]) == {}
 
 
-def test_consistency_is_seen_through_a_whole_document() -> None:
+def test_consistency_is_counted_over_a_whole_document() -> None:
     glossary = {"装置": ["device", "apparatus"], "齿轮": ["gear"]}
     parts = [("一种装置", "A device"), ("所述装置", "the apparatus"), ("齿轮", "a gear")]
     together = [
-        sample(source, said, i, glossary=glossary, groups={"document": "d"})
-        for i, (source, said) in enumerate([*parts, ("所述齿轮", "the gear")])
+        sample(source, translation, i, glossary=glossary, groups={"document": "d"})
+        for i, (source, translation) in enumerate([*parts, ("所述齿轮", "the gear")])
     ]
     assert values(*together)["glossary-consistency"] == 0.5  # the gear is; the device is not
     alone = [sample(s.source, s.prediction, i, glossary=glossary) for i, s in enumerate(together)]
@@ -104,7 +105,7 @@ def test_references_of_claims(text: str, expected: list[str]) -> None:
     assert claim_references(text) == expected
 
 
-def test_a_claim_that_refers_to_another_one_or_lost_its_number_is_seen() -> None:
+def test_wrong_claim_references_and_lost_claim_numbers_are_counted() -> None:
     source = (
         "1. 一种装置，其特征在于。\n2. 根据权利要求1所述的装置，其特征在于。\n3. 根据权利要求2所述的装置。"
     )
@@ -119,7 +120,7 @@ def test_a_claim_that_refers_to_another_one_or_lost_its_number_is_seen() -> None
     assert [number for number, _ in split_claims("前言\n1. 甲\n2、乙 3.5 mm")] == ["", "1", "2"]
 
 
-def test_ipc_symbols_are_broken_down_by_section_and_what_a_group_lacks_has_no_number() -> None:
+def test_ipc_breakdown_is_by_section_and_metrics_without_counts_have_no_score() -> None:
     symbols = ['["G06F 17/30", "H04L 9/00"]', "G01N", "G", "A61K 31/00", "none"]
     samples = [
         sample("一种装置（3）" if i % 5 < 3 else "一种装置", "device (3)", i, metrics=("terminology",),
@@ -142,5 +143,5 @@ def test_a_task_takes_its_glossary_from_a_file(tmp_path: Path) -> None:
     (made,) = requests("t", task, tmp_path)
     assert made.sample.glossary == {"装置": ["device", "apparatus"]}
     (tmp_path / "g.csv").write_text("装置,device\n齿轮,\n", "utf-8")
-    with pytest.raises(UserError, match=r"g\.csv: row 2: `齿轮` has no name"):
+    with pytest.raises(UserError, match=r"g\.csv: row 2: `齿轮` has no translation"):
         read_glossary(tmp_path / "g.csv")

@@ -7,7 +7,7 @@ import pytest
 from eval.metrics.perplexity import answer_tokens, trl
 from eval.models.hf import open_model
 from eval.models.loglikelihood import answer_likelihood
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from tests.eval.models.tiny import write_model
 
 ROWS = [("问：" + "x" * i, "答案" * (1 + i % 4) + "。") for i in range(20)]
@@ -38,7 +38,7 @@ def test_accuracy_entropy_and_loss_are_those_of_trl(tmp_path: Path) -> None:
         assert not isinstance(found, Exception)
         named = zip(("answer", "all"), found, strict=True)
         measured = {f"{of}_{name}": value for of, each in named for name, value in each._asdict().items()}
-        samples.append(Sample(task="t", id=str(i), prediction="", reference="", measured=measured))
+        samples.append(EvalSample(task="t", id=str(i), prediction="", reference="", measured=measured))
     ours = {
         m.name: float(m.combine(m.statistics.sum(axis=0))) for m in [*trl(samples), *answer_tokens(samples)]
     }

@@ -1,4 +1,4 @@
-"""Greedy decoding: the answers of transformers' `generate`, whoever else is in the batch and has ended."""
+"""Greedy decoding equals transformers' `generate`, whatever else is in the batch."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from eval.models.greedy import greedy
 from eval.models.hf import Local, generate, open_model, pad
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.eval.models.tiny import write_model
 
@@ -62,13 +62,13 @@ def test_each_row_has_the_tokens_of_transformers_generate(
     ids, mask = pad([local.tokenizer(text)["input_ids"] for text in TEXTS], local, left=True)
     with torch.inference_mode():
         assert greedy(local.model, ids, mask, limits, lambda _row, _tokens: False) == expected
-    assert len(rows) == 20  # no step for those who have ended
+    assert len(rows) == 20  # finished rows cost no steps
     assert rows[0] == 8
     assert rows[-1] == 2
     assert rows == sorted(rows, reverse=True)
 
 
-def test_a_row_ends_where_it_is_told_and_the_others_go_on(local: Local) -> None:
+def test_a_row_ends_when_told_to_and_the_others_continue(local: Local) -> None:
     expected = [plain(local, text, 12) for text in TEXTS]
     ids, mask = pad([local.tokenizer(text)["input_ids"] for text in TEXTS], local, left=True)
     with torch.inference_mode():
@@ -78,45 +78,43 @@ def test_a_row_ends_where_it_is_told_and_the_others_go_on(local: Local) -> None:
     assert found == [tokens[: 4 if row % 2 == 0 else 12] for row, tokens in enumerate(expected)]
 
 
-def test_a_stop_text_ends_the_work_and_not_only_the_text(
-    local: Local, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_string_ends_decoding_early(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     text = local.tokenizer.decode(plain(local, TEXTS[0], 40))
-    sign = text[10]
+    stop = text[10]
     rows = forwards(local, monkeypatch)
-    sample = Sample(task="t", id="1", prediction="", reference="")
-    ((_, answer),) = generate(local, [Request(TEXTS[0], sample, 40, (sign,))])
-    assert answer == text.split(sign)[0]
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
+    ((_, answer),) = generate(local, [Request(TEXTS[0], sample, 40, (stop,))])
+    assert answer == text.split(stop)[0]
     assert len(rows) <= 11
 
 
-def test_a_stop_of_several_signs_is_found_over_tokens(local: Local) -> None:
+def test_a_stop_string_across_tokens_is_found(local: Local) -> None:
     text = local.tokenizer.decode(plain(local, TEXTS[1], 40))
     stop = text[12:17]
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     ((_, answer),) = generate(local, [Request(TEXTS[1], sample, 40, (stop,))])
     assert answer == text.split(stop)[0]
 
 
 @pytest.mark.parametrize("form", [int, lambda token: [1, token]], ids=["one", "several"])
-def test_an_end_that_the_model_folder_names_counts(
+def test_end_tokens_of_the_generation_config_end_an_answer(
     local: Local, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
     tokens = plain(local, TEXTS[3], 20)
     end = tokens[8]
     monkeypatch.setattr(local.model.generation_config, "eos_token_id", form(end))
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     ((_, answer),) = generate(local, [Request(TEXTS[3], sample, 20, ())])
     assert answer == local.tokenizer.decode(tokens[: tokens.index(end) + 1], skip_special_tokens=True)
 
 
-def test_a_model_behind_an_adapter_decodes_too(local: Local, tmp_path: Path) -> None:
+def test_a_model_with_an_adapter_decodes_too(local: Local, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     whole = open_model(str(write_model(tmp_path)))
     before = [plain(whole, text, 8) for text in TEXTS[:3]]
     whole.model = get_peft_model(whole.model, LoraConfig(target_modules=["q_proj"])).eval()
-    sample = Sample(task="t", id="1", prediction="", reference="")
+    sample = EvalSample(task="t", id="1", prediction="", reference="")
     answers = dict(generate(whole, [Request(text, sample, 8, ()) for text in TEXTS[:3]]))
     assert [answers[i] for i in range(3)] == [
         local.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in before

@@ -10,7 +10,7 @@ import torch
 
 from core.errors import UserError
 from eval.models.hf import Local, generate, identity, inputs, open_model
-from eval.tasks.sample import Sample
+from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.eval.models.tiny import write_model
 
@@ -28,7 +28,7 @@ def local(folder: Path) -> Local:
 
 
 def request(prompt: str, n: int = 12, stop: tuple[str, ...] = ()) -> Request:
-    return Request(prompt, Sample(task="t", id=prompt, prediction="", reference=""), n, stop)
+    return Request(prompt, EvalSample(task="t", id=prompt, prediction="", reference=""), n, stop)
 
 
 def test_generation_is_the_same_whatever_the_batch(local: Local) -> None:
@@ -42,7 +42,7 @@ def test_generation_is_the_same_whatever_the_batch(local: Local) -> None:
     assert stopped == min(text.split(text[2], maxsplit=1)[0], text.split(text[4], maxsplit=1)[0], key=len)
 
 
-def test_out_of_memory_halves_the_budget_and_loses_nothing(
+def test_out_of_memory_halves_the_budget_and_keeps_all_answers(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [request(text) for text in TEXTS]
@@ -57,12 +57,12 @@ def test_out_of_memory_halves_the_budget_and_loses_nothing(
     assert dict(generate(local, requests)) == expected
 
 
-def test_a_prompt_longer_than_the_context_is_cut_on_the_left_and_counted(local: Local) -> None:
+def test_a_prompt_longer_than_the_context_is_truncated_on_the_left_and_counted(local: Local) -> None:
     long = "z" * 500 + "end"
     (cut,) = generate(local, [request(long)])
     assert local.truncated == 1
     assert [cut] == list(generate(local, [request(long[-116:])]))
-    with pytest.raises(UserError, match="leaves no room"):
+    with pytest.raises(UserError, match="leaves no space for a prompt"):
         list(generate(local, [request("x", 128)]))
 
 
@@ -71,7 +71,7 @@ def test_a_key_covers_weights_tokenizer_and_template(folder: Path, tmp_path: Pat
         return json.dumps(identity(inputs(str(path)), **settings), sort_keys=True)
 
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert named(copy) == named(folder)  # where it lies does not matter
+    assert named(copy) == named(folder)  # its path does not matter
     seen = {named(folder), named(folder, chat=True), named(folder, four_bit=True)}
     seen.add(named(folder, context=64))
     seen.add(named(write_model(tmp_path / "other", seed=1)))

@@ -1,4 +1,4 @@
-"""LoRA adapters beside their base, 4 bits, restored deltas, predictions of others, chat templates."""
+"""LoRA adapters, 4-bit weights, restored deltas, predictions of other programs."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from eval.models.hf import identity, inputs, open_model
 from eval.models.loglikelihood import log_likelihood
 from eval.models.replay import open_backend
 from eval.runner import run as run_all
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request
 from tests.conftest import run
 from tests.eval.models.tiny import write_jsonl, write_model
@@ -65,10 +65,10 @@ def test_another_base_under_the_same_adapter_is_another_model(place: Path) -> No
     assert identity(inputs(str(place / "adapter"))) == first
 
 
-def test_a_base_that_is_gone_is_named(place: Path, tmp_path: Path) -> None:
+def test_a_missing_base_is_reported(place: Path, tmp_path: Path) -> None:
     config = json.loads((place / "adapter/adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "gone"}))
-    with pytest.raises(UserError, match="base_model_name_or_path gone: no weights there"):
+    with pytest.raises(UserError, match="base_model_name_or_path is gone, which has no weights"):
         inputs(str(tmp_path))
 
 
@@ -104,7 +104,7 @@ def test_a_restored_delta_is_the_tuned_model(place: Path, tmp_path: Path) -> Non
 
 def requests(n: int = 3) -> list[Request]:
     samples = [
-        Sample(task="t", id=str(i), prediction="", reference="B", metrics=("accuracy",), options=4)
+        EvalSample(task="t", id=str(i), prediction="", reference="B", metrics=("accuracy",), options=4)
         for i in range(n)
     ]
     return [Request("?", sample, 4, (), "options", tuple("ABCD")) for sample in samples]
@@ -122,11 +122,11 @@ def test_predictions_of_others_are_scored_as_our_own(tmp_path: Path) -> None:
     assert score["value"] == pytest.approx(2 / 3)
     # The backend has no log-probabilities, and the table says so.
     assert "by generation, as the model gives no log-probabilities" in score["signature"]
-    with pytest.raises(UserError, match=r"1 of 4 requests failed \(first: t 3: .* has no prediction for it"):
+    with pytest.raises(UserError, match=r"1 of 4 requests failed \(first: t 3: no prediction in "):
         run_all(requests(4), backend, tmp_path / "out", {})
 
 
-def test_a_copy_answers_with_what_was_asked_about(tmp_path: Path) -> None:
+def test_a_copy_answers_with_its_source(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"q": "a b", "answer": "c"}\n{"q": "d", "answer": "d"}\n', "utf-8")
     (tmp_path / "echo.yaml").write_text(
         "layout: jsonl\ndata: x.jsonl\nprompt: 'Say {q}'\nsource: q\nmetrics: [chrf]\n", "utf-8"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.models.base import Backend, Found, Likelihood, ask
+from eval.models.base import Backend, Likelihood, Likelihoods, ask
 from eval.models.hf import Local, open_model
 from eval.models.loglikelihood import answer_likelihood, log_likelihood, rolling_log_likelihood
 from eval.tasks import task as tasks
@@ -33,7 +33,7 @@ def local(folder: Path) -> Local:
     return open_model(str(folder))
 
 
-def found(call: Callable[[Local, Any], Found], local: Local, asked: Sequence[Any]) -> list[Likelihood]:
+def found(call: Callable[[Local, Any], Likelihoods], local: Local, asked: Sequence[Any]) -> list[Likelihood]:
     """All results in the order of what was asked, each there once."""
     results = list(call(local, asked))
     assert sorted(i for i, _ in results) == list(range(len(asked)))
@@ -107,7 +107,7 @@ def test_rolling_log_likelihoods_equal_those_of_lm_evaluation_harness(local: Loc
     assert [o.tokens for o in ours] == [len(text.encode()) for text in texts]
 
 
-def test_windows_that_read_the_same_are_told_apart(local: Local) -> None:
+def test_windows_with_the_same_input_and_different_targets(local: Local) -> None:
     """Of a text that repeats itself, two windows may have the same input and different targets."""
     (result,) = found(rolling_log_likelihood, local, ["一种装置" * 40])
     ids = [0, *local.tokenizer("一种装置" * 40)["input_ids"]]

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from eval.models.openai_api import EndpointConfig, log_likelihood, rolling_log_likelihood
-from eval.tasks.sample import read_predictions
+from eval.models.openai_api import EvalEndpointConfig, log_likelihood, rolling_log_likelihood
+from eval.sample import read_predictions
 from tests.conftest import run
 from tests.eval.models.server import Answer, serve
 from tests.eval.models.tiny import write_task
@@ -33,15 +33,15 @@ def echo(prompt: str) -> Answer:
 
 def test_tokens_of_the_continuation_are_summed_and_no_others() -> None:
     with serve(echo) as (url, asked):
-        config = EndpointConfig(url=url, model="m", log_probabilities=True)
+        config = EvalEndpointConfig(url=url, model="m", log_probabilities=True)
         found = dict(log_likelihood(config, [("ABCD", "EF"), ("ABCD", "EFGA"), ("ABC", "D"), ("ABCD", "E")]))
-    # EF; EF and GA; CD stands on the border and counts whole; E.
+    # EF; EF and GA; CD is across the boundary and counts in full; E.
     assert found == {0: (-6.0, 1, 0, 0.0), 1: (-7.0, 2, 1, 0.0), 2: (-4.0, 1, 0, 0.0), 3: (-5.0, 1, 0, 0.0)}
     assert asked[0].keys() == {"model", "prompt", "max_tokens", "temperature", "echo", "logprobs"}
 
 
 def as_vllm(prompt: str) -> Answer:
-    """LLaMA's tokenizer behind vLLM: `<s>` comes first and moves all offsets by three."""
+    """vLLM with LLaMA's tokenizer: `<s>` comes first and shifts all offsets by three."""
     plain = json.loads(cast(bytes, echo(prompt)))
     found = plain["choices"][0]["logprobs"]
     found["text_offset"] = [0, *(offset + 3 for offset in found["text_offset"])]
@@ -53,11 +53,11 @@ def as_vllm(prompt: str) -> Answer:
 
 def test_a_beginning_token_shifts_nothing_and_lets_whole_texts_be_measured() -> None:
     with serve(as_vllm) as (url, _):
-        config = EndpointConfig(url=url, model="m", log_probabilities=True)
+        config = EvalEndpointConfig(url=url, model="m", log_probabilities=True)
         options = dict(log_likelihood(config, [("ABCD", "EF"), ("ABCDE", " A"), ("AB问题", "答案")]))
         texts = dict(rolling_log_likelihood(config, ["ABCDEF", "AB CD"]))
     assert options[0] == (-6.0, 1, 0, 0.0)
-    assert options[1] == (-(ord(" ") - 64.0) - 1.0, 2, 2, 0.0)  # the token on the border, then A
+    assert options[1] == (-(ord(" ") - 64.0) - 1.0, 2, 2, 0.0)  # the token across the boundary, then A
     assert options[2] == (-(ord("案") - 64.0), 1, 0, 0.0)
     assert texts[0] == (-2.0 - 4.0 - 6.0, 3, 0, 0.0)
     assert texts[1] == (-2.0 - 3.0 - 4.0, 3, 0, 0.0)
@@ -69,12 +69,14 @@ def test_a_beginning_token_shifts_nothing_and_lets_whole_texts_be_measured() -> 
         (lambda prompt: echo(prompt + "!"), "do not spell 'EF'"),
         (lambda _: json.dumps({"choices": [{"text": "?", "logprobs": {
             "tokens": ["?"], "token_logprobs": [-1.0], "top_logprobs": [{}]}}]}).encode(),
-         "leave --log-probabilities out"),
+         "remove --log-probabilities"),
     ],
 )  # fmt: skip
-def test_tokens_that_are_not_the_prompts_are_no_score(answers: Callable[[str], Answer], words: str) -> None:
+def test_tokens_that_do_not_spell_the_prompt_are_an_error(
+    answers: Callable[[str], Answer], words: str
+) -> None:
     with serve(answers) as (url, _):
-        config = EndpointConfig(
+        config = EvalEndpointConfig(
             url=url, model="m", log_probabilities=True, attempts=1, first_wait_seconds=0.01
         )
         ((_, error),) = log_likelihood(config, [("ABCD", "EF")])
@@ -83,7 +85,7 @@ def test_tokens_that_are_not_the_prompts_are_no_score(answers: Callable[[str], A
 
 def test_a_text_whose_first_token_has_no_probability_is_reported() -> None:
     with serve(echo) as (url, _):
-        config = EndpointConfig(
+        config = EvalEndpointConfig(
             url=url, model="m", log_probabilities=True, attempts=1, first_wait_seconds=0.01
         )
         ((_, error),) = rolling_log_likelihood(config, ["ABCD"])
@@ -109,10 +111,10 @@ def test_options_by_likelihood_or_by_generation(tmp_path: Path, echoes: bool) ->
     assert ("no log-probabilities" in done.stdout) is not echoes
 
 
-def test_an_endpoint_that_was_said_to_echo_and_does_not_is_reported() -> None:
+def test_an_endpoint_without_prompt_log_probabilities_is_reported() -> None:
     with serve(lambda _: "text") as (url, _):
-        config = EndpointConfig(
+        config = EvalEndpointConfig(
             url=url, model="m", log_probabilities=True, attempts=2, first_wait_seconds=0.01
         )
         ((_, error),) = log_likelihood(config, [("a", "b")])
-    assert "leave --log-probabilities out" in str(error)
+    assert "remove --log-probabilities" in str(error)

@@ -1,5 +1,5 @@
-"""Every exam's task file on files of its layout: planted answers give the planted accuracy; odd answers and
-prompts that are too long are counted."""
+"""The task file of each exam, on data in its layout: planted answers give the planted accuracy; empty answers
+and truncated prompts are counted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from core.errors import UserError
 from eval.models import hf, loglikelihood
 from eval.models.base import Backend, Likelihood
 from eval.runner import run
-from eval.tasks.sample import Sample, read_predictions
+from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request, load_task, load_tasks, requests
 from tests.eval.models.tiny import write_model, write_task
 
@@ -68,7 +68,7 @@ def test_planted_answers_give_the_planted_accuracy(tmp_path: Path, task: str) ->
     assert found["accuracy"]["chance"] == pytest.approx(1 / 15 if task == "patent-agent" else 1 / 4)
 
 
-def test_shots_stand_before_a_question_with_their_answers(tmp_path: Path) -> None:
+def test_shots_come_before_the_question_with_their_answers(tmp_path: Path) -> None:
     write_exam(tmp_path, "mmlu")
     prompt = requests(*load_task("mmlu"), tmp_path)[7].prompt
     assert prompt.startswith(
@@ -94,27 +94,27 @@ def test_groups_of_tasks_and_unknown_names() -> None:
     assert [name for name, _, _ in load_tasks("patent,ceval,title")] == [
         "claims-zh-en", "claims-en-zh", "title", "extraction", "ceval",
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"no such task file; there are: .*ceval.*patent"):
+    with pytest.raises(UserError, match=r"task file not found. Tasks and groups: .*ceval.*patent"):
         load_tasks("cevaal")
 
 
 def test_several_answers_are_not_asked_by_likelihood(tmp_path: Path) -> None:
     write_exam(tmp_path, "patent-agent")
     name, task = load_task("patent-agent")
-    with pytest.raises(UserError, match="asked by generation"):
+    with pytest.raises(UserError, match="`by: log-likelihood` is not supported"):
         requests(name, task.model_copy(update={"by": "log-likelihood"}), tmp_path)
 
 
 def asked(prompt: str, kind: Any = "generation") -> Request:
-    sample = Sample(task="t", id=prompt[:9], prediction="", reference="yes", metrics=("chrf",))
+    sample = EvalSample(task="t", id=prompt[:9], prediction="", reference="yes", metrics=("chrf",))
     return Request(prompt, sample, 8, (), kind)
 
 
 def test_empty_and_endless_answers_are_scored_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = ["", " \n", "yes" * 100_000, "yes"]
-    backend = Backend({}, lambda requests: iter(list(enumerate(said[: len(requests)]))))
+    output = ["", " \n", "yes" * 100_000, "yes"]
+    backend = Backend({}, lambda requests: iter(list(enumerate(output[: len(requests)]))))
     run([asked(str(i)) for i in range(4)], backend, tmp_path / "out", {})
     counts = json.loads((tmp_path / "out/manifest.json").read_text())["counts"]
     assert counts["empty"] == 2
@@ -134,11 +134,11 @@ def test_prompts_longer_than_the_context_are_counted_also_after_a_resume(
     run(requests, backend, tmp_path / "out", {})
     cut = {s.prompt[0]: s.cut for s in read_predictions(tmp_path / "out")}
     assert cut == {"a": 200 - (128 - 8), "b": 0, "c": 1}
-    assert "2 prompts were longer than the context: their left ends were cut off" in capsys.readouterr().out
+    assert "2 prompts were longer than the context and were truncated on the left" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/manifest.json").read_text())["counts"]["cut_to_context"] == 2
 
 
-def test_a_question_fails_once_however_many_of_its_options_do(tmp_path: Path) -> None:
+def test_a_question_is_reported_once_if_several_options_fail(tmp_path: Path) -> None:
     def shaky(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, Likelihood | Exception]]:
         for i, (prompt, option) in enumerate(pairs):
             fails = prompt == "1" and option in "AC"
@@ -150,7 +150,7 @@ def test_a_question_fails_once_however_many_of_its_options_do(tmp_path: Path) ->
     assert [s.prediction for s in read_predictions(tmp_path / "out")] == ["A", "A"]
 
 
-def test_what_needs_likelihoods_says_so_where_there_are_none(tmp_path: Path) -> None:
+def test_tasks_that_need_likelihoods_are_refused_without_them(tmp_path: Path) -> None:
     for kind in ("answer", "text"):
-        with pytest.raises(UserError, match="task t needs log-probabilities of texts"):
+        with pytest.raises(UserError, match="task t needs log-probabilities"):
             run([asked("x", kind)], Backend({}, planted), tmp_path / kind, {})

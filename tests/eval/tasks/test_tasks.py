@@ -35,13 +35,13 @@ def test_exams_with_several_answers_and_five_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("question,A,B\nx,1,2\n", "no field `answer`; there are: question, a, b"),
-        ("question,A,B,answer\nx,1,2,F\n", "row 2: answer `F` is none of the options A, B"),
-        ("question,A,B,answer\nx,1\n", "row 2 has 2 cells; 4 are needed"),
-        ("", "no questions in it"),
+        ("question,A,B\nx,1,2\n", "no field `answer`. Its fields: question, a, b"),
+        ("question,A,B,answer\nx,1,2,F\n", r"row 2: answer `F` is not an option \(A, B\)"),
+        ("question,A,B,answer\nx,1\n", "row 2 has 2 cells, expected 4"),
+        ("", "the file has no questions"),
     ],
 )
-def test_bad_questions_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_questions_are_reported(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "q.csv").write_text(text, "utf-8")
     with pytest.raises(UserError, match=message):
         list(read_questions(tmp_path / "q.csv"))
@@ -65,10 +65,10 @@ def test_a_users_own_task_needs_no_python(tmp_path: Path) -> None:
     assert (request.sample.reference, request.sample.groups, request.sample.id) == ("a", {"ipc": "G"}, "x-0")
 
 
-def test_missing_fields_and_files_are_named(tmp_path: Path) -> None:
+def test_missing_fields_and_files_are_reported(tmp_path: Path) -> None:
     task = TaskConfig(layout="jsonl", data="x.jsonl", prompt="{q}", metrics=("chrf",))
     with pytest.raises(UserError, match="no file matches"):
         requests("t", task, tmp_path)
     (tmp_path / "x.jsonl").write_text('{"question": "q", "answer": "a"}\n', "utf-8")
-    with pytest.raises(UserError, match=r"x.jsonl:1: no field `q`; there are: question, answer"):
+    with pytest.raises(UserError, match=r"x.jsonl:1: no field `q`. Its fields: question, answer"):
         requests("t", task, tmp_path)

@@ -1,10 +1,11 @@
-"""C-Eval's subjects and averages (Huang et al. 2023): every average is the mean over subjects, unweighted."""
+"""C-Eval's hard subjects and its averages (Huang et al. 2023), which are unweighted means over subjects."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from eval.tasks.sample import Measure, Sample, mean
+from eval.metrics.measure import Measure, mean
+from eval.sample import EvalSample
 
 HARD = (
     "advanced_mathematics",
@@ -18,8 +19,8 @@ HARD = (
 )
 
 
-def mean_over_subjects(measure: Measure, samples: Sequence[Sample]) -> Measure:
-    """A share of samples as the mean of the subjects' shares; resampled within subjects."""
+def mean_over_subjects(measure: Measure, samples: Sequence[EvalSample]) -> Measure:
+    """An accuracy as the mean of the accuracies by subject; resampled within subjects."""
     subjects = [s.groups["subject"] for s in samples]
     names, number, counts = np.unique(subjects, return_inverse=True, return_counts=True)
     weights = len(samples) / (len(names) * counts[number])

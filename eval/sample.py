@@ -1,0 +1,93 @@
+"""Samples with their answers, one for each line of predictions.jsonl."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from core.config.loader import Config
+from core.errors import UserError
+
+
+class EvalSample(Config):
+    """A line of predictions.jsonl; other keys in the line are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    task: str
+    """Name of the task."""
+    id: str
+    """Unique within the task; comparisons pair samples by it."""
+    prediction: str
+    """The model's answer."""
+    reference: str
+    """The right answer."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of its task, by name (eval/metrics/metrics.py)."""
+    source: str = ""
+    """The text that the question is about, if a metric needs it (e.g. which numbers a translation keeps)."""
+    prompt: str = ""
+    """The full prompt."""
+    by: str = ""
+    """How the answer was obtained: `generation` or `log-likelihood`, with any caveat."""
+    measured: dict[str, float] = Field({})
+    """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py)."""
+    cut: int = 0
+    """Number of tokens cut off on the left because the prompt was longer than the context."""
+    options: int | None = None
+    """Number of options of a multiple-choice question."""
+    glossary: dict[str, list[str]] = Field({})
+    """Terms of the source and their accepted translations."""
+    laws: dict[str, str] = Field({})
+    """Laws by name, and the articles that exist in each, e.g. `1..159 106-1`."""
+    groups: dict[str, str] = Field({})
+    """Groups for breakdowns, such as `ipc: G` or `subject: law`."""
+
+
+def read_predictions(path: Path) -> list[EvalSample]:
+    """Read a predictions file or a run folder; UserError gives file, line and key.
+
+    If a sample appears twice (after a resume that repaired it), the last line is used.
+    """
+    file = path / "predictions.jsonl" if path.is_dir() else path
+    samples = {(s.task, s.id): s for s in (_sample(location, tree) for location, tree in read_jsonl(file))}
+    if not samples:
+        raise UserError(f"{file}: the file has no predictions.")
+    return list(samples.values())
+
+
+def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `FILE:LINE` and the object of each line; blank lines are skipped."""
+    if not file.exists():
+        raise UserError(f"{file}: file not found.")
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            location = f"{file}:{number}"
+            if not line.strip():
+                continue
+            try:
+                tree = json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{location}: not valid JSON ({error}). Correct or remove the line."
+                ) from None
+            if not isinstance(tree, dict):
+                raise UserError(f"{location}: each line must be a JSON object, not {type(tree).__name__}.")
+            yield location, tree
+
+
+def missing_field(location: str, name: str, fields: Iterable[str]) -> UserError:
+    """The error for a line without a required field."""
+    return UserError(f"{location}: no field `{name}`. Its fields: {', '.join(fields) or 'none'}.")
+
+
+def _sample(location: str, tree: dict[str, Any]) -> EvalSample:
+    try:
+        return EvalSample.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise missing_field(location, name, tree) from None
+        raise UserError(f"{location}: `{name}` is {first['input']!r}: {first['msg']}.") from None
