@@ -88,8 +88,8 @@ def measured_speed(config: Any, gpus: int) -> float | None:
     """Tokens a second and GPU at the end of the run's metrics.jsonl; None where there are none."""
     from core.train.logger import read_metrics
 
-    metrics = read_metrics(Path(config.run_dir)) if Path(config.run_dir, "metrics.jsonl").exists() else []
-    return float(metrics[-1]["tokens_per_s"]) / gpus if metrics else None
+    speeds = [line["tokens_per_s"] for line in read_metrics(Path(config.run_dir)) if "tokens_per_s" in line]
+    return speeds[-1] / gpus if speeds else None
 
 
 def flops(architecture: Any, model: Any, length: int) -> float:
