@@ -14,6 +14,7 @@ from typing import Any
 from core.config.schema import AdapterConfig
 from core.errors import UserError
 from core.model import lora
+from core.model.location import check_location
 from core.provenance import manifest
 
 
@@ -67,6 +68,7 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    check_location(base)
     bits = lora.quantised(AdapterConfig(load_in_4bit=load_in_4bit), dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **bits)

@@ -13,6 +13,7 @@ import torch
 from core.config.schema import ModelConfig
 from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, varlen_attention
+from core.model.location import check_location
 from core.provenance import manifest
 
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -22,6 +23,7 @@ def load_tokenizer(path: str) -> Any:
     """The tokenizer of a folder (or hub id) that transformers opens; it must have an end token."""
     from transformers import AutoTokenizer
 
+    check_location(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -65,6 +67,7 @@ def check_vocabulary(path: str, tokenizer: Any) -> None:
     """UserError where the corpus's tokenizer is not the model's, or has ids beyond its embedding."""
     from transformers import AutoConfig
 
+    check_location(path)
     try:
         rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     except (OSError, ValueError) as error:
@@ -102,6 +105,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
             f"model.attention={config.attention} builds a mask of length x length on a GPU. Use"
             " model.attention=documents."
         )
+    check_location(path)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True,

@@ -101,6 +101,8 @@ def inputs(path: str) -> dict[str, str]:
     """The files that a model is read from, with the base of an adapter, and their hashes."""
     found: dict[str, str] = {}
     base = adapter_base(path)
+    if not Path(path).is_dir():
+        raise UserError(f"{path}: no such folder")
     if not weight_files(path):
         raise UserError(f"{path}: no weights there. Give a model folder, or an endpoint with --endpoint.")
     for folder in filter(None, (base, path)):
