@@ -23,6 +23,7 @@ NAME ?= corpus
 # tools/newest.py finds and prints. `$(call newest,VALUE,KIND [MODEL])` is VALUE if it is given.
 newest = $(if $(1),'$(1)',"$$($(PY) -m tools.newest $(2))")
 HELD_OUT := corpora/tiny-held-out
+EVAL_BASE = $(if $(MODEL)$(BASE),$(if $(BASE),'$(BASE)'),$(call newest,,base "$$model"))
 
 TEST_PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile --durations 15
 PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
@@ -85,8 +86,8 @@ delta-apply: $(READY) ## the tuned model again, checked: [BASE=dir] [TARGET=dir]
 	  $(PY) -m delta apply --base "$$base" --target "$$target" --delta "$$delta" $(if $(TARGET),,--force) $(ARGS)
 
 eval: $(READY) $(if $(TASKS),,$(HELD_OUT)/manifest.json) ## scores, comparison, report: [MODEL=folder] [TASKS=patent,ceval] [BASE=model or run] [EVALDATA=dir] [ENDPOINT=url]
-	@model=$(call newest,$(MODEL),model); base=$(if $(MODEL)$(BASE),'$(BASE)',$(call newest,,base "$$model")); \
-	  $(if $(ENDPOINT),$(PY) -m,$(LAUNCH)) eval run --model "$$model" --tasks '$(or $(TASKS),tiny)' $${base:+--base "$$base"} \
+	@model=$(call newest,$(MODEL),model); base=$(EVAL_BASE); \
+	  $(if $(ENDPOINT),$(PY) -m,$(LAUNCH)) eval run --model "$$model" --tasks '$(or $(TASKS),tiny)' $(if $(EVAL_BASE),--base "$$base") \
 	  $(addprefix --data ,$(or $(EVALDATA),$(if $(TASKS),,$(HELD_OUT)))) \
 	  $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
 

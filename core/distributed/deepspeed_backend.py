@@ -4,8 +4,10 @@ DeepSpeed gets the model and a torch optimiser; loss normalisation, accumulation
 names stay in the training loop. A user's own DeepSpeed JSON is merged last, key by key.
 """
 
+import io
 import json
 import logging
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
+    with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints the memory in use (`MA 1.82 GB …`)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
     return engine
 
 

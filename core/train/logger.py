@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core import rank_report
 from core.config.schema import LoggingConfig
 from core.errors import UserError
 from core.provenance import atomic_io
@@ -38,6 +39,7 @@ class Log:
     ) -> None:
         """Open the files in `folder`; `resolved` is the configuration that is sent to Weights & Biases."""
         self.folder = folder
+        rank_report.trace_folder = folder if folder.is_dir() else None
         self.active = active
         self.every_steps = config.every_steps
         self._tensorboard = config.tensorboard
@@ -48,6 +50,7 @@ class Log:
         if not active:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        rank_report.trace_folder = folder
         self._text = (folder / "log.txt").open("a", encoding="utf-8")
         if config.wandb_project:
             self._wandb = _open_wandb(config.wandb_project, folder, resolved)
