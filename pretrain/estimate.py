@@ -111,7 +111,10 @@ def read_architecture(config: Any) -> Any:
     """transformers' configuration of the model; a random one gets the tokenizer's size rounded up."""
     from transformers import AutoConfig
 
+    from core.model.location import check_location
+
     if config.model.architecture is None:
+        check_location(config.model.path)
         try:
             return AutoConfig.from_pretrained(config.model.path)
         except (OSError, ValueError) as error:

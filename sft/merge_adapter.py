@@ -54,7 +54,9 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
 
 
 def base_of(adapter: Path) -> str:
-    """The base that an adapter names; UserError where it is no adapter."""
+    """The base that an adapter names; UserError if the folder holds no adapter."""
+    if not adapter.is_dir():
+        raise UserError(f"{adapter}: no such folder")
     try:
         settings = json.loads((adapter / lora.CONFIG).read_text("utf-8"))
         base: str = settings["base_model_name_or_path"]

@@ -19,12 +19,14 @@ CONNECT_S = 5.0
 
 def check_location(path: str) -> None:
     """UserError if `path` is neither a folder nor an id that the hub or its cache could have."""
+    if not path:
+        raise UserError("no model folder given")
     if Path(path).is_dir():
         return
     if Path(path).exists():
         raise UserError(f"{path}: not a folder. Give the folder that the file is in.")
     if not HUB_ID.fullmatch(path):
-        raise UserError(f"{path}: no such folder" if path else "no model folder given")
+        raise UserError(f"{path}: no such folder")
     if not _is_cached(path) and not _hub_answers():
         raise UserError(
             f"{path}: no such folder, and not in the Hugging Face cache; the hub cannot be reached from here"

@@ -13,7 +13,9 @@ from core.errors import UserError, run_command
 def main() -> None:
     """Join the others; then the given rank fails."""
     from core.distributed import process_group
+    from core.train.logger import quiet_libraries
 
+    quiet_libraries()
     rank, kind, folder = sys.argv[1:4]
     rank_report.trace_folder = Path(folder)
     world = process_group.setup(2)
