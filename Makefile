@@ -1,8 +1,8 @@
 # patent-llama: `make help` lists the targets. Nothing is installed outside $(VENV).
 #
-# Clusters that bring their own torch and driver: `make setup PYTHON=/path/to/python` makes $(VENV) on top of that
-# interpreter's packages; `make … VENV=/path/to/environment` uses an environment as it is, once `make setup` has added
-# what it lacks. Neither replaces an installed torch (2.9 or newer).
+# On a cluster with its own torch and driver: `make setup PYTHON=/path/to/python` makes $(VENV) on top of that
+# interpreter's packages; `make … VENV=/path/to/environment` uses an existing environment, after `make setup` has added
+# the missing packages. Neither replaces an installed torch (2.9 or newer).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,16 +14,16 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.patent-llama-ready
 
 CONFIG ?=
-BASE ?=
-TARGET ?=
-DELTA ?=
 ARGS ?=
 GPUS ?=
 HOSTFILE ?=
-REAL ?=
-RUN ?=
 NAME ?= corpus
-TESTS ?=
+
+# The defaults of eval, chat, delta, delta-apply and lineage: the newest trained model under runs/ and its base, which
+# tools/newest.py finds and prints. `$(call newest,VALUE,KIND [MODEL])` is VALUE if it is given.
+newest = $(if $(1),'$(1)',"$$($(PY) -m tools.newest $(2))")
+HELD_OUT := corpora/tiny-held-out
+EVAL_BASE = $(if $(MODEL)$(BASE),$(if $(BASE),'$(BASE)'),$(call newest,,base "$$model"))
 
 TEST_PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile --durations 15
 PRETRAIN_CONFIG := $(or $(CONFIG),configs/pretrain/tiny.yaml)
@@ -36,7 +36,7 @@ LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--process
 ##@ The machine
 
 help: ## list the targets
-	@echo "patent-llama. Every target that needs the environment makes it first (make setup)."
+	@echo "patent-llama. Targets make the environment first if needed (make setup)."
 	@awk -F ':.*## ' '/^##@ / {print substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: CONFIG=file.yaml  ARGS=\"key.path=value …\"  GPUS=8  HOSTFILE=hosts  PYTHON=python3  VENV=.venv"
 	@echo "Example:   make pretrain CONFIG=configs/pretrain/8x80gb.yaml GPUS=8 ARGS=\"optimizer.learning_rate=1e-5\""
@@ -47,16 +47,16 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@PYTHON=$(PYTHON) VENV=$(VENV) bash setup.sh
 	@touch $(READY)
 
-demo: $(READY) ## the whole story in minutes on two cores: corpora, base, tuning, delta, scores, report
+demo: $(READY) ## the whole pipeline in minutes on two cores: corpora, base, tuning, delta, scores, report
 	@$(PY) -m tools.demo $(ARGS)
 
-doctor: $(READY) ## is this machine ready: packages, GPUs, disk, processes that reach each other
+doctor: $(READY) ## is this machine ready: packages, GPUs, disk, communication between processes
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
 
-plan: $(READY) ## disk, memory, GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
+plan: $(READY) ## disk, memory and GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
 	@$(PY) -m tools.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
-##@ From raw patents to scores, in their order
+##@ From raw patents to scores, in order. Without arguments: tiny models on synthetic patents
 
 data: $(READY) ## raw patents to a packed corpus
 	@$(PY) -m data run --config $(DATA_CONFIG) $(ARGS)
@@ -65,32 +65,41 @@ pretrain: $(READY) ## continued pretraining; makes the corpus first
 	@$(PY) -m pretrain --prepare --config $(PRETRAIN_CONFIG) $(ARGS)
 	@$(LAUNCH) pretrain --config $(PRETRAIN_CONFIG) $(ARGS)
 
-smoke: $(READY) ## ten minutes on this node before the long run: GPUS=8
+smoke: $(READY) ## a ten-minute check of this node before the long run: GPUS=8
 	@$(PY) -m pretrain smoke $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
 
 sft: $(READY) ## instruction tuning, all stages; tokenises the chats first
 	@$(PY) -m sft --prepare --config $(SFT_CONFIG) $(ARGS)
 	@$(LAUNCH) sft --config $(SFT_CONFIG) $(ARGS)
 
-chat: $(READY) ## talk to a model: MODEL=folder [ADAPTER=folder] [LOAD_IN_4BIT=1]
-	@$(PY) -m sft chat --model '$(MODEL)' $(if $(ADAPTER),--adapter '$(ADAPTER)') $(if $(LOAD_IN_4BIT),--load-in-4bit) $(ARGS)
+chat: $(READY) ## talk to a model: [MODEL=folder] [ADAPTER=folder] [LOAD_IN_4BIT=1]
+	@model=$(call newest,$(MODEL),chat); \
+	  $(PY) -m sft chat --model "$$model" $(if $(ADAPTER),--adapter '$(ADAPTER)') $(if $(LOAD_IN_4BIT),--load-in-4bit) $(ARGS)
 
-delta: $(READY) ## a tuned model as a difference to its base: BASE=dir TARGET=dir DELTA=dir
-	@$(PY) -m delta make --base '$(BASE)' --target '$(TARGET)' --delta '$(DELTA)' $(ARGS)
+delta: $(READY) ## a tuned model as a difference to its base: [BASE=dir] [TARGET=dir] [DELTA=dir]
+	@target=$(call newest,$(TARGET),whole); base=$(call newest,$(BASE),base "$$target"); \
+	  delta=$(call newest,$(DELTA),delta "$$target"); \
+	  $(PY) -m delta make --base "$$base" --target "$$target" --delta "$$delta" $(if $(DELTA),,--force) $(ARGS)
 
-delta-apply: $(READY) ## the tuned model again, checked: BASE=dir TARGET=dir DELTA=dir
-	@$(PY) -m delta apply --base '$(BASE)' --target '$(TARGET)' --delta '$(DELTA)' $(ARGS)
+delta-apply: $(READY) ## the tuned model again, checked: [BASE=dir] [TARGET=dir] [DELTA=dir]
+	@base=$(call newest,$(BASE),base); delta=$(call newest,$(DELTA),delta); target=$(call newest,$(TARGET),applied); \
+	  $(PY) -m delta apply --base "$$base" --target "$$target" --delta "$$delta" $(if $(TARGET),,--force) $(ARGS)
 
-eval: $(READY) ## scores, comparison, report: MODEL=folder TASKS=patent,ceval [BASE=model or run] [EVALDATA=dir] [ENDPOINT=url]
-	@$(if $(ENDPOINT),$(PY) -m,$(LAUNCH)) eval run --model '$(MODEL)' --tasks '$(TASKS)' $(if $(BASE),--base '$(BASE)') \
-	  $(if $(EVALDATA),--data '$(EVALDATA)') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
+eval: $(READY) $(if $(TASKS),,$(HELD_OUT)/manifest.json) ## scores, comparison, report: [MODEL=folder] [TASKS=patent,ceval] [BASE=model or run] [EVALDATA=dir] [ENDPOINT=url]
+	@model=$(call newest,$(MODEL),model); base=$(EVAL_BASE); \
+	  $(if $(ENDPOINT),$(PY) -m,$(LAUNCH)) eval run --model "$$model" --tasks '$(or $(TASKS),tiny)' $(if $(EVAL_BASE),--base "$$base") \
+	  $(addprefix --data ,$(or $(EVALDATA),$(if $(TASKS),,$(HELD_OUT)))) \
+	  $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
 
-lineage: $(READY) ## what a model or a score rests on, back to the raw files: RUN=folder [VERIFY=1]
-	@$(VENV)/bin/python -m tools.lineage '$(RUN)' $(if $(VERIFY),--verify)
+$(HELD_OUT)/manifest.json: | $(READY)
+	@$(PY) -m data synthesize --inventions 40 --seed 1 --output $(HELD_OUT)
+
+lineage: $(READY) ## what a model or a score was made from, back to the raw files: [RUN=folder] [VERIFY=1]
+	@run=$(call newest,$(RUN),model); $(PY) -m tools.lineage "$$run" $(if $(VERIFY),--verify)
 
 ##@ Measure
 
-bench: $(READY) ## a benchmark beside its peers: NAME=corpus; keeps its figures in benchmarks/results
+bench: $(READY) ## a benchmark against its peers: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results
 	@$(PY) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(PY) -m json.tool 2> /dev/null > benchmarks/results/.$(NAME).partial \
 		|| { rm -f benchmarks/results/.$(NAME).partial; exit 2; }
@@ -111,7 +120,7 @@ format: $(READY) ## format the code
 test: $(READY) ## the tests that take minutes
 	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real"
 
-test-coverage: $(READY) ## the same, and which lines of core, data, delta and eval they run: TESTS="tests/delta tests/eval"
+test-coverage: $(READY) ## the same, with line coverage of core, data, delta and eval: TESTS="tests/delta tests/eval"
 	@$(PY) -m coverage erase
 	@OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real" $(TESTS)
 	@$(PY) -m coverage combine --quiet
@@ -123,13 +132,13 @@ test-slow: $(READY) ## the tests that take longer
 soak: $(READY) ## kill a small run 20 times at random moments: its weights must not change
 	@$(PY) -m tests.pretrain.soak $$(mktemp -d) --kills $(or $(KILLS),20)
 
-test-real: $(READY) ## run against real files: REAL=dir
-	@test -n "$(REAL)" || { echo "error: say where the real files are: make test-real REAL=dir" >&2; exit 2; }
+test-real: $(READY) ## tests on real files: REAL=dir
+	@test -n "$(REAL)" || { echo "error: REAL is not set: make test-real REAL=folder-of-real-files" >&2; exit 2; }
 	@REAL=$(abspath $(REAL)) $(PY) -m pytest --durations 15 -m real
 
-constraints: ## resolve the newest allowed versions and pin them in constraints.txt
+constraints: ## pin the newest allowed versions in constraints.txt
 	@PYTHON=$(PYTHON) bash setup.sh constraints
 
-clean: ## remove the environment's caches, runs and corpora stay
+clean: ## remove caches; runs and corpora stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Makes the environment that the Makefile works in, from the versions in constraints.txt.
+# Makes the environment that the Makefile uses, with the versions in constraints.txt.
 #
 #   bash setup.sh                  make $VENV (default .venv) with $PYTHON (default python3); `make setup` calls this
-#   bash setup.sh constraints      resolve the newest versions that pyproject.toml allows, with torch $TORCH, and write
-#                                  constraints.txt
-#   bash setup.sh kernel [FILE]    compile only delta's inner loops, to delta/libkernel.so or FILE
+#   bash setup.sh constraints      write constraints.txt: the newest versions that pyproject.toml allows, with torch $TORCH
+#   bash setup.sh kernel [FILE]    only compile delta's inner loops, to delta/libkernel.so or FILE
 #
-# An environment that exists is completed, not replaced, and a torch that is there (2.9 or newer) stays as it is.
+# Missing packages are added to an existing environment. An installed torch (2.9 or newer) is kept.
 set -euo pipefail
 PYTHON=${PYTHON:-python3} VENV=${VENV:-.venv} TORCH=${TORCH:-2.13.0}
 
-requirements() { # the packages that pyproject.toml asks for, one a line
+requirements() { # the packages that pyproject.toml requires, one per line
   "$1" - <<'PY'
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))
@@ -22,11 +21,11 @@ has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_
 
 make_environment() { # $1: folder
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    { echo "error: $PYTHON is older than Python 3.11; give another one: make setup PYTHON=python3.12" >&2; exit 2; }
+    { echo "error: $PYTHON is older than Python 3.11. Use a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
   local packages=()
   if has_torch "$PYTHON"; then
     "$PYTHON" -c 'import sys; sys.exit(sys.prefix != sys.base_prefix)' ||
-      { echo "error: $PYTHON is in a virtual environment, on which no other can be built; use it as it is: make setup VENV=$("$PYTHON" -c 'import sys; print(sys.prefix)')" >&2; exit 2; }
+      { echo "error: $PYTHON is in a virtual environment. Use that environment itself: make setup VENV=$("$PYTHON" -c 'import sys; print(sys.prefix)')" >&2; exit 2; }
     packages=(--system-site-packages)
   fi
   "$PYTHON" -m venv ${packages[@]+"${packages[@]}"} "$1"
@@ -40,16 +39,16 @@ install() { # $1: interpreter, $2: constraints file or empty
 import sys
 import torch
 if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
-    sys.exit(f"error: torch {torch.__version__} is installed there; 2.9 or newer is needed.")
+    sys.exit(f"error: torch {torch.__version__} is installed; 2.9 or newer is needed.")
 print(f"torch=={torch.__version__}")
 PY
-    echo "torch stays as it is: $(sed 's/.*==//' "$pins") (tested: $(sed -n 's/^torch==//p' constraints.txt))"
+    echo "using the installed torch $(sed 's/.*==//' "$pins") (tested: $(sed -n 's/^torch==//p' constraints.txt))"
     [ -z "$constraints" ] || grep -v '^torch==' "$constraints" >> "$pins"
   else
     if [ -n "$constraints" ]; then cat "$constraints"; else echo "torch==$TORCH"; fi > "$pins"
-    "$python" -m pip install -q --disable-pip-version-check -c "$pins" torch
+    "$python" -m pip install -qq --disable-pip-version-check -c "$pins" torch
   fi
-  requirements "$python" | "$python" -m pip install -q --disable-pip-version-check -c "$pins" -r /dev/stdin
+  requirements "$python" | "$python" -m pip install -qq --disable-pip-version-check -c "$pins" -r /dev/stdin
   rm -f "$pins"
 }
 
@@ -57,7 +56,7 @@ compile_kernel() { # $1: file. Sums are rounded as numpy rounds them: no fused m
   if "${CC:-cc}" -O3 -ffp-contract=off -fno-trapping-math -shared -fPIC -o "$1.partial" delta/kernel.c; then
     mv "$1.partial" "$1"
   else
-    echo "no C compiler (cc), or it failed: delta works with numpy, slower"
+    echo "no working C compiler (cc): delta will use numpy, which is slower"
   fi
 }
 
@@ -75,8 +74,8 @@ elif [ "${1:-}" = constraints ]; then
   } > constraints.txt
 else
   [ -x "$VENV/bin/python" ] || { echo "making $VENV"; make_environment "$VENV"; }
-  echo "installing the pinned packages (minutes the first time)"
+  echo "installing the pinned packages (the first time this takes minutes)"
   install "$VENV/bin/python" constraints.txt
-  "$VENV/bin/python" -m pip check --disable-pip-version-check | grep -v '^No broken' || true
+  "$VENV/bin/python" -m pip check --disable-pip-version-check 2> /dev/null | grep -v '^No broken' || true
   compile_kernel delta/libkernel.so
 fi

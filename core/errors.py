@@ -7,9 +7,10 @@ a bug in this project and keeps its traceback.
 import errno
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import NoReturn
+
+from core import rank_report
 
 
 class UserError(Exception):
@@ -40,9 +41,13 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = _report(missing_package(error))
     except OSError as error:
         message = explain_os_error(error)
-        if message is None:
+        if message is None and not rank_report.is_one_of_several():
             raise
-        status = _report(message)
+        status = _report(message) if message else _report_crash(error)
+    except Exception as error:
+        if not rank_report.is_one_of_several():
+            raise
+        status = _report_crash(error)
     sys.exit(status)
 
 
@@ -72,11 +77,16 @@ def explain_os_error(error: OSError) -> str | None:
 
 
 def _report(message: str) -> int:
-    """Print a message once. When every process of a run fails the same way, rank 0 prints first and torchrun
-    stops the others before they do."""
-    rank = os.environ.get("RANK", "0")
-    if rank != "0":
-        time.sleep(5)
-        message = f"rank {rank}: {message}"
-    print(f"error: {message}", file=sys.stderr)
+    """Print a message, once for all processes of a run on this machine."""
+    line = rank_report.report(message)
+    if line is not None:
+        print(f"error: {line}", file=sys.stderr)
     return 2
+
+
+def _report_crash(error: Exception) -> int:
+    """Print a line about a bug or a lost process in a run of several; the traceback goes to a file."""
+    line = rank_report.report_crash(error)
+    if line is not None:
+        print(f"error: {line}", file=sys.stderr)
+    return 1

@@ -1,19 +1,18 @@
-"""Start a room's module as one process a GPU (or, on a CPU, one process, or as many as asked for), on one
-host or many.
+"""Start a module as one process per GPU, or on a CPU as one process or --processes, on one host or several.
 
     python -m core.launch [--processes N] [TORCHRUN OPTION ...] -m MODULE [ARGUMENT ...]
     python -m core.launch --hostfile FILE -m MODULE [ARGUMENT ...]
 
-A hostfile has a line a host, `worker-1 slots=8`, as MPI and DeepSpeed write it; each host is reached by ssh
-without a password, has this folder at the same path, and is where the process of rank 0 runs if it stands
-first.
+A hostfile has one line per host, `worker-1 slots=8`, as for MPI and DeepSpeed. Each host is reached by ssh
+without a password and has this folder at the same path. Rank 0 runs on the first host.
 
-The launcher is torchrun; this adds three things. One process is run without it. Each process of a CPU run
-gets its share of the cores, where torchrun gives it one thread. And a rank that ends with a message for the
-user (exit code 2) ends the whole run with that code, where torchrun would print a traceback of its own and
-return 1.
+The launcher is torchrun, with four differences. One process is run without it. Each process of a CPU run gets
+its share of the cores, not one thread. A rank that ends with a message for the user (exit code 2) ends the
+whole run with that code. And torchrun's own log and traceback are not printed: if a rank crashed, a file has
+them, which is named.
 """
 
+import logging
 import os
 import re
 import runpy
@@ -22,11 +21,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 FORWARDED = ("NCCL_", "HF_", "TORCH_", "CUDA_", "OMP_", "GLOO_", "WANDB_")
-"""Beginnings of the environment variables that go along to other hosts."""
+"""Prefixes of the environment variables that are set on other hosts too."""
 LOCAL = ("localhost", "127.0.0.1")
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if "-m" not in arguments:
         print(__doc__)
         return 2
-    if "--dry-run" in arguments:  # one process checks for all of them
+    if "--dry-run" in arguments:  # one process checks for all
         hosts = _read_hostfile(Path(options["--hostfile"])) if options["--hostfile"] else [("", "")]
         slots = [int(number or options["--processes"] or 1) for _, number in hosts]
         os.environ.setdefault("WORLD_SIZE", str(sum(slots)))
@@ -65,6 +65,9 @@ def _run_here(arguments: list[str]) -> int:
 
 
 def _torchrun(arguments: list[str]) -> int:
+    """The module in processes that torchrun starts and watches."""
+    os.environ["PATENT_LLAMA_LAUNCH"] = "1"  # ranks need not leave their message for torchrun to print
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -72,24 +75,49 @@ def _torchrun(arguments: list[str]) -> int:
     if not any(option.startswith(("--nnodes", "--rdzv", "--master")) for option in arguments):
         arguments = ["--standalone", *arguments]
     else:
-        # torch 2.13: a first host that stays does not tell the address of its shared store to one that comes
+        # torch 2.13: a first host that stays does not send the address of its shared store to one that comes
         # back (dynamic_rendezvous.py writes it in the first round only), and both wait for each other.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    torch_log = _TorchLog()
     try:
         torchrun(["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", *arguments])
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
         if failure.exitcode not in (2, 143):
-            words = f"rank {rank} ended with exit code {failure.exitcode}; its own words stand above."
-            print(f"error: {words}", file=sys.stderr)
+            ended = f"exit code {failure.exitcode}" if failure.exitcode > 0 else failure.message
+            file = torch_log.write(str(error))
+            print(f"error: rank {rank} ended: {ended}. torchrun's log: {file}", file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as error:
         return 128 + error.sigval
     return 0
 
 
+class _TorchLog(logging.Handler):
+    """Keeps what torchrun's launcher logs, in place of the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        logger = logging.getLogger("torch.distributed")
+        logger.handlers = [self]  # torch's own print to the terminal
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines.append(f"{time.strftime('%H:%M:%S')} {record.levelname} {record.getMessage()}")
+
+    def write(self, summary: str) -> Path:
+        """Write all lines and torchrun's `summary` of the failures to a file."""
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="patent-llama-launch-", suffix=".log", delete=False
+        ) as file:
+            file.write("\n".join([*self.lines, summary]) + "\n")
+        return Path(file.name)
+
+
 def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
-    """Start this launcher on every host and wait; when one host fails, the others are ended too."""
+    """Start this launcher on every host and wait; if one host fails, the others are stopped too."""
     hosts = _read_hostfile(hostfile)
     local = all(host in LOCAL for host, _ in hosts)
     port = os.environ.get("MASTER_PORT") or (free_port() if local else "29500")
@@ -123,29 +151,29 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
 
 
 def free_port() -> str:
-    """A port on this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return str(listener.getsockname()[1])
 
 
 def _read_hostfile(file: Path) -> list[tuple[str, str]]:
-    """Host and number of processes (empty: all its GPUs) of each line; ends the program at a wrong one."""
+    """Host and number of processes (empty: all its GPUs) of each line; exits with an error at a wrong one."""
     if not file.is_file():
-        sys.exit(_complain(f"{file}: there is no such hostfile."))
+        sys.exit(_error(f"{file}: hostfile not found"))
     hosts = []
     for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
         text = line.partition("#")[0].strip()
         found = re.fullmatch(r"(\S+)(?:\s+slots=([1-9]\d*))?", text)
         if text and not found:
-            sys.exit(_complain(f"{file}:{number}: expected `host slots=8`, found `{text}`."))
+            sys.exit(_error(f"{file}:{number}: expected `host slots=8`, got `{text}`"))
         if found:
             hosts.append((found[1], found[2] or ""))
-    return hosts or sys.exit(_complain(f"{file}: names no host."))
+    return hosts or sys.exit(_error(f"{file}: no host in it"))
 
 
-def _complain(words: str) -> int:
-    print(f"error: {words}", file=sys.stderr)
+def _error(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
     return 2
 
 

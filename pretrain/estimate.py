@@ -88,8 +88,8 @@ def measured_speed(config: Any, gpus: int) -> float | None:
     """Tokens a second and GPU at the end of the run's metrics.jsonl; None where there are none."""
     from core.train.logger import read_metrics
 
-    metrics = read_metrics(Path(config.run_dir)) if Path(config.run_dir, "metrics.jsonl").exists() else []
-    return float(metrics[-1]["tokens_per_s"]) / gpus if metrics else None
+    speeds = [line["tokens_per_s"] for line in read_metrics(Path(config.run_dir)) if "tokens_per_s" in line]
+    return speeds[-1] / gpus if speeds else None
 
 
 def flops(architecture: Any, model: Any, length: int) -> float:
@@ -111,7 +111,10 @@ def read_architecture(config: Any) -> Any:
     """transformers' configuration of the model; a random one gets the tokenizer's size rounded up."""
     from transformers import AutoConfig
 
+    from core.model.location import check_location
+
     if config.model.architecture is None:
+        check_location(config.model.path)
         try:
             return AutoConfig.from_pretrained(config.model.path)
         except (OSError, ValueError) as error:

@@ -1,10 +1,9 @@
-"""Talk to a model in the terminal, with the template that it was trained with.
+"""Talk to a model in the terminal, in the chat template that it was trained with.
 
     python -m sft chat --model FOLDER [--adapter FOLDER] [--load-in-4bit]
 
-What is typed is a question; /new begins a new conversation, /system TEXT too, with that system message; the
-end of the input (Ctrl-D) leaves. Where a conversation outgrows the model's context, its oldest exchange is
-forgotten.
+Every line is a message. /new starts a new conversation, /system TEXT one with that system message, and Ctrl-D
+quits. When a conversation no longer fits the model's context, its oldest exchange is dropped.
 """
 
 import argparse
@@ -20,14 +19,14 @@ Message = dict[str, str]
 
 
 def main(arguments: list[str]) -> None:
-    """Load the model, then answer line by line."""
+    """Load the model and answer line by line."""
     parser = argparse.ArgumentParser(
         prog="python -m sft chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, help="a model's folder, or an adapter's")
-    parser.add_argument("--adapter", type=Path, help="an adapter for it")
-    parser.add_argument("--load-in-4bit", action="store_true", help="weights of 4 bits (NF4)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest token")
+    parser.add_argument("--model", required=True, help="folder of a model or an adapter")
+    parser.add_argument("--adapter", type=Path, help="folder of an adapter for it")
+    parser.add_argument("--load-in-4bit", action="store_true", help="load the weights in 4 bits (NF4)")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0: always the most likely token")
     parser.add_argument("--top-p", type=float, default=0.9)
     parser.add_argument("--max-new-tokens", type=int, default=512)
     given = parser.parse_args(arguments)
@@ -35,22 +34,23 @@ def main(arguments: list[str]) -> None:
     settings = {"max_new_tokens": given.max_new_tokens, "do_sample": given.temperature > 0}
     if given.temperature > 0:
         settings |= {"temperature": given.temperature, "top_p": given.top_p}
-    said: list[Message] = []
+    conversation: list[Message] = []
     for line in _typed():
         if line == "/new" or line.startswith("/system "):
-            said = [{"role": "system", "content": line.removeprefix("/system ")}] if line != "/new" else []
+            system = line.removeprefix("/system ")
+            conversation = [{"role": "system", "content": system}] if line != "/new" else []
             continue
-        said.append({"role": "user", "content": line})
+        conversation.append({"role": "user", "content": line})
         answer = ""
-        for piece in stream(model, tokenizer, said, settings):
+        for piece in stream(model, tokenizer, conversation, settings):
             print(piece, end="", flush=True)
             answer += piece
         print()
-        said.append({"role": "assistant", "content": answer})
+        conversation.append({"role": "assistant", "content": answer})
 
 
 def open_chat(model: str, adapter: Path | None, *, load_in_4bit: bool) -> tuple[Any, Any]:
-    """Model and tokenizer; UserError where the tokenizer has no chat template."""
+    """Model and tokenizer; UserError if the tokenizer has no chat template."""
     import torch
 
     from core.model.loading import load_tokenizer
@@ -63,7 +63,7 @@ def open_chat(model: str, adapter: Path | None, *, load_in_4bit: bool) -> tuple[
         model, adapter = base_of(Path(model)), Path(model)
     tokenizer = load_tokenizer(str(adapter or model))
     if not tokenizer.chat_template:
-        raise UserError(f"{adapter or model}: the tokenizer has no chat template; this is not a chat model.")
+        raise UserError(f"{adapter or model}: not a chat model: the tokenizer has no chat template")
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
     opened = open_model(model, dtype, adapter, load_in_4bit=load_in_4bit)
@@ -72,21 +72,23 @@ def open_chat(model: str, adapter: Path | None, *, load_in_4bit: bool) -> tuple[
     return opened.eval(), tokenizer
 
 
-def stream(model: Any, tokenizer: Any, said: list[Message], settings: dict[str, Any]) -> Iterator[str]:
-    """The answer to a conversation, piece by piece; `said` loses its oldest exchange where it is too long."""
+def stream(
+    model: Any, tokenizer: Any, conversation: list[Message], settings: dict[str, Any]
+) -> Iterator[str]:
+    """The answer, piece by piece; the oldest exchanges are removed from a `conversation` that is too long."""
     import torch
     from transformers import TextIteratorStreamer
 
     from data.chat.chat_template import prompt_ids
 
     context = model.config.get_text_config().max_position_embeddings
-    ids = prompt_ids(tokenizer, said)
-    while len(ids) + settings["max_new_tokens"] > context and len(said) > 2:
-        first = 1 if said[0]["role"] == "system" else 0
-        if len(said) - first <= 2:
+    ids = prompt_ids(tokenizer, conversation)
+    while len(ids) + settings["max_new_tokens"] > context and len(conversation) > 2:
+        first = 1 if conversation[0]["role"] == "system" else 0
+        if len(conversation) - first <= 2:
             break
-        del said[first : first + 2]
-        ids = prompt_ids(tokenizer, said)
+        del conversation[first : first + 2]
+        ids = prompt_ids(tokenizer, conversation)
     ids = ids[-max(1, context - settings["max_new_tokens"]) :]
     pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     prompt = torch.tensor([ids], device=model.device)
@@ -96,14 +98,14 @@ def stream(model: Any, tokenizer: Any, said: list[Message], settings: dict[str, 
     }  # fmt: skip
     failures: list[BaseException] = []
 
-    def write() -> None:
+    def generate() -> None:
         try:
             model.generate(**options)
         except BaseException as error:
             failures.append(error)
             pieces.end()
 
-    worker = Thread(target=write, daemon=True)
+    worker = Thread(target=generate, daemon=True)
     worker.start()
     yield from pieces
     worker.join()
@@ -112,7 +114,9 @@ def stream(model: Any, tokenizer: Any, said: list[Message], settings: dict[str, 
 
 
 def _typed() -> Iterator[str]:
-    """The lines that a person types, until the input ends."""
+    """The lines of standard input that are not empty; a prompt is shown on a terminal."""
+    if sys.stdin.isatty():
+        print("Type a message. /new starts over, /system TEXT sets a system message, Ctrl-D quits.")
     while True:
         if sys.stdin.isatty():
             print("> ", end="", flush=True)

@@ -11,6 +11,7 @@ from core.model.loss_head import IGNORED, Objective
 
 if TYPE_CHECKING:
     from core.distributed.process_group import World
+    from core.train.logger import Log
     from sft.preference_data import Pairs
 
 Batch = dict[str, torch.Tensor]
@@ -79,7 +80,14 @@ class HeldOutPairs:
     preference: Preference
 
     @torch.no_grad()
-    def measure(self, engine: Any, micro_batch_size: int, world: "World") -> dict[str, float]:
+    def measure(
+        self,
+        engine: Any,
+        micro_batch_size: int,
+        world: "World",
+        log: "Log",  # noqa: ARG002 (there are few pairs)
+        name: str,  # noqa: ARG002
+    ) -> dict[str, float]:
         """The numbers of the held-out pairs; collective."""
         from core.train.dataloader import collate
 

@@ -14,6 +14,7 @@ from typing import Any
 from core.config.schema import AdapterConfig
 from core.errors import UserError
 from core.model import lora
+from core.model.location import check_location
 from core.provenance import manifest
 
 
@@ -53,7 +54,9 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
 
 
 def base_of(adapter: Path) -> str:
-    """The base that an adapter names; UserError where it is no adapter."""
+    """The base that an adapter names; UserError if the folder holds no adapter."""
+    if not adapter.is_dir():
+        raise UserError(f"{adapter}: no such folder")
     try:
         settings = json.loads((adapter / lora.CONFIG).read_text("utf-8"))
         base: str = settings["base_model_name_or_path"]
@@ -67,6 +70,7 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    check_location(base)
     bits = lora.quantised(AdapterConfig(load_in_4bit=load_in_4bit), dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **bits)

@@ -69,8 +69,9 @@ class TinyRuns:
         return self.metrics(name)
 
     def metrics(self, name: str) -> list[dict[str, Any]]:
-        """The lines of the run's metrics.jsonl."""
-        return [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+        """The lines of the run's metrics.jsonl, without that of the base model's validation (step 0)."""
+        lines = (self.folder / name / "metrics.jsonl").read_text().splitlines()
+        return [numbers for line in lines if (numbers := json.loads(line))["step"] > 0]
 
 
 @pytest.fixture(scope="session")

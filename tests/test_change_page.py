@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from eval.tasks.sample import Measure, Sample, mean
 
 from core.config.schema import ModelConfig
 from data.chat import chat_template
@@ -16,7 +17,6 @@ from data.readers import formats
 from data.record import Record
 from eval.analysis.scoring import score
 from eval.metrics import metrics
-from eval.tasks.sample import Measure, Sample, mean
 from eval.tasks.task import load_tasks, requests
 from tests.conftest import ROOT
 from tests.data.chat.chats import load, write_tokenizer

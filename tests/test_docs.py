@@ -25,6 +25,7 @@ from core.config.loader import load
 from core.errors import UserError
 from eval.tasks.task import TaskConfig
 from tests.conftest import ROOT
+from tests.reading_path import lengths_by_file
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 STARTS = re.compile(r"make [a-z]|(python|torchrun|sbatch|bash) ")
@@ -82,9 +83,11 @@ def as_modules(command: str) -> Iterator[tuple[str, list[str], int]]:
         dry = ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.patent-llama-ready"]
         done = subprocess.run([*dry, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
-        for line in done.stdout.replace("\\\n", " ").splitlines():
-            if "-m " in line and not line.startswith("#"):
-                yield from as_modules(re.split(r"\s[>|;]\s", line)[0])
+        for part in re.split(r"\n|;\s", done.stdout.replace("\\\n", " ")):
+            value = re.fullmatch(r'\s*\w+="\$\((.+)\)"', part)  # model="$(… -m tools.newest chat)"
+            called = value[1] if value else part
+            if "-m " in called and not called.startswith("#"):
+                yield from as_modules(re.split(r"\s[>|;]\s", called)[0])
         return
     if words[0] in ("sbatch", "bash"):
         at = next(i for i, word in enumerate(words[1:], 1) if not word.startswith("-"))
@@ -221,3 +224,13 @@ def test_the_task_of_the_how_to_is_one() -> None:
 
 def test_the_readme_stays_short() -> None:
     assert (ROOT / "README.md").read_text("utf-8").count("\n") < 200
+
+
+def test_the_readme_states_the_length_of_the_code_from_the_command_to_the_weights() -> None:
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found = re.search(r"it is ([\d,]+) lines in (\d+) files of", text)
+    assert found
+    lengths = lengths_by_file()
+    stated = int(found[1].replace(",", ""))
+    assert abs(stated - sum(lengths.values())) <= 0.05 * stated, sum(lengths.values())
+    assert abs(int(found[2]) - len(lengths)) <= 2, len(lengths)

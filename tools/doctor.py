@@ -1,10 +1,10 @@
-"""Is this machine ready: packages, GPUs, disk, shared memory, and processes that reach each other?
+"""Is this machine ready: packages, GPUs, disk, shared memory, communication between processes?
 
     make doctor
     python -m tools.doctor --processes 8 --folder /scratch/runs
 
-Every finding is `ok`, `note` or `FAIL`, and the last two say what to do; the exit code is 1 where one
-fails. The last finding starts processes as a run does, one a GPU (two on a CPU), and sums 64 MiB over them.
+Every check prints `ok`, `note` or `FAIL`, the last two with advice; the exit code is 1 if one fails. The last
+check starts processes as a run does, one per GPU (two on a CPU), and sums 64 MiB over them.
 """
 
 import argparse
@@ -33,12 +33,12 @@ PACKAGES = (
     "jieba",
 )
 CHECKPOINT_BYTES = 14
-"""Of a parameter: bf16 weights, fp32 masters and two moments."""
+"""Per parameter: bf16 weights, fp32 master weights and two moments."""
 SUM_ELEMENTS = 2**24
 
 
 class Finding(NamedTuple):
-    """One line."""
+    """One line of the output."""
 
     verdict: Literal["ok", "note", "FAIL"]
     subject: str
@@ -47,26 +47,26 @@ class Finding(NamedTuple):
 
 
 def main() -> int:
-    """Look at everything, print a line each; 1 where something fails."""
+    """Run all checks and print a line for each; 1 if one fails."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.doctor",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="processes to start; default one a GPU, 2 on a CPU"
+        "--processes", type=int, metavar="N", help="processes to start; default: one per GPU, 2 on a CPU"
     )
-    parser.add_argument("--folder", type=Path, default=Path(), help="where runs and corpora will be")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where runs and corpora will be written")
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.rank:
         return sum_over_processes()
-    looks: tuple[Callable[[], Iterator[Finding]], ...] = (
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         packages, gpus, memory, lambda: disk(given.folder), limits, compiler, lambda: launch(given.processes),
     )  # fmt: skip
     failed = False
-    for look in looks:
-        for finding in look():
+    for check in checks:
+        for finding in check():
             print(f"{finding.verdict:>4}  {finding.subject:<14}{finding.found}", flush=True)
             if finding.verdict != "ok":
                 print(f"{'':20}→ {finding.advice}")
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Finding]:
-    """The packages that the rooms stand on, beside the versions that were tested together."""
+    """The versions of the main packages, compared with those that were tested together."""
     tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints.read_text("utf-8"), re.MULTILINE))
     for name in PACKAGES:
         try:
@@ -87,24 +87,22 @@ def packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Finding]:
         if wanted in (None, version.partition("+")[0]):
             yield Finding("ok", name, version)
         else:
-            advice = "run make test before a long run, or make setup in a fresh .venv"
-            yield Finding("note", name, f"{version}; {wanted} is what was tested", advice)
+            advice = "run `make test` before a long run, or `make setup` in a new .venv"
+            yield Finding("note", name, f"{version}; tested with {wanted}", advice)
 
 
 def gpus() -> Iterator[Finding]:
-    """Cards, their memory, and whether they reach each other's."""
+    """Cards, their free memory, and whether they can access each other's memory."""
     import torch
 
     count = torch.cuda.device_count()
     if not count:
         if shutil.which("nvidia-smi") and torch.version.cuda is None:
             advice = "install torch for CUDA, then: make setup PYTHON=/path/to/that/python"
-            yield Finding(
-                "FAIL", "GPU", "this torch was built without CUDA, and the machine has a driver", advice
-            )
+            yield Finding("FAIL", "GPU", "the machine has a driver, but torch was built without CUDA", advice)
         elif shutil.which("nvidia-smi"):
             yield Finding(
-                "FAIL", "GPU", "torch sees none", "see nvidia-smi: is the driver older than torch's CUDA?"
+                "FAIL", "GPU", "torch sees none", "check nvidia-smi: is the driver older than torch's CUDA?"
             )
         else:
             yield Finding(
@@ -114,19 +112,19 @@ def gpus() -> Iterator[Finding]:
     for number in range(count):
         card = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
-        words = f"{card.name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
+        found = f"{card.name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
         if card.major < 8:
-            yield Finding("FAIL", f"GPU {number}", words, "bf16 needs compute capability 8.0 (A100) or newer")
+            yield Finding("FAIL", f"GPU {number}", found, "bf16 needs compute capability 8.0 (A100) or newer")
         elif free < 0.9 * total:
-            yield Finding("note", f"GPU {number}", words, "nvidia-smi names the process that holds the rest")
+            yield Finding("note", f"GPU {number}", found, "nvidia-smi lists the processes that use the rest")
         else:
-            yield Finding("ok", f"GPU {number}", words)
+            yield Finding("ok", f"GPU {number}", found)
     version = ".".join(map(str, torch.cuda.nccl.version()))
     apart = [
         f"{a}-{b}" for a in range(count) for b in range(a) if not torch.cuda.can_device_access_peer(a, b)
     ]
     if apart:
-        advice = "ZeRO 2 and 3 will be slow over the host; see nvidia-smi topo -m"
+        advice = "ZeRO 2 and 3 will be slow, because data goes through the host; see nvidia-smi topo -m"
         yield Finding(
             "note", "NCCL", f"{version}; no direct access between GPUs {', '.join(apart[:4])}", advice
         )
@@ -147,24 +145,24 @@ def memory() -> Iterator[Finding]:
 
 
 def disk(folder: Path) -> Iterator[Finding]:
-    """Room for checkpoints, of which one more than are kept stands there while it is written."""
+    """Disk space for checkpoints: keep_checkpoints + 1, as the oldest is deleted last."""
     at = next(up for up in (folder.resolve(), *folder.resolve().parents) if up.exists())
     if not os.access(at, os.W_OK):
-        yield Finding("FAIL", "disk", f"{at} cannot be written", "choose another run_dir")
+        yield Finding("FAIL", "disk", f"{at} is not writable", "choose another run_dir")
         return
     free = shutil.disk_usage(at).free / 1e9
     billions = free / CHECKPOINT_BYTES / 3
-    words = (
-        f"{free:,.0f} GB free in {at}: checkpoints of a model up to {billions:.1f}B (two kept, one written)"
+    found = (
+        f"{free:,.0f} GB free in {at}: checkpoints of a model up to {billions:.1f}B (2 kept, 1 being written)"
     )
     if billions < 7:
-        yield Finding("note", "disk", words, "a 7B model needs 300 GB")
+        yield Finding("note", "disk", found, "a 7B model needs 300 GB")
     else:
-        yield Finding("ok", "disk", words)
+        yield Finding("ok", "disk", found)
 
 
 def limits() -> Iterator[Finding]:
-    """Open files: a corpus of thousands of shards, a run of many ranks."""
+    """Open files: many for a corpus of thousands of shards or a run of many ranks."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 4096:
         yield Finding("note", "open files", f"at most {soft}", "ulimit -n 65536")
@@ -173,7 +171,7 @@ def limits() -> Iterator[Finding]:
 
 
 def compiler() -> Iterator[Finding]:
-    """What builds the small kernels; all have a slower way without."""
+    """The compiler for the small kernels, which all have a slower replacement."""
     found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     if found:
         yield Finding("ok", "C compiler", found)
@@ -182,7 +180,7 @@ def compiler() -> Iterator[Finding]:
 
 
 def launch(processes: int | None) -> Iterator[Finding]:
-    """Processes started as a run starts them, and a sum over all of them."""
+    """Processes started as a run starts them, and a sum over all."""
     import torch
 
     wanted = processes or torch.cuda.device_count() or 2
@@ -197,17 +195,17 @@ def launch(processes: int | None) -> Iterator[Finding]:
         "--rank",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    said = [line for line in done.stdout.splitlines() if line.startswith("summed ")]
-    if done.returncode == 0 and said:
-        yield Finding("ok", "launch", said[0])
+    summed = [line for line in done.stdout.splitlines() if line.startswith("summed ")]
+    if done.returncode == 0 and summed:
+        yield Finding("ok", "launch", summed[0])
         return
     last = [line for line in done.stderr.splitlines() if line.strip()]
-    advice = "NCCL_DEBUG=INFO make doctor says more; a firewall and a small /dev/shm are the usual causes"
+    advice = "NCCL_DEBUG=INFO make doctor prints more; usual causes are a firewall and a small /dev/shm"
     yield Finding("FAIL", "launch", f"{wanted} processes: {last[-1] if last else 'no answer'}", advice)
 
 
 def sum_over_processes() -> int:
-    """What each started process does."""
+    """What each process started by `launch` does."""
     import torch
 
     from core.distributed import process_group

@@ -1,13 +1,12 @@
-"""What a whole recipe will need, step by step, before anything starts: disk, memory of a GPU, GPU-hours.
+"""What a whole recipe needs, step by step, before anything starts: disk, GPU memory, GPU-hours.
 
     python -m tools.plan                                        Patent-LLaMA 7B on three kinds of machines
     python -m tools.plan --config mine.yaml mfu_share=0.35      a recipe of your own
 
-A step is one command of a room; sizes that nobody can know beforehand (tokens, samples) stand in the plan,
-as in configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. Where a step does not
-fit a machine
-as it is configured, the first cheaper settings that fit are named: they are overrides for its command. Time
-is tokens x operations a token / (MFU x the cards' peak).
+A step is one command of a room. Sizes that cannot be known beforehand (tokens, samples) are in the plan, see
+configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. If a step does not fit a
+machine as configured, the first cheaper settings that fit are printed, as overrides for its command. Time is
+tokens x FLOPs per token / (MFU x the cards' peak).
 """
 
 import argparse
@@ -27,28 +26,28 @@ from tools.doctor import CHECKPOINT_BYTES
 DATA_MB_PER_CORE_S = 6.7
 """Raw Chinese patents to packed ids: docs/numbers.md, corpus."""
 RECORDS_PER_RAW = 0.35
-"""Compressed records of plain text; `ingest` and `clean` each keep them."""
+"""Size of the compressed records, as a share of the plain text; `ingest` and `clean` each write them."""
 DELTA_GB_PER_CORE_S = 0.4
-"""Of the tuned model's weights: an assumption."""
+"""GB of the tuned model's weights; an assumption."""
 DELTA_PER_MODEL = 1 / 3.8
-"""A delta's bytes beside those of a model that was trained with fp32 masters: docs/delta.md, a tiny one."""
+"""Size of a delta as a share of its model, measured on a tiny one with fp32 masters: docs/delta.md."""
 READING_SHARE = 0.1
-"""Of the peak that generating answers reaches, prompts included: an assumption."""
+"""Share of the peak that generating answers reaches, prompts included; an assumption."""
 MEMORY_SHARE = 0.9
-"""Of a card that the estimate may fill."""
+"""Share of a card's memory that the estimate may use."""
 
 
 class Machine(Config):
-    """Cards that work on a step together."""
+    """Cards that run a step together."""
 
     name: str
     """What the plan calls it."""
     card: str
-    """A card of core/model/flops.py, which knows its peak."""
+    """A card of core/model/flops.py, which has its peak."""
     gpus: int = Field(ge=1)
-    """How many."""
+    """Number of cards."""
     gib: float = Field(gt=0)
-    """Memory of one."""
+    """Memory of one card, in GiB."""
 
 
 class PlannedStep(Config):
@@ -57,39 +56,39 @@ class PlannedStep(Config):
     name: str
     """What the plan calls it."""
     command: str
-    """A room and its arguments, as after `python -m`."""
+    """The room and its arguments: what follows `python -m`."""
     raw_gb: float | None = Field(None, gt=0)
-    """Of a corpus: its raw files."""
+    """Size of a corpus's raw files, in GB."""
     tokens: float | None = Field(None, gt=0)
-    """Tokens in the corpus, or trained on in an epoch."""
+    """Tokens in the corpus, or tokens trained on per epoch."""
     samples: float | None = Field(None, gt=0)
-    """In place of `tokens`: chats, or questions."""
+    """Instead of `tokens`: number of chats or questions."""
     tokens_per_sample: float | None = Field(None, gt=0)
-    """Their mean length: an assumption, to be corrected by what `--prepare` counts."""
+    """Their mean length: an assumption, to be corrected once `--prepare` has counted them."""
 
 
 class PlanConfig(Config):
-    """A recipe, and the machines to reckon for."""
+    """A recipe, and the machines to plan for."""
 
     architecture: dict[str, Any]
-    """Keys of a transformers configuration: the shape of the base, whose weights need not be here."""
+    """Keys of a transformers configuration: the shape of the base. Its weights are not needed."""
     mfu_share: float = Field(0.4, gt=0, le=1)
-    """Model FLOP utilisation: the assumption that all hours rest on."""
+    """Model FLOP utilisation: the assumption behind all hours."""
     machines: tuple[Machine, ...] = Field(min_length=1)
-    """What to reckon for."""
+    """The machines to plan for."""
     steps: tuple[PlannedStep, ...] = Field(min_length=1)
-    """In their order."""
+    """The steps, in order."""
 
 
 class Chats(Config):
-    """What the plan reads of a `data` section."""
+    """The part of a `data` section that the plan reads."""
 
     model_config = ConfigDict(extra="ignore")
     max_tokens: int | None = None
 
 
 class StageConfig(Config):
-    """What the plan reads of a training configuration, which is that of pretrain or of sft."""
+    """The part of a pretrain or sft configuration that the plan reads."""
 
     model_config = ConfigDict(extra="ignore")
     model: ModelConfig
@@ -134,13 +133,13 @@ def plan(config: PlanConfig) -> Iterator[str]:
 
     for machine in config.machines:
         if machine.card not in PEAK_TFLOPS:
-            raise UserError(f"machines: card {machine.card} is not known. One of {', '.join(PEAK_TFLOPS)}.")
+            raise UserError(f"machines: unknown card {machine.card}. Use one of {', '.join(PEAK_TFLOPS)}.")
     parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
-    yield f"{parameters / 1e9:.2f}B parameters. Nothing below has been measured on a card; what is assumed:"
+    yield f"{parameters / 1e9:.2f}B parameters. Nothing below was measured on a card. Assumptions:"
     mfu = f"training reaches {config.mfu_share:.0%} of a card's bf16 peak (MFU)"
-    yield f"  {mfu}, answering {READING_SHARE:.0%};"
-    yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text a second (docs/numbers.md, without a GPU);"
-    yield "  chats and questions have the lengths that the plan gives (tokens_per_sample)."
+    yield f"  {mfu}, generating answers {READING_SHARE:.0%};"
+    yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text per second (docs/numbers.md; no GPU);"
+    yield "  chats and questions have the lengths given in the plan (tokens_per_sample)."
     for step in config.steps:
         yield f"\n{step.name}: python -m {step.command}"
         room = step.command.split()[0]
@@ -155,7 +154,7 @@ def plan(config: PlanConfig) -> Iterator[str]:
 
 
 def data_lines(step: PlannedStep) -> Iterator[str]:
-    """Disk and cores of a corpus."""
+    """Disk space and core-hours of a corpus."""
     if step.raw_gb is None or step.tokens is None:
         raise UserError(f"steps: {step.name}: a corpus needs `raw_gb` and `tokens`.")
     ids = 2 * step.tokens / 1e9
@@ -163,13 +162,13 @@ def data_lines(step: PlannedStep) -> Iterator[str]:
     hours = step.raw_gb * 1e3 / DATA_MB_PER_CORE_S / 3600
     yield (
         f"  disk      {step.raw_gb:,.0f} GB raw, {records:,.0f} GB of records, {ids:,.0f} GB of ids"
-        f" ({2 * ids:,.0f} GB while they are put in order)"
+        f" ({2 * ids:,.0f} GB while they are sorted)"
     )
-    yield f"  time      {hours:,.1f} core-hours; divides by the workers. No GPU"
+    yield f"  time      {hours:,.1f} core-hours; divide by the number of workers. No GPU"
 
 
 def delta_lines(parameters: int) -> Iterator[str]:
-    """Disk and cores of a published model."""
+    """Disk space and core time of a delta."""
     model = 2 * parameters / 1e9
     written = DELTA_PER_MODEL * model
     yield f"  disk      {2 * model:,.0f} GB read (base and model), about {written:,.1f} GB written"
@@ -177,10 +176,10 @@ def delta_lines(parameters: int) -> Iterator[str]:
 
 
 def answering_lines(config: PlanConfig, step: PlannedStep) -> Iterator[str]:
-    """GPU-hours of asking two models, the tuned one and its base."""
+    """GPU-hours of evaluating two models, the tuned one and its base."""
     parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
     tokens = tokens_of(step)
-    yield f"  disk      the answers: under 1 GB. Memory: {2 * parameters / 2**30:.1f} GiB of weights a GPU"
+    yield f"  disk      the answers: under 1 GB. Memory: {2 * parameters / 2**30:.1f} GiB of weights per GPU"
     for machine in config.machines:
         work = 2 * 2.0 * parameters * tokens
         hours = work / (READING_SHARE * peak(machine)) / 3600
@@ -188,10 +187,10 @@ def answering_lines(config: PlanConfig, step: PlannedStep) -> Iterator[str]:
 
 
 def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> Iterator[str]:
-    """Disk, and for each machine memory, settings, speed and time."""
+    """Disk space, and for each machine memory, settings, speed and time."""
     words = shlex.split(step.command)
     if "--config" not in words:
-        raise UserError(f"steps: {step.name}: its command names no --config FILE.")
+        raise UserError(f"steps: {step.name}: its command has no --config FILE.")
     at = words.index("--config") + 1
     stage = load(StageConfig, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
     _, flops = shape_of(tuple(sorted(config.architecture.items())), stage.length)
@@ -200,7 +199,7 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
     checkpoints, model = CHECKPOINT_BYTES * parameters / 1e9, 2 * parameters / 1e9
     yield (
         f"  disk      {kept * checkpoints + model:,.0f} GB: {kept} checkpoints of {checkpoints:,.0f} GB (one"
-        f" is being written), the model {model:,.0f} GB"
+        f" being written), the model {model:,.0f} GB"
     )
     yield f"  tokens    {tokens:,.0f}, {flops / 1e9:,.1f} GFLOP each"
     for machine in config.machines:
@@ -212,7 +211,7 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
             yield f"  {machine.name:<14}{needs}; train an adapter (model.adapter)"
             continue
         yield (
-            f"  {machine.name:<14}{gib:6.1f} of {machine.gib:.0f} GiB {speed:9,.0f} tokens/s a GPU"
+            f"  {machine.name:<14}{gib:6.1f} of {machine.gib:.0f} GiB {speed:9,.0f} tokens/s per GPU"
             f" {hours:9,.1f} GPU-hours {hours / machine.gpus:9,.1f} hours"
         )
         if overrides:
@@ -224,19 +223,19 @@ def tokens_of(step: PlannedStep) -> float:
     if step.tokens is not None:
         return step.tokens
     if step.samples is None or step.tokens_per_sample is None:
-        raise UserError(f"steps: {step.name}: give `tokens`, or `samples` and `tokens_per_sample`.")
+        raise UserError(f"steps: {step.name}: set `tokens`, or `samples` and `tokens_per_sample`.")
     return step.samples * step.tokens_per_sample
 
 
 def peak(machine: Machine) -> float:
-    """Operations a second of one card."""
+    """FLOP/s of one card."""
     from core.model.flops import PEAK_TFLOPS
 
     return PEAK_TFLOPS[machine.card] * 1e12
 
 
 def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> tuple[float, list[str]]:
-    """GiB of a GPU and the overrides of the first settings that fit; of the last tried where none does."""
+    """GiB per GPU and the overrides of the first settings that fit, or of the last ones if none does."""
     overrides: dict[str, str] = {}
     gib = memory(stage, architecture, machine.gpus)
     for key, value in (
@@ -258,7 +257,7 @@ def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> t
 
 
 def memory(stage: StageConfig, architecture: dict[str, Any], gpus: int) -> float:
-    """GiB of one GPU by core/model/memory_estimate.py."""
+    """GiB per GPU, from core/model/memory_estimate.py."""
     stage.training.accumulation(gpus)
     model = stage.model.model_copy(update={"path": None})
     batch = stage.training.micro_batch_size
@@ -274,7 +273,7 @@ def estimated(
     batch: int,
     length: int,
 ) -> float:
-    """As `memory`; two stages of one shape are reckoned once."""
+    """As `memory`, computed once for stages of the same shape."""
     from transformers import AutoConfig
 
     from core.model.memory_estimate import estimate
@@ -286,7 +285,7 @@ def estimated(
 
 @lru_cache
 def shape_of(architecture: tuple[tuple[str, Any], ...], length: int) -> tuple[int, float]:
-    """Parameters, and operations of a trained token, of a model without storage."""
+    """Parameters, and FLOPs per trained token, from a model without storage."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

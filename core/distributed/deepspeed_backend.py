@@ -9,13 +9,14 @@ checkpoint names stay in this project. The rest of the code sees an `Engine` and
 `initialize` checks that DeepSpeed's internals used here exist; if not, it names what is missing.
 """
 
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -145,7 +146,8 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
+    with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints the memory in use (`MA 1.82 GB …`)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=chosen)
     checks = [] if engine.fp16_enabled() else _gradient_checks(engine)
     _require(engine, checks)
     _replace_gradient_checks(checks)

@@ -13,6 +13,7 @@ import torch
 from core.config.schema import ModelConfig
 from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, varlen_attention
+from core.model.location import check_location
 from core.provenance import manifest
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder (or hub id); it must have an end-of-sequence token."""
     from transformers import AutoTokenizer
 
+    check_location(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -70,6 +72,7 @@ def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     """UserError if the corpus's tokenizer differs from the model's, or has ids beyond its embedding."""
     from transformers import AutoConfig
 
+    check_location(path)
     try:
         rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     except (OSError, ValueError) as error:
@@ -107,6 +110,7 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
             f"model.attention={config.attention} would build a mask of length x length on the GPU. Set"
             " model.attention=documents."
         )
+    check_location(path)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True,

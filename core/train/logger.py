@@ -1,11 +1,11 @@
-"""What a run says: lines for people, numbers for programs, a bar on a terminal, a curve at the end.
+"""The log of a run: lines for people, numbers for programs, a progress bar on a terminal, a curve at the end.
 
-    RUN/metrics.jsonl    one JSON object a logged step
-    RUN/log.txt          what the terminal showed, with times
-    RUN/tensorboard/     the same numbers for TensorBoard
+    RUN/metrics.jsonl    one JSON object per logged step; that of step 0 has the base model's validation only
+    RUN/log.txt          what was printed, with times
+    RUN/tensorboard/     the numbers of metrics.jsonl for TensorBoard
     RUN/loss.png         training and validation loss
 
-After a resume, `metrics.jsonl` loses the lines of steps that will be done again.
+When a run resumes, the lines of steps that will be repeated are removed from `metrics.jsonl`.
 """
 
 import json
@@ -14,23 +14,32 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from core import rank_report
 from core.config.schema import LoggingConfig
 from core.errors import UserError
 from core.provenance import atomic_io
 
+T = TypeVar("T")
+
+BAR_AFTER_S = 3.0
+"""A piece of work that takes less gets no progress bar of its own."""
+PLAIN_EVERY_S = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+
 
 class Log:
-    """The main process's voice; on the others every method does nothing."""
+    """The log of the main process; on the others every method does nothing."""
 
     def __init__(
         self, folder: Path, config: LoggingConfig, resolved: Mapping[str, Any], *, active: bool
     ) -> None:
-        """Open the files in `folder`; `resolved` is the configuration that Weights & Biases shows."""
+        """Open the files in `folder`; `resolved` is the configuration that is sent to Weights & Biases."""
         self.folder = folder
+        rank_report.trace_folder = folder if folder.is_dir() else None
         self.active = active
         self.every_steps = config.every_steps
         self._tensorboard = config.tensorboard
@@ -41,16 +50,17 @@ class Log:
         if not active:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        rank_report.trace_folder = folder
         self._text = (folder / "log.txt").open("a", encoding="utf-8")
         if config.wandb_project:
             self._wandb = _open_wandb(config.wandb_project, folder, resolved)
 
     def start(self, step: int, steps: int) -> None:
-        """Training begins after `step` of `steps`: drop what an interrupted run wrote beyond it, show the
-        bar."""
+        """Training starts after `step` of `steps`: remove what an interrupted run logged beyond it (after
+        step 0 everything, because the base model is validated again), and show the progress bar."""
         if not self.active:
             return
-        kept = [line for line in read_metrics(self.folder) if line["step"] <= step]
+        kept = [line for line in read_metrics(self.folder) if line["step"] <= step] if step else []
         atomic_io.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
         if self._tensorboard:
@@ -63,7 +73,7 @@ class Log:
             self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
 
     def line(self, text: str) -> None:
-        """Say one line to the terminal and the log file."""
+        """Print one line, and write it to log.txt."""
         if not self.active:
             return
         if self._bar is not None:
@@ -74,7 +84,7 @@ class Log:
         self._text.flush()
 
     def metrics(self, numbers: Mapping[str, float]) -> None:
-        """Record one step's numbers; `step` is one of them."""
+        """Write one step's numbers; `step` is one of them."""
         if not self.active:
             return
         self._metrics.write(json.dumps(numbers) + "\n")
@@ -88,12 +98,31 @@ class Log:
             self._wandb.log(rest, step=step)
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count one step as done."""
         if self._bar is not None:
             self._bar.update()
 
+    def track(self, work: Sequence[T], name: str) -> Iterator[T]:
+        """The elements of `work`, with progress shown if they take long: a bar on a terminal, a line now and
+        then elsewhere."""
+        if not self.active:
+            yield from work
+        elif sys.stderr.isatty():
+            from tqdm import tqdm
+
+            yield from tqdm(work, desc=name, delay=BAR_AFTER_S, leave=False, dynamic_ncols=True)
+        else:
+            started = shown = time.monotonic()
+            for done, each in enumerate(work):
+                now = time.monotonic()
+                if now - shown >= PLAIN_EVERY_S:
+                    left_minutes = (now - started) * (len(work) - done) / done / 60
+                    self.line(f"{name}: {done:,} of {len(work):,}, about {left_minutes:.1f} minutes left")
+                    shown = now
+                yield each
+
     def close(self, text: str) -> None:
-        """Close everything, draw the curve, and say `text` as the last word."""
+        """Close everything, draw the curve, and log `text` as the last line."""
         if not self.active:
             return
         if self._bar is not None:
@@ -122,15 +151,16 @@ def peak_memory_mib() -> float:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl; a last line that a kill cut short is left out."""
+    """The lines of a run's metrics.jsonl, without a last line that a kill cut short."""
     path = folder / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
-    """Plot training and validation loss over tokens as a PNG; nothing where there is nothing to plot."""
-    if not metrics:
+    """Plot training and validation loss over tokens as a PNG, if a step was logged."""
+    trained = [m for m in metrics if "loss" in m]
+    if not trained:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -139,9 +169,8 @@ def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(
-        [m["tokens"] for m in metrics], [m["loss"] for m in metrics], lw=1, color="#7a9cc6", label="training"
-    )
+    tokens, losses = [m["tokens"] for m in trained], [m["loss"] for m in trained]
+    axes.plot(tokens, losses, lw=1, color="#7a9cc6", label="training")
     validated = [m for m in metrics if "validation_loss" in m]
     if validated:
         tokens, losses = [m["tokens"] for m in validated], [m["validation_loss"] for m in validated]
@@ -161,9 +190,9 @@ def draw_loss(metrics: list[dict[str, float]], file: Path) -> None:
 
 
 def draw_tradeoff(metrics: list[dict[str, float]], file: Path) -> None:
-    """Plot what was forgotten against what was learnt as a PNG; nothing where general text is not read."""
-    looked = [m for m in metrics if "general_loss" in m and "validation_loss" in m]
-    if not looked:
+    """Plot the loss on general text against the loss on the domain as a PNG, if both were measured."""
+    validated = [m for m in metrics if "general_loss" in m and "validation_loss" in m]
+    if not validated:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -172,9 +201,9 @@ def draw_tradeoff(metrics: list[dict[str, float]], file: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    domain, general = ([m[name] for m in looked] for name in ("validation_loss", "general_loss"))
+    domain, general = ([m[name] for m in validated] for name in ("validation_loss", "general_loss"))
     axes.plot(domain, general, "-", lw=1, color="#7a9cc6")
-    points = axes.scatter(domain, general, c=[m["tokens"] for m in looked], zorder=2)
+    points = axes.scatter(domain, general, c=[m["tokens"] for m in validated], zorder=2)
     figure.colorbar(points, label="tokens trained", format=EngFormatter())
     labels = ("loss on the domain (nats per token)", "loss on general text (nats per token)")
     axes.set(xlabel=labels[0], ylabel=labels[1], title=file.parent.name)
@@ -183,12 +212,12 @@ def draw_tradeoff(metrics: list[dict[str, float]], file: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Leave the terminal to this project's words: no bars while weights load, no notes that there is only a
-    CPU."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # of a kernel to download
+    """Keep other libraries' progress bars, notes about a missing GPU and deprecation warnings off the
+    terminal."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel to download
     logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator to CPU" not in record.getMessage())
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")  # peft's calls
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # from DeepSpeed
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated")  # from peft
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

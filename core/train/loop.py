@@ -74,7 +74,7 @@ def fit(
     signals = _Signals()
     log.start(progress.step, steps)
     if progress.step == 0 and look and training.validate_every_steps:
-        look(progress)
+        log.metrics({"step": 0, "tokens": progress.tokens} | look(progress))
     engine.train()  # transformers loads models for use: dropout and noise would be off until a validation
     meter.start()
     stopping = 0

@@ -1,4 +1,4 @@
-"""How fast a run is, and the numbers of a logged step."""
+"""Tokens per second and MFU, and the numbers of a logged step."""
 
 import time
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from core.train.logger import peak_memory_mib
 
 
 class Meter:
-    """Counts tokens and seconds since the last logged step; those of checkpoints are left out."""
+    """Counts tokens and seconds since the last logged step, without the seconds of checkpoints."""
 
     def __init__(self, model: Any, length: int, world: World) -> None:
-        """`length` is that of a sample, in tokens."""
+        """`length`: tokens per sample."""
         self.peak = peak_flops(world.device) * world.size
         self.flops = flops_per_token(model, length)
         self.start()
 
     def start(self) -> None:
-        """Nothing is counted yet."""
+        """Start counting from zero."""
         self.tokens, self._since = 0, time.perf_counter()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """The time within does not count."""
+        """Do not count the time spent inside this context."""
         paused = time.perf_counter()
         yield
         self._since += time.perf_counter() - paused
@@ -36,7 +36,7 @@ class Meter:
     def numbers(
         self, progress: Progress, loss: torch.Tensor, learning_rate: float, gradient_norm: float
     ) -> dict[str, float]:
-        """The columns of `metrics.jsonl` that every run has."""
+        """The keys of a line in `metrics.jsonl` that every run has."""
         tokens_per_s = self.tokens / (time.perf_counter() - self._since)
         return {
             "step": progress.step,
@@ -52,7 +52,7 @@ class Meter:
 
 
 def sentence(numbers: dict[str, float], steps: int) -> str:
-    """The same as a line for people."""
+    """The same as one line of text."""
     return (
         f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
         f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"

@@ -276,12 +276,12 @@ class Run:
     def _validation(self) -> Any:
         """Validation for the loop; it also keeps the best model and ends a run that stopped improving."""
         from core.train.early_stopping import Best
-        from core.train.validation import DOMAIN, Lookout
+        from core.train.validation import DOMAIN, Validator
 
         config = self.recipe.config
         if not self.validations:
             return None
-        validate = Lookout(
+        validate = Validator(
             self.engine,
             self.tokenizer,
             self.validations,

@@ -1,8 +1,8 @@
-"""What the model is like while it trains: its loss on held-out text, what it forgets, what it writes.
+"""Validation during training: the loss on held-out text, forgetting, and repetition in generated text.
 
 held-out domain text   ──▶ validation_loss, _perplexity, _bits_per_byte
-held-out general text  ──▶ general_loss, …; a warning or a stop where that rises too far: forgetting
-prompts                ──▶ text in the log, repeated_ngrams; a warning where it repeats itself: collapse
+held-out general text  ──▶ general_loss, …; a warning, or the end of the run, if it rises too far: forgetting
+prompts                ──▶ samples in the log, repeated_ngrams; a warning if it repeats itself: collapse
 """
 
 import math
@@ -28,31 +28,35 @@ DOMAIN, GENERAL = "validation", "general"
 class HeldOut(Protocol):
     """Something held out that a model is measured on."""
 
-    def measure(self, engine: Any, micro_batch_size: int, world: World) -> dict[str, float]:
-        """`loss`, and other numbers by name; collective."""
+    def measure(
+        self, engine: Any, micro_batch_size: int, world: World, log: Log, name: str
+    ) -> dict[str, float]:
+        """`loss`, and other numbers by name; `log` shows progress under `name`; collective."""
         ...
 
 
 @dataclass
 class Validation:
-    """Held-out samples, and the bytes of text they came from (None if unknown)."""
+    """Held-out samples, and the size in bytes of the text they were made from (None if unknown)."""
 
     samples: Dataset
     utf8_bytes: int | None
 
-    def measure(self, engine: Any, micro_batch_size: int, world: World) -> dict[str, float]:
+    def measure(
+        self, engine: Any, micro_batch_size: int, world: World, log: Log, name: str
+    ) -> dict[str, float]:
         """See `validate`."""
-        return validate(engine, self, micro_batch_size, world)
+        return validate(engine, self, micro_batch_size, world, log, name)
 
 
 @dataclass
-class Lookout:
-    """Looks at the model every so many steps: `look` for `core.train.loop.fit`; collective."""
+class Validator:
+    """Validates the model when `core.train.loop.fit` calls it; collective."""
 
     engine: Any
     tokenizer: Any
     validations: Mapping[str, HeldOut]
-    """Held-out text by what its columns begin with: `DOMAIN`, `GENERAL`."""
+    """Held-out text by the prefix of its keys in metrics.jsonl: `DOMAIN`, `GENERAL`."""
     micro_batch_size: int
     world: World
     log: Log
@@ -60,39 +64,39 @@ class Lookout:
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
 
     def __call__(self, progress: Progress) -> dict[str, float]:
-        """The numbers at this step, told in the log too; UserError where more is forgotten than allowed."""
+        """The numbers at this step, which are logged too; UserError if the model forgot more than allowed."""
         numbers: dict[str, float] = {}
         for name, validation in self.validations.items():
-            found = validation.measure(self.engine, self.micro_batch_size, self.world)
-            words = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in found.items())
-            self.log.line(f"step {progress.step}: {name} {words}")
-            numbers |= {f"{name}_{key}": value for key, value in found.items()}
-            progress.first_loss.setdefault(name, found["loss"])
+            measured = validation.measure(self.engine, self.micro_batch_size, self.world, self.log, name)
+            listed = "  ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in measured.items())
+            self.log.line(f"step {progress.step}: {name} {listed}")
+            numbers |= {f"{name}_{key}": value for key, value in measured.items()}
+            progress.first_loss.setdefault(name, measured["loss"])
         if self.collapse.prompts:
-            numbers["repeated_ngrams"] = self._write(progress.step)
+            numbers["repeated_ngrams"] = self._generate(progress.step)
         if GENERAL in self.validations:
             self._check_forgetting(progress, numbers[f"{GENERAL}_loss"])
         return numbers
 
-    def _check_forgetting(self, progress: Progress, now: float) -> None:
+    def _check_forgetting(self, progress: Progress, loss: float) -> None:
         before = progress.first_loss[GENERAL]
-        risen = now / before - 1
-        words = f"general loss rose by {risen:.1%}, from {before:.4f} to {now:.4f}"
+        risen = loss / before - 1
+        rise = f"general loss rose by {risen:.1%}, from {before:.4f} to {loss:.4f}"
         if self.forgetting.stop_share is not None and risen > self.forgetting.stop_share:
             raise UserError(
-                f"step {progress.step}: {words}, more than forgetting.stop_share="
-                f"{self.forgetting.stop_share}. The last checkpoint forgets less. Train on more general text,"
-                " or at a lower rate; or raise the limit, and the same command goes on."
+                f"step {progress.step}: {rise}, above forgetting.stop_share={self.forgetting.stop_share}. The"
+                " last checkpoint is from before that. Mix in more general text or lower"
+                " optimizer.learning_rate; or raise forgetting.stop_share and run the same command to resume."
             )
         if risen > self.forgetting.warn_share:
-            self.log.line(f"step {progress.step}: warning: {words}: the model forgets.")
+            self.log.line(f"step {progress.step}: warning: {rise}: the model is forgetting.")
 
     @torch.no_grad()
-    def _write(self, step: int) -> float:
-        """Go on from each prompt; returns the share of repeated n-grams over all of them.
+    def _generate(self, step: int) -> float:
+        """Continue each prompt; returns the share of repeated n-grams over all continuations.
 
-        At ZeRO 3 every pass gathers weights, so all processes write, the same by the same seed; else the main
-        one does.
+        At ZeRO 3 every pass gathers weights, so all processes generate, the same text because of the same
+        seed; at other stages only the main one does.
         """
         if not self.world.is_main and not hasattr(next(self.engine.module.parameters()), "ds_id"):
             return 0.0
@@ -102,22 +106,22 @@ class Lookout:
             torch.manual_seed(number)  # the loop seeds every step itself
             self.world.mark()
             ids = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.world.device)
-            written = self.engine.module.generate(
+            generated = self.engine.module.generate(
                 ids, max_new_tokens=self.collapse.max_new_tokens, do_sample=True, use_cache=True,
                 pad_token_id=self.tokenizer.eos_token_id,
             )[0, ids.shape[1] :].tolist()  # fmt: skip
-            texts.append(written)
-            self.log.line(f"step {step}: sample: {prompt} ▸ {self.tokenizer.decode(written)!r}")
+            texts.append(generated)
+            self.log.line(f"step {step}: sample: {prompt} ▸ {self.tokenizer.decode(generated)!r}")
         self.engine.train()
         share = repeated_share(texts, self.collapse.ngram)
         self.log.line(f"step {step}: repeated {self.collapse.ngram}-grams {share:.1%}")
         if share > self.collapse.warn_share:
-            self.log.line(f"step {step}: warning: the model repeats itself.")
+            self.log.line(f"step {step}: warning: the model is repeating itself.")
         return share
 
 
 def repeated_share(texts: Sequence[Sequence[int]], n: int) -> float:
-    """The share of n-grams that stood in the same text before, over all texts (seq-rep-n,
+    """The share of n-grams that already occurred in the same text, over all texts (seq-rep-n,
     arXiv:1908.04319)."""
     grams = [[tuple(text[i : i + n]) for i in range(len(text) - n + 1)] for text in texts]
     total = sum(map(len, grams))
@@ -125,16 +129,18 @@ def repeated_share(texts: Sequence[Sequence[int]], n: int) -> float:
 
 
 @torch.no_grad()
-def validate(engine: Any, validation: Validation, micro_batch_size: int, world: World) -> dict[str, float]:
-    """Mean loss (nats a token), perplexity and bits per byte over all held-out samples; collective.
+def validate(
+    engine: Any, validation: Validation, micro_batch_size: int, world: World, log: Log, name: str
+) -> dict[str, float]:
+    """Mean loss (nats per token), perplexity and bits per byte over all held-out samples; collective.
 
-    Every process runs the same number of passes, as ZeRO 3 needs; what is left over is done with blank
-    samples.
+    Every process runs the same number of forward passes, as ZeRO 3 needs; the last ones are padded with blank
+    samples. The log shows the progress as that of `name`.
     """
     data = validation.samples
     sums = torch.zeros(2, device=world.device, dtype=torch.float64)
     engine.eval()
-    for first in range(0, len(data), micro_batch_size * world.size):
+    for first in log.track(range(0, len(data), micro_batch_size * world.size), name):
         mine = [first + world.rank * micro_batch_size + i for i in range(micro_batch_size)]
         samples = [
             data[i] if i < len(data) else data[0] | {"labels": np.full_like(data[0]["labels"], IGNORED)}
@@ -146,8 +152,11 @@ def validate(engine: Any, validation: Validation, micro_batch_size: int, world: 
         sums[1] += (batch["labels"] != IGNORED).sum()
     engine.train()
     nll, tokens = world.sum(sums).tolist()
-    found = {"loss": nll / tokens, "perplexity": math.exp(min(700.0, nll / tokens))}
-    found |= take_measures(engine.module, world)
+    measured = {"loss": nll / tokens, "perplexity": math.exp(min(700.0, nll / tokens))}
+    measured |= take_measures(engine.module, world)
     if validation.utf8_bytes:
-        found["bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes
-    return found
+        measured["bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes
+    return measured
+
+
+Lookout = Validator  # until the stages use the new name

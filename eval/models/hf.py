@@ -100,6 +100,8 @@ def inputs(path: str) -> dict[str, str]:
     """The files of a model (and of an adapter's base) and their hashes."""
     hashes: dict[str, str] = {}
     base = adapter_base(path)
+    if not Path(path).is_dir():
+        raise UserError(f"{path}: no such folder")
     if not weight_files(path):
         raise UserError(f"{path}: no weights found. Pass a model folder, or an endpoint with --endpoint.")
     for folder in filter(None, (base, path)):

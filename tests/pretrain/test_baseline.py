@@ -44,7 +44,9 @@ def test_the_run_leaves_a_model_a_curve_and_metrics(finished: PretrainConfig) ->
     folder = Path(finished.run_dir)
     assert (folder / "loss.png").stat().st_size > 5_000
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    for line in metrics:
+    assert metrics[0]["step"] == 0
+    assert metrics[0].keys() >= {"tokens", "validation_loss"}, "the base model"
+    for line in metrics[1:]:
         assert {"step", "tokens", "loss", "learning_rate", "gradient_norm", "tokens_per_s"} <= line.keys()
     validated = [line["validation_loss"] for line in metrics if "validation_loss" in line]
     assert validated[-1] < 0.8 * validated[0], "validation loss clearly falls"

@@ -31,7 +31,7 @@ def test_a_branch_is_the_run_that_would_have_decayed_from_the_start(tiny: TinyRu
 def test_a_branch_of_another_model_or_of_no_checkpoint_is_refused(tiny: TinyRuns, stable: Path) -> None:
     done = warm("pretrain", *tiny.overrides("other-branch", f"branch_from={stable}", "sequence_length=64"))
     assert done.returncode == 2
-    assert "sequence_length: 128 there, 64 now" in done.stderr
+    assert "sequence_length: was 128, is now 64" in done.stderr
     done = warm("pretrain", *tiny.overrides("no-branch", f"branch_from={stable.parent / 'step-1'}"))
     assert done.returncode == 2
     assert "is not a complete folder" in done.stderr

@@ -24,9 +24,9 @@ def start(tiny: TinyRuns, name: str, *settings: str) -> subprocess.Popen[str]:
 
 
 def wait_for_steps(process: subprocess.Popen[str], metrics: Path, steps: int) -> None:
-    """Until so many lines of metrics are there."""
+    """Wait until N training steps are logged."""
     deadline = time.monotonic() + 180
-    while not (metrics.exists() and metrics.read_text().count("\n") >= steps):
+    while not (metrics.exists() and metrics.read_text().count("learning_rate") >= steps):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.005)

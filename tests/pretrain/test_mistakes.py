@@ -31,7 +31,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         ("training.global_batch_size=5", ["global_batch_size=5", "micro_batch_size=2"]),
         ("deepspeed.json_file=/nowhere.json", ["/nowhere.json", "no such file"]),
         ("model.path=/nowhere", ["/nowhere"]),
-        ("run_dir=runs/[first]", ["run_dir=runs/[first]", "finds no checkpoint"]),
+        ("run_dir=runs/[first]", ["run_dir=runs/[first]", "cannot find checkpoints"]),
         ("learning_rate", ["`learning_rate` is not of the form key.path=value"]),
     ],
 )

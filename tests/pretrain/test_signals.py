@@ -68,7 +68,7 @@ def _start_and_signal(
     metrics = tiny.folder / name / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.read_text().count("\n") >= after_step:
+        if metrics.exists() and metrics.read_text().count("learning_rate") >= after_step:
             family = psutil.Process(process.pid)
             for member in (
                 [*family.children(recursive=True), family] if number == signal.SIGKILL else [family]

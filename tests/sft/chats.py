@@ -147,8 +147,9 @@ def train(bases: Bases, folder: Path, *more: str, kind: str = "llama") -> list[d
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """The lines of a run's metrics.jsonl, without that of the base model's validation (step 0)."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [numbers for line in lines if (numbers := json.loads(line))["step"] > 0]
 
 
 def answer(folder: str | Path, question: str, adapter: Path | None = None, *, length: int = 40) -> str:

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from core.config.schema import LoggingConfig
 from core.train.logger import Log, draw_loss, read_metrics
+from core.train.run_dir import summary
 
 
 def numbers(step: int, **more: float) -> dict[str, float]:
@@ -29,6 +30,37 @@ def log_steps(folder: Path, first: int, last: int, *, close: bool = True, tensor
 
 def steps(folder: Path) -> list[float]:
     return [line["step"] for line in read_metrics(folder)]
+
+
+def test_the_base_models_validation_is_kept_by_a_resume_and_replaced_by_a_new_start(tmp_path: Path) -> None:
+    for first, losses in ((1, [7.5]), (1, [7.25]), (3, [7.25])):
+        log = Log(tmp_path, LoggingConfig(tensorboard=False), {}, active=True)
+        log.start(first - 1, 4)
+        if first == 1:
+            log.metrics({"step": 0, "tokens": 0, "validation_loss": losses[0]})
+        for step in (first, first + 1):
+            log.metrics(numbers(step, validation_loss=3.0, validation_bits_per_byte=1.5))
+        log.close(summary(tmp_path))
+        base = [line["validation_loss"] for line in read_metrics(tmp_path) if line["step"] == 0]
+        assert base == losses
+    assert steps(tmp_path) == [0, 1, 2, 3, 4]
+    last = (tmp_path / "log.txt").read_text().splitlines()[-1]
+    assert last.endswith("base model (step 0): loss 7.250 → step 4: loss 3.000, 1.500 bits per byte")
+
+
+def test_long_work_reports_its_progress_and_short_work_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 10_000, 25))
+    log = Log(tmp_path, LoggingConfig(tensorboard=False), {}, active=True)
+    assert list(log.track(range(8), "validation")) == list(range(8))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("core.train.logger.time.monotonic", lambda: next(seconds))
+    assert list(log.track(range(8), "validation")) == list(range(8))
+    assert capsys.readouterr().out.splitlines() == [
+        "validation: 2 of 8, about 3.8 minutes left",
+        "validation: 5 of 8, about 1.5 minutes left",
+    ]
 
 
 def test_every_step_is_one_json_object_a_line(tmp_path: Path) -> None:
