@@ -62,5 +62,5 @@ def test_fields_bound_the_vocabulary_of_made_up_patents(tmp_path: Path) -> None:
         assert any(
             row[0] in record["title"] for name in ("optics", "robot") for row in fields[name]["products"]
         )
-    with pytest.raises(UserError, match="unknown field 'cooking'. Fields: refrigeration"):
+    with pytest.raises(UserError, match=r"unknown field 'cooking'\. Fields: refrigeration"):
         patents(tmp_path, 1, 0, ["cooking"])
