@@ -98,7 +98,7 @@ def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path: Path, kind
         os.mkfifo(raw / "odd")
     done = run("data", "run", f"output_dir={tmp_path / 'c'}", f"sources=[{raw}]", *SETTINGS, timeout=100)
     assert done.returncode == 2
-    assert f"{raw / 'odd'} is no file" in done.stderr
+    assert f"{raw / 'odd'} is a pipe" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

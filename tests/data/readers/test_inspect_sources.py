@@ -47,7 +47,7 @@ def test_the_report_counts_what_is_there(tmp_path: Path) -> None:
         "CSV 1 1 1 0 zh 1 CN 1 2009-2009",
         "JSON 1 3 2 1 ? 1, en 1 ? 2",
         "a PDF file 1 1 0 1",
-        "公开号 -> id", "公开日 -> date", "标题 -> title", "# odd name -> not taken",
+        "公开号 -> id", "公开日 -> date", "标题 -> title", "# odd name -> not used",
         "title -> title", "language -> language",
         "1 bad-json", "1 truncated-archive", "2 unknown-format",
     ):  # fmt: skip
