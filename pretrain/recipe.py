@@ -3,7 +3,7 @@
 data, mixture ──blocks──▶ one dataset          data, general_dir ──held-out documents──▶ validation
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from data.pipeline import Corpus, find_corpus, run
 from pretrain.config import FIXED, PretrainConfig
 
 if TYPE_CHECKING:
+    from core.train.logger import Log
     from core.train.loop import Dataset
-    from core.train.validation import Validation
+    from core.train.validation import HeldOut, Validation
 
 
 class PretrainRecipe(Recipe):
@@ -78,7 +79,7 @@ class PretrainRecipe(Recipe):
 
         return load_tokenizer(str(Corpus(Path(self.config.data.output_dir)).tokenizer))
 
-    def load_data(self, tokenizer: Any, log: Any) -> tuple["Dataset", dict[str, "Validation"]]:
+    def load_data(self, tokenizer: Any, log: "Log") -> tuple["Dataset", Mapping[str, "HeldOut"]]:
         from core.train.validation import DOMAIN, GENERAL
         from data.held_out import blocks, held_out, open_corpus
         from data.packing.dataset_mixture import Component, Mixture

@@ -15,7 +15,7 @@ step; no second model is held. Steps, checkpoints and resuming are those of `pyt
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +31,12 @@ from core.train.trainer import run as run_recipes
 from sft.preference_data import TERMS, Pairs, PairsConfig, open_pairs, write_pairs
 
 if TYPE_CHECKING:
+    from core.distributed.deepspeed_backend import Engine
+    from core.distributed.process_group import World
+    from core.model.loss_head import Objective
+    from core.train.logger import Log
     from core.train.loop import Dataset
+    from core.train.validation import HeldOut
 
 FIXED = (
     "model",
@@ -129,7 +134,7 @@ class DpoRecipe(Recipe):
         install(tokenizer, self.config.data.template)
         return tokenizer
 
-    def load_data(self, tokenizer: Any, log: Any) -> tuple["Dataset", dict[str, Any]]:
+    def load_data(self, tokenizer: Any, log: "Log") -> tuple["Dataset", Mapping[str, "HeldOut"]]:
         from core.train.validation import DOMAIN, GENERAL
         from data.held_out import held_out, open_corpus
         from sft.dpo_loss import HeldOutPairs
@@ -140,7 +145,7 @@ class DpoRecipe(Recipe):
         dropped = manifest.read(self.folder)["counts"]["dropped"]
         log.line(
             f"{len(train):,} pairs to train on, {len(validation):,} held out,"
-            f" left out: {dropped or 'none'} ({self.folder / 'dropped.jsonl'})"
+            f" left out: {dropped or 'none'} (dropped.jsonl)"
         )
         sets: dict[str, Any] = {DOMAIN: HeldOutPairs(validation, self.preference)} if len(validation) else {}
         if config.general_dir:
@@ -149,7 +154,7 @@ class DpoRecipe(Recipe):
             sets |= held_out(GENERAL, *shape, tokens=config.validation_tokens, seed=config.data.seed)
         return train, sets
 
-    def objective(self) -> Any:
+    def objective(self) -> "Objective":
         return self.preference.objective()
 
     def adapt(self, model: Any, tokenizer: Any) -> None:
@@ -157,7 +162,7 @@ class DpoRecipe(Recipe):
 
         prompt_as_trained(model, tokenizer)
 
-    def before_first_step(self, engine: Any, world: Any, log: Any) -> None:
+    def before_first_step(self, engine: "Engine", world: "World", log: "Log") -> None:
         """Give the pairs the log-probabilities of the model before training, computed once and kept in
         RUN."""
         from core.model.loading import weight_files
@@ -177,7 +182,7 @@ class DpoRecipe(Recipe):
         return Card("tuned on preferences (DPO)", data, settings, "held-out pairs")
 
 
-def add_reference(engine: Any, pairs: Pairs, file: Path, world: Any, log: Any, size: int) -> None:
+def add_reference(engine: "Engine", pairs: Pairs, file: Path, world: "World", log: "Log", size: int) -> None:
     """Give `pairs` the log-probabilities of the engine's model, or read them from `file` if it exists;
     collective."""
     import numpy as np

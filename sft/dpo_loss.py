@@ -10,6 +10,7 @@ from core.model import varlen_attention
 from core.model.loss_head import IGNORED, Objective
 
 if TYPE_CHECKING:
+    from core.distributed.deepspeed_backend import Engine
     from core.distributed.process_group import World
     from core.train.logger import Log
     from sft.preference_data import Pairs
@@ -82,7 +83,7 @@ class HeldOutPairs:
     @torch.no_grad()
     def measure(
         self,
-        engine: Any,
+        engine: "Engine",
         micro_batch_size: int,
         world: "World",
         log: "Log",  # noqa: ARG002 (there are few pairs)

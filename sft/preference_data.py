@@ -10,7 +10,7 @@ documents that do not see each other.
               train.trained.npy  1 for each token that is trained on
               train.ends.npy     where each chat ends
               validation.…       the same of the held-out pairs
-              dropped.jsonl      records left out, with their reason
+    RUN/dropped.jsonl            records left out, with their reason
 """
 
 import json
@@ -27,7 +27,7 @@ from pydantic import Field
 from core.config.loader import Config
 from core.errors import UserError
 from core.model.labels import IGNORED
-from core.provenance import manifest
+from core.provenance import atomic_io, manifest
 
 if TYPE_CHECKING:
     from data.record import Rejected
@@ -117,7 +117,7 @@ def write_pairs(
             np.save(built.path / f"{name}.ends.npy", pairs.starts[1:])
             built.counts[name] = len(pairs)
         lines = [json.dumps(each.__dict__, ensure_ascii=False) + "\n" for each in dropped]
-        (built.path / "dropped.jsonl").write_text("".join(lines), "utf-8")
+        atomic_io.write_text(folder.with_name("dropped.jsonl"), "".join(lines))
         built.counts |= {"dropped": reasons(dropped), "max_tokens": config.max_tokens}
         built.sources = {path: {"licence": config.licence, "use": config.use} for path in config.paths}
     print(f"pairs          done: {folder}")

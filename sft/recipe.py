@@ -3,7 +3,7 @@
 chats ──best-fit rows──▶ dataset          held-out chats, general_dir ──▶ validation
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from data.chat.prepare import ChatSet, find_chats
 from sft.config import FIXED, SftConfig, stages
 
 if TYPE_CHECKING:
+    from core.train.logger import Log
     from core.train.loop import Dataset
-    from core.train.validation import Validation
+    from core.train.validation import HeldOut
 
 
 def recipes(config: SftConfig) -> list["SftRecipe"]:
@@ -94,7 +95,7 @@ class SftRecipe(Recipe):
 
         return load_tokenizer(str(self.chats().tokenizer))
 
-    def load_data(self, tokenizer: Any, log: Any) -> tuple["Dataset", dict[str, "Validation"]]:
+    def load_data(self, tokenizer: Any, log: "Log") -> tuple["Dataset", Mapping[str, "HeldOut"]]:
         from core.train.validation import DOMAIN, GENERAL, Validation
         from data.held_out import held_out, open_corpus
         from data.packing.indexed_dataset import Documents

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import dry_run
 from core.config.loader import add_arguments, dump
@@ -30,7 +30,14 @@ from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from core.train.run_dir import check_branch, check_resume, check_unchanged, summary
 
-Tree = dict[str, Any]
+if TYPE_CHECKING:
+    from core.checkpoint.progress import Progress
+    from core.distributed.deepspeed_backend import Engine
+    from core.distributed.process_group import World
+    from core.model.loss_head import Objective
+    from core.train.logger import Log
+    from core.train.loop import Dataset
+    from core.train.validation import HeldOut
 
 
 class Card(NamedTuple):
@@ -91,10 +98,10 @@ class Recipe(ABC):
         """The tokenizer that the data was made with."""
 
     @abstractmethod
-    def load_data(self, tokenizer: Any, log: Any) -> tuple[Any, Mapping[str, Any]]:
+    def load_data(self, tokenizer: Any, log: "Log") -> tuple["Dataset", Mapping[str, "HeldOut"]]:
         """The training samples and the held-out sets by name (core/train/validation.py)."""
 
-    def objective(self) -> Any:
+    def objective(self) -> "Objective":
         """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise."""
         from core.model.loss_head import TOKENS
 
@@ -103,7 +110,7 @@ class Recipe(ABC):
     def adapt(self, model: Any, tokenizer: Any) -> None:  # noqa: B027 (most stages leave it)
         """Change the loaded model before the engine takes it."""
 
-    def before_first_step(self, engine: Any, world: Any, log: Any) -> None:  # noqa: B027 (as above)
+    def before_first_step(self, engine: "Engine", world: "World", log: "Log") -> None:  # noqa: B027 (as above)
         """Use the model as training finds it, before a checkpoint is loaded; collective."""
 
     @abstractmethod
@@ -195,7 +202,7 @@ def train(recipes: Sequence[Recipe]) -> int:
 class Run:
     """A recipe on joined processes: built, trained and published. Every method is collective."""
 
-    def __init__(self, recipe: Recipe, world: Any) -> None:
+    def __init__(self, recipe: Recipe, world: "World") -> None:
         """Build: data, model, engine, then the state of the newest checkpoint."""
         from core.checkpoint.async_writer import Background, begun
         from core.checkpoint.resume import resume
@@ -295,7 +302,7 @@ class Run:
             return validate
         return Best(validate, self._publish if self._keeps_best() else None, config.patience, self.log)
 
-    def _save(self, progress: Any) -> None:
+    def _save(self, progress: "Progress") -> None:
         from core.checkpoint.save import save
 
         save(
@@ -310,7 +317,7 @@ class Run:
             background=self.background,
         )
 
-    def _publish(self, progress: Any) -> None:
+    def _publish(self, progress: "Progress") -> None:
         from core.checkpoint.save import publish
 
         publish(

@@ -15,6 +15,7 @@ import torch
 
 from core.checkpoint.progress import Progress
 from core.config.schema import CollapseConfig, ForgettingConfig
+from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World
 from core.errors import UserError
 from core.model.loss_head import IGNORED, summed_loss, take_measures
@@ -29,7 +30,7 @@ class HeldOut(Protocol):
     """Something held out that a model is measured on."""
 
     def measure(
-        self, engine: Any, micro_batch_size: int, world: World, log: Log, name: str
+        self, engine: Engine, micro_batch_size: int, world: World, log: Log, name: str
     ) -> dict[str, float]:
         """`loss`, and other numbers by name; `log` shows progress under `name`; collective."""
         ...
@@ -43,7 +44,7 @@ class Validation:
     utf8_bytes: int | None
 
     def measure(
-        self, engine: Any, micro_batch_size: int, world: World, log: Log, name: str
+        self, engine: Engine, micro_batch_size: int, world: World, log: Log, name: str
     ) -> dict[str, float]:
         """See `validate`."""
         return validate(engine, self, micro_batch_size, world, log, name)
@@ -53,7 +54,7 @@ class Validation:
 class Validator:
     """Validates the model when `core.train.loop.fit` calls it; collective."""
 
-    engine: Any
+    engine: Engine
     tokenizer: Any
     validations: Mapping[str, HeldOut]
     """Held-out text by the prefix of its keys in metrics.jsonl: `DOMAIN`, `GENERAL`."""
@@ -130,7 +131,7 @@ def repeated_share(texts: Sequence[Sequence[int]], n: int) -> float:
 
 @torch.no_grad()
 def validate(
-    engine: Any, validation: Validation, micro_batch_size: int, world: World, log: Log, name: str
+    engine: Engine, validation: Validation, micro_batch_size: int, world: World, log: Log, name: str
 ) -> dict[str, float]:
     """Mean loss (nats per token), perplexity and bits per byte over all held-out samples; collective.
 
