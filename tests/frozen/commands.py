@@ -4,7 +4,7 @@ import re
 import subprocess
 from typing import Any
 
-from tests.conftest import ROOT, warm
+from tests.conftest import ROOT, run
 
 
 def planned(target: str, *variables: str) -> str:
@@ -26,7 +26,7 @@ def arguments_of(command: str) -> list[str]:
 
 def output(command: str, *more: str) -> str:
     """What a command prints."""
-    done = warm(*arguments_of(command), *more)
+    done = run(*arguments_of(command), *more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -64,7 +64,7 @@ def keys(text: str) -> dict[str, str]:
 def kinds(command: str, names: list[str], *more: str) -> dict[str, str]:
     """What each key may be, as the refusal of a wrong value says it."""
     wrong = [f"{name}={{frozen: {{}}}}" for name in names]
-    done = warm(*arguments_of(command), *more, *wrong)
+    done = run(*arguments_of(command), *more, *wrong)
     assert done.returncode == 2, done.stdout + done.stderr
     told = re.findall(r"`([\w.]+)`.*?[Ii]nput should be (.*)$", done.stderr, re.MULTILINE)
     found: dict[str, list[str]] = {}
