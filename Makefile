@@ -92,7 +92,7 @@ eval: $(READY) $(if $(TASKS),,$(HELD_OUT)/manifest.json) ## scores, comparison, 
 	  $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(ENDPOINT),--endpoint '$(ENDPOINT)') $(ARGS)
 
 $(HELD_OUT)/manifest.json: | $(READY)
-	@$(PY) -m data synthesize --inventions 40 --seed 1 --output $(HELD_OUT)
+	@$(PY) -m tools.held_out --output $(HELD_OUT)
 
 lineage: $(READY) ## what a model or a score was made from, back to the raw files: [RUN=folder] [VERIFY=1]
 	@run=$(call newest,$(RUN),model); $(PY) -m tools.lineage "$$run" $(if $(VERIFY),--verify)

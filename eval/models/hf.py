@@ -21,6 +21,7 @@ from core.model import lora
 from core.model.loading import load_model, load_tokenizer, weight_files
 from core.provenance import manifest
 from core.provenance.manifest import hash_files
+from core.train.logger import quiet_libraries
 from eval.models.greedy import greedy
 from eval.tasks.task import Request
 
@@ -61,6 +62,7 @@ def open_model(
     The folder may contain a LoRA adapter: it is applied to its base without merging. `four_bit` loads the
     weights in 4-bit (NF4).
     """
+    quiet_libraries()
     base = adapter_base(path)
     tokenizer = load_tokenizer(path if base is None or _has_tokenizer(path) else base)
     if chat and not tokenizer.chat_template:

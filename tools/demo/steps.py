@@ -187,6 +187,7 @@ def _instructions(s: Sizes) -> list[Step]:
 SMALL = (
     "training.global_batch_size=4 training.micro_batch_size=4"
     " training.validate_every_steps=100 deepspeed.zero_stage=0 schedule.warmup_share=0.05"
+    " schedule.kind=cosine schedule.final_share=0.1"
     " logging.every_steps=20"
 )
 """Overrides that fit a recipe for many GPUs to a laptop."""
