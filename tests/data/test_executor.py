@@ -67,7 +67,7 @@ def test_killed_again_and_again_the_shards_are_those_of_one_run(tmp_path: Path, 
     folder = tmp_path / "killed"
     folder.mkdir()
     program = (
-        "import sys; from pathlib import Path; from data.engine import map_shards;"
+        "import sys; from pathlib import Path; from data.executor import map_shards;"
         "from tests.data.shard_work import count_letters;"
         f"map_shards(count_letters, {shards!r}, Path(sys.argv[1]), None, title='letters')"
     )
@@ -87,7 +87,7 @@ def test_killed_again_and_again_the_shards_are_those_of_one_run(tmp_path: Path, 
 
 def test_a_killed_run_leaves_no_worker_behind() -> None:
     program = (
-        "import os, time\nfrom data.engine import EngineConfig, open_executor\n"
+        "import os, time\nfrom data.executor import EngineConfig, open_executor\n"
         "if __name__ == '__main__':\n"
         "    with open_executor(EngineConfig(workers=2)) as pool:\n"
         "        found = [pool.submit(os.getpid) for _ in range(2)]\n"
