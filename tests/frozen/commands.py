@@ -19,7 +19,8 @@ def arguments_of(command: str) -> list[str]:
     """Module and arguments; those of `make TARGET` stand in the Makefile."""
     if not command.startswith("make "):
         return command.split()
-    found = re.search(r"^\S*/python -m (\S+)", planned(command.removeprefix("make ")), re.MULTILINE)
+    plan = planned(command.removeprefix("make "))
+    found = re.search(r"\S*/python -m (?!tools\.newest)(\S+)", plan)
     assert found, command
     return [found[1]]
 
@@ -66,7 +67,7 @@ def kinds(command: str, names: list[str], *more: str) -> dict[str, str]:
     wrong = [f"{name}={{frozen: {{}}}}" for name in names]
     done = run(*arguments_of(command), *more, *wrong)
     assert done.returncode == 2, done.stdout + done.stderr
-    told = re.findall(r"`([\w.]+)`.*?[Ii]nput should be (.*)$", done.stderr, re.MULTILINE)
+    told = re.findall(r"`([\w.]+)`.*?(?:[Ii]nput should|must) be (.*)$", done.stderr, re.MULTILINE)
     found: dict[str, list[str]] = {}
     for name, kind in told:
         found.setdefault(name, []).append(kind.rstrip("."))
