@@ -72,7 +72,7 @@ def test_the_old_delta_restores_the_model_to_the_byte(old: Work) -> None:
 @pytest.mark.parametrize("name", ["run", "lora", "dpo", "difference", "answers-model"])
 def test_all_that_an_old_result_rests_on_is_found_and_verified(old: Work, name: str) -> None:
     said = do(old, *arguments_of("make lineage"), name, "--verify")
-    assert "files are as they were" in said
+    assert "files are unchanged" in said
     assert name == "dpo" or "corpus/ingest" in said
     assert "corpus/synthetic" in said
 
@@ -90,7 +90,7 @@ def test_old_answers_are_compared_and_reported_and_not_asked_again(old: Work) ->
     do(old, "eval", "report", "answers-model", "--base", "answers-base")
     assert "bits-per-byte" in (folder / "answers-model" / "report.html").read_text("utf-8")
     said = do(old, "eval", "run", "--model", "run/model", *ASK, "--output", "answers-model")
-    assert "answers are there already" in said
+    assert "answers already exist" in said
     assert (folder / "answers-model" / "predictions.jsonl").read_bytes() == before
     assert json.loads((folder / "answers-model" / "scores.json").read_text("utf-8")).keys() == scores.keys()
 

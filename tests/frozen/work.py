@@ -54,7 +54,8 @@ class Work:
         arguments = [
             *RUN, *(f"data.{each}" for each in CORPUS), "sequence_length=128", "validation_tokens=2000",
             ARCHITECTURE, f"data.output_dir={self.folder / 'corpus'}", f"run_dir={self.folder / name}",
-            f"data.tokenizer.path={self.folder / 'tokenizer'}", "data.tokenizer.vocabulary_size=null", *more,
+            f"data.tokenizer.path={self.folder / 'tokenizer'}", "data.tokenizer.vocabulary_size=null",
+            "schedule.kind=cosine", "schedule.final_share=0.1", "schedule.warmup_share=0.05", *more,
         ]  # fmt: skip
         self.do("pretrain", "--prepare", *arguments)
         self.do("pretrain", *arguments, processes=processes)
@@ -93,8 +94,10 @@ LORA = ("model.adapter={r: 4, alpha: 8, dropout: 0.1}",)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """What a run's metrics.jsonl says of the training itself, a line a step."""
+    """What a run's metrics.jsonl says of the training itself, a line a step. Without step 0, the base's
+    validation, which older runs do not have."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lines = [line for line in lines if line["step"]]
     return [{name: line[name] for name in NUMBERS if name in line} for line in lines]
 
 
