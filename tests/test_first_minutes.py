@@ -12,8 +12,9 @@ import pytest
 from tests.conftest import ROOT
 
 SMALL_BASE = (
-    "data.synthetic.inventions=40 data.tokenizer.vocabulary_size=1400 sequence_length=128"
-    " validation_tokens=2000 model.architecture.hidden_size=32 model.architecture.intermediate_size=64"
+    "data.synthetic.inventions=40 data.pack.validation_share=0.1 data.tokenizer.vocabulary_size=1400"
+    " sequence_length=128 validation_tokens=2000"
+    " model.architecture.hidden_size=32 model.architecture.intermediate_size=64"
     " model.architecture.num_hidden_layers=2 model.architecture.num_attention_heads=2"
     " model.architecture.num_key_value_heads=2 training.steps=4 training.validate_every_steps=4"
     " training.save_every_steps=4 logging.tensorboard=false"
