@@ -106,15 +106,17 @@ def lock(file: Path, problem: str) -> Iterator[None]:
 
     On a file system without locks nobody is kept out.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{file.parent} is not a folder. Choose another one, or remove that file.") from None
     with file.open("a+") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             opened.seek(0)
-            raise UserError(
-                f"{problem} ({opened.read().strip()}). Wait for it to finish, or stop it."
-            ) from None
+            holder = opened.read().strip() or "an unknown process"
+            raise UserError(f"{problem} ({holder}). Wait for it to finish, or stop it.") from None
         except OSError:
             yield
             return

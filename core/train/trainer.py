@@ -179,6 +179,8 @@ def train(recipes: Sequence[Recipe]) -> int:
         if not recipe.prepares_late:
             recipe.open()
         _refuse(recipe)
+        if recipe.config.branch_from:
+            manifest.read(Path(recipe.config.branch_from))  # UserError if it is no checkpoint
     check_vocabulary(recipes[0].base, recipes[0].tokenizer())
     world = process_group.setup(recipes[0].config.training.timeout_minutes)
     finished = True

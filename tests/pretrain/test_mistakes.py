@@ -265,4 +265,4 @@ def test_two_runs_in_one_folder(tiny: TinyRuns) -> None:
     folder.mkdir()
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refused(warm("pretrain", *tiny.overrides("claimed")), "another run is at work there")
+        refused(warm("pretrain", *tiny.overrides("claimed")), "another run is using this folder")

@@ -59,4 +59,4 @@ def test_a_corpus_of_another_tokenizer_and_shares_beyond_1_are_refused(tiny: Tin
     both = f"mixture=[{half.format('a', general)}, {half.format('b', general)}]"
     done = warm("pretrain", *tiny.overrides("mixed-wrong", both))
     assert done.returncode == 2
-    assert "1.2 together" in done.stderr
+    assert "sum to 1.2" in done.stderr

@@ -39,7 +39,7 @@ def test_a_signal_to_the_launcher_saves_on_all_processes(tiny: TinyRuns, number:
     name = f"launcher-{number.name}"
     status, output = _start_and_signal(tiny, name, settings, 2, number, after_step=3)
     assert status in (143, 128 + number), output
-    assert "goes on from step" in output
+    assert "continues from step" in output
     saved = sorted(path.name for path in (tiny.folder / name / "checkpoints").glob("step-*"))
     assert saved == [f"step-{tiny.metrics(name)[-1]['step']:08d}"]
 
@@ -49,7 +49,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tiny: TinyRuns) -> None:
     whole = tiny.train("terminated-whole", *settings)
     status, output = _start_and_signal(tiny, "terminated", settings, 1, signal.SIGTERM, after_step=3)
     assert status == 143
-    assert "goes on from step" in output
+    assert "continues from step" in output
     assert losses(tiny.train("terminated", *settings)) == losses(whole)
 
 

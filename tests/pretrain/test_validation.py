@@ -63,4 +63,4 @@ def test_a_model_that_forgets_is_warned_of_and_on_request_stopped_also_after_a_r
 def test_general_text_of_another_tokenizer_or_unfinished_is_refused(tiny: TinyRuns) -> None:
     done = warm("pretrain", *tiny.overrides("no-general", f"general_dir={tiny.folder / 'nowhere'}"))
     assert done.returncode == 2
-    assert "is not a complete folder" in done.stderr
+    assert "no finished corpus" in done.stderr

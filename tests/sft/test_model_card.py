@@ -41,5 +41,5 @@ def test_stages_differ_where_they_say_and_follow_one_another() -> None:
     assert adapted[1].base == "base"
     assert adapted[1].model.adapter is not None
     assert adapted[1].model.adapter.path == "runs/x/a/model"
-    with pytest.raises(UserError, match="of its own"):
+    with pytest.raises(UserError, match="its own"):
         stages(load(SftConfig, None, [*MODEL, 'stages=[{"name": "a"}, {"name": "b"}]']))

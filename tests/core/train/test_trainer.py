@@ -1,19 +1,11 @@
-"""Every stage has every ability of the trainer, and a training method is one recipe."""
+"""Every stage has every ability of the trainer, and a training method is one file."""
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
 import pytest
-import torch
 
-from core import dry_run
-from core.config.schema import ModelConfig, RunConfig
 from core.provenance import manifest
-from core.train import trainer
-from core.train.dataloader import collate
 from tests.conftest import TinyRuns, warm
 from tests.sft.chats import CHATS, Bases, bases, metrics, overrides
 
@@ -161,68 +153,10 @@ def test_pairs_are_tokenised_once_by_prepare_and_again_if_they_change(stages: St
     assert "data.seed" in refused.stderr
 
 
-class Smoothed(trainer.Recipe):
-    """A training method in one place: label smoothing (arXiv:1512.00567) over given token ids."""
-
-    fixed = ("model", "training.seed")
-    sample_tokens = 16
-
-    def check(self) -> Iterator[dry_run.Look]:
-        yield dry_run.model("base", self.base)
-
-    def prepare(self, *, force: bool) -> None:
-        with manifest.build(self.folder, step="ids", config={}, inputs={}, force=force) as built:
-            np.save(built.path / "ids.npy", np.random.default_rng(0).integers(3, 200, (32, 17)))
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.run_dir).with_name("ids")
-
-    def open(self) -> Sequence[Path]:
-        return [self.folder]
-
-    def tokenizer(self) -> Any:
-        from core.model.loading import load_tokenizer
-
-        return load_tokenizer(self.base)
-
-    def load_data(self, tokenizer: Any, log: Any) -> tuple[Any, dict[str, Any]]:  # noqa: ARG002
-        places = np.arange(16)
-        rows = [
-            {"input_ids": row[:-1], "labels": row[1:], "position_ids": places}
-            for row in np.load(self.folder / "ids.npy")
-        ]
-        return rows, {}
-
-    def objective(self) -> Any:
-        from core.model.loss_head import Objective
-
-        def loss(engine: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            logits = engine(input_ids=batch["input_ids"], use_cache=False).logits
-            return torch.nn.functional.cross_entropy(
-                logits.float().flatten(0, 1), batch["labels"].flatten(), reduction="sum", label_smoothing=0.1
-            )
-
-        return Objective(loss, lambda batch: torch.tensor(batch["labels"].numel()), lambda *_: {})
-
-    def card(self) -> trainer.Card:
-        return trainer.Card("trained with smoothed labels", "random ids", {"smoothing": "0.1"}, "nothing")
-
-
-def test_a_new_training_method_is_one_recipe(bases: Bases, tmp_path: Path) -> None:
-    settings = {
-        "run_dir": str(tmp_path / "run"),
-        "model": ModelConfig(path=bases.path()).model_dump(),
-        "training": {"global_batch_size": 4, "micro_batch_size": 2, "steps": 8},
-        "optimizer": {"learning_rate": 5e-3},
-        "logging": {"every_steps": 1, "tensorboard": False},
-        "deepspeed": {"zero_stage": 1},
-    }
-    recipe = Smoothed(RunConfig.model_validate(settings))
-    trainer.prepare([recipe], force=False)
-    batch = collate([cast(Any, recipe.load_data(None, None)[0])[0]], torch.device("cpu"))
-    assert batch["labels"].shape == (1, 16)
-    assert trainer.train([recipe]) == 0
+def test_a_new_training_method_is_one_file(bases: Bases, tmp_path: Path) -> None:
+    for phase in (["--prepare"], []):
+        done = warm("tests.core.train.smoothed_labels", tmp_path / "run", bases.path(), *phase)
+        assert done.returncode == 0, done.stdout + done.stderr
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < losses[0]
     assert "smoothed labels" in (tmp_path / "run/model/README.md").read_text("utf-8")
