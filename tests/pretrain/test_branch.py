@@ -24,7 +24,7 @@ def test_a_branch_is_the_run_that_would_have_decayed_from_the_start(tiny: TinyRu
     whole = tiny.train("branch-whole", *STABLE, *DECAY)
     assert [line["step"] for line in branch] == [7, 8, 9, 10]
     assert losses(branch) == losses(whole)[6:]
-    assert branch[-1]["learning_rate"] == pytest.approx(0.1 * whole[5]["learning_rate"])
+    assert branch[-1]["learning_rate"] == pytest.approx(0.02 * whole[5]["learning_rate"])
     assert before == sorted((path, path.stat().st_mtime_ns) for path in stable.parent.rglob("*"))
 
 
