@@ -8,7 +8,12 @@ import pytest
 from tests.conftest import TinyRuns, losses, warm
 
 STABLE = ["schedule.warmup_steps=2", "training.validate_every_steps=null", "training.save_every_steps=6"]
-DECAY = ["schedule.kind=warmup-stable-decay", "schedule.decay_steps=4", "training.steps=10"]
+DECAY = [
+    "schedule.kind=warmup-stable-decay",
+    "schedule.decay_steps=4",
+    "schedule.final_share=0.1",
+    "training.steps=10",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def test_a_branch_is_the_run_that_would_have_decayed_from_the_start(tiny: TinyRu
     whole = tiny.train("branch-whole", *STABLE, *DECAY)
     assert [line["step"] for line in branch] == [7, 8, 9, 10]
     assert losses(branch) == losses(whole)[6:]
-    assert branch[-1]["learning_rate"] == pytest.approx(0.02 * whole[5]["learning_rate"])
+    assert branch[-1]["learning_rate"] == pytest.approx(0.1 * whole[5]["learning_rate"])
     assert before == sorted((path, path.stat().st_mtime_ns) for path in stable.parent.rglob("*"))
 
 
