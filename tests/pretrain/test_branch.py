@@ -8,7 +8,12 @@ import pytest
 from tests.conftest import TinyRuns, losses, warm
 
 STABLE = ["schedule.warmup_steps=2", "training.validate_every_steps=null", "training.save_every_steps=6"]
-DECAY = ["schedule.kind=warmup-stable-decay", "schedule.decay_steps=4", "training.steps=10"]
+DECAY = [
+    "schedule.kind=warmup-stable-decay",
+    "schedule.decay_steps=4",
+    "schedule.final_share=0.1",
+    "training.steps=10",
+]
 
 
 @pytest.fixture(scope="module")
