@@ -160,4 +160,3 @@ def validate(
     return measured
 
 
-Lookout = Validator  # until the stages use the new name
