@@ -35,7 +35,7 @@ def write(output: Path) -> None:
         return
     settings = {"inventions": INVENTIONS, "seed": SEED}
     with manifest.build(output, step="held-out", config=settings, inputs={}) as built:
-        built.counts = synthesize(built.path, **settings)
+        built.counts = synthesize(built.path, INVENTIONS, SEED)
         records = map(json.loads, (built.path / "records.jsonl").read_text("utf-8").splitlines())
         lines = [
             {"id": f"{each['id']}-{each['language']}", "language": each["language"], "text": each["abstract"]}
