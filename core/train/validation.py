@@ -158,5 +158,3 @@ def validate(
     if validation.utf8_bytes:
         measured["bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes
     return measured
-
-
