@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from data.packing.packed_dataset import Blocks
 
 
+def require_corpus(key: str, folder: Path) -> Corpus:
+    """A finished corpus; UserError, with the configuration's `key`, if it is missing."""
+    if not (folder / "pack" / manifest.NAME).exists():
+        raise UserError(f"{key}: {folder}: no finished corpus. Make it with `python -m data run`.")
+    return Corpus(folder)
+
+
 def open_corpus(key: str, folder: Path, tokenizer: Any) -> Corpus:
     """A finished corpus; UserError, with the configuration's `key`, if it is missing or the run's `tokenizer`
     does not have the same ids."""
     from core.model.loading import load_tokenizer
 
-    corpus = Corpus(folder)
-    if not (folder / "pack" / manifest.NAME).exists():
-        raise UserError(f"{key}: {folder}: no finished corpus. Make it with `python -m data run`.")
+    corpus = require_corpus(key, folder)
     known = tokenizer.get_vocab()
     own = load_tokenizer(str(corpus.tokenizer)).get_vocab()
     if own.items() - known.items():

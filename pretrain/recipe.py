@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.provenance import manifest
 from core.train.trainer import Card, Recipe
 from data.dry_run import looks as data_looks
+from data.held_out import require_corpus
 from data.pipeline import Corpus, find_corpus, run
 from pretrain.config import FIXED, PretrainConfig
 
@@ -72,7 +73,10 @@ class PretrainRecipe(Recipe):
                 f"{missing} does not exist yet: run the same command with --prepare first (make pretrain does"
                 " both)."
             )
-        return [corpus.folder / "pack", *(Path(more.output_dir) / "pack" for more in config.mixture)]
+        others = [require_corpus(f"mixture: {each.name}", Path(each.output_dir)) for each in config.mixture]
+        if config.general_dir:
+            require_corpus("general_dir", Path(config.general_dir))
+        return [each.folder / "pack" for each in (corpus, *others)]
 
     def tokenizer(self) -> Any:
         from core.model.loading import load_tokenizer

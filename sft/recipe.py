@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.provenance import manifest
 from core.train.trainer import Card, Recipe
 from data.chat.prepare import ChatSet, find_chats
+from data.held_out import require_corpus
 from sft.config import FIXED, SftConfig, stages
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class SftRecipe(Recipe):
         prepare(self.config.data, self.first_base, force=force)
 
     def open(self) -> Sequence[Path]:
+        if self.config.general_dir:
+            require_corpus("general_dir", Path(self.config.general_dir))
         return [self.chats().folder]
 
     def chats(self) -> ChatSet:

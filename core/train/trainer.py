@@ -17,7 +17,7 @@ import json
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -280,14 +280,19 @@ class Run:
         self.log.close(f"stopped by a signal; the same command continues from step {self.progress.step}.")
 
     def _keeps_best(self) -> bool:
-        return self.recipe.config.publish == "best" and bool(self.validations)
+        """Whether validation decides which model is published: without held-out data the last one is."""
+        from core.train.validation import DOMAIN
 
-    def _validation(self) -> Any:
+        return self.recipe.config.publish == "best" and DOMAIN in self.validations
+
+    def _validation(self) -> "Callable[[Progress], dict[str, float]] | None":
         """Validation for the loop; it also keeps the best model and ends a run that stopped improving."""
         from core.train.early_stopping import Best
         from core.train.validation import DOMAIN, Validator
 
         config = self.recipe.config
+        if config.patience and DOMAIN not in self.validations:
+            self.log.line("warning: patience has no effect: nothing is held out to validate on.")
         if not self.validations:
             return None
         validate = Validator(

@@ -114,6 +114,16 @@ def test_every_stage_watches_forgetting_and_repetition(stages: Stages, stage: st
 
 
 @pytest.mark.slow
+def test_without_held_out_chats_the_last_model_is_published_and_patience_is_named(stages: Stages) -> None:
+    general = [f"general_dir={stages.general()}", "validation_tokens=1000", "data.validation_share=0"]
+    chats = [f"data.output_dir={stages.folder / 'all-chats'}", "patience=1"]
+    for steps in (2, 4):
+        run = stages.train("sft", "general-only", *general, *chats, f"training.steps={steps}")
+        assert manifest.read(run / "model")["counts"]["step"] == steps
+    assert "patience has no effect" in (run / "log.txt").read_text("utf-8")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_model_has_a_card_and_the_licences_of_its_data_and_of_its_base(
     stages: Stages, stage: str, tmp_path: Path
