@@ -1,4 +1,4 @@
-"""The DPO loss (arXiv:2305.18290, equation 7) over pairs that stand in one row each."""
+"""The DPO loss (arXiv:2305.18290, equation 7) for pairs; both answers of a pair share one row."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any

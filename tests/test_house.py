@@ -121,6 +121,6 @@ def imported_files(path: Path) -> Iterator[Path]:
 
 
 def folder_of(path: Path) -> str:
-    """`core/train` of a file in it; a file that lies in the room itself is a folder of its own."""
+    """`core/train` of a file in it; a file directly in a room counts as its own folder."""
     inside = path.relative_to(ROOT)
     return inside.parent.as_posix() if len(inside.parts) > 2 else inside.as_posix()

@@ -16,7 +16,7 @@ def planned(target: str, *variables: str) -> str:
 
 
 def arguments_of(command: str) -> list[str]:
-    """Module and arguments; those of `make TARGET` stand in the Makefile."""
+    """Module and arguments; those of `make TARGET` are read from the Makefile."""
     if not command.startswith("make "):
         return command.split()
     plan = planned(command.removeprefix("make "))
@@ -33,7 +33,7 @@ def output(command: str, *more: str) -> str:
 
 
 def options(text: str) -> dict[str, Any]:
-    """Of each option of a help its names, what stands for its value, and whether it is needed."""
+    """Names, value placeholder and choices of each option in a help text, and whether it is required."""
     usage = re.sub(r"\s+", " ", text.partition("\n\n")[0])
     while "[" in usage:
         usage = re.sub(r"\[[^\[\]]*\]", "", usage)

@@ -1,4 +1,4 @@
-"""What is frozen stands in JSON files beside the tests; a test compares what it found with them.
+"""Frozen results are JSON files next to the tests; a test compares what it measured with them.
 
 FREEZE=1 python -m pytest tests/frozen       writes them anew: only where a result is meant to change
 """
