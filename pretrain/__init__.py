@@ -1,1 +1,2 @@
-"""Continued pretraining on packed shards. `pretrain` imports `core` and `data`."""
+"""Continued pretraining on packed shards (`recipe`); `estimate` predicts memory, `smoke_test` tries the GPUs.
+`pretrain` imports `core` and `data`."""

@@ -2,12 +2,11 @@
 
     python -m pretrain --config configs/pretrain/tiny.yaml --prepare   make corpus and base, in one process
     python -m pretrain --config configs/pretrain/tiny.yaml             train on one process (CPU or one GPU)
-    torchrun --nproc-per-node=8 -m pretrain --config FILE              train on eight GPUs
+    python -m core.launch -m pretrain --config FILE                    train on every GPU of the machine
     python -m pretrain --config FILE optimizer.learning_rate=1e-5      override any key; --keys lists them all
     python -m pretrain estimate --config FILE --gpus 8                 memory and time, before anything starts
     python -m pretrain --config FILE --dry-run                         check everything but the weights
-    python -m pretrain smoke --processes 8                             ten minutes on your node, before the
-    long run
+    python -m pretrain smoke --processes 8                             try the node before a long run
     python -m pretrain card --run RUN [--evaluation FOLDER]            the model card, from the run's records
 
 The result is RUN/model; the same command again continues from RUN/checkpoints. RUN also holds config.yaml,

@@ -2,7 +2,7 @@
 chosen ones out.
 
     python -m sft dpo --config FILE --prepare            tokenise the pairs, in one process
-    python -m sft dpo --config FILE [key=value]          train; torchrun -m sft dpo … for several processes
+    python -m sft dpo --config FILE [key=value]          train; python -m core.launch -m sft dpo … on all GPUs
     python -m sft dpo --config FILE --dry-run            check everything but the weights
 
     pairs ──the model before training──▶ reference log-probabilities, kept in RUN ──▶ core/train/loop.py ──▶

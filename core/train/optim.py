@@ -1,4 +1,7 @@
-"""Optimizers: AdamW with weight decay on matrices only, fused or paged."""
+"""Optimizers: AdamW with weight decay on matrices only, fused or paged.
+
+`core/model/memory_estimate.py` assumes AdamW's two moments.
+"""
 
 import torch
 

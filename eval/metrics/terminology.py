@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from eval.metrics.measure import Measure, ratio
-from eval.metrics.measurements import quantities
+from eval.metrics.quantities import quantities
 from eval.sample import EvalSample
 
 _NUMERAL = r"\d+[a-zA-Z]?['′]*"

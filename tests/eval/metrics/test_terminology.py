@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import UserError
 from eval.analysis.scoring import compare, score
-from eval.metrics.measurements import quantities
+from eval.metrics.quantities import quantities
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import claim_references, split_claims
 from eval.metrics.terminology import numerals, occurrences
