@@ -7,9 +7,9 @@ import pytest
 
 from core.errors import UserError
 from eval.analysis.scoring import compare, score
-from eval.metrics.quantities import quantities
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import claim_references, split_claims
+from eval.metrics.quantities import quantities
 from eval.metrics.terminology import numerals, occurrences
 from eval.sample import EvalSample
 from eval.tasks.resources import read_glossary
