@@ -46,7 +46,7 @@ def run(
         if ranks.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(
-                atomic_io.lock(folder / ".lock", f"{folder}: another process is writing to it")
+                atomic_io.lock(folder / atomic_io.LOCK, f"{folder}: another process is writing to it")
             )
             for name in (manifest.NAME, "report.html"):  # they belong to a finished run
                 (folder / name).unlink(missing_ok=True)
@@ -134,10 +134,7 @@ def _keep(folder: Path, keys: set[str]) -> None:
     kept: dict[str, str] = {}
     parts = sorted(folder.glob("predictions-*.jsonl"))
     for file in [folder / "predictions.jsonl", *parts]:
-        if not file.exists():
-            continue
-        *lines, _partial = file.read_text("utf-8", errors="replace").split("\n")  # partial if it was killed
-        for line in lines:
+        for line in atomic_io.complete_lines(file):
             try:
                 key = json.loads(line)["key"]
             except (ValueError, LookupError, TypeError):

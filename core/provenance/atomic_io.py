@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MADE_FROM = ".made-from.json"
 """In an unfinished folder: what it is made from."""
+LOCK = ".lock"
+"""In a folder that a process writes into: the file that it locks."""
 
 
 def write_text(path: Path, text: str) -> None:

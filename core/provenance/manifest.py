@@ -26,6 +26,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.provenance.atomic_io import (
+    LOCK,
     MADE_FROM,
     beside,
     refuse_existing,
@@ -128,7 +129,8 @@ def write(
     This ends the folder's construction: from here on an interrupted build starts again from an empty folder.
     """
     (folder / MADE_FROM).unlink(missing_ok=True)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
+    left_out = (folder / NAME, folder / LOCK)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in left_out)
     manifest = {
         "format": FORMAT,
         "step": step,

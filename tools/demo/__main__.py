@@ -64,7 +64,7 @@ def main() -> int:
         return 0
     records = Path(sizes.runs) / "steps"
     records.mkdir(parents=True, exist_ok=True)
-    with atomic_io.lock(records / ".lock", f"{sizes.runs}: another demo is already running there"):
+    with atomic_io.lock(records / atomic_io.LOCK, f"{sizes.runs}: another demo is already running there"):
         if not run(steps, records):
             print(f"all {len(steps)} steps are up to date: {sizes.runs}")
     print(summarise(sizes, steps))
