@@ -206,7 +206,9 @@ class DeepSpeedConfig(Config):
     """Data type in which bf16 training accumulates gradients. fp32 is exact over many micro-batches and takes
     2 more bytes per parameter; bf16 lets a 7B model fit on one 141 GB card."""
     json_file: str | None = None
-    """A DeepSpeed JSON file. Its settings override the generated ones."""
+    """A DeepSpeed JSON file with further settings. "auto" in it counts as not given. What this configuration
+    sets too (batch sizes, precision, ZeRO stage, clipping) must be equal or absent; `optimizer` and
+    `scheduler` must be absent."""
 
 
 class LoggingConfig(Config):

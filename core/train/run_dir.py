@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from core.config.json_file import flat
 from core.config.loader import Config, load
 from core.errors import UserError
 from core.provenance import manifest
@@ -44,7 +45,7 @@ def check_branch(config: Config, checkpoint: Path, fixed: Sequence[str]) -> list
 
 def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Path, advice: str) -> list[str]:
     """A line for each key that differs from `old`, the configuration of `run`; UserError as above."""
-    before, now = _flat(old), _flat(config.model_dump(mode="json"))
+    before, now = flat(old), flat(config.model_dump(mode="json"))
     keys = [key for key in now | before if before.get(key) != now.get(key)]
     lines = {key: f"{key}: was {before.get(key)!r}, is now {now.get(key)!r}" for key in keys}
     refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
@@ -72,11 +73,3 @@ def _validation(numbers: dict[str, float]) -> str:
     text = f"{step}: loss {numbers['validation_loss']:.3f}"
     bits = numbers.get("validation_bits_per_byte")
     return f"{text}, {bits:.3f} bits per byte" if bits else text
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
