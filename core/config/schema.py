@@ -120,7 +120,8 @@ class TrainingConfig(Config):
     """Number of checkpoints to keep; older ones are deleted."""
     spike_z: float | None = Field(10, gt=0)
     """Skip a step if its loss or gradient norm is more than this many robust standard deviations above the
-    last 128 steps. null: apply every step with finite gradients."""
+    last 128 steps, and it is not like several others of the last 512. null: apply every step with finite
+    gradients."""
     max_skipped_steps: int = Field(10, ge=0)
     """Stop the run if more than N steps in a row are skipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -4,7 +4,7 @@ config.yaml of the run, the configuration now ──▶ UserError, or the keys t
 metrics.jsonl ──▶ the summary at the end of the run
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from core.config.json_file import flat
 from core.config.loader import Config, load
 from core.errors import UserError
 from core.provenance import manifest
+from core.train import skipped
 from core.train.logger import read_metrics
 
 
@@ -55,8 +56,9 @@ def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Pat
     return list(lines.values())
 
 
-def summary(run: Path) -> str:
-    """Where the results are, and the validation loss of the base model (step 0) and at the end."""
+def summary(run: Path, counts: Mapping[str, Any] | None = None) -> str:
+    """Where the results are, the validation loss of the base model (step 0) and at the end, and what was
+    skipped by the run's `counts`."""
     rows = [("model", run / "model"), ("loss curve", run / "loss.png"), ("metrics", run / "metrics.jsonl")]
     rows += [("forgetting", run / "forgetting.png")] if (run / "forgetting.png").exists() else []
     lines = ["done:", *(f"  {name:<12}{path}" for name, path in rows)]
@@ -64,6 +66,8 @@ def summary(run: Path) -> str:
     if validated:
         first, last = (_validation(line) for line in (validated[0], validated[-1]))
         lines.append(f"  validation  {first} → {last}")
+    if said := skipped.sentence(counts or {}):
+        lines.append(f"  skipped     {said}")
     return "\n".join(lines)
 
 
