@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from core import rank_report
-from core.launch import end_with_launcher
+from core.launch import end_with_launcher, wait_asleep
 
 
 class UserError(Exception):
@@ -29,6 +29,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     A rank ends when its launcher does.
     """
     end_with_launcher()
+    wait_asleep()
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -74,3 +74,24 @@ def test_a_rank_that_starts_after_its_launcher_has_ended_ends_at_once(tmp_path: 
     assert done.returncode == 2
     assert "the launcher has ended" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("own", [None, "active"])
+def test_openmp_waits_asleep_in_every_process_unless_the_user_says_otherwise(own: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""} | ({"OMP_WAIT_POLICY": own} if own else {})
+    shown = "import os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for code in (
+        f"from core.errors import run_command; run_command(lambda: exec({shown!r}))",
+        "import sys; from core import launch; sys.modules['torch'] = None\n"
+        f"try: launch.main(['-m', 'none'])\nexcept ImportError: sys.modules.pop('torch'); exec({shown!r})",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [own or "passive", "False"], "set before torch is loaded"
