@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from core import rank_report
+from core.launch import end_with_launcher, wait_asleep
 
 
 class UserError(Exception):
@@ -25,7 +26,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and exit; errors that the user can fix print one message and exit with code 2.
 
     So do a full disk, a read-only folder and a package that is not installed. An interrupt exits with 130.
+    A rank ends when its launcher does.
     """
+    end_with_launcher()
+    wait_asleep()
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -6,12 +6,13 @@
 A hostfile has one line per host, `worker-1 slots=8`, as for MPI and DeepSpeed. Each host is reached by ssh
 without a password and has this folder at the same path. Rank 0 runs on the first host.
 
-The launcher is torchrun, with four differences. One process is run without it. Each process of a CPU run gets
+The launcher is torchrun, with five differences. One process is run without it. Each process of a CPU run gets
 its share of the cores, not one thread. A rank that ends with a message for the user (exit code 2) ends the
 whole run with that code. And torchrun's own log and traceback are not printed: if a rank crashed, a file has
-them, which is named.
+them, which is named. No rank outlives a launcher that was killed.
 """
 
+import ctypes
 import logging
 import os
 import re
@@ -23,15 +24,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 FORWARDED = ("NCCL_", "HF_", "TORCH_", "CUDA_", "OMP_", "GLOO_", "WANDB_")
 """Prefixes of the environment variables that are set on other hosts too."""
 LOCAL = ("localhost", "127.0.0.1")
+LAUNCHER = "PATENT_LLAMA_LAUNCH"
+"""The environment variable with the launcher's process, for its ranks."""
 
 
 def main(arguments: list[str]) -> int:
     """Run `arguments` as described above; returns the exit code."""
+    wait_asleep()
     options = {"--processes": "", "--hostfile": ""}
     while arguments and arguments[0] in options:
         options[arguments[0]] = arguments[1]
@@ -66,7 +71,7 @@ def _run_here(arguments: list[str]) -> int:
 
 def _torchrun(arguments: list[str]) -> int:
     """The module in processes that torchrun starts and watches."""
-    os.environ["PATENT_LLAMA_LAUNCH"] = "1"  # ranks need not leave their message for torchrun to print
+    os.environ[LAUNCHER] = str(os.getpid())  # ranks need not leave their message for torchrun to print
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -132,7 +137,13 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
             ]
             remote = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(['env', *variables, *launch])}"
             launch = ["ssh", "-tt", "-o", "BatchMode=yes", host, remote]
-        started.append(subprocess.Popen(launch, stdin=subprocess.DEVNULL))
+        started.append(
+            subprocess.Popen(
+                launch,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509 (no thread runs here)
+            )
+        )
 
     def forward(number: int, _: object) -> None:
         for process in started:
@@ -148,6 +159,31 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
     codes = [process.wait() for process in started]
     failed = failed or next((code for code in codes if code), 0)
     return failed if failed >= 0 else 128 - failed
+
+
+def wait_asleep() -> None:
+    """Have OpenMP's threads wait for their next piece of work asleep, not spinning on a core that another
+    process (a rank, a test, a neighbour's) needs. Takes effect if torch is not loaded yet; a value of the
+    user's stays. Measured by benchmarks/spinning.py."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def end_with_launcher() -> None:
+    """If torchrun (or this launcher) started this process as a rank, end when it does, however it ends: the
+    ranks of a killed launcher would keep their GPUs and wait for each other."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    end_with_parent(signal.SIGKILL)
+    launcher = Path("/proc", os.environ.get(LAUNCHER, "self"))
+    if Path("/proc/self").exists() and not launcher.exists():  # it ended before it was asked for
+        sys.exit(_error("the launcher has ended"))
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have Linux send this process a signal when the process that started it ends; see prctl(2)."""
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, int(number), 0, 0, 0)
 
 
 def free_port() -> str:

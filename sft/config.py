@@ -13,9 +13,18 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from core.config.schema import ModelConfig, RunConfig
+from core.config.schema import ModelConfig, RunConfig, TrainingConfig
 from core.errors import UserError
 from data.chat.config import ChatDataConfig
+
+
+class TuningConfig(TrainingConfig):
+    """`training` of a tuning run, which applies what pretraining takes for a spike."""
+
+    spike_z: float | None = Field(None, gt=0)
+    """Skip a step if its loss or gradient norm is more than this many robust standard deviations above the
+    last 128 steps. null: apply every step with finite gradients; clipping bounds it. A kind of chat that is
+    rare has a high loss whenever it comes up, and would not be learnt."""
 
 
 class SftConfig(RunConfig):
@@ -31,6 +40,7 @@ class SftConfig(RunConfig):
     """Approximate number of held-out tokens per validation (whole chats); null: all."""
     publish: Literal["best", "last"] = "best"
     """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
+    training: TuningConfig = TuningConfig()
     stages: tuple[dict[str, Any], ...] = ()
     """Stages to run in sequence: each has a `name` and the keys that differ from this file."""
 

@@ -28,6 +28,7 @@ from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from core.train.trainer import Card, Recipe, add_run_arguments
 from core.train.trainer import run as run_recipes
+from sft.config import TuningConfig
 from sft.preference_data import TERMS, Pairs, PairsConfig, open_pairs, write_pairs
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class DpoConfig(RunConfig):
     """How closely the model stays to the reference; higher is closer."""
     publish: Literal["best", "last"] = "best"
     """Which model becomes `run_dir`/model: the one with the lowest validation loss, or the last."""
+    training: TuningConfig = TuningConfig()
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-7)
 
 

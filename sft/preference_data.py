@@ -2,9 +2,9 @@
 
     {"prompt": "…" | [messages], "chosen": "…" | [messages], "rejected": "…" | [messages]}
 
-Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX). `chosen` and `rejected`
-may be whole conversations; then `prompt` may be missing. A row holds both chats one after the other, as two
-documents that do not see each other.
+Files are those of data/chat/row_reader.py (JSON, JSON lines, CSV, Parquet, XLSX), and other layouts those of
+sft/preference_layouts.py. A row holds both chats one after the other, as two documents that do not see each
+other.
 
     RUN/pairs/train.ids.npy      token ids of all chats, the chosen and the rejected one of each pair in turn
               train.trained.npy  1 for each token that is trained on
@@ -183,23 +183,28 @@ def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any
     """The prompt and both chats as Encoded, or the Rejected that says why there are none."""
     from data.chat.chat_template import encode
     from data.chat.messages import problem
+    from data.chat.record_formats import tools_of
     from data.record import Rejected
+    from sft.preference_layouts import Disagreement, read_pair
 
-    encoded, prompts = [], []
-    for key in ("chosen", "rejected"):
+    encoded = []
+    try:
+        tools = tools_of(row)
+        chats = read_pair(row)
+    except KeyError as error:
+        return Rejected(place, "no-layout", f"`{error.args[0]}`: there is no {error}")
+    except Disagreement as error:
+        return Rejected(place, "other-prompt", str(error))
+    except (TypeError, AttributeError, ValueError) as error:
+        return Rejected(place, "no-layout", str(error))
+    for key, messages in zip(("chosen", "rejected"), chats, strict=True):
+        wrong = problem(messages)
+        if not wrong and messages[-1]["role"] != "assistant":
+            wrong = "no-answer", "the last message is not the assistant's"
+        if wrong:
+            return Rejected(place, wrong[0], f"`{key}`: {wrong[1]}")
         try:
-            messages = _chat(row, key)
-            wrong = problem(messages)
-            if not wrong and messages[-1]["role"] != "assistant":
-                wrong = "no-answer", "the last message is not the assistant's"
-            if wrong:
-                return Rejected(place, wrong[0], f"`{key}`: {wrong[1]}")
-            encoded.append(encode(tokenizer, messages, train_on="last"))
-            prompts.append(str(messages[:-1]))
-        except KeyError as error:
-            return Rejected(place, "no-layout", f"`{key}`: there is no {error}")
-        except (TypeError, AttributeError) as error:
-            return Rejected(place, "no-layout", f"`{key}`: {error}")
+            encoded.append(encode(tokenizer, messages, train_on="last", tools=tools or None))
         except ValueError as error:
             return Rejected(place, "template", f"`{key}`: {error}")
     longest = max(len(chat.ids) for chat in encoded)
@@ -207,17 +212,7 @@ def _encode(row: dict[str, Any], place: str, config: PairsConfig, tokenizer: Any
         return Rejected(place, "over-long", f"{longest} tokens")
     if np.array_equal(encoded[0].ids, encoded[1].ids):
         return Rejected(place, "same-answer", "`chosen` and `rejected` are the same")
-    return prompts[0], tuple(encoded)
-
-
-def _chat(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """The conversation that ends with an answer."""
-    answer, prompt = row[key], row.get("prompt") or []
-    if isinstance(prompt, str):
-        prompt = [{"role": "user", "content": prompt}]
-    if isinstance(answer, str):
-        answer = [{"role": "assistant", "content": answer}]
-    return [*prompt, *answer]
+    return str(chats[0][:-1]), tuple(encoded)
 
 
 def _held_out(prompt: str, config: PairsConfig) -> int:

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from core.launch import wait_asleep
 from tests.warm import Warm
+
+wait_asleep()  # before a test loads torch: tests run beside each other
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,8 +18,14 @@ class Progress:
     """Steps that were not applied: gradients or a loss that were not finite, and spikes."""
     skipped: list[list[int]] = field(default_factory=list)
     """Their samples: ranges [first, last + 1] of positions in the data order."""
+    skipped_shares: dict[str, float] = field(default_factory=dict)
+    """The share of each source's samples so far that were in skipped steps."""
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last applied steps, which new steps are compared with."""
+    outliers: list[list[float]] = field(default_factory=list)
+    """[step, loss, gradient norm] of the last steps far above those; of high losses in a row the first."""
+    last_high_loss: int = 0
+    """The last step whose loss was far above those."""
     first_loss: dict[str, float] = field(default_factory=dict)
     """The loss of each held-out text at the first validation, which forgetting is measured against."""
     best_loss: float | None = None
@@ -36,4 +42,7 @@ class Progress:
 
     def counts(self) -> dict[str, Any]:
         """The counts for a manifest."""
-        return {name: value for name, value in asdict(self).items() if name != "recent"}
+        counts = asdict(self)
+        for name in ("recent", "outliers", "last_high_loss", *(() if self.skipped else ("skipped_shares",))):
+            del counts[name]
+        return counts

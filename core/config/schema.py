@@ -120,7 +120,8 @@ class TrainingConfig(Config):
     """Number of checkpoints to keep; older ones are deleted."""
     spike_z: float | None = Field(10, gt=0)
     """Skip a step if its loss or gradient norm is more than this many robust standard deviations above the
-    last 128 steps. null: apply every step with finite gradients."""
+    last 128 steps, and it is not like several others of the last 512. null: apply every step with finite
+    gradients."""
     max_skipped_steps: int = Field(10, ge=0)
     """Stop the run if more than N steps in a row are skipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -206,7 +207,9 @@ class DeepSpeedConfig(Config):
     """Data type in which bf16 training accumulates gradients. fp32 is exact over many micro-batches and takes
     2 more bytes per parameter; bf16 lets a 7B model fit on one 141 GB card."""
     json_file: str | None = None
-    """A DeepSpeed JSON file. Its settings override the generated ones."""
+    """A DeepSpeed JSON file with further settings. "auto" in it counts as not given. What this configuration
+    sets too (batch sizes, precision, ZeRO stage, clipping) must be equal or absent; `optimizer` and
+    `scheduler` must be absent."""
 
 
 class LoggingConfig(Config):

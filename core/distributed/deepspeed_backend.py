@@ -9,8 +9,8 @@ checkpoint names stay in this project. The rest of the code sees an `Engine` and
 `initialize` checks that DeepSpeed's internals used here exist; if not, it names what is missing.
 """
 
+import copy
 import io
-import json
 import logging
 import os
 import subprocess
@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 import torch
 
+from core.config import json_file
 from core.config.schema import DeepSpeedConfig, TrainingConfig
 from core.errors import UserError
 
@@ -50,6 +51,21 @@ CHECKS = {
 """DeepSpeed's modules with a ZeRO optimizer, and their functions that check gradients during a step."""
 RESULTS = {_FINITE: False, _MASK: None}
 """What these functions return once they are replaced."""
+
+ELSEWHERE = {
+    "optimizer": "set `optimizer` in this configuration",
+    "scheduler": "set `schedule` in this configuration",
+    "activation_checkpointing": "set model.activation_checkpointing",
+    "tensorboard": "set logging.tensorboard",
+    "wandb": "set logging.wandb_project",
+    "bfloat16": "set training.precision",
+    "amp": "set training.precision",
+    "data_efficiency": "not supported: the data order is this program's",
+    "tensor_parallel": "not supported: every process trains on its own samples",
+    "expert_parallel": "not supported: every process trains on its own samples",
+    "sequence_parallel_size": "not supported: every process trains on its own samples",
+}
+"""Sections of DeepSpeed's that a user's file may not have, and what to do instead."""
 
 
 class Optimizer(Protocol):
@@ -84,35 +100,100 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     """DeepSpeed's configuration for this run, and the dtype in which the model is loaded.
 
     With `managed_gradient_accumulation` off, `engine.step()` is the boundary: any number of backward passes
-    makes one optimizer step. Clipping and skipping steps belong to core/train/spike_guard.py.
+    makes one optimizer step. Clipping and skipping steps belong to core/train/spike_guard.py. A user's file
+    adds what this configuration does not decide; UserError if it contradicts it, or if DeepSpeed refuses it.
     """
+    own = json_file.read(Path(config.json_file), "deepspeed.json_file") if config.json_file else {}
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
+        on = json_file.flat(own).get("bf16.enabled", torch.cuda.is_available())
+        precision = "bf16" if on else "fp32"
     if config.zero_stage == 0 and precision == "bf16":
         raise UserError(
             "deepspeed.zero_stage=0 keeps no fp32 copy of bf16 weights, so small updates are lost. Set"
             " deepspeed.zero_stage=1 (no extra cost on one GPU) or training.precision=fp32."
         )
-    chosen: dict[str, Any] = {
+    decided: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0,
-        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "zero_optimization": {"stage": config.zero_stage},
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
-        "steps_per_print": None,
-        "wall_clock_breakdown": False,
     }
     if precision == "bf16":
-        chosen["bf16"] = {"enabled": True, "check_grad_overflow": False}
-        chosen["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
-    if config.json_file:
-        _merge(chosen, _read_json(Path(config.json_file)))
-    if chosen["gradient_clipping"]:  # gradients would be clipped twice
-        raise UserError("deepspeed.json_file: remove gradient_clipping and set training.max_gradient_norm.")
+        decided["bf16"] = {"enabled": True}
+        decided["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
+    chosen: dict[str, Any] = {
+        "zero_optimization": {"overlap_comm": False}, "steps_per_print": None, "wall_clock_breakdown": False,
+    }  # fmt: skip
+    if precision == "bf16":
+        chosen["bf16"] = {"check_grad_overflow": False}
+    if own:
+        _refuse_contradictions(own, config, training, precision)
+        own.pop("train_batch_size", None)  # of its product, accumulation is not DeepSpeed's here
+        json_file.merge(chosen, own)
+    json_file.merge(chosen, decided)
+    if own:
+        _have_deepspeed_read(chosen, config.json_file)
     return chosen, torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _refuse_contradictions(
+    own: dict[str, Any], config: DeepSpeedConfig, training: TrainingConfig, precision: str
+) -> None:
+    """UserError that lists what a user's file sets otherwise than this configuration does.
+
+    Before the launch the number of processes is not known: then any that the batch can be divided among is.
+    """
+    found = json_file.flat(own)
+    steps = found.get("gradient_accumulation_steps")
+    samples = steps * training.micro_batch_size if isinstance(steps, int) and steps > 0 else 0
+    if "WORLD_SIZE" in os.environ or not samples or training.global_batch_size % samples:
+        steps = training.accumulation(int(os.environ.get("WORLD_SIZE", "1")))
+    dtype = config.gradient_dtype if precision == "bf16" else "fp32"
+    same: dict[str, tuple[Any, str]] = {
+        "train_batch_size": (training.global_batch_size, "training.global_batch_size"),
+        "train_micro_batch_size_per_gpu": (training.micro_batch_size, "training.micro_batch_size"),
+        "gradient_accumulation_steps": (steps, "global_batch_size / (micro_batch_size x processes)"),
+        "gradient_clipping": (training.max_gradient_norm or 0, "training.max_gradient_norm (null: 0)"),
+        "zero_optimization.stage": (config.zero_stage, "deepspeed.zero_stage"),
+        "bf16.enabled": (precision == "bf16", f"training.precision={precision}, so it"),
+        "fp16.enabled": (False, f"training.precision={precision}, so it"),
+        "torch_autocast.enabled": (False, f"training.precision={precision}, so it"),
+        "data_types.grad_accum_dtype": (dtype, "deepspeed.gradient_dtype (in bf16 training; else fp32)"),
+        "managed_gradient_accumulation": (False, "this program accumulates gradients itself, so it"),
+        "gradient_allreduce_op": ("mean", "this program counts on the mean of the gradients, so it"),
+        "zero_allow_untested_optimizer": (True, "the optimizer is this program's, so it"),
+        "zero_force_ds_cpu_optimizer": (False, "the optimizer is this program's, so it"),
+    }
+    lines = [
+        f"{key}={found[key]!r}, but {name} is {value!r}"
+        for key, (value, name) in same.items()
+        if key in found and found[key] != value
+    ]
+    sections = {key.partition(".")[0] for key in same if "." in key}
+    lines += [f"{name}={own[name]!r}, which is no section" for name in sorted(sections & found.keys())]
+    lines += [f"`{name}`: {advice}" for name, advice in ELSEWHERE.items() if name in own]
+    if lines:
+        raise UserError(
+            f"deepspeed.json_file: {config.json_file} contradicts this configuration:\n"
+            + "\n".join(f"  {line}" for line in lines)
+            + '\nMake them equal, or remove these keys from the file (or set them to "auto" there).'
+        )
+
+
+def _have_deepspeed_read(chosen: dict[str, Any], file: str | None) -> None:
+    """UserError if DeepSpeed does not take these settings."""
+    from deepspeed.runtime.config import DeepSpeedConfig as Reader
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    try:
+        Reader(copy.deepcopy(chosen))
+    except Exception as error:  # of many kinds
+        text = " ".join(str(error).split())
+        raise UserError(f"deepspeed.json_file: {file}: DeepSpeed does not take it: {text[:500]}") from None
 
 
 def join(device: torch.device, timeout: timedelta) -> None:
@@ -360,23 +441,3 @@ def _saving_through_a_function(inner: Any) -> Any:
 
 def _at_once(write: SaveFile, state: Any, path: str) -> None:
     write(state, path)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"deepspeed.json_file: {file}: no such file.") from None
-    except ValueError as error:
-        raise UserError(f"deepspeed.json_file: {file} is not valid JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"deepspeed.json_file: {file}: expected a JSON object.")
-    return content
-
-
-def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value

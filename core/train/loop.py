@@ -25,6 +25,7 @@ from core.train.dataloader import Ahead, collate, to_host
 from core.train.logger import Log
 from core.train.lr_schedule import rate
 from core.train.sampler import Order, Part
+from core.train.skipped import Skipped
 from core.train.spike_guard import Guard
 from core.train.throughput import Meter, sentence
 
@@ -68,7 +69,8 @@ def fit(
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
     for line in batches.order.report():
         log.line(line)
-    guard = Guard(engine, training, progress, log)
+    skipped = Skipped(batches.order, data, batches.index, progress)
+    guard = Guard(engine, training, progress, log, skipped)
     ahead = Ahead(lambda place: list(batches.at(place)), training.global_batch_size, total)
     meter = Meter(engine.module, len(data[0]["labels"]), world)
     signals = _Signals()
@@ -97,6 +99,7 @@ def fit(
         saving = stopping or _due(training.save_every_steps, progress.step, last)
         if logging or saving:
             guard.settle()  # waits for this step too
+            progress.skipped_shares = skipped.shares(progress.samples) if progress.skipped else {}
         if logging:
             numbers = meter.numbers(progress, loss, engine.optimizer.param_groups[0]["lr"], guard.norm)
             numbers |= batches.order.numbers(progress.samples) | objective.take(engine.module, world)

@@ -15,6 +15,7 @@ import yaml
 from core.config.schema import RunConfig
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
+from core.train import skipped
 from core.train.logger import read_metrics
 from core.train.trainer import Card, Recipe
 
@@ -53,7 +54,7 @@ def write(recipe: Recipe, run: Path, evaluation: Path | None = None) -> Path:
         _uses(config),
         f"## Data\n\n{card.data}",
         _data_of_base(recipe, model),
-        _hyperparameters(config, card),
+        _hyperparameters(config, card, model),
         _results(metrics, model, scores),
         _effort(config, hardware),
         "## Software\n\n" + _list({k: str(v) for k, v in model["versions"].items()}),
@@ -123,7 +124,7 @@ def _data_of_base(recipe: Recipe, model: Tree) -> str:
     return f"The base was trained on:\n\n{_list(rows)}" if rows else ""
 
 
-def _hyperparameters(config: RunConfig, card: Card) -> str:
+def _hyperparameters(config: RunConfig, card: Card, model: Tree) -> str:
     training, optimizer, schedule = config.training, config.optimizer, config.schedule
     warmup = schedule.warmup_steps
     rows = {
@@ -140,6 +141,8 @@ def _hyperparameters(config: RunConfig, card: Card) -> str:
         rows["adapter"] = (
             f"r {adapter.r}, alpha {adapter.alpha}, dropout {adapter.dropout:g}, on {adapter.target_modules}"
         )
+    if said := skipped.sentence(model["counts"]):
+        rows["not learnt from"] = said
     return "## Training\n\n" + _list(rows)
 
 

@@ -4,13 +4,15 @@ config.yaml of the run, the configuration now ──▶ UserError, or the keys t
 metrics.jsonl ──▶ the summary at the end of the run
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from core.config.json_file import flat
 from core.config.loader import Config, load
 from core.errors import UserError
 from core.provenance import manifest
+from core.train import skipped
 from core.train.logger import read_metrics
 
 
@@ -44,7 +46,7 @@ def check_branch(config: Config, checkpoint: Path, fixed: Sequence[str]) -> list
 
 def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Path, advice: str) -> list[str]:
     """A line for each key that differs from `old`, the configuration of `run`; UserError as above."""
-    before, now = _flat(old), _flat(config.model_dump(mode="json"))
+    before, now = flat(old), flat(config.model_dump(mode="json"))
     keys = [key for key in now | before if before.get(key) != now.get(key)]
     lines = {key: f"{key}: was {before.get(key)!r}, is now {now.get(key)!r}" for key in keys}
     refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
@@ -54,8 +56,9 @@ def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Pat
     return list(lines.values())
 
 
-def summary(run: Path) -> str:
-    """Where the results are, and the validation loss of the base model (step 0) and at the end."""
+def summary(run: Path, counts: Mapping[str, Any] | None = None) -> str:
+    """Where the results are, the validation loss of the base model (step 0) and at the end, and what was
+    skipped by the run's `counts`."""
     rows = [("model", run / "model"), ("loss curve", run / "loss.png"), ("metrics", run / "metrics.jsonl")]
     rows += [("forgetting", run / "forgetting.png")] if (run / "forgetting.png").exists() else []
     lines = ["done:", *(f"  {name:<12}{path}" for name, path in rows)]
@@ -63,6 +66,8 @@ def summary(run: Path) -> str:
     if validated:
         first, last = (_validation(line) for line in (validated[0], validated[-1]))
         lines.append(f"  validation  {first} → {last}")
+    if said := skipped.sentence(counts or {}):
+        lines.append(f"  skipped     {said}")
     return "\n".join(lines)
 
 
@@ -72,11 +77,3 @@ def _validation(numbers: dict[str, float]) -> str:
     text = f"{step}: loss {numbers['validation_loss']:.3f}"
     bits = numbers.get("validation_bits_per_byte")
     return f"{text}, {bits:.3f} bits per byte" if bits else text
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat

@@ -1,8 +1,13 @@
 """Skips steps with gradients that are not finite, or with a spike in the loss or the gradient norm.
 
-A skipped step is logged, its samples are recorded in the run's state, and too many in a row end the run. A
-spike is measured as a robust z-score: the distance to the median of the last steps in units of their median
-absolute deviation. Earlier spikes do not move these as they would move mean and standard deviation.
+A skipped step is logged, its samples are recorded in the run's state, and too many in a row, or of one source
+of the data, end the run. A spike is measured as a robust z-score: the distance to the median of the last
+steps in units of their median absolute deviation. Earlier spikes do not move these as they would move mean
+and standard deviation.
+
+What recurs is no spike: a rare kind of document has a high loss whenever it comes up, and a gradient norm may
+rise for good. So steps far above the others are remembered, and once there are several, steps like them are
+applied. A high loss right after another one does not count again: a broken model has it in every step.
 
 The device decides, so that it never waits for the host: it computes norm, scores and verdict, and the
 optimizer's kernel updates nothing if the verdict is to skip. The host reads the verdict one step later.
@@ -20,11 +25,15 @@ from core.distributed.deepspeed_backend import Engine
 from core.errors import UserError
 from core.train.dataloader import Arriving, to_host
 from core.train.logger import Log
+from core.train.skipped import Skipped
 
 WINDOW = 128
 """Number of applied steps that a step is compared with."""
 MIN_STEPS = 32
 """Number of applied steps before spike detection starts: a new run's loss falls too fast to compare."""
+RECURRING, MEMORY, KEPT = 4, 512, 64
+"""How many steps far above the others, within how many steps, make one like them no spike; how many of them
+are kept."""
 
 
 class _Taken(NamedTuple):
@@ -40,15 +49,25 @@ class _Taken(NamedTuple):
 class Guard:
     """Takes the engine's steps and skips the harmful ones."""
 
-    def __init__(self, engine: Engine, training: TrainingConfig, progress: Progress, log: Log) -> None:
-        """`progress` holds the window and the skipped samples, so that a resumed run decides the same."""
+    def __init__(
+        self,
+        engine: Engine,
+        training: TrainingConfig,
+        progress: Progress,
+        log: Log,
+        skipped: Skipped | None = None,
+    ) -> None:
+        """`progress` holds the windows and the skipped samples, so that a resumed run decides the same;
+        `skipped` counts them by source."""
         self.engine, self.training, self.progress, self.log = engine, training, progress, log
+        self.skipped = skipped
         self.norm = math.inf
         """2-norm of the gradients before clipping, of the last step that `settle` has read."""
         self._in_a_row = 0
         self._loss = self._verdict = torch.zeros(())
         self._taken: _Taken | None = None
         self._window: Window | None = None
+        self._outliers: Outliers | None = None
         inner = deepspeed_backend.torch_optimizer(engine)
         self._on_device = getattr(inner, "_step_supports_amp_scaling", False)  # torch's fused kernels
         inner.register_step_pre_hook(self._before_update)
@@ -60,7 +79,7 @@ class Guard:
         self._verdict = torch.zeros(0)
         self.engine.step()
         if not len(self._verdict):  # DeepSpeed skipped the step itself, as it does in fp16
-            self._verdict = _judge(loss, torch.full_like(loss, math.inf), None, None)
+            self._verdict = _verdict(loss, torch.full_like(loss, math.inf))
 
     def note(self, first: int, tokens: int) -> None:
         """Record that the last step began at sample `first` and trained on `tokens`; `progress` has advanced.
@@ -75,13 +94,18 @@ class Guard:
             return
         taken, self._taken = self._taken, None
         applied, loss, norm, *scores = taken.verdict()
-        self.norm = norm
+        self.norm, limit, progress = norm, self.training.spike_z, self.progress
+        if limit is not None and math.isfinite(loss) and math.isfinite(norm) and max(scores[:2]) > limit:
+            high = scores[0] > limit
+            if not high or taken.step - progress.last_high_loss > 1:
+                progress.outliers = [*progress.outliers, [taken.step, loss, norm]][-KEPT:]
+            progress.last_high_loss = taken.step if high else progress.last_high_loss
         if not applied:
             self._skip(taken, _reason(loss, norm, scores))
             return
         self._in_a_row = 0
-        if self.training.spike_z is not None:
-            self.progress.recent = [*self.progress.recent, [loss, norm]][-WINDOW:]
+        if limit is not None:
+            progress.recent = [*progress.recent, [loss, norm]][-WINDOW:]
 
     def _before_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Clip gradients, or make the update do nothing. Called just before torch's optimizer runs, which
@@ -97,9 +121,7 @@ class Guard:
             if norm is None:
                 gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 norm = torch.nn.utils.get_total_norm(gradients)
-            if self._window is None and self.training.spike_z is not None:
-                self._window = Window(self.progress.recent, self._loss.device)
-            self._verdict = _judge(self._loss, norm, self._window, self.training.spike_z)
+            self._verdict = self._judge(norm)
         applied, norm = self._verdict[0], self._verdict[2]
         limit = self.training.max_gradient_norm or math.inf
         excess = ((norm + 1e-6) / limit).clamp(min=1.0).float()
@@ -114,6 +136,16 @@ class Guard:
                 parameter.grad = None
             elif parameter.grad is not None:
                 parameter.grad.div_(excess)
+
+    def _judge(self, norm: torch.Tensor) -> torch.Tensor:
+        """The verdict of the step at hand, whose gradient has this `norm`; remembers the step."""
+        limit, device = self.training.spike_z, self._loss.device
+        if limit is None:
+            return _verdict(self._loss, norm)
+        if self._window is None or self._outliers is None:
+            self._window = Window(self.progress.recent, device)
+            self._outliers = Outliers(self.progress.outliers, self.progress.last_high_loss, device)
+        return judge(self._loss, norm, self.progress.step + 1, limit, self._window, self._outliers)
 
     def _skip(self, taken: _Taken, reason: str) -> None:
         """Count, record and log a step that was not applied; UserError beyond the limit."""
@@ -133,6 +165,14 @@ class Guard:
                 f" to {end:,} of the run): {reason}. Lower optimizer.learning_rate, check these samples, or"
                 " raise training.spike_z, the threshold for a spike. The last checkpoint is unaffected."
             )
+        if self.skipped is not None:
+            progress.skipped_shares = self.skipped.add(taken.first, taken.samples)
+            if lost := self.skipped.lost(progress.skipped_shares):
+                raise UserError(
+                    f"{lost}: they would not be learnt. The last was step {taken.step}: {reason}. Raise"
+                    " training.spike_z, or set it to null, so that they are; if their gradients are not"
+                    " finite, take them out of the data. The last checkpoint is unaffected."
+                )
 
 
 class Window:
@@ -159,30 +199,77 @@ class Window:
 
         The unit is at least 1% of the median, so that small noise on a plateau does not count as spikes.
         """
-        median = self._median(self._pairs)
-        deviation = 1.4826 * self._median((self._pairs - median).abs())
+        median, deviation = _spread(self._pairs, self._count)
         scale = torch.maximum(deviation, 0.01 * median.abs()).clamp(min=1e-12)
         return torch.where(self._count < MIN_STEPS, -math.inf, (pair - median) / scale), median
 
-    def _median(self, values: torch.Tensor) -> torch.Tensor:
-        """The median of each column's filled rows; unfilled ones are infinite and sort last."""
-        held = self._count.clamp(min=1, max=WINDOW)
-        middle = torch.stack([(held - 1) // 2, held // 2])
-        return values.sort(dim=0).values.index_select(0, middle).mean(dim=0)
+
+class Outliers:
+    """Step number, loss and gradient norm of the last steps far above the window, on the device."""
+
+    def __init__(self, held: list[list[float]], last_high_loss: int, device: torch.device) -> None:
+        """`held` are the last rows, oldest first, at most `KEPT`."""
+        self._count = torch.tensor(len(held), device=device)
+        self._last_high_loss = torch.tensor(last_high_loss, device=device)
+        self._rows = torch.full((KEPT, 3), -math.inf, dtype=torch.float64, device=device)
+        if held:
+            self._rows[: len(held)] = torch.tensor(held, dtype=torch.float64, device=device)
+        self._positions = torch.arange(KEPT, device=device)
+
+    def know(self, pair: torch.Tensor, step: int, limit: float) -> torch.Tensor:
+        """Whether there were several of the size of `pair` (loss, norm) before `step`: bool, shape (). They
+        may be few, so twice their median is of their size too."""
+        recent = self._rows[:, :1] > step - MEMORY
+        held = recent.sum()
+        median, deviation = _spread(torch.where(recent, self._rows[:, 1:], math.inf), held)
+        return (held >= RECURRING) & (pair <= median + torch.maximum(limit * deviation, median.abs())).all()
+
+    def add(self, pair: torch.Tensor, step: int, there: torch.Tensor, high_loss: torch.Tensor) -> None:
+        """Remember `pair` if `there` (bool, shape ()); of steps with a `high_loss` in a row the first."""
+        first = ~high_loss | (step - self._last_high_loss > 1)
+        here = there & first & (self._positions == self._count % KEPT)
+        row = torch.cat([pair.new_full((1,), step), pair])
+        self._rows = torch.where(here[:, None], row, self._rows)
+        self._count = self._count + (there & first)
+        self._last_high_loss = torch.where(there & high_loss, step, self._last_high_loss)
 
 
-def _judge(
-    loss: torch.Tensor, norm: torch.Tensor, window: Window | None, limit: float | None
+def judge(
+    loss: torch.Tensor, norm: torch.Tensor, step: int, limit: float, window: Window, outliers: Outliers
 ) -> torch.Tensor:
-    """The verdict of a step, (7,) float64: 1 if applied, loss, norm, scores of both, medians of both."""
-    pair = torch.stack([loss.double(), norm.to(loss.device).double()])
-    applied = pair.isfinite().all()
-    scores = medians = torch.zeros_like(pair)
-    if window is not None and limit is not None:
-        scores, medians = window.scores(pair)
-        applied = applied & (scores <= limit).all()
-        window.add(pair, applied)
+    """The verdict of a step by its `loss` and gradient `norm`; both memories take it in."""
+    pair = _pair(loss, norm)
+    finite = pair.isfinite().all()
+    scores, medians = window.scores(pair)
+    far = finite & (scores > limit).any()
+    applied = finite & (~far | outliers.know(pair, step, limit))
+    window.add(pair, applied)
+    outliers.add(pair, step, far, scores[0] > limit)
     return torch.cat([applied.double()[None], pair, scores, medians])
+
+
+def _verdict(loss: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """The verdict of a step, (7,) float64: 1 if applied, loss, norm, scores of both, medians of both. Here it
+    is applied if it is finite."""
+    pair = _pair(loss, norm)
+    return torch.cat([pair.isfinite().all().double()[None], pair, pair.new_zeros(4)])
+
+
+def _pair(loss: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    return torch.stack([loss.double(), norm.to(loss.device).double()])
+
+
+def _spread(values: torch.Tensor, held: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The median of each column's `held` rows, and their median absolute deviation as a standard deviation;
+    the other rows are infinite and sort last."""
+    held = held.clamp(min=1, max=len(values))
+    middle = torch.stack([(held - 1) // 2, held // 2])
+
+    def median(of: torch.Tensor) -> torch.Tensor:
+        return of.sort(dim=0).values.index_select(0, middle).mean(dim=0)
+
+    found = median(values)
+    return found, 1.4826 * median((values - found).abs())
 
 
 def _reason(loss: float, norm: float, scores: list[float]) -> str:

@@ -273,7 +273,7 @@ class Run:
             from core.train.model_card import write
 
             write(self.recipe, self.folder)
-        self.log.close(summary(self.folder))
+        self.log.close(summary(self.folder, self.progress.counts()))
 
     def stop(self) -> None:
         """Say where the run can be continued from."""

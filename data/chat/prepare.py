@@ -86,6 +86,7 @@ class ChatSet:
             padding_id=padding_id,
             chosen=chosen,
             trained=self.trained(name),
+            sources=(np.load(with_ending(self.split(name), ".sources.npy")), list(self.counts["sources"])),
         )
 
 

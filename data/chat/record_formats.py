@@ -52,7 +52,7 @@ def read_row(row: RawRecord, source: str, layout: str = "auto") -> tuple[str, li
         raise Unfit(f"the layout {name} does not have the keys {', '.join(map(str, row))[:200]}")
     try:
         conversations = LAYOUTS[name].read(row)
-        tools = _tools(row)
+        tools = tools_of(row)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Unfit(f"not in the layout {name}: {type(error).__name__} {error}") from None
     task = next((str(row[key]) for key in TASKS if isinstance(row.get(key), str) and row[key]), None)
@@ -184,7 +184,7 @@ def _of(row: RawRecord, key: str, inner: str) -> bool:
     return isinstance(first, dict) and inner in first
 
 
-def _tools(row: RawRecord) -> list[dict[str, Any]]:
+def tools_of(row: RawRecord) -> list[dict[str, Any]]:
     """The tools of a record, each as the schema of a function."""
     found = _list(row["tools"]) if row.get("tools") else []
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in found]

@@ -12,6 +12,9 @@ labels.
     .bin/.idx ──plan──▶ pieces (document, start, length) by block ──[i]──▶ input_ids, position_ids, labels
 """
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,11 +36,13 @@ class Blocks:
         padding_id: int,
         chosen: Array | None = None,
         trained: npt.NDArray[np.uint8] | None = None,
+        sources: tuple[Array, Sequence[str]] | None = None,
     ) -> None:
         """Plan the blocks; the plan only depends on the documents' lengths, so every process makes the same.
 
         `chosen` are the numbers of the documents to use; None for all. `trained`, one value per token of all
-        documents in order, is 0 for tokens that are not labels; None trains on all.
+        documents in order, is 0 for tokens that are not labels; None trains on all. `sources` are the number
+        of each document's source and the names of all; None for one source.
         """
         self.documents, self.sequence_length, self.padding_id = documents, sequence_length, padding_id
         self.chosen = np.arange(len(documents)) if chosen is None else chosen
@@ -46,6 +51,11 @@ class Blocks:
             raise UserError(f"{documents.name}: no document has two tokens or more to train on.")
         self.pieces, self.first = PLANS[packing](places, sequence_length)
         self.places = self.trained_tokens = int(places.sum())
+        self._sources = sources
+        self.source_counts: dict[str, int] = {}
+        if sources is not None:
+            counts = np.bincount(sources[0][self.chosen], minlength=len(sources[1]))
+            self.source_counts = dict(zip(sources[1], counts.tolist(), strict=True))
         self.trained = trained
         if trained is not None:
             self.trained_tokens = self._count_trained(trained)
@@ -73,6 +83,14 @@ class Blocks:
             at += length
         positions[at:] = np.arange(self.sequence_length - at)
         return {"input_ids": ids, "position_ids": positions, "labels": labels}
+
+    def sources_at(self, index: int) -> Counter[str]:
+        """The documents of each source in a block; of a document that was cut, the first piece counts."""
+        assert self._sources is not None
+        numbers, names = self._sources
+        pieces = self.pieces[self.first[index] : self.first[index + 1]]
+        documents = self.chosen[pieces[pieces[:, 1] == 0, 0]]
+        return Counter(names[number] for number in numbers[documents])
 
     def _count_trained(self, trained: npt.NDArray[np.uint8]) -> int:
         """The number of labels; a document's first token is not one."""

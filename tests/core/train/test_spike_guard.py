@@ -1,18 +1,24 @@
 """What counts as a spike, and what becomes of it."""
 
 import json
+import math
 import shutil
 import statistics
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.checkpoint.progress import Progress
+from core.config.schema import TrainingConfig
 from core.provenance import manifest
-from core.train.spike_guard import MIN_STEPS, WINDOW, Window
+from core.train.spike_guard import MIN_STEPS, RECURRING, WINDOW, Guard, Window, _Taken
 from tests.conftest import TinyRuns, losses, warm
 
 Pairs = list[list[float]]
@@ -78,6 +84,72 @@ def test_the_window_is_that_of_the_last_applied_steps_also_when_it_is_resumed(
             assert float(medians[i]) == statistics.median(pair[i] for pair in last)
 
 
+def verdicts(steps: list[tuple[float, float]], cuts: AbstractSet[int] = frozenset()) -> list[bool]:
+    """Which of these steps (loss, gradient norm) are applied; at `cuts` the run is resumed."""
+    guard: Any = Guard.__new__(Guard)
+    guard.progress, guard.skipped, guard.log = Progress(), None, SimpleNamespace(line=str)
+    guard.training, guard._in_a_row = TrainingConfig(max_skipped_steps=len(steps)), 0
+    applied = []
+    for number, (loss, norm) in enumerate(steps):
+        if number in cuts or not number:
+            guard._window = guard._outliers = None
+        guard._loss = torch.tensor(loss, dtype=torch.float64)
+        verdict = guard._judge(torch.tensor(norm, dtype=torch.float64))
+        guard.progress.advance(1, number + 1)
+        guard._taken = _Taken(number + 1, number, number + 1, 1, verdict.tolist)
+        guard.settle()
+        applied.append(bool(verdict[0]))
+    return applied
+
+
+def ordinary(count: int) -> list[tuple[float, float]]:
+    """Steps of a run in which all is well."""
+    random = np.random.default_rng(0)
+    return list(
+        zip(random.normal(2.5, 0.1, count).tolist(), random.normal(1, 0.1, count).tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("every", [3, 20, 90])
+def test_a_rare_kind_of_sample_is_trained_on_once_it_has_come_up_some_times(every: int) -> None:
+    steps = [(7 + 0.1 * loss, 5 * norm) if i % every == every - 1 else (loss, norm)
+             for i, (loss, norm) in enumerate(ordinary(450))]  # fmt: skip
+    assert verdicts(steps).count(False) <= RECURRING
+
+
+def test_a_gradient_norm_that_rises_for_good_is_accepted_within_the_limit_of_steps() -> None:
+    steps = [(loss, norm * (5 if i >= 200 else 1)) for i, (loss, norm) in enumerate(ordinary(400))]
+    applied = verdicts(steps)
+    assert applied.index(False) == 200
+    assert applied.count(False) <= RECURRING < TrainingConfig().max_skipped_steps
+
+
+def test_spikes_are_skipped_and_so_is_every_step_of_a_broken_model() -> None:
+    steps = ordinary(1200)
+    for i in (100, 650, 651, 1190):
+        steps[i] = (9.0, 40.0)
+    steps[700] = (2.5, 1e4)
+    assert [i for i, good in enumerate(verdicts(steps)) if not good] == [100, 650, 651, 700, 1190]
+    broken = [(9.0, norm) if i >= 50 else (loss, norm) for i, (loss, norm) in enumerate(ordinary(80))]
+    assert not any(verdicts(broken)[50:])
+
+
+def test_a_spike_beyond_what_recurs_is_skipped() -> None:
+    steps = [(7.0, 5.0) if i % 20 == 19 else each for i, each in enumerate(ordinary(240))]
+    steps[200], steps[210], steps[220] = (7.0, 90.0), (70.0, 5.0), (math.nan, 5.0)
+    assert [i for i, good in enumerate(verdicts(steps)) if not good][RECURRING:] == [200, 210, 220]
+
+
+STEP = st.tuples(st.sampled_from([2.4, 2.5, 2.6, 7.0, 40.0]), st.sampled_from([0.9, 1.0, 1.1, 5.0, math.inf]))
+
+
+@given(st.lists(STEP, min_size=10, max_size=60), st.sets(st.integers(0, 99), max_size=3))
+@settings(deadline=None, max_examples=12)
+def test_a_resumed_run_decides_the_same(steps: list[tuple[float, float]], cuts: set[int]) -> None:
+    steps = [*ordinary(40), *steps]
+    assert verdicts(steps, cuts) == verdicts(steps)
+
+
 @pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_refused_step_changes_no_weight_at_any_zero_stage_and_is_told(
     tiny: TinyRuns, tmp_path: Path, processes: int
@@ -123,6 +195,8 @@ def test_skipped_samples_are_part_of_the_state_and_of_the_manifest(tiny: TinyRun
     found = manifest.read(tiny.folder / "spiky" / "model")["counts"]
     assert found["skipped_steps"] == whole[-1]["skipped_steps"]
     assert sum(last - first for first, last in found["skipped"]) == 4 * found["skipped_steps"]
+    card = (tiny.folder / "spiky" / "model" / "README.md").read_text("utf-8")
+    assert f"{found['skipped_steps']} of 48 steps were skipped" in card
     tiny.train("spiky-rarely", *settings, "logging.every_steps=16", "training.validate_every_steps=null")
     rarely = manifest.read(tiny.folder / "spiky-rarely" / "model")["counts"]
     assert [rarely[name] for name in ("skipped", "tokens")] == [found[name] for name in ("skipped", "tokens")]
