@@ -44,10 +44,9 @@ def check_branch(config: Config, checkpoint: Path, fixed: Sequence[str]) -> list
 
 def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Path, advice: str) -> list[str]:
     """A line for each key that differs from `old`, the configuration of `run`; UserError as above."""
-    before, now = _flat(old), _flat(config.model_dump(mode="json"))
-    keys = [key for key in now | before if before.get(key) != now.get(key)]
-    lines = {key: f"{key}: was {before.get(key)!r}, is now {now.get(key)!r}" for key in keys}
-    refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
+    leaves = manifest.differences_of(old, config.model_dump(mode="json"))
+    lines = {key: f"{key}: was {before!r}, is now {now!r}" for key, before, now in leaves}
+    refused = [line for key, line in lines.items() if any(_within(key, n) or _within(n, key) for n in fixed)]
     if refused:
         listed = "\n".join(f"  {line}" for line in refused)
         raise UserError(f"{run} was trained with another model or other data:\n{listed}\n{advice}")
@@ -74,9 +73,6 @@ def _validation(numbers: dict[str, float]) -> str:
     return f"{text}, {bits:.3f} bits per byte" if bits else text
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
+def _within(key: str, section: str) -> bool:
+    """Whether a dotted key is `section` or in it."""
+    return f"{key}.".startswith(f"{section}.")
