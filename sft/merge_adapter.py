@@ -51,13 +51,13 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
             print(repaired)
         model.save_pretrained(built.path)
         tokenizer.save_pretrained(built.path)
-        (built.path / "README.md").write_text(_card(adapter, base, output.name), "utf-8")
+        (built.path / "README.md").write_text(merged_card(adapter, base, output.name), "utf-8")
         if (adapter / manifest.NAME).exists():
             built.sources = manifest.read(adapter).get("sources") or {}
         built.counts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
 
 
-def _card(adapter: Path, base: str, name: str) -> str:
+def merged_card(adapter: Path, base: str, name: str) -> str:
     """The adapter's card as that of the whole model, or a short one if the adapter has none."""
     from core.train.model_card import as_front_matter, base_on_hub, front_matter
 
