@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from core.errors import UserError
 from core.train.model_card import front_matter
+from sft.merge_adapter import merge
 from tests.conftest import ROOT, TinyRuns, warm
 from tests.sft.awkward import VICUNA, awkward
 from tests.sft.chats import CHATS, Bases
@@ -121,3 +126,52 @@ def test_a_run_in_which_no_step_was_applied_ends_with_an_error(tiny: TinyRuns, t
     assert "all 3 steps were skipped" in done.stderr
     assert "perplexity nan" in done.stdout
     assert not (tiny.folder / "nan-base/model").exists()
+
+
+def longer(base: str, folder: Path, modules: list[str], *, tied: bool) -> int:
+    """Write an adapter for `base` whose own embeddings have rows for more tokens; the number of rows."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    rows = model.config.vocab_size + 64
+    tokenizer.add_tokens([f"专利{number}" for number in range(rows - len(tokenizer) - 5)])
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    layers = {"r": 2, "target_modules": ["q_proj"], "modules_to_save": modules, "ensure_weight_tying": tied}
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **layers))
+    adapted.peft_config["default"].base_model_name_or_path = base
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.copy_(0.1 * torch.randn_like(weight))
+    adapted.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return int(rows)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_adapter_with_a_longer_vocabulary_brings_its_rows(
+    bases: Bases, tmp_path: Path, tied: bool
+) -> None:
+    base = awkward(bases, tmp_path / "base", generation=VICUNA, tie_word_embeddings=tied)
+    own = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    rows = longer(base, tmp_path / "adapter", own, tied=tied)
+    merge(tmp_path / "adapter", tmp_path / "whole")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    assert whole.config.vocab_size == rows
+    stored = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    for layer, name in ((whole.get_input_embeddings(), "model.embed_tokens"), (whole.lm_head, "lm_head")):
+        brought = stored.get(f"base_model.model.{name}.weight", whole.get_input_embeddings().weight)
+        assert torch.equal(layer.weight, brought.bfloat16())
+    added = AutoTokenizer.from_pretrained(tmp_path / "whole").convert_tokens_to_ids("专利3")
+    assert rows - 128 < added < rows
+
+
+def test_an_adapter_that_brings_some_rows_only_is_told_by_shapes(bases: Bases, tmp_path: Path) -> None:
+    base = awkward(bases, tmp_path / "base")
+    longer(base, tmp_path / "adapter", ["embed_tokens"], tied=False)
+    with pytest.raises(
+        UserError, match=r"embed_tokens\.weight \(\d+, 64\) .*has \(\d+, 64\).* vocabulary"
+    ) as told:
+        merge(tmp_path / "adapter", tmp_path / "whole")
+    assert "another base" not in str(told.value)
+    with pytest.raises(UserError, match=r"another base, .*base\. Use that one"):
+        merge(tmp_path / "adapter", tmp_path / "whole", bases.path("gpt_neox"))
+    assert not (tmp_path / "whole").exists()
