@@ -69,6 +69,8 @@ class Inputs(NamedTuple):
             return
         now = self.hashes(note=False)
         contents = set(now.values())
+        others = [Path(name) for name in recorded if name not in now and recorded[name] not in contents]
+        now |= manifest.hash_files(file for file in others if file.is_file())  # of an older version
         changed = [
             f"  {name}: {'changed' if name in now else 'gone'}"
             for name, digest in recorded.items()

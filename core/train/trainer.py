@@ -147,7 +147,6 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
     config = recipe.config
     check_resume(config.resume, Path(config.run_dir))
     check_unchanged(config, Path(config.run_dir), recipe.fixed)
-    rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.branch_from:
         yield dry_run.place("branch", config.branch_from)
         if Path(config.branch_from).exists():
@@ -156,6 +155,7 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
+    rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
     yield dry_run.writable("run", config.run_dir)

@@ -90,6 +90,8 @@ def test_a_recipe_ends_with_a_whole_model_a_card_and_a_delta(
     must("delta", "make", "--base", base, "--target", whole, "--delta", tmp_path / "delta")
     must("delta", "apply", "--base", base, "--target", tmp_path / "again", "--delta", tmp_path / "delta")
     assert (tmp_path / "again/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    if recipe not in ALWAYS:
+        assert "resumed from" in must(*train, "training.steps=3")
 
     weights = load_file(tmp_path / "base/model.safetensors")
     changed = {name: weight + 0.01 for name, weight in weights.items()}

@@ -112,4 +112,10 @@ def test_a_new_run_and_one_whose_newest_checkpoint_is_damaged(tmp_path: Path) ->
     del tree["inputs"][f"{tmp_path}/base/config.json"]  # as older versions recorded
     (run.checkpoint / "manifest.json").write_text(json.dumps(tree))
     run.change("base/config.json")
+    (tmp_path / "pairs.jsonl").write_text("pairs")
+    tree["inputs"] |= manifest.hash_files([tmp_path / "pairs.jsonl"])
+    (run.checkpoint / "manifest.json").write_text(json.dumps(tree))
     run.inputs().check_same()
+    run.change("pairs.jsonl")
+    with pytest.raises(UserError, match=r"pairs\.jsonl: changed"):
+        run.inputs().check_same()
