@@ -36,7 +36,7 @@ class Merged:
             used = [key for key in UNSUPPORTED if config.get(key)] or [config.get("peft_type")]
             raise UserError(
                 f"{path}: {', '.join(map(str, used))} is not supported: only plain LoRA can be merged here."
-                " Merge the adapter with peft (merge_and_unload) and give the result as --target."
+                " Merge the adapter with `python -m sft merge` and give the result as --target."
             )
         self.pairs = _pairs(adapter / "adapter_model.safetensors", base)
         self.files = [*base.files, path, adapter / "adapter_model.safetensors"]

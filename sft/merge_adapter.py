@@ -14,7 +14,7 @@ from typing import Any
 from core.config.schema import AdapterConfig
 from core.errors import UserError
 from core.model import lora
-from core.model.location import check_location
+from core.model.location import HUB_ID, check_location
 from core.provenance import manifest
 
 
@@ -37,7 +37,7 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
     fit."""
     import torch
 
-    from core.model.loading import load_tokenizer, weight_files
+    from core.model.loading import load_tokenizer, prompt_as_trained, repair_generation, weight_files
 
     base = base or base_of(adapter)
     with manifest.build(
@@ -46,11 +46,33 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
     ) as built:  # fmt: skip
         model = open_model(base, torch.bfloat16, adapter).merge_and_unload()
         tokenizer = load_tokenizer(str(adapter))
-        for settings in (model.config, model.generation_config):
-            settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        prompt_as_trained(model, tokenizer)
+        if repaired := repair_generation(model):
+            print(repaired)
         model.save_pretrained(built.path)
         tokenizer.save_pretrained(built.path)
+        (built.path / "README.md").write_text(merged_card(adapter, base, output.name), "utf-8")
+        if (adapter / manifest.NAME).exists():
+            built.sources = manifest.read(adapter).get("sources") or {}
         built.counts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+
+
+def merged_card(adapter: Path, base: str, name: str) -> str:
+    """The adapter's card as that of the whole model, or a short one if the adapter has none."""
+    from core.train.model_card import as_front_matter, base_on_hub, front_matter
+
+    tree, text = front_matter(adapter / "README.md")
+    stated = str(tree.pop("base_model", ""))  # peft's own cards have a folder here
+    named = HUB_ID.fullmatch(stated) and not Path(stated).exists()
+    known = base_on_hub(stated if named else None, base)
+    tree |= {"library_name": "transformers"} | ({"base_model": known} if known else {})
+    said = (
+        f"# {name}\n\nA whole model in bf16: the adapter `{adapter.name}` merged into its base"
+        f" `{known or base}`."
+    )
+    if text:
+        said += " What follows is the adapter's card; its numbers were measured before the merge.\n\n" + text
+    return f"{as_front_matter(tree)}\n\n{said}\n"
 
 
 def base_of(adapter: Path) -> str:
@@ -77,6 +99,7 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     except (OSError, ValueError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
     if adapter is not None:
+        lora.extend_rows(adapter, model)
         lora.check_base(adapter, base, model)
         model = PeftModel.from_pretrained(model, str(adapter))
     return model

@@ -159,11 +159,16 @@ def export(
     if world.is_main:
         _queue(pending, folder / f"shard-{len(shards)}.safetensors", queue)
         queue.later(lambda: _name_shards(folder, shards), folder)
-        model.config.save_pretrained(folder)
-        if model.generation_config is not None:
-            model.generation_config.save_pretrained(folder)
+        write_settings(model, folder)
         tokenizer.save_pretrained(folder)
         queue.check()
+
+
+def write_settings(model: Any, folder: Path) -> None:
+    """Write what transformers keeps beside the weights: the architecture and the generation settings."""
+    model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
 
 
 def publish(

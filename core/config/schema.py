@@ -228,6 +228,9 @@ class CardConfig(Config):
 
     name: str | None = None
     """Name of the model; null: the folder's name."""
+    base_model: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Name of the base on the hub, e.g. meta-llama/Llama-3.1-8B; null: `model.path` if that is such a name.
+    The hub refuses a card whose base is a folder of yours, so the card's metadata never has one."""
     language: tuple[str, ...] = ()
     """Languages, e.g. zh."""
     licence: str | None = None

@@ -30,7 +30,7 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerBase":
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: the tokenizer cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"{path}: the tokenizer has no end-of-sequence token, which every document must end with."
@@ -59,7 +59,7 @@ def create_base(config: ModelConfig, tokenizer: "PreTrainedTokenizerBase", folde
         model = AutoModelForCausalLM.from_config(architecture)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"model.architecture: transformers cannot build this model: {_first_line(error)}"
+            f"model.architecture: transformers cannot build this model: {first_line(error)}"
         ) from None
     with manifest.build(folder, step="base", config=settings, inputs={}) as built:
         model.save_pretrained(built.path)
@@ -76,9 +76,9 @@ def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     try:
         rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the model configuration cannot be read: {_first_line(error)}") from None
+        raise UserError(f"{path}: the model configuration cannot be read: {first_line(error)}") from None
     vocabulary = tokenizer.get_vocab()
-    own = _own_tokenizer(path)
+    own = own_tokenizer(path)
     if own is not None and own.get_vocab() != vocabulary:
         raise UserError(
             f"the corpus was tokenised with another tokenizer ({len(tokenizer):,} tokens) than that of {path}"
@@ -92,7 +92,7 @@ def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase") -> None:
         )
 
 
-def _own_tokenizer(path: str) -> "PreTrainedTokenizerBase | None":
+def own_tokenizer(path: str) -> "PreTrainedTokenizerBase | None":
     """The tokenizer in a model's folder; None if it has none, or there is no folder."""
     files = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     return load_tokenizer(path) if any((Path(path) / name).is_file() for name in files) else None
@@ -117,10 +117,10 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
             **lora.quantised(config.adapter, dtype),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: the model cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{path}: the model cannot be loaded: {first_line(error)}") from None
     except RuntimeError as error:
         raise UserError(
-            f"{path}: the weights are damaged or do not fit config.json: {_first_line(error)}"
+            f"{path}: the weights are damaged or do not fit config.json: {first_line(error)}"
         ) from None
     missing = sorted(report["missing_keys"])
     if missing:
@@ -143,13 +143,46 @@ def weight_files(path: str) -> dict[str, str]:
     return manifest.hash_files(sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)))
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def prompt_as_trained(model: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Write the template's end and padding tokens to the model's settings, so that generation stops where an
     answer ends."""
     for settings in (model.config, model.generation_config):
         if settings is not None:
             settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+
+def repair_generation(model: Any) -> str:
+    """Change generation settings that transformers would refuse to save; a line that says how, or "".
+
+    Vicuna 1.5 and the first Llama-2-chat have a temperature but no `do_sample`. transformers loads that, and
+    refuses to write it once anything in it has changed.
+    """
+    settings = model.generation_config
+    if settings is None or not (before := _refusal(settings)):
+        return ""
+    changes = []
+    if settings.do_sample is None and settings.temperature != 0:
+        settings.do_sample = True
+        if _refusal(settings) == before:
+            settings.do_sample = None
+        else:
+            changes.append("do_sample=true")
+    refusal = _refusal(settings)
+    for name in [name for name in settings.to_diff_dict() if f"- `{name}`:" in refusal]:
+        changes.append(f"without {name}={getattr(settings, name)}")
+        setattr(settings, name, None)
+    return f"the base's generation settings contradict themselves; saved with {', '.join(changes)}"
+
+
+def _refusal(settings: Any) -> str:
+    """Why transformers would not save these generation settings; "" if it would."""
+    try:
+        settings.validate(strict=True)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error that says something."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

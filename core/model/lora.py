@@ -7,6 +7,7 @@ Only what was trained is stored: `adapter_config.json` and `adapter_model.safete
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What peft puts before the name of a layer of the base."""
 
 
 def check(config: AdapterConfig | None, zero_stage: int) -> None:
@@ -53,13 +56,14 @@ def quantised(config: AdapterConfig | None, dtype: "torch.dtype") -> dict[str, A
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
-def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
+def attach(model: Any, config: AdapterConfig, base: str, seed: int, *, load: bool = True) -> Any:
     """The model with its adapter, of which only the adapter is trained; UserError for unknown target modules.
 
-    New adapters are initialised from `seed`, the same on all processes.
+    New adapters are initialised from `seed`, the same on all processes. Without `load` an adapter that exists
+    is given its layers but not its weights.
     """
     import torch
-    from peft import PeftModel, get_peft_model
+    from peft import PeftConfig, PeftModel, get_peft_model
 
     torch.manual_seed(seed)
     for layer in model.modules():
@@ -68,6 +72,8 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
             layer.support_avx512bf16_for_cpu = False
     if config.path is not None:
         check_base(Path(config.path), base, model)
+        if not load:
+            return get_peft_model(model, PeftConfig.from_pretrained(config.path))
         return PeftModel.from_pretrained(model, config.path, is_trainable=True)
     whole = _embeddings(model) if config.embeddings else None
     try:
@@ -81,7 +87,19 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
             f" layers are {', '.join(sorted(linear))}."
         ) from None
     wrapped.peft_config["default"].base_model_name_or_path = base
+    if whole and model.config.get_text_config().tie_word_embeddings and not _still_tied(model):
+        raise UserError(
+            f"model.adapter.embeddings=true: {base} has one weight for the input embedding and the output"
+            " layer, which peft would train apart in this architecture. Set model.adapter.embeddings=false."
+        )
     return wrapped
+
+
+def _still_tied(model: Any) -> bool:
+    """Whether the trained input embedding is the trained output layer too."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    one, other = ({id(p) for p in end.parameters() if p.requires_grad} for end in ends)
+    return bool(one & other)
 
 
 def lora(config: AdapterConfig, model: Any, whole: list[str] | None) -> Any:
@@ -126,30 +144,62 @@ def _four_bit_bytes(elements: int, double_quant: bool) -> int:
 
 def check_base(adapter: Path, base: str, model: Any) -> None:
     """UserError if `adapter` is not in peft's layout, or its matrices do not fit the model in `base`."""
-    from safetensors import SafetensorError, safe_open
+    import torch
 
-    try:
-        settings = json.loads((adapter / CONFIG).read_text("utf-8"))
-        with safe_open(adapter / WEIGHTS, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{adapter}: not an adapter in peft's layout: {error}.") from None
     layers = dict(model.named_modules())
-    for name, shape in shapes.items():
-        path = name.removeprefix("base_model.model.").removesuffix(".weight")
-        layer = layers.get(path.removesuffix(".lora_A").removesuffix(".lora_B"))
-        sizes = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
+    for name, shape in _shapes(adapter).items():
+        path, _, kind = name.removeprefix(PREFIX).rpartition(".")
+        place = re.sub(r"\.lora_\w+$", "", path)
+        layer = layers.get(place)
+        sizes: Any = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
         fits = layer is not None
         if name.endswith(".lora_A.weight"):
             fits = shape[1] == sizes[0]
         elif name.endswith(".lora_B.weight"):
             fits = shape[0] == sizes[1]
+        elif path == place and isinstance(weight := getattr(layer, kind, None), torch.Tensor):
+            sizes = tuple(weight.shape)  # trained in full
+            fits = shape == sizes
         if not fits:
-            made_for = settings.get("base_model_name_or_path")
+            found = f"which has {sizes} there" if layer is not None else "which has no such layer"
             raise UserError(
-                f"{adapter}: {name} {shape} does not fit {base}: the adapter was made for another base,"
-                f" {made_for}. Use that one."
+                f"{adapter}: {name} {shape} does not fit {base}, {found}. {_made_for(adapter, base)}"
             )
+
+
+def _made_for(adapter: Path, base: str) -> str:
+    """What to do about an adapter that does not fit `base`."""
+    named = json.loads((adapter / CONFIG).read_text("utf-8")).get("base_model_name_or_path")
+    if not named or Path(named).resolve() == Path(base).resolve():
+        return (
+            "The adapter names this base, so it was made for other weights or a longer vocabulary. Use the"
+            " base as it was then, or one that is extended as the adapter's was."
+        )
+    return f"The adapter was made for another base, {named}. Use that one."
+
+
+def extend_rows(adapter: Path, model: Any) -> None:
+    """Give `model` as many embedding rows as the adapter's own embeddings have, if it replaces all of them:
+    an adapter made with a longer vocabulary (as Chinese-LLaMA's) brings every row."""
+    shapes, ends = _shapes(adapter), (model.get_input_embeddings(), model.get_output_embeddings())
+    names = {id(module): name for name, module in model.named_modules()}
+    rows = [shapes.get(f"{PREFIX}{names.get(id(end))}.weight", (0,))[0] for end in ends]
+    if ends[1] is None or ends[0].weight is ends[1].weight:
+        rows = [max(rows)]
+    if min(rows) == max(rows) > ends[0].weight.shape[0]:
+        model.resize_token_embeddings(rows[0], mean_resizing=False)
+
+
+def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of an adapter; UserError if the folder is not in peft's layout."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        json.loads((adapter / CONFIG).read_text("utf-8"))
+        with safe_open(adapter / WEIGHTS, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{adapter}: not an adapter in peft's layout: {error}.") from None
 
 
 def freeze_all_but_embeddings(model: Any) -> None:
@@ -165,11 +215,17 @@ def is_adapted(model: Any) -> bool:
 
 
 def write(model: Any, weights: Mapping[str, "torch.Tensor"], folder: Path) -> None:
-    """Write the trained `weights` (keyed by name in the model) and peft's configuration to `folder`."""
+    """Write the trained `weights` (keyed by name in the model) and peft's configuration to `folder`.
+
+    A tied weight, which `weights` has once, is stored under each of its names, as peft does.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    stored = get_peft_model_state_dict(model, state_dict=dict(weights), save_embedding_layers=False)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    named = {name: weights[first[id(each)]] for name, each in every if first[id(each)] in weights}
+    stored = get_peft_model_state_dict(model, state_dict=named, save_embedding_layers=False)
     file = folder / WEIGHTS
     save_file({name: weight.clone() for name, weight in stored.items()}, file, metadata={"format": "pt"})
     file.chmod(0o644)

@@ -176,7 +176,8 @@ def up_to_date(
     if not target.exists():
         return False
     manifest = read(target)
-    differences = _differences(manifest["config"], json.loads(json.dumps(config)))
+    leaves = differences_of(manifest["config"], json.loads(json.dumps(config)))
+    differences = [f"{key}: {_short(old)} before, {_short(new)} now" for key, old, new in leaves]
     if inputs is not None:
         differences += _changed_inputs(manifest["inputs"], inputs)
     if differences:
@@ -209,6 +210,17 @@ def hash_files(files: Iterable[Path]) -> dict[str, str]:
 def outputs_of(folder: Path) -> dict[str, str]:
     """A finished folder as the input of another step: its files and their hashes, from its manifest."""
     return {(folder / name).as_posix(): digest for name, digest in read(folder)["outputs"].items()}
+
+
+def differences_of(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """The dotted key, the old and the new value of every leaf in which two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            leaf
+            for name in sorted(old.keys() | new.keys())
+            for leaf in differences_of(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if old == new else [(key, old, new)]
 
 
 def git_commit() -> str | None:
@@ -246,17 +258,6 @@ def _hash_all(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 def _key(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """A line `KEY: OLD before, NEW now` for every leaf in which two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for name in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        ]
-    return [] if old == new else [f"{key}: {_short(old)} before, {_short(new)} now"]
 
 
 def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,7 @@
-"""Keeps the model of the lowest validation loss as RUN/model, and ends a run that stopped improving."""
+"""Keeps the model of the lowest validation loss as RUN/model, and ends a run that stopped improving. A loss
+that is not finite is never the lowest."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,10 +22,10 @@ class Best:
     def __call__(self, progress: Progress) -> dict[str, float]:
         """The numbers at this step; sets `progress.ended` when patience runs out."""
         numbers = self.validate(progress)
-        loss = numbers["validation_loss"]
+        loss, best = numbers["validation_loss"], progress.best_loss
         if progress.step == 0:
             return numbers
-        if progress.best_loss is None or loss < progress.best_loss:
+        if math.isfinite(loss) and (best is None or not loss >= best):  # an older run may have kept a nan
             progress.best_loss, progress.best_step, progress.looks_without_gain = loss, progress.step, 0
             if self.keep is not None:
                 self.keep(progress)

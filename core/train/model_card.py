@@ -6,6 +6,7 @@ the data folders' manifests, an evaluation's scores.json ───────�
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from core.config.schema import RunConfig
 from core.errors import UserError
+from core.model.location import HUB_ID
 from core.provenance import atomic_io, manifest
 from core.train import skipped
 from core.train.logger import read_metrics
@@ -21,6 +23,7 @@ from core.train.trainer import Card, Recipe
 
 Tree = dict[str, Any]
 HISTORY = "## Version history"
+TAG = "patent-llama"
 
 
 def command(prog: str, arguments: list[str], recipe_of: Callable[[Path], Recipe]) -> None:
@@ -40,13 +43,23 @@ def command(prog: str, arguments: list[str], recipe_of: Callable[[Path], Recipe]
 
 def write(recipe: Recipe, run: Path, evaluation: Path | None = None) -> Path:
     """Write RUN/model/README.md."""
-    config, card = recipe.config, recipe.card()
     scores = _read(evaluation / "scores.json") if evaluation else {}
     if evaluation and not scores:
         raise UserError(f"{evaluation}: scores.json not found; `python -m eval run` writes it.")
-    model = manifest.read(run / "model")
-    metrics = read_metrics(run)
-    hardware = _read(run / "hardware.json")
+    file = run / "model" / "README.md"
+    atomic_io.write_text(file, _text(recipe, run, manifest.read(run / "model"), scores))
+    return file
+
+
+def draft(recipe: Recipe, run: Path) -> None:
+    """The card of a run that has not trained yet, for the errors that it would end with."""
+    _text(recipe, run, {"counts": {}, "versions": {}}, {})
+
+
+def _text(recipe: Recipe, run: Path, model: Tree, scores: Tree) -> str:
+    """The card; `model` is the manifest of the model that it is of."""
+    config, card = recipe.config, recipe.card()
+    metrics, hardware = read_metrics(run), _read(run / "hardware.json")
     name = config.card.name or Path(config.run_dir).name
     parts = [
         _front_matter(recipe, card, name, metrics, model, scores),
@@ -55,14 +68,12 @@ def write(recipe: Recipe, run: Path, evaluation: Path | None = None) -> Path:
         f"## Data\n\n{card.data}",
         _data_of_base(recipe, model),
         _hyperparameters(config, card, model),
-        _results(metrics, model, scores),
+        _results(card, metrics, model, scores),
         _effort(config, hardware),
         "## Software\n\n" + _list({k: str(v) for k, v in model["versions"].items()}),
         _history(config, name),
     ]
-    file = run / "model" / "README.md"
-    atomic_io.write_text(file, "\n\n".join(part for part in parts if part) + "\n")
-    return file
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _front_matter(
@@ -85,10 +96,15 @@ def _front_matter(
             {
                 "task": {"type": "text-generation"},
                 "dataset": {"name": card.held_out, "type": "held-out"},
-                "metrics": [{"type": "loss", "value": best["validation_loss"], "name": "validation loss"}],
+                "metrics": [
+                    {"type": key, "value": value, "name": f"validation {key.replace('_', ' ')}"}
+                    for key, value in _measured(best).items()
+                ],
             }
         )
-    tree: Tree = {"base_model": recipe.base, "pipeline_tag": "text-generation", "tags": ["patent-llama"]}
+    base = base_on_hub(config.card.base_model, recipe.base)
+    tree: Tree = {"base_model": base} if base else {}
+    tree |= {"pipeline_tag": "text-generation", "tags": [TAG]}
     tree["library_name"] = "transformers" if config.model.adapter is None else "peft"
     if config.card.language:
         tree["language"] = list(config.card.language)
@@ -96,15 +112,43 @@ def _front_matter(
         tree["license"] = config.card.licence
     if results:
         tree["model-index"] = [{"name": name, "results": results}]
+    return as_front_matter(tree)
+
+
+def as_front_matter(tree: Tree) -> str:
+    """The metadata at the top of a card."""
     return f"---\n{yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)}---"
 
 
+def front_matter(card: Path) -> tuple[Tree, str]:
+    """The metadata and the text of a card; no metadata if it has none that can be read."""
+    text = card.read_text("utf-8", errors="replace") if card.is_file() else ""
+    _, begin, rest = text.partition("---\n")
+    head, end, body = rest.partition("\n---")
+    try:
+        tree = yaml.safe_load(head) if text.startswith("---\n") and begin and end else None
+    except yaml.YAMLError:
+        tree = None
+    return (tree, body.strip()) if isinstance(tree, dict) else ({}, text.strip())
+
+
+def base_on_hub(stated: str | None, base: str) -> str | None:
+    """The name of a base on the hub: the stated one, that of the base's own card if we wrote it, or `base`
+    itself; None if it is a folder here."""
+    if stated:
+        return stated
+    if not Path(base).exists():
+        return base if HUB_ID.fullmatch(base) else None
+    card = front_matter(Path(base) / "README.md")[0]
+    return card.get("base_model") if TAG in (card.get("tags") or []) else None
+
+
 def _what(recipe: Recipe, card: Card) -> str:
-    adapter = recipe.config.model.adapter
+    adapter, base = recipe.config.model.adapter, recipe.config.card.base_model or recipe.base
     if adapter is None:
-        return f"All weights of `{recipe.base}`, {card.method}."
+        return f"All weights of `{base}`, {card.method}."
     kind = f"QLoRA adapter ({adapter.quant_type}, 4 bits)" if adapter.load_in_4bit else "LoRA adapter"
-    return f"A {kind} for `{recipe.base}`, {card.method}."
+    return f"A {kind} for `{base}`, {card.method}."
 
 
 def _uses(config: RunConfig) -> str:
@@ -146,15 +190,18 @@ def _hyperparameters(config: RunConfig, card: Card, model: Tree) -> str:
     return "## Training\n\n" + _list(rows)
 
 
-def _results(metrics: list[Tree], model: Tree, scores: Tree) -> str:
+def _results(card: Card, metrics: list[Tree], model: Tree, scores: Tree) -> str:
     lines = []
     best = _best(metrics, model)
     if best:
         first = next(line for line in metrics if "validation_loss" in line)
-        lines.append(
-            f"Held-out loss {best['validation_loss']:.4f} (nats a token) at step {best['step']}, which is"
-            f" this model; {first['validation_loss']:.4f} at step {first['step']}, the first that was logged."
-        )
+        before, after = _measured(first), _measured(best)
+        header = f"| {card.held_out} | step {first['step']} | step {best['step']}, this model |"
+        told = [
+            f"| {key.replace('_', ' ')} | {_cell(before.get(key))} | {_cell(value)} |"
+            for key, value in after.items()
+        ]
+        lines.append("\n".join([header, "|---|---|---|", *told]))
     rows = [
         f"| {task} | {s['metric']} | {s['value']:.4g} | {s['low']:.4g} – {s['high']:.4g} | {s['n']} |"
         for task, tree in scores.items()
@@ -202,6 +249,16 @@ def _best(metrics: list[Tree], model: Tree) -> Tree:
     """The line of the step that the exported model is of; empty where nothing was held out."""
     step = model["counts"].get("step")
     return next((m for m in metrics if m["step"] == step and "validation_loss" in m), {})
+
+
+def _measured(line: Tree) -> dict[str, float]:
+    """The held-out loss and what else was measured with it, such as token accuracy and entropy."""
+    found = {key.removeprefix("validation_"): value for key, value in line.items() if "validation_" in key}
+    return {key: value for key, value in found.items() if not key.endswith("_trl") and math.isfinite(value)}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _list(rows: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config.json_file import flat
 from core.config.loader import Config, load
 from core.errors import UserError
 from core.provenance import manifest
@@ -46,10 +45,9 @@ def check_branch(config: Config, checkpoint: Path, fixed: Sequence[str]) -> list
 
 def _compare(config: Config, old: dict[str, Any], fixed: Sequence[str], run: Path, advice: str) -> list[str]:
     """A line for each key that differs from `old`, the configuration of `run`; UserError as above."""
-    before, now = flat(old), flat(config.model_dump(mode="json"))
-    keys = [key for key in now | before if before.get(key) != now.get(key)]
-    lines = {key: f"{key}: was {before.get(key)!r}, is now {now.get(key)!r}" for key in keys}
-    refused = [line for key, line in lines.items() if any(f"{key}.".startswith(f"{name}.") for name in fixed)]
+    leaves = manifest.differences_of(old, config.model_dump(mode="json"))
+    lines = {key: f"{key}: was {before!r}, is now {now!r}" for key, before, now in leaves}
+    refused = [line for key, line in lines.items() if any(_within(key, n) or _within(n, key) for n in fixed)]
     if refused:
         listed = "\n".join(f"  {line}" for line in refused)
         raise UserError(f"{run} was trained with another model or other data:\n{listed}\n{advice}")
@@ -77,3 +75,8 @@ def _validation(numbers: dict[str, float]) -> str:
     text = f"{step}: loss {numbers['validation_loss']:.3f}"
     bits = numbers.get("validation_bits_per_byte")
     return f"{text}, {bits:.3f} bits per byte" if bits else text
+
+
+def _within(key: str, section: str) -> bool:
+    """Whether a dotted key is `section` or in it."""
+    return f"{key}.".startswith(f"{section}.")

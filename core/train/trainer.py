@@ -7,8 +7,8 @@ objective.
     fit      core/train/loop.py
     publish  RUN/model with its manifest, the licences it is under, and its card
 
-RUN holds config.yaml, metrics.jsonl, log.txt, loss.png, hardware.json, checkpoints/ and model/. The same
-command again continues from the newest checkpoint.
+RUN holds config.yaml, inputs.json, metrics.jsonl, log.txt, loss.png, hardware.json, checkpoints/ and model/.
+The same command again continues from the newest checkpoint.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +28,7 @@ from core.config.loader import add_arguments, dump
 from core.config.schema import RunConfig
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
+from core.train.inputs import Inputs
 from core.train.run_dir import check_branch, check_resume, check_unchanged, summary
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def run(recipes: Sequence[Recipe], arguments: argparse.Namespace) -> int:
     from core.train.logger import quiet_libraries
 
     if arguments.dry_run:
-        return dry_run.report(look for recipe in recipes for look in check(recipe))
+        return dry_run.report(look for recipe in recipes for look in _looks(recipe))
     quiet_libraries()
     if arguments.prepare:
         prepare(recipes, force=arguments.force)
@@ -141,6 +142,8 @@ def run(recipes: Sequence[Recipe], arguments: argparse.Namespace) -> int:
 
 def check(recipe: Recipe) -> Iterator[dry_run.Look]:
     """Yield what the run would use; UserError for everything that can be refused before it starts."""
+    from core.checkpoint.rehearsal import rehearse
+
     config = recipe.config
     check_resume(config.resume, Path(config.run_dir))
     check_unchanged(config, Path(config.run_dir), recipe.fixed)
@@ -152,9 +155,32 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
+    rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
     yield dry_run.writable("run", config.run_dir)
+
+
+def _looks(recipe: Recipe) -> Iterator[dry_run.Look]:
+    """What a dry run prints."""
+    yield from check(recipe)
+    _check_inputs(recipe)
+
+
+def _check_inputs(recipe: Recipe) -> None:
+    """UserError if the run goes on and its data or its base has changed; of missing data others tell."""
+    folders: Sequence[Path] = ()
+    with suppress(UserError):
+        folders = recipe.open()
+    if folders and all((folder / manifest.NAME).exists() for folder in folders):
+        _inputs(recipe, folders).check_same()
+
+
+def _inputs(recipe: Recipe, folders: Sequence[Path]) -> Inputs:
+    """What the run of a recipe is made from; `folders` are those that it opened."""
+    config, adapter = recipe.config, recipe.config.model.adapter
+    branch = Path(config.branch_from) if config.branch_from else None
+    return Inputs(Path(config.run_dir), branch, recipe.base, adapter.path if adapter else None, folders)
 
 
 def prepare(recipes: Sequence[Recipe], *, force: bool) -> None:
@@ -163,6 +189,7 @@ def prepare(recipes: Sequence[Recipe], *, force: bool) -> None:
 
     for recipe in recipes:
         _refuse(recipe)
+        _check_inputs(recipe)
     for recipe in recipes:
         recipe.prepare(force=force)
         check_vocabulary(recipe.first_base, recipe.tokenizer())
@@ -207,10 +234,12 @@ class Run:
     def __init__(self, recipe: Recipe, world: "World") -> None:
         """Build: data, model, engine, then the state of the newest checkpoint."""
         from core.checkpoint.async_writer import Background, begun
+        from core.checkpoint.rehearsal import rehearse_loaded
         from core.checkpoint.resume import resume
         from core.distributed import deepspeed_backend
         from core.distributed.process_group import on_main
-        from core.model.loading import load_model
+        from core.model.loading import load_model, repair_generation
+        from core.train import model_card
         from core.train.logger import Log
         from core.train.optim import make_optimizer
 
@@ -220,6 +249,8 @@ class Run:
             on_main(world, partial(recipe.prepare, force=False))
         self.read_folders = recipe.open()
         changed = check_unchanged(config, self.folder, recipe.fixed)
+        made_from = _inputs(recipe, self.read_folders)
+        on_main(world, made_from.check_same)
         settings, dtype = deepspeed_backend.settings(config.deepspeed, config.training)
         self.log = Log(self.folder, config.logging, self.resolved, active=world.is_main)
         if world.is_main:
@@ -230,13 +261,16 @@ class Run:
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype)
         recipe.adapt(model, self.tokenizer)
+        if repaired := repair_generation(model):
+            self.log.line(repaired)
         self.engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), settings)
         del partitioned
         recipe.before_first_step(self.engine, world, self.log)
-        branch = Path(config.branch_from) if config.branch_from else None
-        self.progress = resume(self.folder, self.engine, world, self.log.line, changed, branch)
+        on_main(world, lambda: rehearse_loaded(self.engine.module, self.tokenizer, recipe.base))
+        on_main(world, partial(model_card.draft, recipe, self.folder))
+        self.progress = resume(self.folder, self.engine, world, self.log.line, changed, made_from.branch)
         self.resumed_at = self.progress.step
-        self.inputs = begun(self._hash_inputs) if world.is_main else dict
+        self.inputs = begun(partial(made_from.hashes, note=True)) if world.is_main else dict
         self.background = Background(world, self.log.line)
 
     def fit(self) -> bool:
@@ -259,20 +293,33 @@ class Run:
             objective=self.recipe.objective(),
         )
         self._record_effort(time.monotonic() - start, self.progress.samples - before)
+        done, skipped = self.progress.step, self.progress.skipped_steps
+        if finished and done and skipped >= done:
+            raise UserError(
+                f"{self.folder}: all {done} steps were skipped, so nothing was learnt and no model is"
+                f" published. log.txt says why; if no gradient was finite, {self.recipe.base} has weights"
+                " that are not finite, or training.precision or the learning rate does not suit it."
+            )
         return finished
 
     def publish(self) -> None:
         """Make RUN/model the model of this run, unless it is already, and write its card."""
+        from core.train import model_card
+
         published = self.folder / "model"
         step = manifest.read(published)["counts"].get("step") if published.exists() else None
+        none_best = self.progress.best_loss is None and self.progress.looks_without_gain
+        if step is None and self._keeps_best() and none_best:
+            raise UserError(
+                f"{self.folder}: no validation gave a finite loss, so no model is the best. The last"
+                " checkpoint is kept; to publish its model, run the same command with publish=last."
+            )
         if step is None or (not self._keeps_best() and step != self.progress.step):
             self._publish(self.progress)
         elif self.progress.step == self.resumed_at:
             self.log.line(f"nothing left to do: the run has reached its last step, {self.progress.step}.")
         if self.world.is_main:
-            from core.train.model_card import write
-
-            write(self.recipe, self.folder)
+            model_card.write(self.recipe, self.folder)
         self.log.close(summary(self.folder, self.progress.counts()))
 
     def stop(self) -> None:
@@ -337,15 +384,6 @@ class Run:
             inputs=self.inputs,
             sources=self._sources(),
         )
-
-    def _hash_inputs(self) -> dict[str, str]:
-        """Every file that the result depends on, with its hash."""
-        from core.model.loading import weight_files
-
-        read: dict[str, str] = {}
-        for folder in self.read_folders:
-            read |= manifest.outputs_of(folder)
-        return read | weight_files(self.recipe.base)
 
     def _sources(self) -> dict[str, dict[str, str]]:
         """Licence and permitted use of everything that was trained on, the base's own training data

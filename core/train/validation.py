@@ -83,13 +83,13 @@ class Validator:
         before = progress.first_loss[GENERAL]
         risen = loss / before - 1
         rise = f"general loss rose by {risen:.1%}, from {before:.4f} to {loss:.4f}"
-        if self.forgetting.stop_share is not None and risen > self.forgetting.stop_share:
+        if self.forgetting.stop_share is not None and not risen <= self.forgetting.stop_share:
             raise UserError(
                 f"step {progress.step}: {rise}, above forgetting.stop_share={self.forgetting.stop_share}. The"
                 " last checkpoint is from before that. Mix in more general text or lower"
                 " optimizer.learning_rate; or raise forgetting.stop_share and run the same command to resume."
             )
-        if risen > self.forgetting.warn_share:
+        if not risen <= self.forgetting.warn_share:  # true of nan too
             self.log.line(f"step {progress.step}: warning: {rise}: the model is forgetting.")
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ def validate(
         sums[1] += (batch["labels"] != IGNORED).sum()
     engine.train()
     nll, tokens = world.sum(sums).tolist()
-    measured = {"loss": nll / tokens, "perplexity": math.exp(min(700.0, nll / tokens))}
+    measured = {"loss": nll / tokens, "perplexity": math.exp(min(nll / tokens, 700.0))}  # nan stays nan
     measured |= take_measures(engine.module, world)
     if validation.utf8_bytes:
         measured["bits_per_byte"] = nll / math.log(2) / validation.utf8_bytes

@@ -4,7 +4,7 @@
               └─ render prefixes ──▶ where each answer begins and ends ──▶ trained
 
 A template is Jinja, the tokenizer's own or one of TEMPLATES; `install` puts it into the tokenizer, with the
-end token of answers and a different padding token, so that a saved tokenizer prompts exactly as in training.
+end token of answers and a padding token, so that a saved tokenizer prompts exactly as in training.
 An answer's position in the text is found by rendering the chat up to it; prefixes are never tokenised on
 their own, because tokens may cross the boundary. A prompt ends before the space at the start of an answer,
 which is part of its first token.
@@ -147,18 +147,13 @@ def _set_end(tokenizer: Any) -> None:
 
 
 def _set_padding(tokenizer: Any) -> None:
-    """Set a padding token other than the end token; otherwise the model would not learn to end an answer."""
+    """Set a padding token, if possible not the end token: other programs tell padding by its token, and would
+    not train a model to end an answer. Here labels are told by place, so the end token does too."""
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
-    vocabulary = tokenizer.get_vocab()
-    others = (tokenizer.unk_token, tokenizer.bos_token)
-    free = [token for token in (*PADDING, *others) if token in vocabulary and token != tokenizer.eos_token]
-    if not free:
-        raise UserError(
-            f"{tokenizer.name_or_path}: the tokenizer has no padding token other than its end token. Add"
-            " one (`pad_token` in tokenizer_config.json)."
-        )
-    tokenizer.pad_token = free[0]
+    vocabulary, end = tokenizer.get_vocab(), tokenizer.eos_token
+    others = (*PADDING, tokenizer.unk_token, tokenizer.bos_token)
+    tokenizer.pad_token = next((token for token in others if token in vocabulary and token != end), end)
 
 
 @dataclass(frozen=True)

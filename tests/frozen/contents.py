@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 LEFT_OUT = (
-    "manifest.json", "config.yaml", "hardware.json", "log.txt", "metrics.jsonl", "README.md", "latest",
-    "report.html", ".lock",
+    "manifest.json", "config.yaml", "hardware.json", "inputs.json", "log.txt", "metrics.jsonl", "README.md",
+    "latest", "report.html", ".lock",
 )  # fmt: skip
 LEFT_OUT_ENDINGS = (".png", ".pt", ".lock")
 SHORT = 16

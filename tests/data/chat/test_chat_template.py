@@ -85,6 +85,28 @@ def test_a_saved_tokenizer_prompts_and_stops_as_it_was_trained(
     assert again.pad_token_id != again.eos_token_id
 
 
+@pytest.mark.parametrize(
+    ("own", "chosen"),
+    [
+        ({"pad_token": None}, "</s>"),
+        ({"pad_token": "</s>"}, "</s>"),
+        ({"pad_token": "<|sep|>"}, "<|sep|>"),
+        ({"pad_token": "</s>", "unk_token": "<|sep|>"}, "<|sep|>"),
+    ],
+)
+def test_a_tokenizer_without_another_token_pads_with_its_end_token(
+    tmp_path: Path, own: dict[str, str | None], chosen: str
+) -> None:
+    """Polyglot-Ko, GPT-2: one token begins, ends and pads."""
+    tokenizer = load(write_tokenizer(tmp_path, special=("</s>", "<|sep|>")))
+    for name, token in ({"bos_token": "</s>"} | own).items():
+        setattr(tokenizer, name, token)
+    install(tokenizer, "kullm")
+    assert (tokenizer.pad_token, tokenizer.eos_token) == (chosen, "</s>")
+    said = conversation(2)
+    assert all(text.endswith("</s>") for text in trained_texts(tokenizer, said)), "the end is trained on"
+
+
 def test_the_last_answer_alone_or_everything_is_trained_on_where_asked(chat_tokenizer: Path) -> None:
     tokenizer, said = installed(chat_tokenizer, "chatml"), conversation(3)
     assert trained_texts(tokenizer, said, train_on="last") == [said[-1]["content"] + "<|im_end|>"]
@@ -187,7 +209,7 @@ def test_a_template_that_the_tokenizer_lacks_is_named(
     tokenizer = load(write_tokenizer(tmp_path, special=special))
     if not words:
         install(tokenizer, name)
-        assert tokenizer.pad_token == "<s>"  # the last resort; it is never the end token
+        assert tokenizer.pad_token == "<s>"  # rather than the end token
         return
     with pytest.raises(UserError, match=words):
         install(tokenizer, name)
