@@ -73,6 +73,12 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int) -> Any:
     try:
         wrapped = get_peft_model(model, lora(config, model, whole))
     except ValueError as error:
+        if "lora_dropout" in str(error):
+            raise UserError(
+                f"model.adapter.dropout={config.dropout}: the experts of {base} are adapted as whole tensors,"
+                " which allows no dropout. Set model.adapter.dropout=0, or name layers outside the experts in"
+                " model.adapter.target_modules, e.g. [q_proj, k_proj, v_proj, o_proj]."
+            ) from None
         if "not found" not in str(error) and "No modules" not in str(error):
             raise
         linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
@@ -137,13 +143,17 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
     layers = dict(model.named_modules())
     for name, shape in shapes.items():
         path = name.removeprefix("base_model.model.").removesuffix(".weight")
-        layer = layers.get(path.removesuffix(".lora_A").removesuffix(".lora_B"))
-        sizes = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
+        layer = layers.get(path.removesuffix(".lora_A").removesuffix(".lora_B").replace(".base_layer", ""))
+        inputs, outputs = ({getattr(layer, key, None)} for key in ("in_features", "out_features"))
+        if layer is not None and not hasattr(layer, "in_features"):  # experts, in tensors (E, rows, columns)
+            inputs = outputs = {
+                size for weight in layer.parameters(recurse=False) for size in weight.shape[1:]
+            }
         fits = layer is not None
         if name.endswith(".lora_A.weight"):
-            fits = shape[1] == sizes[0]
+            fits = shape[1] in inputs
         elif name.endswith(".lora_B.weight"):
-            fits = shape[0] == sizes[1]
+            fits = shape[0] in outputs
         if not fits:
             made_for = settings.get("base_model_name_or_path")
             raise UserError(
