@@ -145,9 +145,9 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
         path = name.removeprefix("base_model.model.").removesuffix(".weight")
         layer = layers.get(path.removesuffix(".lora_A").removesuffix(".lora_B").replace(".base_layer", ""))
         inputs, outputs = ({getattr(layer, key, None)} for key in ("in_features", "out_features"))
-        if layer is not None and not hasattr(layer, "in_features"):  # experts, in tensors (E, rows, columns)
+        if layer is not None and not hasattr(layer, "in_features"):  # experts and their router
             inputs = outputs = {
-                size for weight in layer.parameters(recurse=False) for size in weight.shape[1:]
+                size for weight in layer.parameters(recurse=False) for size in weight.shape[-2:]
             }
         fits = layer is not None
         if name.endswith(".lora_A.weight"):

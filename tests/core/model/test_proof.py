@@ -171,7 +171,11 @@ def test_every_learnt_place_is_in_one_row_behind_the_tokens_before_it(
     assert sorted(found) == [label for label in labels.tolist() if label != IGNORED]
 
 
-LONG = [("gpt2", {}, UserError), ("llama", {}, "more than the 256 positions"), ("bloom", {"max_position_embeddings": None}, None)]
+LONG = [
+    ("gpt2", {}, UserError),
+    ("llama", {}, "more than the 256 positions"),
+    ("bloom", {"max_position_embeddings": None}, None),
+]
 
 
 @pytest.mark.parametrize(("family", "keys", "told"), LONG)
