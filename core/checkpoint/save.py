@@ -163,6 +163,9 @@ def export(
         if model.generation_config is not None:
             model.generation_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if getattr(model.config, "auto_map", None):  # model.trust_remote_code: its code goes with its weights
+            for file in Path(model.config.name_or_path).glob("*.py"):
+                shutil.copy2(file, folder)
         queue.check()
 
 

@@ -3,6 +3,7 @@
 python -m core.model.families > docs/families.md
 """
 
+import argparse
 import logging
 import sys
 from collections.abc import Iterable
@@ -70,6 +71,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "/")[:120]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the page to the standard output."""
+    argparse.ArgumentParser(prog="python -m core.model.families", description=__doc__).parse_args()
     logging.disable(logging.WARNING)
     sys.stdout.write(page(families()))
+
+
+if __name__ == "__main__":
+    main()

@@ -65,8 +65,7 @@ def _prove(config: Any, asked: str, trust: bool) -> Way:
         trial = Trial(config, trust)
         expected = trial.alone()
     except Exception as error:  # of any library: what cannot be tried out is told, and is no mistake
-        attention = "eager" if asked == varlen_attention.NAME else asked
-        return Way(attention, True, False, None, f"it could not be tried out ({_line(error)})")
+        return Way("eager", True, False, None, f"it could not be tried out ({_line(error)})")
     if not trial.causal:
         raise UserError(
             f"{family}: this model sees the tokens that it should predict: it is no causal language"
@@ -82,15 +81,15 @@ def _attention(trial: "Trial", family: str, asked: str, expected: torch.Tensor) 
     """The attention that passed, whether a document has its own row, and why it is not as asked for."""
     ours = asked == varlen_attention.NAME
     packed = trial.problem(varlen_attention.NAME, False, expected)
-    # flash-attention has no kernel for a CPU; it is told of the same boundaries, at the same place
-    if packed is None and (ours or asked.startswith("flash")):
+    flash = asked not in (varlen_attention.NAME, *OWN)
+    if packed is None and (ours or flash):  # flash-attention has no kernel for a CPU, but the same boundaries
         return varlen_attention.NAME, False, ""
-    problems = {}
-    for own in (asked,) if asked in OWN else OWN:
+    problems = {asked: packed} if flash else {}
+    for own in OWN if ours else () if flash else (asked,):
         problems[own] = trial.problem(own, True, expected)
         if problems[own] is None:
             return own, True, "" if packed is None or not ours else packed
-    advice = "Use another base." if asked == varlen_attention.NAME else "Set model.attention=documents."
+    advice = "Use another base." if ours else "Set model.attention=documents."
     listed = "; ".join(f"{own}: {problem}" for own, problem in problems.items())
     raise UserError(f"model.attention={asked}: {family} would not be trained right ({listed}). {advice}")
 

@@ -142,7 +142,7 @@ def attend(
     Without boundaries, as in generation, it is transformers' SDPA attention. NotImplementedError for what it
     would leave out, e.g. soft-capped scores or attention sinks.
     """
-    lost = sorted(name for name, value in rest.items() if value is not None and name not in HARMLESS)
+    lost = [name for name, value in rest.items() if value is not None and name not in HARMLESS]
     if lost:
         raise NotImplementedError(f"{type(module).__name__} uses {', '.join(lost)}")
     if cu_seq_lens_q is None:

@@ -116,6 +116,7 @@ def test_the_models_own_attention_can_be_asked_for(attention: Any, tmp_path: Pat
     ("family", "keys", "attention", "reason"),
     [
         ("gemma2", {**GEMMA, "attn_logit_softcapping": 50.0}, "sdpa", "attention=sdpa: gemma2 would not be"),
+        ("gpt_oss", GPT_OSS, "flash_attention_2", "attention=flash_attention_2: gpt_oss would not .* s_aux"),
         ("bert", {}, "documents", "bert: this model sees the tokens that it should predict"),
     ],
 )
@@ -141,8 +142,9 @@ def test_the_trial_leaves_no_trace_in_the_run() -> None:
 def test_an_unknown_argument_of_attention_is_an_error() -> None:
     tensor, module = torch.zeros(1, 1, 4, 8), torch.nn.Identity()
     for name in ("softcap", "s_aux", "position_bias", "a_new_one"):
+        given: dict[str, Any] = {name: 1.0}
         with pytest.raises(NotImplementedError, match=f"Identity uses {name}"):
-            varlen_attention.attend(module, tensor, tensor, tensor, None, **{name: 1.0})
+            varlen_attention.attend(module, tensor, tensor, tensor, None, **given)
 
 
 @settings(max_examples=50, deadline=None)
