@@ -80,8 +80,32 @@ def training(
     )
 
 
-def vocabulary(path: str, tokenizer: str | Path) -> Iterator[Look]:
-    """That the tokenizer is the model's, where both are on this machine."""
+def base(config: ModelConfig, path: str, longest: int) -> Iterator[Look]:
+    """How the base is trained on documents of up to `longest` tokens; tried out on a tiny model of its class
+    (core/model/proof.py) where its configuration is on this machine."""
+    if config.architecture is None and not Path(path).is_dir() and not is_cached(path):
+        return
+    from core.model import proof
+    from core.model.loading import architecture, load_config, remarks
+
+    described = (
+        load_config(path, trust=config.trust_remote_code)
+        if config.architecture is None
+        else architecture(config.architecture)
+    )
+    way = proof.prove(described, config.attention, trust=config.trust_remote_code)
+    yield Look(
+        "attention", f"{way.attention}, {'one document a row' if way.apart else 'documents share rows'}"
+    )
+    for remark in remarks(described, config, longest):
+        yield Look("note", remark)
+    if config.adapter is not None:
+        proof.try_adapter(described, config.adapter, path, trust=config.trust_remote_code)
+
+
+def vocabulary(path: str, tokenizer: str | Path, *, trust: bool = False) -> Iterator[Look]:
+    """That the tokenizer is the model's, where both are on this machine; `trust` as in
+    model.trust_remote_code."""
     if not (
         (Path(path).is_dir() or is_cached(path)) and (Path(tokenizer).is_dir() or is_cached(str(tokenizer)))
     ):
@@ -89,7 +113,7 @@ def vocabulary(path: str, tokenizer: str | Path) -> Iterator[Look]:
     from core.model.loading import check_vocabulary, load_tokenizer
 
     loaded = load_tokenizer(str(tokenizer))
-    check_vocabulary(path, loaded)
+    check_vocabulary(path, loaded, trust=trust)
     yield Look("vocabulary", f"{len(loaded):,} pieces, which the model has rows for")
 
 

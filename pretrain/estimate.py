@@ -109,15 +109,9 @@ def flops(architecture: Any, model: Any, length: int) -> float:
 
 def read_architecture(config: Any) -> Any:
     """transformers' configuration of the model; a random one gets the tokenizer's size rounded up."""
-    from transformers import AutoConfig
-
-    from core.model.location import check_location
+    from core.model.loading import architecture, load_config
 
     if config.model.architecture is None:
-        check_location(config.model.path)
-        try:
-            return AutoConfig.from_pretrained(config.model.path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"model.path={config.model.path}: no configuration there: {error}") from None
+        return load_config(config.model.path, trust=config.model.trust_remote_code)
     size = config.data.tokenizer.vocabulary_size or 32000
-    return AutoConfig.for_model(**({"vocab_size": -(-size // 64) * 64} | config.model.architecture))
+    return architecture({"vocab_size": -(-size // 64) * 64} | config.model.architecture)

@@ -47,7 +47,7 @@ class PretrainRecipe(Recipe):
             yield from data_looks(config.data)
         else:
             yield dry_run.place("corpus", corpus.folder / "pack")
-            yield from dry_run.vocabulary(config.base, corpus.tokenizer)
+            yield from dry_run.vocabulary(config.base, corpus.tokenizer, trust=config.model.trust_remote_code)
         for more in config.mixture:
             yield dry_run.place("mixture", more.output_dir)
         if config.model.architecture is None:

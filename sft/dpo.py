@@ -99,6 +99,10 @@ class DpoRecipe(Recipe):
         return 2 * self.config.data.max_tokens
 
     @property
+    def document_tokens(self) -> int:
+        return self.config.data.max_tokens
+
+    @property
     def folder(self) -> Path:
         """Where the tokenised pairs are."""
         return Path(self.config.run_dir) / "pairs"

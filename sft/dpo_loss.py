@@ -20,14 +20,15 @@ Batch = dict[str, torch.Tensor]
 
 def log_probabilities(engine: Any, batch: Batch) -> torch.Tensor:
     """Of the chosen and of the rejected answer of each pair, summed over their tokens (nats): (B, 2)."""
-    places = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
-    logits = engine(**places, **varlen_attention.arguments(batch)).logits
-    labels = batch["labels"]
-    trained = labels != IGNORED
-    row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
-    found = torch.zeros(2 * len(labels), device=labels.device)
-    nats = -cross_entropy(logits[trained].float(), labels[trained], reduction="none")
-    return found.index_add(0, (2 * row + batch["part"])[trained], nats).view(-1, 2)
+    rows, device = len(batch["labels"]), batch["labels"].device
+    row = torch.arange(rows, device=device)[:, None].expand_as(batch["labels"])
+    found = torch.zeros(2 * rows, device=device)
+    whole = batch | {"answer": 2 * row + batch["part"]}
+    for each in varlen_attention.passes(getattr(engine, "module", engine), whole):
+        logits, trained = varlen_attention.forward(engine, each), each["labels"] != IGNORED
+        nats = -cross_entropy(logits[trained].float(), each["labels"][trained], reduction="none")
+        found = found.index_add(0, each["answer"][trained], nats)
+    return found.view(-1, 2)
 
 
 @dataclass

@@ -95,7 +95,7 @@ def open_model(base: str, dtype: Any, adapter: Path | None = None, *, load_in_4b
     check_location(base)
     bits = lora.quantised(AdapterConfig(load_in_4bit=load_in_4bit), dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **bits)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False, **bits)
     except (OSError, ValueError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
     if adapter is not None:

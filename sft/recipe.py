@@ -41,18 +41,19 @@ class SftRecipe(Recipe):
         from data.chat.chat_template import TEMPLATES
 
         config, name = self.config, self.config.data.template
+        trust = config.model.trust_remote_code
         if name is not None and name not in TEMPLATES:
             raise UserError(f"data.template: {name!r} is not a template. Known: {', '.join(TEMPLATES)}.")
         chats = find_chats(config.data)
         if chats is not None:
             yield dry_run.place("chats", chats.folder)
-            yield from dry_run.vocabulary(self.first_base, chats.tokenizer)
+            yield from dry_run.vocabulary(self.first_base, chats.tokenizer, trust=trust)
         else:
-            yield from self._sources()
+            yield from self._sources(trust)
         if self.base == self.first_base:
             yield dry_run.model("base", self.base)
 
-    def _sources(self) -> Iterator[dry_run.Look]:
+    def _sources(self, trust: bool) -> Iterator[dry_run.Look]:
         """The files that the chats would be made from, and whether the tokenizer can write the template."""
         from data.readers.source_files import list_files
 
@@ -71,7 +72,7 @@ class SftRecipe(Recipe):
             install(tokenizer, self.config.data.template)
             name = self.config.data.template or "the tokenizer's own"
             yield dry_run.Look("template", f"{name}, ended by {tokenizer.eos_token}")
-            yield from dry_run.vocabulary(self.first_base, self.first_base)
+            yield from dry_run.vocabulary(self.first_base, self.first_base, trust=trust)
 
     def prepare(self, *, force: bool) -> None:
         from data.chat.prepare import prepare

@@ -25,9 +25,12 @@ def rehearse(base: str, config: ModelConfig) -> None:
 
     if not (Path(base).is_dir() or dry_run.is_cached(base)):
         return
+    trust = config.trust_remote_code
     try:
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+            model: Any = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(base, trust_remote_code=trust), trust_remote_code=trust
+            )
     except Exception:  # any error of any architecture's code
         return
     with _refused(base):

@@ -161,6 +161,9 @@ def export(
         queue.later(lambda: _name_shards(folder, shards), folder)
         write_settings(model, folder)
         tokenizer.save_pretrained(folder)
+        if getattr(model.config, "auto_map", None):  # model.trust_remote_code: its code goes with its weights
+            for file in Path(model.config.name_or_path).glob("*.py"):
+                shutil.copy2(file, folder)
         queue.check()
 
 

@@ -56,8 +56,10 @@ class ModelConfig(Config):
     adapter: AdapterConfig | None = None
     """Train a LoRA adapter over frozen weights (QLoRA if they are in 4 bits). null: train all weights."""
     attention: Literal["documents", "flash_attention_2", "sdpa", "eager"] = "documents"
-    """documents: core/model/varlen_attention.py, which needs no extra package. The others are transformers'.
-    On packed blocks, sdpa and eager build a length x length mask, so they are refused on a GPU."""
+    """documents: core/model/varlen_attention.py, which needs no extra package; models that it does not suit
+    (docs/families.md) use their own. The others are transformers'. sdpa, eager: one document a row."""
+    trust_remote_code: bool = False
+    """Run the Python code in the model's folder, for models that transformers lacks. Read it first."""
     activation_checkpointing: Literal["none", "full", "selective"] = "none"
     """What the backward pass recomputes to save memory. none: nothing. full: every layer (about a third more
     compute). selective: each layer except attention and half of its matrix products. See

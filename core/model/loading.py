@@ -5,6 +5,7 @@ is the same in every run and at every ZeRO stage, and the base is kept for delta
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 
 from core.config.schema import ModelConfig
 from core.errors import UserError
-from core.model import activation_checkpointing, lora, loss_head, varlen_attention
+from core.model import activation_checkpointing, lora, loss_head, proof, varlen_attention
 from core.model.location import check_location
 from core.provenance import manifest
 
@@ -23,13 +24,20 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_tokenizer(path: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a folder (or hub id); it must have an end-of-sequence token."""
+    """The tokenizer of a folder (or hub id); it must have an end-of-sequence token.
+
+    A tokenizer's own code is never run: what makes a corpus must be reproducible from its files.
+    """
     from transformers import AutoTokenizer
 
     check_location(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{path}: the tokenizer has its own code, which is not run. Convert it to a tokenizer.json."
+            ) from None
         raise UserError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -44,7 +52,7 @@ def create_base(config: ModelConfig, tokenizer: "PreTrainedTokenizerBase", folde
 
     `vocab_size` is the tokenizer's, rounded up to a multiple of 64, unless the architecture sets it.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     assert config.architecture is not None
     settings = {"architecture": config.architecture, "seed": config.seed, "tokenizer_size": len(tokenizer)}
@@ -53,10 +61,10 @@ def create_base(config: ModelConfig, tokenizer: "PreTrainedTokenizerBase", folde
         return False
     keys = {"vocab_size": -(-len(tokenizer) // 64) * 64} | config.architecture
     keys |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    described = architecture(keys)
     try:
-        architecture = AutoConfig.for_model(**keys)
         torch.manual_seed(config.seed)
-        model = AutoModelForCausalLM.from_config(architecture)
+        model = AutoModelForCausalLM.from_config(described)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"model.architecture: transformers cannot build this model: {first_line(error)}"
@@ -68,15 +76,65 @@ def create_base(config: ModelConfig, tokenizer: "PreTrainedTokenizerBase", folde
     return True
 
 
-def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """UserError if the corpus's tokenizer differs from the model's, or has ids beyond its embedding."""
+def architecture(keys: Mapping[str, Any]) -> Any:
+    """The configuration with these keys; UserError if transformers has none."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.for_model(**keys)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"model.architecture: transformers cannot build this model: {first_line(error)}"
+        ) from None
+
+
+def load_config(path: str, *, trust: bool = False) -> Any:
+    """The configuration of a folder (or hub id); with `trust`, the model's own code is run."""
     from transformers import AutoConfig
 
     check_location(path)
     try:
-        rows = AutoConfig.from_pretrained(path).get_text_config().vocab_size
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError) as error:
+        _refuse_code(path, error)
         raise UserError(f"{path}: the model configuration cannot be read: {first_line(error)}") from None
+
+
+def _refuse_code(path: str, error: Exception) -> None:
+    """UserError if transformers needs the model's own code, which it was not allowed to run."""
+    if "trust_remote_code" in str(error):
+        raise UserError(
+            f"{path}: this model has code of its own, which is run in training only, if you trust it: read"
+            " its .py files, then set model.trust_remote_code=true."
+        ) from None
+
+
+def remarks(described: Any, config: ModelConfig, longest: int) -> Iterator[str]:
+    """What to know about training a model of this configuration, whose documents have up to `longest` tokens;
+    UserError if it cannot be trained, or has no positions for them."""
+    way = proof.prove(described, config.attention, trust=config.trust_remote_code)
+    if way.why:
+        yield (
+            f"{described.model_type}: trained with its own attention, {way.attention}, one document a row;"
+            f" this is slower than model.attention={config.attention}: {way.why}."
+        )
+    positions = getattr(described.get_text_config(), "max_position_embeddings", None)
+    if way.positions is not None and longest > way.positions:
+        raise UserError(
+            f"{config.path or 'model.architecture'}: the model has {way.positions:,} learnt positions, but"
+            f" samples have {longest:,} tokens. Set their length (sequence_length or data.max_tokens) to"
+            f" {way.positions}."
+        )
+    if isinstance(positions, int) and 0 < positions < longest:
+        yield (
+            f"samples have {longest:,} tokens, more than the {positions:,} positions that the model was made"
+            " for (max_position_embeddings): it learns the later ones from these data alone."
+        )
+
+
+def check_vocabulary(path: str, tokenizer: "PreTrainedTokenizerBase", *, trust: bool = False) -> None:
+    """UserError if the corpus's tokenizer differs from the model's, or has ids beyond its embedding."""
+    rows = load_config(path, trust=trust).get_text_config().vocab_size
     vocabulary = tokenizer.get_vocab()
     own = own_tokenizer(path)
     if own is not None and own.get_vocab() != vocabulary:
@@ -105,18 +163,15 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
     varlen_attention.register()
-    if torch.cuda.is_available() and config.attention in ("sdpa", "eager"):
-        raise UserError(
-            f"model.attention={config.attention} would build a mask of length x length on the GPU. Set"
-            " model.attention=documents."
-        )
-    check_location(path)
+    described = load_config(path, trust=config.trust_remote_code)
+    way = proof.prove(described, config.attention, trust=config.trust_remote_code)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=config.attention, output_loading_info=True,
-            **lora.quantised(config.adapter, dtype),
+            path, dtype=dtype, attn_implementation=way.attention, output_loading_info=True,
+            trust_remote_code=config.trust_remote_code, **lora.quantised(config.adapter, dtype),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, json.JSONDecodeError) as error:
+        _refuse_code(path, error)
         raise UserError(f"{path}: the model cannot be loaded: {first_line(error)}") from None
     except RuntimeError as error:
         raise UserError(
@@ -132,7 +187,9 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
     elif config.trained == "embeddings":
         lora.freeze_all_but_embeddings(model)
     activation_checkpointing.prepare(model, config)
-    loss_head.install(model, config.cross_entropy)
+    loss_head.install(model, config.cross_entropy if way.plain_head else "full")
+    if way.apart:
+        varlen_attention.keep_apart(model)
     model.config.use_cache = False
     return model
 

@@ -79,6 +79,12 @@ def attach(model: Any, config: AdapterConfig, base: str, seed: int, *, load: boo
     try:
         wrapped = get_peft_model(model, lora(config, model, whole))
     except ValueError as error:
+        if "lora_dropout" in str(error):
+            raise UserError(
+                f"model.adapter.dropout={config.dropout}: the experts of {base} are adapted as whole tensors,"
+                " which allows no dropout. Set model.adapter.dropout=0, or name layers outside the experts in"
+                " model.adapter.target_modules, e.g. [q_proj, k_proj, v_proj, o_proj]."
+            ) from None
         if "not found" not in str(error) and "No modules" not in str(error):
             raise
         linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
@@ -150,13 +156,18 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
     for name, shape in _shapes(adapter).items():
         path, _, kind = name.removeprefix(PREFIX).rpartition(".")
         place = re.sub(r"\.lora_\w+$", "", path)
-        layer = layers.get(place)
+        layer = layers.get(place.replace(".base_layer", ""))
         sizes: Any = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
+        inputs, outputs = ({size} for size in sizes)
+        if layer is not None and sizes == (None, None):  # experts and their router
+            inputs = outputs = {
+                size for weight in layer.parameters(recurse=False) for size in weight.shape[-2:]
+            }
         fits = layer is not None
         if name.endswith(".lora_A.weight"):
-            fits = shape[1] == sizes[0]
+            fits = shape[1] in inputs
         elif name.endswith(".lora_B.weight"):
-            fits = shape[0] == sizes[1]
+            fits = shape[0] in outputs
         elif path == place and isinstance(weight := getattr(layer, kind, None), torch.Tensor):
             sizes = tuple(weight.shape)  # trained in full
             fits = shape == sizes

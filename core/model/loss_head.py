@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -33,10 +34,6 @@ CHUNK = 1024
 longer than the products."""
 CHUNK_ELEMENTS = 2**25
 """Maximum number of logits held at a time: 128 MiB in fp32. Vocabularies above 32k reach it."""
-
-UNUSUAL = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier_scale")
-"""Configuration keys of models that change the logits after the output layer: they use `full_loss`."""
-
 
 Batch = dict[str, torch.Tensor]
 Measures = list[torch.Tensor]
@@ -93,11 +90,11 @@ class LossHead(torch.nn.Linear):
 
 def install(model: Any, kind: str) -> None:
     """Replace the model's output layer by a `LossHead`, if it is a plain linear layer; `kind` as in
-    `model.cross_entropy`. UserError if it is liger and Liger-Kernel cannot be used."""
+    `model.cross_entropy`, and full for a model that changes the logits afterwards. UserError if it is
+    liger and Liger-Kernel cannot be used."""
     head = output_layer(model)
     chosen = choose(kind, liger_problem()) if kind in ("auto", "liger") else kind
-    unusual = any(getattr(model.config.get_text_config(), key, None) for key in UNUSUAL)
-    if chosen == "full" or unusual or type(head) is not torch.nn.Linear:
+    if chosen == "full" or type(head) is not torch.nn.Linear:
         return
     new = LossHead(head, liger_loss if chosen == "liger" else chunked_loss)
     outer = model.get_output_embeddings()
@@ -159,26 +156,24 @@ def take_measures(model: Any, world: "World") -> dict[str, float]:
 
 
 def summed_loss(engine: "Engine | torch.nn.Module", batch: Batch) -> torch.Tensor:
-    """The sum of token losses (nats) of one micro-batch, in fp32.
+    """The sum of token losses (nats) of one micro-batch, in fp32."""
+    model: Any = getattr(engine, "module", engine)
+    measures = _measures.get(output_layer(model))
+    before = len(measures) if measures is not None else 0
+    losses = [_loss_of(engine, each, measures) for each in varlen_attention.passes(model, batch)]
+    if measures is not None and len(losses) > 1:  # one entry per micro-batch
+        measures[before:] = [torch.stack(measures[before:]).sum(0)]
+    return reduce(torch.add, losses)
 
-    With the boundaries of documents, without an attention mask and without a cache, documents do not see each
-    other. With a cache or an all-ones mask they would.
-    """
-    model = getattr(engine, "module", engine)
-    head = output_layer(model)
-    inputs: dict[str, Any] = {
-        "input_ids": batch["input_ids"],
-        "position_ids": batch["position_ids"],
-        "use_cache": False,
-    }
-    if "boundaries" in batch:
-        inputs |= varlen_attention.arguments(batch)
-    measures = _measures.get(head)
+
+def _loss_of(engine: Any, batch: Batch, measures: Measures | None) -> torch.Tensor:
+    """The summed loss of one forward pass."""
+    head = output_layer(getattr(engine, "module", engine))
     if isinstance(head, LossHead):
         with head.computing_loss(batch["labels"], batch.get("learnt"), measures):
-            loss: torch.Tensor = engine(**inputs).logits
+            loss: torch.Tensor = varlen_attention.forward(engine, batch)
         return loss
-    logits = engine(**inputs).logits
+    logits = varlen_attention.forward(engine, batch)
     if measures is not None:
         measures.append(measures_of(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None]))
     return full_loss(logits, batch["labels"])

@@ -4,16 +4,30 @@
     query, key, value of a block ──attend──▶ torch's varlen kernel (GPU), or SDPA per document
 
 Given restarting position ids, transformers would build a mask of length x length for SDPA. `register` adds
-`attend` to transformers as the attention "documents", for which no mask is built.
+`attend` to transformers as the attention "documents", for which no mask is built. Models that it does not
+suit (core/model/proof.py finds out) keep their own attention: `passes` gives each document a row of its own.
 """
 
 import inspect
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from core.model.labels import IGNORED
 
 NAME = "documents"
+HARMLESS = {
+    "cu_seq_lens_k", "max_length_k", "position_ids", "cache_position", "use_cache", "deterministic",
+    "output_attentions", "output_hidden_states", "output_router_logits", "num_items_in_batch",
+    "logits_to_keep",
+}  # fmt: skip
+"""Arguments of transformers' attention functions that `attend` may ignore: they do not change the result of
+causal attention within documents. Any other one that is set would be lost, so it is an error."""
+
+_apart: WeakSet[torch.nn.Module] = WeakSet()
+"""Models whose documents have rows of their own; see `keep_apart`."""
 
 
 def register() -> None:
@@ -46,6 +60,69 @@ def arguments(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
     return lengths | dict.fromkeys(("max_length_q", "max_length_k"), longest)
 
 
+def keep_apart(model: torch.nn.Module) -> None:
+    """From now on give each document of this model's batches a row of its own."""
+    _apart.add(model)
+
+
+def passes(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The batches of this micro-batch's forward passes: itself, or its documents as rows (`keep_apart`).
+
+    Rows are padded behind the document, which a causal model does not see. Documents without labels are left
+    out. Documents of similar length share a pass, with no more places than the batch, or than its longest
+    document; all share one at ZeRO 3, where every process must make as many passes.
+    """
+    if model not in _apart:
+        return [batch]
+    starts = boundaries(batch["position_ids"]).long()
+    lengths = starts.diff()
+    numbers = torch.repeat_interleave(lengths)
+    learnt = torch.zeros_like(lengths).index_add(0, numbers, (batch["labels"] != IGNORED).flatten().long())
+    kept = sorted(((n, i) for i, n in enumerate(lengths.tolist()) if learnt[i]), reverse=True) or [(1, 0)]
+    places = batch["input_ids"].numel()
+    partitioned = hasattr(next(model.parameters()), "ds_id")
+    groups: list[list[tuple[int, int]]] = [[]]
+    for document in kept:
+        first = (groups[-1] or [document])[0]
+        if groups[-1] and not partitioned and (len(groups[-1]) + 1) * first[0] > places:
+            groups.append([])
+        groups[-1].append(document)
+    return [_as_rows(batch, starts, [i for _, i in group], group[0][0]) for group in groups]
+
+
+def _as_rows(
+    batch: dict[str, torch.Tensor], starts: torch.Tensor, documents: list[int], longest: int
+) -> dict[str, torch.Tensor]:
+    """What `batch` holds for each place (B, L) of these documents, as rows (D, longest)."""
+    chosen = torch.tensor(documents, device=starts.device)
+    place = torch.arange(longest, device=starts.device)
+    first, last = starts[chosen, None], starts[chosen + 1, None] - 1
+    index = torch.minimum(first + place, last)
+    shape = batch["input_ids"].shape
+    rows = {
+        name: tensor.flatten()[index]
+        for name, tensor in batch.items()
+        if tensor.shape == shape and name != "position_ids"
+    }
+    rows["labels"] = rows["labels"].masked_fill(first + place > last, IGNORED)
+    rows["learnt"] = (rows["labels"] != IGNORED).flatten().nonzero().flatten()
+    return rows
+
+
+def forward(engine: Any, batch: dict[str, torch.Tensor]) -> Any:
+    """What the output layer gives for a batch of `passes`.
+
+    With the boundaries of documents, without an attention mask and without a cache, documents do not see each
+    other. With a cache or an all-ones mask they would.
+    """
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    if "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"]
+    if "boundaries" in batch:
+        inputs |= arguments(batch)
+    return engine(**inputs).logits
+
+
 def attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -57,28 +134,35 @@ def attend(
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int = 0,
     sliding_window: int | None = None,
+    is_causal: bool | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of query (B, H, L, D), key and value (B, G, L, D) within each document: (B, L, H, D).
 
-    Without boundaries, as in generation, it is transformers' SDPA attention.
+    Without boundaries, as in generation, it is transformers' SDPA attention. NotImplementedError for what it
+    would leave out, e.g. soft-capped scores or attention sinks.
     """
+    lost = [name for name, value in rest.items() if value is not None and name not in HARMLESS]
+    if lost:
+        raise NotImplementedError(f"{type(module).__name__} uses {', '.join(lost)}")
     if cu_seq_lens_q is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        rest |= {"dropout": dropout, "scaling": scaling, "is_causal": is_causal}
         found: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
+            module, query, key, value, attention_mask, **rest
         )
         return found
-    assert attention_mask is None, "boundaries replace the mask"
-    shape = query.shape
+    if attention_mask is not None or is_causal is False or not getattr(module, "is_causal", True):
+        raise NotImplementedError(f"{type(module).__name__} uses a mask of its own, or is not causal")
+    rows, length = query.shape[0], query.shape[2]
     query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
     window = -1 if sliding_window is None else sliding_window - 1
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         out = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, window)
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, dropout, scaling, window)
-    return out.view(shape[0], shape[2], shape[1], shape[3]), None
+    return out.unflatten(0, (rows, length)).contiguous(), None
 
 
 def _varlen(
@@ -90,8 +174,14 @@ def _varlen(
     scaling: float | None,
     window: int,
 ) -> torch.Tensor:
-    """All documents in one call of torch's flash attention; tensors are (tokens, heads, D)."""
+    """All documents in one call of torch's flash attention; tensors are (tokens, heads, D).
+
+    The kernel takes values as wide as queries: narrower ones (multi-head latent attention) are padded.
+    """
     from torch.nn.attention.varlen import varlen_attn
+
+    width = value.shape[-1]
+    value = pad(value, (0, query.shape[-1] - width)) if width < query.shape[-1] else value
 
     grouped: dict[str, Any] = {}
     if query.shape[1] != key.shape[1]:
@@ -103,7 +193,7 @@ def _varlen(
     found: torch.Tensor = varlen_attn(  # type: ignore[assignment]
         query, key, value, starts, starts, longest, longest, scale=scaling, window_size=(window, 0), **grouped
     )
-    return found
+    return found[..., :width] if width < found.shape[-1] else found
 
 
 @torch.compiler.disable  # it would be recompiled for every set of lengths

@@ -81,6 +81,11 @@ class Recipe(ABC):
     def sample_tokens(self) -> int:
         """Length of one sample."""
 
+    @property
+    def document_tokens(self) -> int:
+        """Length of the longest document in a sample."""
+        return self.sample_tokens
+
     @abstractmethod
     def check(self) -> Iterator[dry_run.Look]:
         """What only this stage uses or refuses."""
@@ -155,6 +160,7 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
+    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens)
     rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
@@ -192,7 +198,8 @@ def prepare(recipes: Sequence[Recipe], *, force: bool) -> None:
         _check_inputs(recipe)
     for recipe in recipes:
         recipe.prepare(force=force)
-        check_vocabulary(recipe.first_base, recipe.tokenizer())
+        trust = recipe.config.model.trust_remote_code
+        check_vocabulary(recipe.first_base, recipe.tokenizer(), trust=trust)
 
 
 def train(recipes: Sequence[Recipe]) -> int:
@@ -208,7 +215,8 @@ def train(recipes: Sequence[Recipe]) -> int:
         _refuse(recipe)
         if recipe.config.branch_from:
             manifest.read(Path(recipe.config.branch_from))  # UserError if it is no checkpoint
-    check_vocabulary(recipes[0].base, recipes[0].tokenizer())
+    trust = recipes[0].config.model.trust_remote_code
+    check_vocabulary(recipes[0].base, recipes[0].tokenizer(), trust=trust)
     world = process_group.setup(recipes[0].config.training.timeout_minutes)
     finished = True
     for recipe in recipes:
@@ -238,7 +246,7 @@ class Run:
         from core.checkpoint.resume import resume
         from core.distributed import deepspeed_backend
         from core.distributed.process_group import on_main
-        from core.model.loading import load_model, repair_generation
+        from core.model.loading import load_config, load_model, remarks, repair_generation
         from core.train import model_card
         from core.train.logger import Log
         from core.train.optim import make_optimizer
@@ -258,6 +266,9 @@ class Run:
         self.tokenizer = recipe.tokenizer()
         self.data, self.validations = recipe.load_data(self.tokenizer, self.log)
 
+        described = load_config(recipe.base, trust=config.model.trust_remote_code)
+        for remark in remarks(described, config.model, recipe.document_tokens):
+            self.log.line(f"warning: {remark}")
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype)
         recipe.adapt(model, self.tokenizer)

@@ -116,7 +116,7 @@ def extend_model(base: Path, old: Path, new: Path, folder: Path) -> int:
     from transformers import AutoModelForCausalLM
 
     before, after = (SentencePieceProcessor(model_file=str(file)) for file in (old, new))
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=False)
     first, pieces = before.get_piece_size(), after.get_piece_size()
     rows = -(-max(pieces, model.config.vocab_size) // 64) * 64
     spelt = [spelling(before, after.id_to_piece(i)) for i in range(first, pieces)]

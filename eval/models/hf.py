@@ -17,7 +17,7 @@ import torch
 
 from core.config.schema import AdapterConfig, ModelConfig
 from core.errors import UserError
-from core.model import lora
+from core.model import lora, varlen_attention
 from core.model.loading import load_model, load_tokenizer, weight_files
 from core.provenance import manifest
 from core.provenance.manifest import hash_files
@@ -75,7 +75,8 @@ def open_model(
         model = _four_bits(base or path, dtype)
     else:
         model = load_model(base or path, ModelConfig(path=base or path), dtype)
-    model.set_attn_implementation("sdpa")  # padded batches need a mask
+    if model.config._attn_implementation == varlen_attention.NAME:
+        model.set_attn_implementation("sdpa")  # padded batches need a mask
     if base is not None:
         model = _with_adapter(model, base, path)
     if not four_bit:
@@ -255,6 +256,6 @@ def _four_bits(path: str, dtype: torch.dtype) -> Any:
 
     settings = lora.quantised(AdapterConfig(load_in_4bit=True), dtype)
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings)
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"{path}: cannot load the model in 4-bit: {error}") from None

@@ -161,15 +161,6 @@ def test_places_that_are_not_learnt_make_no_logits_and_change_nothing(trained: f
         torch.testing.assert_close(ours, whole)
 
 
-def test_a_model_that_changes_its_logits_takes_the_plain_way() -> None:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = Gemma2ForCausalLM(Gemma2Config(vocab_size=97, num_key_value_heads=1, head_dim=8, **shape))
-    install(model, "chunked")
-    assert type(model.get_output_embeddings()) is torch.nn.Linear
-
-
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "tied llama", "gpt_neox"])
 def test_the_new_layer_has_the_same_parameters_under_the_same_names(kind: str, adapted: bool) -> None:
