@@ -1,6 +1,7 @@
 """Blocks: nothing of the corpus is lost or learnt twice, and no document sees another."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -177,6 +178,16 @@ def test_the_plan_is_the_same_every_time(tmp_path: Path, packing: Packing) -> No
     one, two = (blocks_of(corpus(tmp_path, lengths), 32, packing) for _ in range(2))
     assert np.array_equal(one.pieces, two.pieces)
     assert np.array_equal(one.first, two.first)
+
+
+@pytest.mark.parametrize("packing", ["best-fit", "concat", "none"])
+def test_every_document_is_counted_once_by_its_source(tmp_path: Path, packing: Packing) -> None:
+    documents = corpus(tmp_path, [3, 9, 30, 5, 8, 4])
+    sources = (np.array([0, 1, 1, 0, 1, 2]), ["a", "b", "c"])
+    chosen = np.array([0, 1, 2, 4, 5])
+    blocks = Blocks(documents, 7, packing=packing, padding_id=PADDING, chosen=chosen, sources=sources)
+    found: Counter[str] = sum((blocks.sources_at(i) for i in range(len(blocks))), Counter())
+    assert found == blocks.source_counts == {"a": 1, "b": 3, "c": 1}
 
 
 @pytest.mark.parametrize("packing", ["best-fit", "concat"])
