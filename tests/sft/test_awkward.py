@@ -57,10 +57,10 @@ def command(recipe: str, base: str, folder: Path) -> list[str]:
         settings += [f"data.paths=[{folder / 'rows.jsonl'}]", "data.validation_share=0.3"]
         settings += ["data.max_tokens=64", "data.template=patent-llama"]
     else:
-        settings += [
-            f"data.sources=[{{name: a, path: {folder / 'rows.jsonl'}}}]",
-            "data.validation_share=0.3",
-        ]
+        given = [f"{{name: a, path: {folder / 'rows.jsonl'}}}"]
+        if recipe == "patent-llama/domain":
+            given.append(f"{{name: b, path: {folder / 'rows.jsonl'}, replay: true}}")
+        settings += [f"data.sources=[{', '.join(given)}]", "data.validation_share=0.3"]
         settings += [f"data.output_dir={folder / 'chats'}", "data.max_tokens=256", "data.engine.workers=1"]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     room = ["sft", "dpo"] if recipe == "sft/dpo" else ["sft"]
