@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What peft puts before the name of a layer of the base."""
+WHOLE = r"\.(modules_to_save|original_module)$"
+"""What peft adds to the name of a layer that is trained in full, where its embedding was resized."""
 
 
 def check(config: AdapterConfig | None, zero_stage: int) -> None:
@@ -155,6 +157,7 @@ def check_base(adapter: Path, base: str, model: Any) -> None:
     layers = dict(model.named_modules())
     for name, shape in _shapes(adapter).items():
         path, _, kind = name.removeprefix(PREFIX).rpartition(".")
+        path = re.sub(WHOLE, "", path)
         place = re.sub(r"\.lora_\w+$", "", path)
         layer = layers.get(place.replace(".base_layer", ""))
         sizes: Any = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
@@ -194,7 +197,8 @@ def extend_rows(adapter: Path, model: Any) -> None:
     an adapter made with a longer vocabulary (as Chinese-LLaMA's) brings every row."""
     shapes, ends = _shapes(adapter), (model.get_input_embeddings(), model.get_output_embeddings())
     names = {id(module): name for name, module in model.named_modules()}
-    rows = [shapes.get(f"{PREFIX}{names.get(id(end))}.weight", (0,))[0] for end in ends]
+    given = {re.sub(WHOLE, "", name.removesuffix(".weight")): shape[0] for name, shape in shapes.items()}
+    rows = [given.get(f"{PREFIX}{names.get(id(end))}", 0) for end in ends]
     if ends[1] is None or ends[0].weight is ends[1].weight:
         rows = [max(rows)]
     if min(rows) == max(rows) > ends[0].weight.shape[0]:
