@@ -47,6 +47,8 @@ def _listed(rows: Iterator[Row], options: Options) -> Iterator[Row]:
         if len(found) == 1 and (place.number == "" or isinstance(place.number, int)):
             prefix = f"{place.number}." if place.number else ""
             yield from ((Place(f"{prefix}{number}"), item) for number, item in enumerate(found[0], start=1))
+        elif len(found) == 1 and str(place.number).startswith(f"{next(iter(row))}."):
+            yield place, found[0][0]  # one item of a document that was too long to be read whole
         else:
             yield place, row
 
