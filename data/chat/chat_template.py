@@ -241,4 +241,4 @@ def teaches_to_stop(tokenizer: Any) -> bool:
     """Whether the template puts the end token behind answers: otherwise the model does not learn to end
     one."""
     ids = encode(tokenizer, ASKED)
-    return int(ids.ids[ids.trained][-1]) == tokenizer.eos_token_id
+    return bool(ids.ids[ids.trained][-1] == tokenizer.eos_token_id)

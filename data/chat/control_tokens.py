@@ -53,7 +53,8 @@ class ControlTokens:
         for token in spec["added_tokens"]:
             token["content"] = self.other_names.get(token["content"], token["content"])
         made = Tokenizer.from_str(json.dumps(spec))
-        return made, {made.token_to_id(token["content"]): token["id"] for token in spec["added_tokens"]}
+        ids = ((made.token_to_id(token["content"]), token["id"]) for token in spec["added_tokens"])
+        return made, {new: old for new, old in ids if new is not None}
 
 
 _known: WeakKeyDictionary[Any, tuple[Any, ControlTokens]] = WeakKeyDictionary()

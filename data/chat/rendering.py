@@ -197,7 +197,9 @@ class _Marked:
 
     def _message(self, number: int, message: Message) -> Message:
         owner = _Owner(number, False)
-        changed = {key: self._text(message[key], owner) for key in ("content", "input") if message.get(key)}
+        changed: Message = {
+            key: self._text(message[key], owner) for key in ("content", "input") if message.get(key)
+        }
         if message.get("tool_calls"):
             changed["tool_calls"] = [self._call(call, number) for call in message["tool_calls"]]
         return message | changed
@@ -233,7 +235,7 @@ class _Marked:
         inner = text.strip()
         if not inner:
             return text
-        number, (begin, stop, end) = len(self.owners), MARKS
+        number, (begin, stop, end) = len(self.owners), (*MARKS,)
         self.owners.append(owner)
         start = text.index(inner)
         rest = text[start + len(inner) :]

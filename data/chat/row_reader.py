@@ -69,7 +69,7 @@ def _rows(content: Content) -> Iterator[ChatRow]:
                 if row.reason != "empty-row":  # an empty line is not a record
                     yield _place(content, place), row
             elif container == "JSON" and not knows(row) and (named := _named_items(row)):
-                yield from ((_item_place(content, place, *at), item) for *at, item in named)
+                yield from ((_item_place(content, place, name, number), item) for name, number, item in named)
             else:
                 yield _place(content, place), row
 
