@@ -1,16 +1,15 @@
 """The one chat template code: training, evaluation and serving all use the template in the tokenizer.
 
     chat ──render whole──▶ text ──tokenise──▶ ids        (exactly those of apply_chat_template)
-              └─ render prefixes ──▶ where each answer begins and ends ──▶ trained
+              └─ render with marks ──▶ where each answer begins and ends ──▶ trained
 
 A template is Jinja, the tokenizer's own or one of TEMPLATES; `install` puts it into the tokenizer, with the
 end token of answers and a padding token, so that a saved tokenizer prompts exactly as in training.
-An answer's position in the text is found by rendering the chat up to it; prefixes are never tokenised on
-their own, because tokens may cross the boundary. A prompt ends before the space at the start of an answer,
-which is part of its first token.
+`rendering` finds the answers in the text; prefixes are never tokenised on their own, because tokens may cross
+the boundary. A prompt ends before the space at the start of an answer, which is part of its first token.
+`control_tokens` keeps the names of control tokens in contents text.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import UserError
-from data.chat.messages import Message, merged
+from data.chat.control_tokens import control_tokens, tokenise, tokenise_whole
+from data.chat.messages import Message
+from data.chat.rendering import answer_span, as_rendered, place, render
 
 TrainOn = Literal["answers", "all", "last"]
 
@@ -97,6 +98,9 @@ TOKENS = {"llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
 """Special tokens of a template; the last one ends an answer. Other templates use the tokenizer's end
 token."""
 
+ASKED: list[Message] = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+"""The smallest chat."""
+
 PADDING = ("<pad>", "<|finetune_right_pad_id|>", "<|padding|>", "<|pad|>", "[PAD]", "<|endoftext|>",
            "<|reserved_special_token_0|>", "<|vision_pad|>", "<unk>")  # fmt: skip
 """Padding tokens of common tokenizers, best first."""
@@ -137,10 +141,15 @@ def install(tokenizer: Any, name: str | None) -> None:
 
 def _set_end(tokenizer: Any) -> None:
     """Make the token that ends answers in its own template the tokenizer's end token, which stops
-    generation."""
-    chat = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
-    text = _render(tokenizer, chat, None)
-    rest = text[text.rfind("2") + 1 :].lstrip()
+    generation. UserError if the template cannot write a chat, or it is not sure where its answer is."""
+    try:
+        placed = place(tokenizer, as_rendered(tokenizer, ASKED, None), control_tokens(tokenizer).pattern)
+    except ValueError as error:
+        raise UserError(
+            f"{tokenizer.name_or_path}: a chat of one question cannot be made with the tokenizer's own"
+            f" template: {error}. Set `template` to one of: {', '.join(TEMPLATES)}."
+        ) from None
+    rest = placed.text[placed.spans[-1].stop :].lstrip()
     ends = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and rest.startswith(str(t))]
     if ends:
         tokenizer.eos_token = max(ends, key=len)
@@ -173,27 +182,43 @@ def encode(
     train_on: TrainOn = "answers",
     tools: list[dict[str, Any]] | None = None,
 ) -> Encoded:
-    """The ids of a chat, those of `apply_chat_template`, and which are trained on: every answer with its end
-    token, only the `last` one, or `all` tokens."""
-    text = _render(tokenizer, messages, tools)
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = np.array(found["input_ids"], np.int32)
-    if train_on == "all":
-        return Encoded(ids, np.ones(len(ids), np.bool_))
-    places = np.array(found["offset_mapping"], np.int64).reshape(-1, 2)
-    trained = np.zeros(len(ids), np.bool_)
-    for start, stop in answer_spans(tokenizer, messages, text, tools, last=train_on == "last"):
+    """The ids of a chat, those of `apply_chat_template` (but names of control tokens in contents are text),
+    and which are trained on: every answer with its end token, only the `last` one, or `all` tokens. Answers
+    with `trained: False` never are.
+
+    Raises ValueError if the template rejects the chat, or it is not sure where an answer is.
+    """
+    chat = as_rendered(tokenizer, messages, tools)
+    control = control_tokens(tokenizer).pattern
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    left_out = [i for i in answers if not messages[i].get("trained", True)]
+    if train_on == "all" and not left_out and not any(map(control.search, chat.texts())):
+        ids, _ = tokenise_whole(tokenizer, render(tokenizer, chat))
+        return Encoded(np.array(ids, np.int32), np.ones(len(ids), np.bool_))
+    placed = place(tokenizer, chat, control)
+    ids, offsets = tokenise(tokenizer, placed)
+    places = np.array(offsets, np.int64).reshape(-1, 2)
+    marked = left_out if train_on == "all" else answers[-1:] if train_on == "last" else answers
+    inside = np.zeros(len(ids), np.bool_)
+    for answer in marked:
+        if train_on != "all" and answer in left_out:
+            continue
+        number = answer + len(chat.messages) - len(messages)  # tools as text may be a new first message
+        start, stop = answer_span(tokenizer, placed, number, control)
         # A token of no width, such as a byte of a character, belongs to its position.
-        trained |= (np.maximum(places[:, 1], places[:, 0] + 1) > start) & (places[:, 0] < stop)
-    return Encoded(ids, trained)
+        inside |= (np.maximum(places[:, 1], places[:, 0] + 1) > start) & (places[:, 0] < stop)
+    return Encoded(np.array(ids, np.int32), ~inside if train_on == "all" else inside)
 
 
 def prompt_ids(
     tokenizer: Any, messages: Sequence[Message], tools: list[dict[str, Any]] | None = None
 ) -> list[int]:
     """The ids of the prompt for the next answer."""
-    text = _render(tokenizer, messages, tools, generate=True)
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    chat = as_rendered(tokenizer, messages, tools)
+    control = control_tokens(tokenizer).pattern
+    if any(map(control.search, chat.texts())):
+        return list(tokenise(tokenizer, place(tokenizer, chat, control, generate=True))[0])
+    return list(tokenise_whole(tokenizer, render(tokenizer, chat, generate=True))[0])
 
 
 def joined_begins(tokenizer: Any) -> list[str]:
@@ -207,88 +232,8 @@ def joined_begins(tokenizer: Any) -> list[str]:
     return found
 
 
-def answer_spans(
-    tokenizer: Any,
-    messages: Sequence[Message],
-    text: str,
-    tools: list[dict[str, Any]] | None = None,
-    *,
-    last: bool = False,
-) -> list[tuple[int, int]]:
-    """The spans of the answers (or the last one) in the rendered text, in characters, including end tokens.
-
-    Raises ValueError if the template omits an answer.
-    """
-    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-    spans: list[tuple[int, int]] = []
-    for i in answers[-1:] if last else answers:
-        before = _render(tokenizer, messages[:i], tools, generate=True)
-        after = text if i + 1 == len(messages) else _render(tokenizer, messages[: i + 1], tools)
-        earliest = spans[-1][1] if spans else 0
-        start = len(before) if text.startswith(before) else _find(text, messages[i], earliest)
-        if text.startswith(after):
-            stop = start + len(text[start : len(after)].rstrip())
-        else:  # a template that renders earlier answers differently from the last one
-            stop = _find(text, messages[i], start) + len(str(messages[i]["content"]).strip())
-        spans.append((start, _with_end_token(tokenizer, text, stop)))
-    return spans
-
-
-def _find(text: str, message: Message, start: int) -> int:
-    place = text.find(str(message["content"]).strip(), start)
-    if place < 0:
-        raise ValueError("the template omits or rewrites an answer")
-    return place
-
-
-def _with_end_token(tokenizer: Any, text: str, stop: int) -> int:
-    """The end of an answer, including an end token that follows it; white space that the template adds after
-    it is not trained on."""
-    after = stop
-    while after < len(text) and text[after].isspace():
-        after += 1
-    if text.startswith(tokenizer.eos_token, after):
-        return after + len(tokenizer.eos_token)
-    return stop
-
-
-def _render(
-    tokenizer: Any, messages: Sequence[Message], tools: list[dict[str, Any]] | None, *, generate: bool = False
-) -> str:
-    """The chat as text. ValueError if the template rejects it."""
-    import jinja2
-
-    rendered = list(messages)
-    if ".input" not in tokenizer.chat_template:
-        rendered = [merged(message) for message in rendered]
-    if "tool_calls" not in tokenizer.chat_template:
-        rendered, tools = _without_tools(rendered, tools), None
-    try:
-        text = tokenizer.apply_chat_template(
-            rendered, tools=tools or None, tokenize=False, add_generation_prompt=generate
-        )
-    except (jinja2.TemplateError, TypeError) as error:
-        raise ValueError(f"the template rejects the chat: {error}") from None
-    return str(text)
-
-
-def _without_tools(messages: list[Message], tools: list[dict[str, Any]] | None) -> list[Message]:
-    """Tools, calls and results as text, for templates without tools: JSON in the messages of the system, the
-    assistant and the user."""
-    rendered: list[Message] = []
-    for message in messages:
-        text = message["content"]
-        if calls := message.get("tool_calls"):
-            text = "\n".join(filter(None, [text, *(_json(call["function"]) for call in calls)]))
-        role = "user" if message["role"] == "tool" else message["role"]
-        rendered.append({key: message[key] for key in message if key != "tool_calls"} | {"role": role})
-        rendered[-1]["content"] = text
-    if tools:
-        system = rendered.pop(0)["content"] if rendered[0]["role"] == "system" else ""
-        text = "\n".join(filter(None, [system, *map(_json, tools)]))
-        rendered.insert(0, {"role": "system", "content": text})
-    return rendered
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def teaches_to_stop(tokenizer: Any) -> bool:
+    """Whether the template puts the end token behind answers: otherwise the model does not learn to end
+    one."""
+    ids = encode(tokenizer, ASKED)
+    return bool(ids.ids[ids.trained][-1] == tokenizer.eos_token_id)

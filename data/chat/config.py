@@ -82,8 +82,8 @@ class ChatDataConfig(Config):
     """Maximum length of a chat, in tokens."""
     over_long: Literal["cut", "drop"] = "cut"
     """What to do with a longer chat: cut its prompt from the left (the oldest turns first, then the beginning
-    of the question; the system message stays), or drop it. A chat whose last answer alone is too long is
-    always dropped."""
+    of the question; the system message stays), or drop it. If the last answer alone is too long, the chat is
+    cut to end with the answer before it; a chat without an answer that fits is dropped."""
     validation_share: float = Field(0.02, ge=0, lt=1)
     """Share of the chats held out, by the first question: chats with the same question are on the same
     side."""

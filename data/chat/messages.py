@@ -2,7 +2,7 @@
 
 `messages` are in order, with the keys of chat templates: `role`, `content`, and `tool_calls` if the assistant
 calls tools. A user's message may have an `input`: the text that the instruction is about, for templates with
-a separate place for it (Alpaca).
+a separate place for it (Alpaca). An answer with `trained: False` is not trained on.
 """
 
 from typing import Any, TypedDict
@@ -10,6 +10,9 @@ from typing import Any, TypedDict
 ROLES = ("system", "user", "assistant", "tool")
 
 Message = dict[str, Any]
+
+MARKS = "\ufdd0\ufdd1\ufdd2"
+"""Noncharacters that `data.chat.rendering` puts around contents; a text never has them."""
 
 
 class _Required(TypedDict):
@@ -43,6 +46,8 @@ def problem(messages: list[Message]) -> tuple[str, str] | None:
                 "bad-encoding",
                 f"message {number} contains half a surrogate pair, which is not a character",
             )
+        if any(mark in content + message.get("input", "") for mark in MARKS):
+            return "bad-encoding", f"message {number} contains U+FDD0 to U+FDD2, which are not characters"
         if role == "system" and number > 1:
             return "late-system", f"message {number} is a system message; only the first one may be"
         if not content.strip() and not message.get("input") and not message.get("tool_calls"):
@@ -69,9 +74,10 @@ def _is_utf8(text: str) -> bool:
 
 
 def answered(messages: list[Message]) -> list[Message]:
-    """The messages up to the last answer: the rest is not trained on."""
-    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-    return messages[: last + 1] if last >= 0 else messages
+    """The messages up to the last answer that is trained on, if there is one: the rest is not trained on."""
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    trained = [i for i in answers if messages[i].get("trained", True)] or answers
+    return messages[: trained[-1] + 1] if trained else messages
 
 
 def merged(message: Message) -> Message:

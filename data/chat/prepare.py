@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.provenance import manifest
-from data.chat.chat_template import TEMPLATES, install, joined_begins
+from data.chat.chat_template import TEMPLATES, install, joined_begins, teaches_to_stop
 from data.chat.config import ChatDataConfig
 from data.chat.merge_shards import ChatRows, merge
 from data.chat.tokenize_shard import Todo, encode_shard
@@ -124,6 +124,12 @@ def prepare(
             built.sources = {s.title: {"licence": s.licence, "use": s.use} for s in config.sources}
     made = ChatSet(target)
     say(f"{'up to date' if done else 'done'}: {target}\n{report(made.counts)}")
+    if not teaches_to_stop(tokenizer):
+        say(
+            f"warning: the template does not put the end token {tokenizer.eos_token} behind an answer: the"
+            " model does not learn to stop. Put the end token behind answers in the tokenizer's chat"
+            f" template, or choose another `template`: {', '.join(TEMPLATES)}."
+        )
     if begins := joined_begins(tokenizer):
         listed = ", ".join(map(repr, begins))
         say(
@@ -170,12 +176,19 @@ def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path
 
 def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int], folder: Path) -> None:
     records = sum(n for key, n in counts.items() if key[0] == "records")
-    bad = sum(n for key, n in counts.items() if key[0] == "dropped" and key[2] not in TOO_LONG)
+    dropped = {key: n for key, n in counts.items() if key[0] == "dropped" and key[2] not in TOO_LONG}
+    bad = sum(dropped.values())
     if config.error_budget is not None and bad > max(ERRORS, config.error_budget * records):
         raise UserError(
             f"{bad:,} of {records:,} records have no usable chat, more than error_budget="
             f"{config.error_budget} allows. {folder / 'dropped.jsonl'} lists each with its reason."
             " Fix them, or raise error_budget."
+        )
+    lost = {key[1] for key in dropped} - {key[1] for key in counts if key[0] == "chats"}
+    if config.error_budget is not None and lost:
+        raise UserError(
+            f"source {min(lost)}: no record has a usable chat. {folder / 'dropped.jsonl'} lists each with its"
+            " reason. Fix the source or leave it out; error_budget=null keeps it."
         )
 
 
@@ -204,6 +217,7 @@ def _summary(
             "records": counts.get(("records", source.title), 0),
             "layouts": of("layout", source.title),
             "cut": counts.get(("cut", source.title), 0),
+            "answers_left_out": counts.get(("answers left out", source.title), 0),
             "dropped": of("dropped", source.title),
         }
         for split, rows in merged.items():
@@ -250,9 +264,15 @@ def report(counts: Mapping[str, Any]) -> str:
         "dropped",
     )
     train = counts["train"]
-    return text_table(header, rows) + (
-        f"\n{train['chats']:,} chats, {train['tokens']:,} tokens, {train['trained_tokens']:,} of them trained"
+    lines = [
+        f"{name}: {n:,} answers at the end of chats are too long and left out"
+        for name, each in counts["sources"].items()
+        if (n := each.get("answers_left_out"))
+    ]
+    lines.append(
+        f"{train['chats']:,} chats, {train['tokens']:,} tokens, {train['trained_tokens']:,} of them trained"
     )
+    return "\n".join([text_table(header, rows), *lines])
 
 
 def _identity(config: ChatDataConfig) -> dict[str, Any]:

@@ -28,6 +28,9 @@ ROLES = {
     "function_call": "function_call", "tool_call": "function_call",
 }  # fmt: skip
 """Roles by the names that data sets use; `function_call` is the assistant's."""
+TRAINED = ("weight", "train", "training", "loss")
+"""Keys of a message that say whether it is trained on: OpenAI's and Mistral's, axolotl's, ms-swift's and
+XTuner's."""
 
 
 class Unfit(ValueError):
@@ -98,8 +101,20 @@ def _messages(row: RawRecord) -> list[list[Message]]:
             message["content"] = ""
         if each.get("tool_calls"):
             message["tool_calls"] = each["tool_calls"]
-        messages.append(message)
+        messages.append(message | _left_out(each))
     return [messages]
+
+
+def _left_out(each: Mapping[str, Any]) -> Message:
+    """`trained: False` if a message of a data set says so; Unfit if it says neither yes nor no."""
+    said = {key: each[key] for key in TRAINED if each.get(key) is not None}
+    said |= {"masked": not each["masked"]} if isinstance(each.get("masked"), bool) else {}
+    for key, value in said.items():
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise Unfit(f"`{key}` of a message is {value!r}, not 1 (true: trained on) or 0 (false: not)")
+    if each.get("train_detail"):
+        raise Unfit("`train_detail` of a message: an answer is trained on whole, or not at all")
+    return {} if all(said.values()) else {"trained": False}
 
 
 def _joined(content: Any) -> Any:
@@ -121,7 +136,7 @@ def _sharegpt(row: RawRecord) -> list[list[Message]]:
             calls = calls if isinstance(calls, list) else [calls]
             message = {"role": "assistant", "content": ""}
             message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
-        messages.append(message)
+        messages.append(message | _left_out(each))
     return [messages]
 
 

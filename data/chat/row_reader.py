@@ -68,8 +68,8 @@ def _rows(content: Content) -> Iterator[ChatRow]:
             if isinstance(row, Rejected):
                 if row.reason != "empty-row":  # an empty line is not a record
                     yield _place(content, place), row
-            elif container == "JSON" and place.number == "" and (named := _named_items(row)):
-                yield from ((f"{content.name}#{name}.{number}", item) for name, number, item in named)
+            elif container == "JSON" and not knows(row) and (named := _named_items(row)):
+                yield from ((_item_place(content, place, name, number), item) for name, number, item in named)
             else:
                 yield _place(content, place), row
 
@@ -79,9 +79,18 @@ def _place(content: Content, place: Place) -> str:
     return Place(number).in_file(content.name)
 
 
+def _item_place(content: Content, place: Place, name: str, number: int) -> str:
+    """The place of an item of a list by name: `FILE#NAME.NUMBER`, with the line if there are several."""
+    at = str(place.number)
+    if at.startswith(f"{name}."):  # one item of a document that was too long to be read whole
+        return _place(content, place)
+    return Place(f"{name}.{number}" if at in ("", "1") else f"{at}.{name}.{number}").in_file(content.name)
+
+
 def _named_items(row: dict[str, Any]) -> list[tuple[str, int, dict[str, Any]]]:
-    """The items of lists by name, such as Safety-Prompts' scenarios: the name is their type."""
-    if not all(isinstance(items, list) and all(isinstance(i, dict) for i in items) for items in row.values()):
-        return []
-    numbered = ((name, item) for name, items in row.items() for item in items)
+    """The items of lists by name, such as Safety-Prompts' scenarios: the name is their type. Other values,
+    such as a version, say something about the file."""
+    lists = {name: items for name, items in row.items() if isinstance(items, list)}
+    of_objects = {name: items for name, items in lists.items() if all(isinstance(i, dict) for i in items)}
+    numbered = ((name, item) for name, items in of_objects.items() for item in items)
     return [(name, number, {"type": name, **item}) for number, (name, item) in enumerate(numbered, start=1)]

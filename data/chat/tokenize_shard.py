@@ -53,7 +53,8 @@ class Kept(NamedTuple):
 
 def encode_shard(config: ChatDataConfig, tokenizer: Path, vocabulary: int, todo: Todo, folder: Path) -> Rows:
     """Write the parts of one shard into `folder`, and `dropped.jsonl`; returns its counts, by ("records",
-    SOURCE), ("layout", SOURCE, NAME), ("cut", SOURCE) and ("dropped", SOURCE, REASON)."""
+    SOURCE), ("layout", SOURCE, NAME), ("chats", SOURCE), ("cut", SOURCE), ("answers left out", SOURCE) and
+    ("dropped", SOURCE, REASON)."""
     source = config.sources[todo.source]
     loaded = open_tokenizer(tokenizer)
     counts: Counter[tuple[str, ...]] = Counter()
@@ -68,6 +69,7 @@ def encode_shard(config: ChatDataConfig, tokenizer: Path, vocabulary: int, todo:
                 dropped.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
                 continue
             assert not isinstance(found, Rejected)
+            counts["chats", source.title] += 1
             split, draw = _side(config, source, found)
             copies = -int(-source.weight // 1) if split == "train" else 1
             for copy in range(copies):
@@ -137,8 +139,9 @@ def _encode(
                     "answer-too-long",
                     f"{length} tokens; no prompt fits",
                 )
-            encoded = shorter
+            encoded, left_out = shorter
             counts["cut", source.title] += 1
+            counts["answers left out", source.title] += left_out
     except ValueError as error:
         return Rejected(chat["source"], "template", str(error))
     if not encoded.trained[1:].any():

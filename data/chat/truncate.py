@@ -1,13 +1,14 @@
 """Shorten chats that are too long, from the left of the prompt.
 
 The oldest turns are removed first, then the beginning of the remaining question. The system message, the
-template and the last answer stay complete, so that the result is still a prompt as in serving.
+template and the last answer stay complete, so that the result is still a prompt as in serving. If the last
+answer alone is too long, the chat ends with the answer before it.
 """
 
 from typing import Any
 
 from data.chat.chat_template import Encoded, TrainOn, encode
-from data.chat.messages import Message
+from data.chat.messages import Message, answered
 
 
 def shorten(
@@ -16,8 +17,32 @@ def shorten(
     max_tokens: int,
     train_on: TrainOn,
     tools: list[dict[str, Any]] | None,
+) -> tuple[Encoded, int] | None:
+    """The chat in at most `max_tokens`, and how many of its last answers are left out because they are too
+    long; None if no answer fits, or the last one does not and only that is trained on."""
+    left_out = 0
+    while True:
+        last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+        alone = tokenizer(messages[last]["content"], add_special_tokens=False, verbose=False)["input_ids"]
+        if len(alone) <= max_tokens:
+            encoded = _cut_prompt(tokenizer, messages, max_tokens, train_on, tools)
+            if encoded is not None:
+                return encoded, left_out
+        messages = answered(messages[:last])
+        trained = any(m["role"] == "assistant" and m.get("trained", True) for m in messages)
+        if train_on == "last" or not trained:
+            return None
+        left_out += 1
+
+
+def _cut_prompt(
+    tokenizer: Any,
+    messages: list[Message],
+    max_tokens: int,
+    train_on: TrainOn,
+    tools: list[dict[str, Any]] | None,
 ) -> Encoded | None:
-    """The chat in at most `max_tokens`; None if the last answer leaves no room for a question."""
+    """The chat in at most `max_tokens`; None if its last answer leaves no room for a question."""
     shortened = _last_exchanges(tokenizer, messages, max_tokens, train_on, tools)
     while True:
         encoded = encode(tokenizer, shortened, train_on=train_on, tools=tools)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data.readers import rows
 from data.readers.csv_rows import is_csv
+from data.readers.json_rows import Knows
 from data.record import Record, Rejected
 from data.stream import Content, FileSplit, Unreadable, as_utf8, is_of_the_machine, open_file
 
@@ -71,7 +72,7 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
         yield Rejected(content.name, "reader-error", f"{type(error).__name__}: {error}")
 
 
-def format_of(content: Content, knows: rows.Knows) -> str:
+def format_of(content: Content, knows: Knows) -> str:
     """What a file is: `XML`, a container of rows (`rows.CONTAINERS`), `text`, `nothing`, or, if it is not
     read, what to tell the user. `knows` recognises column names."""
     from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs

@@ -1,19 +1,26 @@
 """Rows of JSON: an object a line (JSON lines), a list of objects, or one object over several lines.
 
 A list is read item by item, so that a file of gigabytes needs the memory of its longest item. A line of JSON
-lines may also hold a list of objects. The caller decides what an object with lists of
-objects means.
+lines may also hold a list of objects. The caller decides what an object with lists of objects means. An
+object that is too long to be a row is read list by list, each item as an object with a list of this item.
 """
 
 import codecs
+import io
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 from data.readers.row import Place, Row
 from data.record import Rejected
-from data.stream import CHUNK_BYTES, LINE_BYTES, TOO_LONG, Content, Line, Unreadable, lines
+from data.stream import CHUNK_BYTES, LINE_BYTES, TOO_LONG, Content, FileSplit, Line, Unreadable, lines
+
+LOOK_BYTES = 8 << 20
+"""How much of an object that is too long is looked at to find its first list."""
+
+Knows = Callable[[Iterable[str]], bool]
+"""Whether one of these names is a column of a row."""
 
 SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -24,8 +31,10 @@ def is_lines(head: bytes) -> bool:
     first, _, second = text.partition(b"\n")
     if text.startswith(b"["):
         return bool(second.strip()) and _is_json(first)
-    opens = not first.strip(b"{ \t\r")
-    return not opens and (not second or second.lstrip().startswith(b"{") or _is_json(first))
+    if not first.strip(b"{ \t\r"):
+        return False
+    begins = second.lstrip().startswith(b"{") and first.rstrip()[-1:] not in (b"[", b",", b":")
+    return not second or begins or _is_json(first)
 
 
 def _is_json(line: bytes) -> bool:
@@ -36,18 +45,76 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def json_rows(content: Content) -> Iterator[Row]:
-    """The rows of a file, or of a part of JSON lines."""
+def json_rows(content: Content, knows: Knows) -> Iterator[Row]:
+    """The rows of a file, or of a part of JSON lines. `knows` tells a row from an object of lists, if it is
+    too long to be read whole."""
     head = content.head()
-    if content.part is not None or is_lines(head):
+    text = head.removeprefix(codecs.BOM_UTF8).strip()
+    if content.part is not None or (is_lines(head) and b"\n" in text):
         for line in lines(content):
             yield from _line_rows(line, content.name)
-    elif head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        yield from _list_items(content, one_line=b"\n" not in head.strip())
+    elif text.startswith(b"["):
+        yield from _list_items(content, one_line=b"\n" not in text)
     else:
-        data = content.file.read(LINE_BYTES + 1)
-        whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
-        yield from _line_rows(whole, content.name)
+        yield from _object_rows(content, knows, one_line=b"\n" not in text)
+
+
+def _object_rows(content: Content, knows: Knows, one_line: bool) -> Iterator[Row]:
+    """One object over several lines, or on one line, which may be the first of JSON lines."""
+    read = content.file.readline if one_line else content.file.read
+    data = read(LINE_BYTES + 1)
+    if len(data) <= LINE_BYTES:
+        yield from _line_rows(Line(int(one_line), 0, data), content.name)
+    elif _begins_lists(data[:LOOK_BYTES], knows):
+        yield from _named_items(_Buffer(content, data), content.name, knows)
+        return
+    else:
+        yield from _line_rows(Line(int(one_line), 0, None), content.name)
+        while one_line and data and not data.endswith(b"\n"):
+            data = content.file.readline(CHUNK_BYTES)
+    if one_line:
+        rest = Content(content.name, content.file, FileSplit(content.file.tell(), 0, 2))
+        for line in lines(rest):
+            yield from _line_rows(line, content.name)
+
+
+def _begins_lists(data: bytes, knows: Knows) -> bool:
+    """Whether an object begins with lists of objects, and not with the columns of a row."""
+    content = Content("", io.BufferedReader(cast(io.RawIOBase, io.BytesIO(data))))
+    try:
+        return any(isinstance(row, dict) for _, row in _named_items(_Buffer(content), "", knows))
+    except Unreadable:
+        return False
+
+
+def _named_items(buffer: "_Buffer", name: str, knows: Knows) -> Iterator[Row]:
+    """The items of the lists in an object, each as an object with the list's name and the item alone."""
+    buffer.skip_space()
+    buffer.at += 1  # the opening brace
+    while (character := buffer.skip_space()) != "}":
+        if character == ",":
+            buffer.at += 1
+            continue
+        key, _ = buffer.next_value()
+        if not isinstance(key, str) or buffer.skip_space() != ":":
+            raise Unreadable("bad-json", f"line {buffer.line}: not an object; the rest is not read")
+        buffer.at += 1
+        if knows([key]):
+            raise Unreadable("too-long", f"the document, a row with {key!r}, is {TOO_LONG}")
+        if buffer.skip_space() != "[":
+            buffer.next_value()
+            continue
+        for number, (line, value, text) in enumerate(_items(buffer), start=1):
+            place = Place(f"{key}.{number}")
+            where = f"the item at line {line}"
+            if _is_utf8(text):
+                row = _object(value, place.in_file(name), where)
+                yield place, row if isinstance(row, Rejected) else {key: [row]}
+            else:
+                yield place, Rejected(place.in_file(name), "bad-encoding", f"{where} is not UTF-8")
+    buffer.at += 1
+    if buffer.skip_space():
+        raise Unreadable("bad-json", f"line {buffer.line}: text after the end of the document is not read")
 
 
 def _line_rows(line: Line, name: str) -> Iterator[Row]:
@@ -87,8 +154,24 @@ def _list_items(content: Content, one_line: bool) -> Iterator[Row]:
     items before that place are read."""
     buffer = _Buffer(content)
     buffer.skip_space()
+    number = 0
+    for number, (line, value, text) in enumerate(_items(buffer), start=1):
+        place = Place(f"{line}.{number}") if one_line else Place(str(number), line)
+        where = f"the item at line {line}"
+        if _is_utf8(text):
+            yield place, _object(value, place.in_file(content.name), where)
+        else:
+            yield place, Rejected(place.in_file(content.name), "bad-encoding", f"{where} is not UTF-8")
+    if buffer.skip_space():
+        raise Unreadable("bad-json", f"line {buffer.line}: text after the end of the list is not read")
+    if number == 0:
+        yield Place(""), Rejected(content.name, "bad-json", "the list has no items")
+
+
+def _items(buffer: "_Buffer") -> Iterator[tuple[int, Any, str]]:
+    """The line, value and text of each item of the list that begins here."""
     buffer.at += 1  # the opening bracket
-    number, comma = 1, True
+    comma = True
     while (character := buffer.skip_space()) != "]":
         line = buffer.line
         if character == ",":
@@ -99,28 +182,20 @@ def _list_items(content: Content, one_line: bool) -> Iterator[Row]:
         if not comma:
             raise Unreadable("bad-json", f"line {line}: no comma before this item; the rest is not read")
         value, text = buffer.next_value()
-        place = Place(f"{line}.{number}") if one_line else Place(str(number), line)
-        where = f"the item at line {line}"
-        if _is_utf8(text):
-            yield place, _object(value, place.in_file(content.name), where)
-        else:
-            yield place, Rejected(place.in_file(content.name), "bad-encoding", f"{where} is not UTF-8")
-        number, comma = number + 1, False
+        yield line, value, text
+        comma = False
     buffer.at += 1
-    if buffer.skip_space():
-        raise Unreadable("bad-json", f"line {buffer.line}: text after the end of the list is not read")
-    if number == 1:
-        yield Place(""), Rejected(content.name, "bad-json", "the list has no items")
 
 
 class _Buffer:
     """The text of a file from where it is read, one item at a time; bytes that are not UTF-8 become lone
     surrogates."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, begin: bytes = b"") -> None:
+        """`begin` was read before."""
         self.file = content.file
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-        self.text, self.at, self.line, self.ended = "", 0, 1, False
+        self.text, self.at, self.line, self.ended = self.decoder.decode(begin), 0, 1, False
         self.tried = CHUNK_BYTES
         """A value is decoded once this much of it is read, so that a long one is not tried at every chunk."""
 

@@ -18,13 +18,13 @@ To add a container, enter it in CONTAINERS and in STARTS or SUFFIXES, and read i
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import UserError
 from data.readers.csv_rows import csv_rows
-from data.readers.json_rows import json_rows
+from data.readers.json_rows import Knows, json_rows
 from data.readers.row import Place, Row
 from data.record import Rejected
 from data.stream import Content, seekable
@@ -40,9 +40,6 @@ SUFFIXES = {".jsonl": "JSON", ".ndjson": "JSON", ".csv": "CSV", ".tsv": "CSV"}
 HEADER_ROWS = 10
 """The header of a sheet is searched in this many rows."""
 
-Knows = Callable[[Iterable[str]], bool]
-"""Whether the caller knows one of these column names."""
-
 
 class Table(NamedTuple):
     """Rows under one header."""
@@ -56,7 +53,7 @@ def tables(content: Content, container: str, knows: Knows) -> Iterator[Table]:
     """The tables of a file, each to be read before the next one."""
     match container:
         case "JSON":
-            yield Table(None, json_rows(content))
+            yield Table(None, json_rows(content, knows))
         case "CSV":
             header, rows = csv_rows(content)
             yield Table(header, _or_empty(content, rows))

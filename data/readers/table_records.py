@@ -43,10 +43,15 @@ def read_dataset(
 def _listed(rows: Iterator[Row], options: Options) -> Iterator[Row]:
     """The rows, and instead of an object around one list of objects the rows of that list."""
     for place, row in rows:
-        found = [] if isinstance(row, Rejected) or is_known(row, options) else _lists(row)
+        if isinstance(row, Rejected):
+            yield place, row
+            continue
+        found = [] if is_known(row, options) else _lists(row)
         if len(found) == 1 and (place.number == "" or isinstance(place.number, int)):
             prefix = f"{place.number}." if place.number else ""
             yield from ((Place(f"{prefix}{number}"), item) for number, item in enumerate(found[0], start=1))
+        elif len(found) == 1 and any(str(place.number).startswith(f"{name}.") for name in row):
+            yield place, found[0][0]  # one item of a document that was too long to be read whole
         else:
             yield place, row
 

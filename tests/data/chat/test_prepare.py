@@ -15,7 +15,15 @@ from data.chat.config import ChatDataConfig
 from data.chat.prepare import ChatSet, find_chats, prepare
 from data.chat.preview import preview
 from data.packing.indexed_dataset import Documents
-from tests.data.chat.chats import chat_tokenizer, conversation, load, pairs, prepared, write_lines
+from tests.data.chat.chats import (
+    chat_tokenizer,
+    conversation,
+    load,
+    pairs,
+    prepared,
+    write_lines,
+    write_tokenizer,
+)
 
 __all__ = ["chat_tokenizer"]
 
@@ -188,6 +196,55 @@ def test_what_is_too_long_is_cut_from_the_left_of_the_prompt(chat_tokenizer: Pat
         tmp_path / "dropped", chat_tokenizer, source, validation_share=0.0, max_tokens=120, over_long="drop"
     )
     assert dropped.counts["sources"]["a"]["dropped"] == {"over-long": 3}
+
+
+def test_exchanges_before_an_answer_that_is_too_long_are_kept_and_the_rest_counted(
+    chat_tokenizer: Path, tmp_path: Path
+) -> None:
+    long = [{"role": "user", "content": "More?"}, {"role": "assistant", "content": "x" * 400}]
+    talks = [
+        {"messages": [*conversation(2), *long]},
+        {"messages": [*conversation(1), *long, *long]},
+        {"messages": [*long, *conversation(1)]},
+        {"messages": [*long, *long]},
+        {"messages": [conversation(1)[0], conversation(1)[1] | {"weight": 0}, *long]},
+    ]
+    source: list[dict[str, Any]] = [{"path": str(write_lines(tmp_path / "a.jsonl", talks)), "name": "a"}]
+    said: list[str] = []
+    config = ChatDataConfig.model_validate(
+        {"output_dir": str(tmp_path / "out"), "sources": source, "template": "chatml", "max_tokens": 200,
+         "validation_share": 0.0, "error_budget": None, "engine": {"workers": 1}}
+    )  # fmt: skip
+    made = prepare(config, chat_tokenizer, say=said.append)
+    assert sorted(text.count("pump") for text in texts(made)) == [2, 2, 4]
+    assert all("xxxx" not in text and text.rstrip().endswith("<|im_end|>") for text in texts(made))
+    counts = made.counts["sources"]["a"]
+    assert (counts["cut"], counts["answers_left_out"]) == (3, 3)
+    assert counts["dropped"] == {"answer-too-long": 2}
+    assert "a: 3 answers at the end of chats are too long and left out" in said[0]
+    last = prepared(
+        tmp_path / "last", chat_tokenizer, source, validation_share=0.0, max_tokens=200, train_on="last"
+    )
+    assert last.counts["dropped"] == {"answer-too-long": 4}
+
+
+def test_a_source_without_a_usable_chat_is_refused_and_a_template_without_an_end_is_told(
+    tmp_path: Path,
+) -> None:
+    own = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    own += "{% if add_generation_prompt %}assistant:{% endif %}"
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", template=own)
+    good = {"path": str(write_lines(tmp_path / "a.jsonl", pairs(5)))}
+    lost = {"path": str(write_lines(tmp_path / "b.jsonl", [{"text": "x"}]))}
+    settings: dict[str, Any] = {"output_dir": str(tmp_path / "out"), "engine": {"workers": 1}}
+    said: list[str] = []
+    prepare(ChatDataConfig.model_validate(settings | {"sources": [good]}), tokenizer, say=said.append)
+    assert any(line.startswith("warning: the template does not put the end token </s>") for line in said)
+    settings["output_dir"] = str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"b\.jsonl: no record has a usable chat"):
+        prepare(
+            ChatDataConfig.model_validate(settings | {"sources": [good, lost]}), tokenizer, say=said.append
+        )
 
 
 def test_a_folder_is_made_once_found_again_and_never_written_over(

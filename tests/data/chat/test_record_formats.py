@@ -69,6 +69,31 @@ def test_tools_and_tasks_are_kept() -> None:
     assert read_row({"kind": "NLI", "input": "Q", "target": "A"}, "a#1")[1][0]["task"] == "NLI"
 
 
+WEIGHTS = [
+    ({"weight": 0}, False), ({"weight": 1.0}, True), ({"train": False}, False), ({"training": True}, True),
+    ({"loss": False}, False), ({"masked": True}, False), ({"weight": None}, True), ({}, True),
+    ({"weight": 0.5}, None), ({"train": "no"}, None), ({"train_detail": [{"train": False}]}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "trained"), WEIGHTS)
+@pytest.mark.parametrize("kind", ["messages", "sharegpt"])
+def test_a_message_says_whether_it_is_trained_on(
+    kind: str, said: dict[str, Any], trained: bool | None
+) -> None:
+    if kind == "messages":
+        record: dict[str, Any] = {"messages": [PAIR[0], PAIR[1] | said]}
+    else:
+        turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A", **said}]
+        record = {"conversations": turns}
+    if trained is None:
+        with pytest.raises(Unfit, match="of a message"):
+            read_row(record, "a#1")
+    else:
+        answer = read_row(record, "a#1")[1][0]["messages"][1]
+        assert answer == PAIR[1] | ({} if trained else {"trained": False})
+
+
 @pytest.mark.parametrize(
     ("record", "layout", "words"),
     [
