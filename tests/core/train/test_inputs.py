@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,12 @@ def test_the_same_files_elsewhere_or_written_again_are_no_change(tmp_path: Path)
 def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Begun(tmp_path)
     read: list[Path] = []
-    monkeypatch.setattr(manifest, "hash_files", lambda files: read.extend(files) or {})
+
+    def noting(files: Iterable[Path]) -> dict[str, str]:
+        read.extend(files)
+        return {}
+
+    monkeypatch.setattr(manifest, "hash_files", noting)
     run.inputs().check_same()
     run.inputs().hashes(note=True)
     assert not read
