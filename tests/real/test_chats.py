@@ -1,5 +1,6 @@
 """The real instruction files: all of them are read, with as many records as the files hold."""
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from data.chat.record_formats import read_row
 from data.chat.row_reader import rows
 from data.packing.indexed_dataset import Documents
 from data.record import Rejected
-from tests.data.chat.chats import chat_tokenizer, load, prepared
+from tests.data.chat.chats import SPECIAL, chat_tokenizer, load, prepared, write_tokenizer
 
 __all__ = ["chat_tokenizer"]
 
@@ -86,3 +87,55 @@ def test_the_published_prompts_are_our_templates(real: Path, chat_tokenizer: Pat
         assert render(with_input, tokenize=False) == "<s>" + published["prompt_input"].format(
             instruction="Q", input="I"
         )
+
+
+TEMPLATES = (
+    "deepseek_r1_distill",
+    "deepseekv3",
+    "qwen3_5_think",
+    "qwen3_5_nothink",
+    "qwen3",
+    "phi3",
+    "gemma3",
+)
+"""Most of their prompts are no beginning of the chat."""
+NUMBERS = {"sharegpt_zh_first500.jsonl": 134, "kullm-v1.jsonl": 300, "belle_dev1K.jsonl": 300}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_answer_of_a_real_chat_is_trained_on_and_no_question(
+    real: Path, tmp_path: Path, name: str
+) -> None:
+    """Each run of trained tokens is one answer; what surrounds it is the same for every answer."""
+    import numpy as np
+    import trl
+
+    from data.chat.chat_template import encode, install
+    from data.chat.messages import answered, problem
+
+    template = (Path(trl.__file__).parent / f"chat_templates/{name}.jinja").read_text("utf-8")
+    tags = ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<|user|>", "<|end|>", "<|assistant|>",
+            "<start_of_turn>", "<end_of_turn>")  # fmt: skip
+    tokenizer = load(write_tokenizer(tmp_path, special=(*SPECIAL, *tags), template=template))
+    install(tokenizer, None)
+    chats = [
+        messages
+        for file, number in NUMBERS.items()
+        for place, row in itertools.islice(rows(real / "instructions" / file), number)
+        if not isinstance(row, Rejected)
+        for chat in read_row(row, place)[1]
+        if not problem(messages := answered(chat["messages"]))
+    ]
+    around: set[tuple[str, str]] = set()
+    for messages in chats:
+        encoded = encode(tokenizer, messages)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], encoded.trained.astype(int), [0]])))
+        runs = [tokenizer.decode(encoded.ids[a:b]) for a, b in edges.reshape(-1, 2)]
+        said = [message["content"].strip() for message in messages if message["role"] == "assistant"]
+        assert len(runs) == len(said)
+        for run, answer in zip(runs, said, strict=True):
+            before, found, after = run.partition(answer)
+            assert found
+            around.add((before.strip(), after))
+    assert len(chats) > 600
+    assert len(around) <= 4, around
