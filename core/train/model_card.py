@@ -149,7 +149,7 @@ def _results(metrics: list[Tree], model: Tree, scores: Tree) -> str:
     if best:
         first = next(line for line in metrics if "validation_loss" in line)
         lines.append(
-            f"Held-out loss {best['validation_loss']:.4f} (nats a token) at step {best['step']}, which is"
+            f"Held-out loss {best['validation_loss']:.4f} (nats per token) at step {best['step']}, which is"
             f" this model; {first['validation_loss']:.4f} at step {first['step']}, the first that was logged."
         )
     rows = [
