@@ -85,7 +85,7 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
 
 
 def measured_speed(config: Any, gpus: int) -> float | None:
-    """Tokens a second and GPU at the end of the run's metrics.jsonl; None where there are none."""
+    """Tokens per second per GPU at the end of the run's metrics.jsonl; None where there are none."""
     from core.train.logger import read_metrics
 
     speeds = [line["tokens_per_s"] for line in read_metrics(Path(config.run_dir)) if "tokens_per_s" in line]

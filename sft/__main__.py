@@ -2,7 +2,7 @@
 
     python -m sft --config configs/sft/tiny.yaml --prepare     tokenise the chats of all stages
     python -m sft --config configs/sft/tiny.yaml               train on one process (CPU or one GPU)
-    python -m core.launch -m sft --config FILE                train on every GPU of the machine
+    python -m core.launch -m sft --config FILE                 train on every GPU of the machine
     python -m sft --config FILE --dry-run                      check everything but the weights
     python -m sft preview --config FILE                        the first chats, trained tokens coloured
     python -m sft dpo --config FILE                            preference tuning, as the step after

@@ -18,7 +18,7 @@ PEAK_TFLOPS = {
     "A10": 125.0, "A40": 149.7, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "RTX 6000 Ada": 364.2,
     "RTX A6000": 154.8, "RTX 4090": 165.2, "RTX 3090": 71.0, "MI300X": 1307.4, "MI250X": 383.0,
 }  # fmt: skip
-"""Dense bf16 products with fp32 sums, in 1e12 operations a second, from the vendors' data sheets."""
+"""Dense bf16 products with fp32 sums, in 1e12 operations per second, from the vendors' data sheets."""
 
 
 def flops_per_token(model: Any, sequence_length: int) -> float:

@@ -115,6 +115,12 @@ def hash_code(folder: Path) -> str:
     return hashlib.sha256(repr([digest for _, digest in _hash_all(files)]).encode()).hexdigest()
 
 
+def _is_output(path: Path, folder: Path) -> bool:
+    """Whether a file of a finished `folder` is its content: not the manifest, the lock of the process that
+    writes there, or what a killed one left half written."""
+    return path not in (folder / NAME, folder / LOCK) and not path.match(".*.partial")
+
+
 def write(
     folder: Path,
     *,
@@ -129,8 +135,7 @@ def write(
     This ends the folder's construction: from here on an interrupted build starts again from an empty folder.
     """
     (folder / MADE_FROM).unlink(missing_ok=True)
-    left_out = (folder / NAME, folder / LOCK)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in left_out)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_output(path, folder))
     manifest = {
         "format": FORMAT,
         "step": step,

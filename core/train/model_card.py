@@ -24,6 +24,7 @@ from core.train.trainer import Card, Recipe
 Tree = dict[str, Any]
 HISTORY = "## Version history"
 TAG = "patent-llama"
+UNITS = {"loss": " (nats per token)", "entropy": " (nats)"}
 
 
 def command(prog: str, arguments: list[str], recipe_of: Callable[[Path], Recipe]) -> None:
@@ -198,7 +199,7 @@ def _results(card: Card, metrics: list[Tree], model: Tree, scores: Tree) -> str:
         before, after = _measured(first), _measured(best)
         header = f"| {card.held_out} | step {first['step']} | step {best['step']}, this model |"
         told = [
-            f"| {key.replace('_', ' ')} | {_cell(before.get(key))} | {_cell(value)} |"
+            f"| {key.replace('_', ' ')}{UNITS.get(key, '')} | {_cell(before.get(key))} | {_cell(value)} |"
             for key, value in after.items()
         ]
         lines.append("\n".join([header, "|---|---|---|", *told]))

@@ -223,7 +223,7 @@ def train(recipes: Sequence[Recipe]) -> int:
         recipe.config.training.accumulation(world.size)
         folder = Path(recipe.config.run_dir)
         problem = f"{folder}: another run is using this folder"
-        with atomic_io.lock(folder / ".lock", problem) if world.is_main else nullcontext():
+        with atomic_io.lock(folder / atomic_io.LOCK, problem) if world.is_main else nullcontext():
             run = Run(recipe, world)
             finished = run.fit()
             run.publish() if finished else run.stop()

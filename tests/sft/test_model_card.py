@@ -84,7 +84,7 @@ def test_the_card_has_loss_accuracy_and_entropy_in_its_text_and_its_metadata(tra
     told = {each["type"]: each["value"] for each in tree["model-index"][0]["results"][0]["metrics"]}
     assert told == {"loss": 1.5, "perplexity": 4.4817, "token_accuracy": 0.625, "entropy": 1.25}
     assert "| held-out chats | step 0 | step 4, this model |" in text
-    assert "| loss | 2.5000 | 1.5000 |" in text
+    assert "| loss (nats per token) | 2.5000 | 1.5000 |" in text
     assert "| token accuracy |  | 0.6250 |" in text
 
 

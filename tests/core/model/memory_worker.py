@@ -109,7 +109,8 @@ def compare(
 
 def live() -> dict[int, torch.Tensor]:
     """Every tensor in the process, by the address of its memory."""
-    gc.collect()
+    while gc.collect():  # what one pass frees may have held tensors of further cycles
+        pass
     found: dict[int, torch.Tensor] = {}
     for item in gc.get_objects():
         if issubclass(type(item), torch.Tensor):

@@ -34,6 +34,14 @@ def test_a_finished_folder_records_where_it_came_from(tmp_path: Path) -> None:
     assert created.utcoffset() is not None
 
 
+def test_neither_a_lock_nor_a_half_written_file_is_an_output(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("predictions.jsonl", atomic_io.LOCK, ".scores.json.partial"):
+        (tmp_path / "out" / name).write_text("a")
+    manifest.write(tmp_path / "out", step="eval", config={}, inputs={}, counts={})
+    assert manifest.read(tmp_path / "out")["outputs"] == {"predictions.jsonl": sha256("a")}
+
+
 def test_a_finished_folder_is_the_input_of_the_next_step(tmp_path: Path) -> None:
     make(tmp_path / "out")
     files = [tmp_path / "out" / "b.txt", tmp_path / "out" / "part" / "a.txt"]
