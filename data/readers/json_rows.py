@@ -69,9 +69,9 @@ def _object_rows(content: Content, knows: Knows, one_line: bool) -> Iterator[Row
         yield from _named_items(_Buffer(content, data), content.name, knows)
         return
     else:
-        yield from _line_rows(Line(int(one_line), 0, None), content.name)
         while one_line and data and not data.endswith(b"\n"):
             data = content.file.readline(CHUNK_BYTES)
+        yield from _line_rows(Line(int(one_line), 0, None), content.name)
     if one_line:
         rest = Content(content.name, content.file, FileSplit(content.file.tell(), 0, 2))
         for line in lines(rest):
