@@ -7,6 +7,10 @@
     system, question: texts            chosen, rejected: texts                    Orca pairs
     instruction, input, history        chosen, rejected: texts                    LLaMA-Factory's Alpaca
     conversations (or messages)        chosen, rejected: one message              LLaMA-Factory's ShareGPT
+    input: messages                    preferred_output, non_preferred_output     OpenAI's fine-tuning
+    messages with the chosen answer    rejected_response or rejected_messages     ms-swift
+    question                           response_j is better than response_k       StackExchange pairs
+    prompt                             response_0, response_1, better_response_id PKU-SafeRLHF
 
 Messages have `role` and `content`, or `from` and `value`. What is asked may stand in several places, as
 UltraFeedback's question does; it is taken once, and a row whose places disagree is left out.
@@ -25,6 +29,13 @@ Messages = list[Message]
 LISTS = ("messages", "conversations", "conversation")
 TEXTS = ("instruction", *QUESTIONS, "input")
 SYSTEMS = ("system", "system_prompt")
+NAMES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+    ("response_j", "response_k"),
+)
+"""Names of the better and the worse answer."""
 _TURN = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 
 
@@ -44,7 +55,10 @@ def read_pair(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
             if not isinstance(row[name], str):
                 raise ValueError(f"`{name}` is {type(row[name]).__name__}, not a text")
             systems[name] = row[name]
-    own = {key: _messages(row[key]) for key in ("chosen", "rejected")}
+    inside = row["input"] if isinstance(row.get("input"), Mapping) else {}
+    if row.get("tools") or inside.get("tools"):
+        raise ValueError("`tools`: pairs with tools are not supported")
+    own = {key: _messages(value) for key, value in _answers(row).items()}
     for name, messages in asked.items():  # UltraFeedback's `messages` are `chosen` once more
         if messages and messages[-1]["role"] == "assistant" and messages[-1:] == own["chosen"][-1:]:
             asked[name] = messages[:-1]
@@ -54,6 +68,20 @@ def read_pair(row: Mapping[str, Any]) -> tuple[Messages, Messages]:
     if list(map(_plain, chosen[:-1])) != list(map(_plain, rejected[:-1])):
         raise Disagreement("`chosen` and `rejected` do not answer the same prompt")
     return chosen, [*chosen[:-1], rejected[-1]]
+
+
+def _answers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `chosen` and `rejected`, whatever their names are in this row."""
+    for better, worse in NAMES:
+        if better in row and (worse in row or better == "chosen"):
+            return {"chosen": row[better], "rejected": row[worse]}
+    for worse in ("rejected_response", "rejected_messages"):
+        if worse in row:
+            return {"chosen": row["messages"], "rejected": row[worse]}
+    if "better_response_id" in row:
+        best = int(row["better_response_id"])
+        return {"chosen": row[f"response_{best}"], "rejected": row[f"response_{1 - best}"]}
+    raise KeyError("chosen")
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, Messages]:

@@ -38,12 +38,15 @@ TINY = [
 """Overrides of configs/pretrain/tiny.yaml that make a run a matter of seconds."""
 
 
-def run(*arguments: str | Path, timeout: float = 300, threads: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ARGUMENTS` from the repository's root, on the CPU."""
+def run(
+    *arguments: str | Path, timeout: float = 300, threads: int = 1, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ARGUMENTS` in a folder (the repository's root), on the CPU."""
     command = [sys.executable, "-m", *map(str, arguments)]
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    variables["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).lstrip(os.pathsep)
     return subprocess.run(
-        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=timeout, check=False
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 

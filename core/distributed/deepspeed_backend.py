@@ -10,6 +10,7 @@ checkpoint names stay in this project. The rest of the code sees an `Engine` and
 """
 
 import copy
+import difflib
 import io
 import logging
 import os
@@ -185,15 +186,44 @@ def _refuse_contradictions(
 
 
 def _have_deepspeed_read(chosen: dict[str, Any], file: str | None) -> None:
-    """UserError if DeepSpeed does not take these settings."""
+    """UserError if DeepSpeed does not take these settings, or does not read one of them."""
     from deepspeed.runtime.config import DeepSpeedConfig as Reader
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    given = _Recording(copy.deepcopy(chosen))
     try:
-        Reader(copy.deepcopy(chosen))
+        Reader(given)
     except Exception as error:  # of many kinds
         text = " ".join(str(error).split())
         raise UserError(f"deepspeed.json_file: {file}: DeepSpeed does not take it: {text[:500]}") from None
+    unread = sorted(chosen.keys() - given.read)
+    if unread:
+        near = difflib.get_close_matches(unread[0], given.read, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"deepspeed.json_file: {file}: DeepSpeed has no setting {unread[0]!r}.{meant}")
+
+
+class _Recording(dict[str, Any]):
+    """Settings that note which of them are looked up."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def keys(self) -> Any:
+        return self  # so that `key in settings.keys()` is a lookup too
 
 
 def join(device: torch.device, timeout: timedelta) -> None:

@@ -114,9 +114,10 @@ def remarks(described: Any, config: ModelConfig, longest: int) -> Iterator[str]:
     UserError if it cannot be trained, or has no positions for them."""
     way = proof.prove(described, config.attention, trust=config.trust_remote_code)
     if way.why:
+        slower = f", slower than {config.attention}" if way.attention != config.attention else ""
         yield (
-            f"{described.model_type}: trained with its own attention, {way.attention}, one document a row;"
-            f" this is slower than model.attention={config.attention}: {way.why}."
+            f"{described.model_type}: trained with its own attention, {way.attention}, one document"
+            f" a row{slower}: {way.why}."
         )
     positions = getattr(described.get_text_config(), "max_position_embeddings", None)
     if way.positions is not None and longest > way.positions:

@@ -31,6 +31,7 @@ _known: dict[tuple[str, str, str, bool], "Way"] = {}
 """What has been tried out in this process."""
 OWN = ("sdpa", "eager")
 """Attention of transformers that a model falls back to, the faster first."""
+UNTRIED = "a tiny model of this configuration could not be built and tried out"
 
 
 class Way(NamedTuple):
@@ -51,7 +52,8 @@ class Way(NamedTuple):
 
 def prove(config: Any, asked: str, *, trust: bool = False) -> Way:
     """How a model of this configuration is trained if `asked` for this attention; UserError if it sees the
-    future, or if the attention changes its loss. The same configuration is tried once per process."""
+    future, if the attention changes its loss, or if it cannot be tried out (unless asked for eager, which
+    needs no proof). The same configuration is tried once per process."""
     key = (str(type(config)), config.to_json_string(use_diff=False), asked, trust)
     if key not in _known:
         with _aside():
@@ -64,8 +66,14 @@ def _prove(config: Any, asked: str, trust: bool) -> Way:
     try:
         trial = Trial(config, trust)
         expected = trial.alone()
-    except Exception as error:  # of any library: what cannot be tried out is told, and is no mistake
-        return Way("eager", True, False, None, f"it could not be tried out ({_line(error)})")
+    except Exception as error:  # of any library
+        why = f"{UNTRIED} ({_line(error)})"
+        if asked == "eager":
+            return Way("eager", True, False, None, why)
+        raise UserError(
+            f"{family}: {why}. model.attention=eager trains it as transformers computes it, one document a"
+            " row, without this proof."
+        ) from None
     if not trial.causal:
         raise UserError(
             f"{family}: this model sees the tokens that it should predict: it is no causal language"
@@ -101,7 +109,7 @@ def try_adapter(config: Any, adapter: "AdapterConfig", base: str, *, trust: bool
     with _aside():
         try:
             model = Trial(config, trust).model
-        except Exception:  # as in `_prove`; the model itself will tell
+        except Exception:  # as in `_prove`, which comes first
             return
         lora.attach(model, adapter, base, 0)
 

@@ -3,6 +3,7 @@ pads with its end token or not at all, a longer vocabulary in the adapter."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def awkward(
     kind: str = "llama",
     *,
     generation: dict[str, Any] | None = None,
-    tokens: dict[str, str | None] | None = None,
+    tokens: Mapping[str, str | None] | None = None,
     **architecture: Any,
 ) -> str:
     """A base in `folder` that differs from `bases.path(kind)` in its architecture, generation settings and
@@ -37,11 +38,12 @@ def awkward(
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
     if tokens is not None:
-        _set_tokens(folder, tokens)
+        set_tokens(folder, tokens)
     return str(folder)
 
 
-def _set_tokens(folder: Path, tokens: dict[str, str | None]) -> None:
+def set_tokens(folder: Path, tokens: Mapping[str, str | None]) -> None:
+    """Change a tokenizer's special tokens."""
     file = folder / "tokenizer_config.json"
     tree = json.loads(file.read_text())
     file.write_text(json.dumps({key: value for key, value in (tree | tokens).items() if value is not None}))

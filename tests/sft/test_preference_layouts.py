@@ -63,6 +63,13 @@ SAME: list[tuple[str, dict[str, Any], list[Any]]] = [
     ("messages", {"messages": LONG, "chosen": GOOD[0], "rejected": BAD[0]}, LONG),
     ("messages inside", {"chosen": {"messages": Q + GOOD}, "rejected": {"messages": Q + BAD}}, Q),
     ("parts", {"prompt": [{"role": "user", "content": [{"type": "text", "text": "Q?"}]}], **ANSWERS}, Q),
+    ("OpenAI", {"input": {"messages": BRIEF + LONG, "tools": []}, "preferred_output": GOOD,
+                "non_preferred_output": BAD}, BRIEF + LONG),
+    ("ms-swift", {"messages": LONG + GOOD, "rejected_response": "bad"}, LONG),
+    ("ms-swift, whole", {"messages": LONG + GOOD, "rejected_messages": LONG + BAD}, LONG),
+    ("Argilla", {"instruction": "Q?", "chosen_response": "good", "rejected_response": "bad"}, Q),
+    ("StackExchange", {"question": "Q?", "response_j": "good", "response_k": "bad"}, Q),
+    ("PKU-SafeRLHF", {"prompt": "Q?", "response_0": "bad", "response_1": "good", "better_response_id": 1}, Q),
     ("cells", {"prompt": "Q?", "chosen": json.dumps(Q + GOOD), "rejected": json.dumps(Q + BAD)}, Q),
 ]  # fmt: skip
 
@@ -86,6 +93,8 @@ OTHER: list[tuple[str, dict[str, Any], str]] = [
     ("no-layout", {"prompt": [{"content": "Q?"}], **ANSWERS}, "role"),
     ("no-layout", {"instruction": "Q?", "history": [["one"]], **ANSWERS}, "unpack"),
     ("user-not-first", {"prompt": {"messages": []}, **ANSWERS}, "`chosen`"),
+    ("no-layout", {"prompt": "Q?", "tools": [{"name": "search"}], **ANSWERS}, "pairs with tools"),
+    ("no-layout", {"prompt": "Q?", "response_0": "a", "response_1": "b", "better_response_id": 2}, "response_2"),
     ("user-not-first", ANSWERS, "`chosen`"),
     ("no-answer", {"prompt": "Q?", "chosen": Q, "rejected": Q}, "`chosen`"),
 ]

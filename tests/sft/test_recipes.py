@@ -1,14 +1,18 @@
 """The recipes of systems that this replaces: their published settings, and a run of each at tiny scale."""
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.config.loader import load
+from core.train.model_card import front_matter
 from sft.config import SftConfig
 from tests.conftest import ROOT, run
+from tests.sft.awkward import VICUNA, set_tokens
 from tests.sft.chats import CHATS, Bases, answer, metrics
 
 QLORA: dict[str, Any] = {
@@ -107,32 +111,75 @@ OVERLAYS = {
     "general": ["training.steps=25", "training.global_batch_size=2", "optimizer.learning_rate=3e-3"],
     "domain": ["training.steps=25", "training.global_batch_size=2", "optimizer.learning_rate=3e-3"],
 }
+POLYGLOT = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "</s>"}
+
+
+def lay_out(name: str, folder: Path) -> None:
+    """The chats as files of the recipe's sources, in the layouts of the systems' own data."""
+    alpaca = [chat | {"input": ""} for chat in CHATS]
+    asked = [(chat["instruction"], chat["output"]) for chat in CHATS]
+    if name == "korean-patent-qa-qlora":
+        rows = "".join(f'"{question}","{said}"\n' for question, said in asked)
+        write(folder / "korean-patent-qa.csv", "\ufeff질문,답변\n" + rows)
+    elif name == "korean-legal-lora":
+        write(folder / "korean-legal/kullm.json", json.dumps(alpaca, indent=2))
+    elif name == "taiwan-legal-3b":
+        told = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in asked[::2]]
+        write(folder / "taiwan-legal/a.json", json.dumps([{"conversations": each} for each in told]))
+        parts = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in asked[1::2]]
+        write(folder / "taiwan-legal/b.jsonl", lines({"messages": each} for each in parts))
+    elif name == "general":
+        pclue = ({"input": q, "target": a, "type": "mrc", "answer_choices": []} for q, a in asked[::4])
+        write(folder / "pclue/train.jsonl", lines(pclue))
+        firefly = ({"kind": "NLI", "input": q, "target": a} for q, a in asked[1::4])
+        write(folder / "firefly/firefly.jsonl", lines(firefly))
+        write(folder / "belle/belle.json", lines(alpaca[2::4]))
+        safety = [{"prompt": q, "response": a, "type": "Insult"} for q, a in asked[3::4]]
+        kinds = {"Insult": safety[::2], "Physical_Harm": safety[1::2]}
+        write(folder / "safety-prompts/typical_safety_scenarios.json", json.dumps(kinds))
+    else:
+        for number, task in enumerate(("extraction", "title", "zh-en", "en-zh")):
+            write(folder / f"patent/{task}/{task}.json", json.dumps(alpaca[number::5]))
+        write(folder / "belle/belle.json", lines(alpaca[4::5]))
+
+
+def lines(rows: Iterable[Any]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file and the folders above it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_recipe_runs_at_tiny_scale_learns_and_stops(name: str, bases: Bases, tmp_path: Path) -> None:
-    template = str(load(SftConfig, recipe(name)).data.template)
-    base = bases.taught("gpt_neox" if name == "korean-legal-lora" else "llama", template)
-    sources = f"[{{name: tiny, path: {bases.folder / 'chats.jsonl'}}}]"
-    replay = f"[{{name: a, path: {bases.folder / 'chats.jsonl'}}}, " + sources[1:].replace(
-        "}]", ", replay: true}]"
-    )
-    split = []  # of so few chats the share that it holds out would be none
-    for side, chats in (("validation", CHATS[::10]), ("train", [c for i, c in enumerate(CHATS) if i % 10])):
-        (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-        split.append(f"{{name: {side}, path: {tmp_path / side}.jsonl, side: {side}}}")
-    given = {"domain": replay, "general": f"[{', '.join(split)}]"}.get(name, sources)
-    overlay = [f"model.path={base}", f"data.sources={given}", *OVERLAYS[name]]
-    assert len({key.partition("=")[0] for key in overlay}) <= 5
-    places = [f"run_dir={tmp_path / 'run'}", f"data.output_dir={tmp_path / 'chats'}"]
+    config = load(SftConfig, recipe(name))
+    kind = "gpt_neox" if name == "korean-legal-lora" else "llama"
+    base = tmp_path / str(config.model.path)
+    shutil.copytree(bases.taught(kind, str(config.data.template)), base)
+    (base / "generation_config.json").write_text(json.dumps(VICUNA))
+    if kind == "gpt_neox":
+        set_tokens(base, POLYGLOT)
+    lay_out(name, tmp_path / "instructions")
+    overlay = [*OVERLAYS[name], "data.validation_share=0.1", "card.licence=apache-2.0"]
     for part in (["--prepare"], []):
-        done = run("sft", *part, "--config", recipe(name), *overlay, *places, timeout=500)
+        done = run("sft", *part, "--config", recipe(name), *overlay, timeout=500, folder=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
-    log = (tmp_path / "run/log.txt").read_text()
+    whole = tmp_path / config.run_dir
+    log = (whole / "log.txt").read_text()
     first = float(log.partition("step 0: validation loss ")[2].split()[0])
-    last = metrics(tmp_path / "run")[-1]["validation_loss"]
+    last = metrics(whole)[-1]["validation_loss"]
     assert last < first, "held-out loss ends below the base's"
-    adapter = tmp_path / "run/model" if "korean" in name else None
-    said = answer(base if adapter else tmp_path / "run/model", "class G4", adapter, length=60)
+    adapter = whole / "model" if "korean" in name else None
+    said = answer(base if adapter else whole / "model", "class G4", adapter, length=60)
     assert said.rstrip().endswith(("</s>", "<|eot_id|>")), said
+    tree, text = front_matter(whole / "model/README.md")
+    assert tree["license"] == "apache-2.0"
+    assert "| loss (nats per token) |" in text
+    assert "| token accuracy |" in text
+    made = json.loads((tmp_path / config.data.output_dir / "report.json").read_text())
+    assert made == {}

@@ -93,6 +93,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"tensor_parallel": {"autotp_size": 2}}, "`tensor_parallel`: not supported"),
     ({"sparse_gradients": True}, "DeepSpeed does not take it: .*sparse_gradients"),
     ({"zero_optimization": {"stge": 2}}, "DeepSpeed does not take it: .*stge"),
+    ({"zero_optimisation": {"stage": 2}}, "no setting 'zero_optimisation'. Did you mean 'zero_optimization'"),
     ('{"steps_per_print": 1, "steps_per_print": 2}', '"steps_per_print" is set twice'),
     ("[1]", "expected a JSON object"),
 ]

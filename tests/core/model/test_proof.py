@@ -130,6 +130,16 @@ def test_what_would_be_trained_wrong_is_refused_by_name(
         proof.prove(config, attention)
 
 
+def test_what_cannot_be_tried_out_is_trained_only_as_transformers_computes_it() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("zamba")
+    with pytest.raises(UserError, match=r"zamba: .* could not be built .*model\.attention=eager"):
+        proof.prove(config, "documents")
+    way = proof.prove(config, "eager")
+    assert (way.attention, way.apart, way.plain_head) == ("eager", True, False)
+
+
 def test_the_trial_leaves_no_trace_in_the_run() -> None:
     from transformers import AutoConfig
 
