@@ -44,7 +44,7 @@ def run(
     """Run `python -m ARGUMENTS` in a folder (the repository's root), on the CPU."""
     command = [sys.executable, "-m", *map(str, arguments)]
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
-    variables["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).lstrip(os.pathsep)
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
     return subprocess.run(
         command, cwd=folder, env=variables, capture_output=True, text=True, timeout=timeout, check=False
     )

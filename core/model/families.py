@@ -16,16 +16,16 @@ INTRODUCTION = """\
 
 `python -m core.model.families > docs/families.md` wrote this page with transformers {version}. A tiny random
 model of each family of causal language models, with default settings (those of a published model where the
-default ones are incomplete), was tried out (`core/model/proof.py`): two packed rows must have the loss of their documents, each by itself under
-transformers' eager attention, to 1e-4, and no gradient may cross documents or come from later tokens. Every
-start and `--dry-run` try this out with your model's own settings, so what counts is the line `attention` of
-`--dry-run`; this page is an overview.
+default ones are incomplete), was tried out (`core/model/proof.py`): two packed rows must have the loss of
+their documents, each by itself under transformers' eager attention, to 1e-4, and no gradient may cross
+documents or come from later tokens. Every start and `--dry-run` try this out with your model's own settings,
+so what counts is the line `attention` of `--dry-run`; this page is an overview.
 
 | attention | meaning |
 |---|---|
 | documents | attention inside documents that share rows: the default, and the fastest |
 | eager, sdpa | the model's own, one document a row: right, but slower; a line in the log says so |
-| not tried | no tiny model of these settings could be built: refused, unless `model.attention=eager` asks for it |
+| not tried | no tiny model could be built: refused, unless `model.attention=eager` asks for it |
 | refused | no causal language model as it is, or it needs more than tokens: ends before training |
 
 Loss `chunked`: without whole logits (`model.cross_entropy`); `full`: the model changes its logits.

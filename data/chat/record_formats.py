@@ -17,7 +17,8 @@ QUESTIONS = ("question", "问题", "問題", "질문", "prompt", "query")
 ANSWERS = ("answer", "output", "response", "target", "std_answer", "completion", "答案", "回答", "답변")
 COLUMNS = {
     "messages", "conversations", "conversation", "instruction", "instances", "input", "output", "target",
-    "chosen", "rejected", "chosen_response", "rejected_response", "response_j", "response_0", *QUESTIONS, *ANSWERS,
+    "chosen", "rejected", "chosen_response", "rejected_response", "response_j", "response_0",
+    *QUESTIONS, *ANSWERS,
 }  # fmt: skip
 """The keys by which the header of a table is recognised: those of the layouts, and of preference pairs."""
 TASKS = ("task", "type", "kind", "category", "class", "motivation_app")

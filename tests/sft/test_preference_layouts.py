@@ -94,7 +94,7 @@ OTHER: list[tuple[str, dict[str, Any], str]] = [
     ("no-layout", {"instruction": "Q?", "history": [["one"]], **ANSWERS}, "unpack"),
     ("user-not-first", {"prompt": {"messages": []}, **ANSWERS}, "`chosen`"),
     ("no-layout", {"prompt": "Q?", "tools": [{"name": "search"}], **ANSWERS}, "pairs with tools"),
-    ("no-layout", {"prompt": "Q?", "response_0": "a", "response_1": "b", "better_response_id": 2}, "response_2"),
+    ("no-layout", {"prompt": "Q?", "response_0": "a", "better_response_id": 2}, "response_2"),
     ("user-not-first", ANSWERS, "`chosen`"),
     ("no-answer", {"prompt": "Q?", "chosen": Q, "rejected": Q}, "`chosen`"),
 ]

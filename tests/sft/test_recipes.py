@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.config.loader import load
+from core.provenance import manifest
 from core.train.model_card import front_matter
 from sft.config import SftConfig
 from tests.conftest import ROOT, run
@@ -126,7 +127,10 @@ def lay_out(name: str, folder: Path) -> None:
     elif name == "taiwan-legal-3b":
         told = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in asked[::2]]
         write(folder / "taiwan-legal/a.json", json.dumps([{"conversations": each} for each in told]))
-        parts = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in asked[1::2]]
+        roles = ("user", "assistant")
+        parts = [
+            [{"role": r, "content": t} for r, t in zip(roles, each, strict=True)] for each in asked[1::2]
+        ]
         write(folder / "taiwan-legal/b.jsonl", lines({"messages": each} for each in parts))
     elif name == "general":
         pclue = ({"input": q, "target": a, "type": "mrc", "answer_choices": []} for q, a in asked[::4])
@@ -181,5 +185,6 @@ def test_a_recipe_runs_at_tiny_scale_learns_and_stops(name: str, bases: Bases, t
     assert tree["license"] == "apache-2.0"
     assert "| loss (nats per token) |" in text
     assert "| token accuracy |" in text
-    made = json.loads((tmp_path / config.data.output_dir / "report.json").read_text())
-    assert made == {}
+    told = manifest.read(tmp_path / config.data.output_dir)["counts"]["sources"]
+    assert sum(source["records"] for source in told.values()) == len(CHATS)
+    assert not any(source["dropped"] for source in told.values())
