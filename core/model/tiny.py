@@ -35,6 +35,10 @@ CAPS: tuple[tuple[str, float], ...] = (
 )  # fmt: skip
 """Patterns of field names and the largest value that a number of this name keeps; the first that fits."""
 
+POWERS = re.compile(
+    r"(.*_)?(n_head|(n|num|num_key|num_value|attention|mamba_num)_heads|hidden_size|d_model|n_embd)"
+)
+"""Numbers of heads, and widths, which heads must divide."""
 LAYERS = re.compile(r"(num_|n_|decoder_|encoder_)?(hidden_|encoder_|decoder_)?(layers?|blocks)")
 PERIODS = re.compile(r".*(period|interval|offset|every|step)(_.*)?|sliding_window_pattern")
 AT_LAYERS = re.compile(r".*_(indices|idxs|ids|layers)|moe_layers")
@@ -93,11 +97,18 @@ def _tiny(name: str, value: Any, given: dict[str, Any]) -> Any:
         return value
     if re.fullmatch(r"(.*_)?(num_key_value_heads|num_kv_heads|num_query_groups|n_kv_heads)", name):
         heads = given.get("num_attention_heads") or given.get("n_head") or value
-        return HEADS if value >= heads else min(value, 2)
+        most = _power_of_two(min(heads, HEADS))
+        return most if value >= heads else max(1, min(value, most // 2))
     for pattern, most in CAPS:
         if re.fullmatch(pattern, name):
-            return min(value, type(value)(most))
+            small = min(value, type(value)(most))
+            return _power_of_two(small) if POWERS.fullmatch(name) else small
     return value
+
+
+def _power_of_two(count: int) -> int:
+    """The largest one that is not above `count`."""
+    return 1 << (max(count, 1).bit_length() - 1)
 
 
 def _rope(value: dict[str, Any]) -> dict[str, Any]:

@@ -140,6 +140,26 @@ def test_what_cannot_be_tried_out_is_trained_only_as_transformers_computes_it() 
     assert (way.attention, way.apart, way.plain_head) == ("eager", True, False)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    heads=st.integers(1, 16),
+    groups=st.integers(1, 8),
+    width=st.sampled_from([2, 4, 6, 8, 16, 20, 64, 128]),
+    family=st.sampled_from(["llama", "qwen2", "mistral"]),
+)
+def test_a_model_of_any_number_of_heads_can_be_tried_out(
+    heads: int, groups: int, width: int, family: str
+) -> None:
+    from transformers import AutoConfig
+
+    size = heads * groups * width
+    config = AutoConfig.for_model(
+        family, hidden_size=size, intermediate_size=2 * size, num_attention_heads=heads * groups,
+        num_key_value_heads=heads, vocab_size=100, num_hidden_layers=2,
+    )  # fmt: skip
+    assert torch.isfinite(proof.Trial(config, trust=False).alone()).all()
+
+
 def test_the_trial_leaves_no_trace_in_the_run() -> None:
     from transformers import AutoConfig
 
