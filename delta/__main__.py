@@ -13,9 +13,10 @@ The result appears under its name only once every hash matches. An existing fold
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from core.errors import UserError, run_command
+from core.errors import UserError, printable, run_command
 
 FOLDERS = {
     "base": "the base model",
@@ -101,6 +102,7 @@ def make(arguments: argparse.Namespace) -> None:
     if (arguments.target is None) == (arguments.adapter is None):
         raise UserError("make: give either --target or --adapter, not both.")
     base = safetensors_io.ModelFolder(arguments.base)
+    _note_unread(arguments.base)
     target: safetensors_io.Source
     if arguments.adapter:
         from delta.lora_merge import Merged
@@ -111,7 +113,10 @@ def make(arguments: argparse.Namespace) -> None:
         files = [file for file in files if file.name not in ("adapter_config.json", "README.md")]
     else:
         target = safetensors_io.ModelFolder(arguments.target)
+        _note_unread(arguments.target)
         files = stored_files(arguments.target)
+    if gone := [name for name in base.tensors if name not in target.tensors]:
+        _note(f"{len(gone):,} of the base's tensors are not in the tuned model, e.g. {gone[0]}")
     delta = make_delta(
         base,
         target,
@@ -138,6 +143,7 @@ def apply(arguments: argparse.Namespace) -> None:
     if arguments.rule:
         _combine(arguments, arguments.delta, arguments.target, sign=1)
         return
+    _note_unread(arguments.base)
     delta = apply_delta(
         arguments.base, arguments.delta, arguments.target, resume=arguments.resume, force=arguments.force
     )
@@ -145,12 +151,12 @@ def apply(arguments: argparse.Namespace) -> None:
 
 
 def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int) -> None:
-    from delta import legacy_fp16
+    from delta import legacy_rules
     from delta.make import stored_files
 
     if arguments.resume:
         raise UserError("--resume does not work with --rule: such deltas have no hashes. Omit --resume.")
-    number = legacy_fp16.combine(
+    pairs = legacy_rules.combine(
         arguments.base,
         other,
         result,
@@ -159,7 +165,10 @@ def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int
         sign=sign,
         force=arguments.force,
     )
-    print(f"{result}: {number:,} tensors by the {arguments.rule} rule in fp16 (inexact, not verified)")
+    for note in pairs.notes:
+        _note(note)
+    kind = f"the {arguments.rule} rule in fp16"
+    print(f"{result}: {len(pairs.tensors):,} tensors by {kind} (inexact, not verified)")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -199,6 +208,18 @@ def convert(arguments: argparse.Namespace) -> None:
         force=arguments.force,
     )
     print(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
+
+
+def _note_unread(model: Path) -> None:
+    """Say which weight files beside a model's own are not read."""
+    from core.model import weight_files
+
+    if note := weight_files.find(model).note:
+        _note(note)
+
+
+def _note(text: str) -> None:
+    print(f"note: {printable(text)}", file=sys.stderr)
 
 
 def _command(

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UserError
+from core.model.weight_files import is_plain_name
 from delta import codec, safetensors_io
 
 NAME = "delta.json"
@@ -167,9 +168,10 @@ def check_base(base: safetensors_io.Source, delta: Delta) -> None:
             continue
         tensor = base.tensors.get(name)
         if tensor is None:
-            raise UserError(
-                f"the base has no tensor {name}: this is another base. The delta was made from {delta.base}."
-            )
+            why = "this is another base"
+            if safetensors_io.COMPUTED.search(name):
+                why = "newer conversions leave it out, and this delta needs a base that has it"
+            raise UserError(f"the base has no tensor {name}: {why}. The delta was made from {delta.base}.")
         if (tensor.dtype, list(tensor.shape)) != (entry.dtype, entry.base_shape):
             raise UserError(
                 f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, but the delta was made"
@@ -186,10 +188,10 @@ def hash_file(path: Path) -> str:
 def _check(path: Path, delta: Delta) -> None:
     """Check that the parts of delta.json are consistent."""
     for name in (*delta.shards, *(entry.payload for entry in delta.tensors.values() if entry.payload)):
-        if not safetensors_io.is_plain_name(name) or not name.endswith(".safetensors"):
+        if not is_plain_name(name) or not name.endswith(".safetensors"):
             raise UserError(f"{path}: {name!r} is not a valid name for a weights file.")
     for name in delta.files:
-        if not safetensors_io.is_plain_name(name.removeprefix("files/")):
+        if not is_plain_name(name.removeprefix("files/")):
             raise UserError(f"{path}: {name!r} is not a valid name for a file in a delta.")
         if name.removeprefix("files/") in delta.shards:
             raise UserError(f"{path}: {name!r} is both a stored file and a weights file.")
@@ -215,6 +217,17 @@ def _check(path: Path, delta: Delta) -> None:
             or (with_base and not can_differ(tensor.shape, tuple(entry.base_shape or ())))
         ):
             raise UserError(f"{path}: the entry of tensor {tensor.name} is inconsistent.")
+
+
+def counterpart(tensor: safetensors_io.Tensor, base: safetensors_io.Source) -> safetensors_io.Tensor | None:
+    """The base's tensor that the target's is stored as a difference to; None if it is stored in full.
+
+    So are the buffers that transformers computes: they are small, and a base of another year lacks them.
+    """
+    of_base = base.tensors.get(tensor.name)
+    if of_base is None or of_base.dtype != tensor.dtype or safetensors_io.is_computed(tensor):
+        return None
+    return of_base if can_differ(tensor.shape, of_base.shape) else None
 
 
 def can_differ(target: tuple[int, ...], base: tuple[int, ...]) -> bool:

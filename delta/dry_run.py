@@ -31,11 +31,6 @@ def apply_checks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look
 def _tensors(base: safetensors_io.ModelFolder, target: safetensors_io.ModelFolder) -> dry_run.Look:
     """How many of the target's tensors can be stored as a difference to the base; the others are stored in
     full."""
-    similar = sum(
-        name in base.tensors
-        and base.tensors[name].dtype == tensor.dtype
-        and delta_format.can_differ(tensor.shape, base.tensors[name].shape)
-        for name, tensor in target.tensors.items()
-    )
+    similar = sum(delta_format.counterpart(tensor, base) is not None for tensor in target.tensors.values())
     full = len(target.tensors) - similar
     return dry_run.Look("tensors", f"{similar:,} as a difference to the base, {full:,} in full")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.model.weight_files import is_plain_name
 from core.provenance import manifest
 from core.provenance.atomic_io import complete_lines, resumable_folder
 from delta import codec, delta_format, readme, safetensors_io
@@ -76,7 +77,7 @@ def stored_files(*folders: Path) -> list[Path]:
         file.name: file
         for folder in folders
         for file in folder.iterdir()
-        if file.suffix in delta_format.STORED and safetensors_io.is_plain_name(file.name) and file.is_file()
+        if file.suffix in delta_format.STORED and is_plain_name(file.name) and file.is_file()
     }
     return [found[name] for name in sorted(found)]
 
@@ -179,13 +180,7 @@ class _Coding:
     def __init__(self, name: str, base: safetensors_io.Source, target: safetensors_io.Source) -> None:
         self.name, self.base, self.target = name, base, target
         self.tensor = target.tensors[name]
-        of_base = base.tensors.get(name)
-        if of_base and (
-            of_base.dtype != self.tensor.dtype
-            or not delta_format.can_differ(self.tensor.shape, of_base.shape)
-        ):
-            of_base = None
-        self.of_base = of_base
+        self.of_base = delta_format.counterpart(self.tensor, base)
         self.hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
         self.file: safetensors_io.Writer | None = None
         self.start = 0

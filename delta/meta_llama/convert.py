@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.model.weight_files import INDEX
 from core.provenance.atomic_io import resumable_folder
 from delta import safetensors_io
 from delta.codec import ITEMSIZE
@@ -222,7 +223,7 @@ def _write(folder: Path, tensors: dict[str, Joined], kind: str, shard_bytes: int
         weight_map.update(dict.fromkeys(names, file))
     if len(groups) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        (folder / safetensors_io.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def _as_type(piece: bytes, dtype: str, kind: str) -> bytes:

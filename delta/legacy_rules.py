@@ -1,8 +1,9 @@
-"""Inexact deltas published by other projects: differences in fp16, by FastChat's rule or Patent-LLaMA's.
+"""Inexact deltas published by other projects: sums in fp16, by FastChat's rule or Patent-LLaMA's.
 
 FastChat's apply_delta adds every tensor of the base to the delta's, both read as fp16, and its make_delta
 subtracts. Patent-LLaMA's rule takes tensors of three kinds from the delta unchanged. The results equal those
-of the scripts byte for byte. Only names and shapes can show that the base is the wrong one.
+of the scripts byte for byte. Only names and shapes can show that the base is the wrong one, so each tensor of
+either must have its counterpart in the other, but for buffers that transformers computes.
 """
 
 import json
@@ -10,15 +11,17 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from functools import partial as bind
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from core.errors import UserError
+from core.model import weight_files
 from core.provenance.atomic_io import resumable_folder
 from delta import safetensors_io
 from delta.kernel import kernel
 from delta.meta_llama.torch_pickle import read_pickled
+from delta.safetensors_io import Tensor
 from delta.threads import in_order, workers
 
 WHOLE = ("embed_tokens", "lm_head.weight", "rotary_emb.inv_freq")
@@ -26,6 +29,14 @@ WHOLE = ("embed_tokens", "lm_head.weight", "rotary_emb.inv_freq")
 RULES: dict[str, tuple[str, ...]] = {"fastchat": (), "patent-llama": WHOLE}
 FLOATS = ("F16", "BF16", "F32", "F64")
 PIECE_ELEMENTS = 1 << 19
+
+
+class Pairs(NamedTuple):
+    """Every tensor of the result, with the base's that is added to it; None for those stored in full."""
+
+    tensors: list[tuple[Tensor, Tensor | None]]
+    notes: list[str]
+    """What the user should know about the files and the tensors that are not used."""
 
 
 def combine(
@@ -37,30 +48,21 @@ def combine(
     rule: str,
     sign: int,
     force: bool = False,
-) -> int:
+) -> Pairs:
     """Write `other` plus (`sign` 1) or minus (-1) the base, in fp16, with one file for each file of `other`.
 
-    Returns the number of tensors. UserError names the first tensor whose shape does not match.
+    UserError names the first tensor that is missing or whose shape does not match.
     """
-    bases, others = {t.name: t for t in _tensors(base)}, _tensors(other)
-    for tensor in others:
-        of_base = bases.get(tensor.name)
-        if not _whole(tensor, rule) and (of_base is None or of_base.shape != tensor.shape):
-            in_base = f"has shape {of_base.shape} in the base" if of_base else "is not in the base"
-            raise UserError(
-                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape} but {in_base}. This is another"
-                " base, or the vocabulary was extended: extend the base's embedding to the same size first."
-            )
+    pairs = pair(base, other, rule)
     unfinished = resumable_folder(result, None, resume=False, force=force, discard_rejected=True)
     with unfinished as folder, workers() as pool:
-        for file in sorted({tensor.file for tensor in others}):
-            part = [tensor for tensor in others if tensor.file == file]
+        for file in sorted({tensor.file for tensor, _ in pairs.tensors}):
+            part = [(tensor, of_base) for tensor, of_base in pairs.tensors if tensor.file == file]
             # The names that save_pretrained uses for both kinds of files.
             name = file.name.replace("pytorch_model", "model").removesuffix(".bin")
             writer = safetensors_io.Writer(folder / f"{name.removesuffix('.safetensors')}.safetensors")
-            writer.write(safetensors_io.header_bytes(_header(part)))
-            for tensor in part:
-                of_base = None if _whole(tensor, rule) else bases[tensor.name]
+            writer.write(safetensors_io.header_bytes(_header([tensor for tensor, _ in part])))
+            for tensor, of_base in part:
                 for piece in in_order(pool, _sums(tensor, of_base, sign)):
                     writer.write(piece)
             writer.close()
@@ -68,23 +70,63 @@ def combine(
             if not stored.name.endswith(".index.json"):
                 (folder / stored.name).write_bytes(stored.read_bytes())
         _write_index(folder)
-    return len(others)
+    return pairs
 
 
-def _tensors(folder: Path) -> list[safetensors_io.Tensor]:
-    """The tensors of a folder's safetensors files or, if there are none, of its pickled files."""
-    if list(folder.glob("*.safetensors")) or not list(folder.glob("pytorch_model*.bin")):
-        return list(safetensors_io.ModelFolder(folder).tensors.values())
-    return [tensor for file in sorted(folder.glob("pytorch_model*.bin")) for tensor in read_pickled(file)]
+def pair(base: Path, other: Path, rule: str) -> Pairs:
+    """Match the tensors of two folders by name, before any is read; UserError if they do not fit."""
+    (bases, note), (others, of_other) = _tensors(base), _tensors(other)
+    notes = [each for each in (note, of_other) if each]
+    alone = [bases.get(name) or others[name] for name in sorted(bases.keys() ^ others.keys())]
+    lone = [tensor for tensor in alone if tensor.name in bases or not _whole(tensor, rule)]
+    if buffers := [tensor.name for tensor in lone if safetensors_io.is_computed(tensor)]:
+        notes.append(
+            f"{len(buffers):,} buffers that transformers computes are in only one of {base} and {other},"
+            f" and are left out: {buffers[0]}{' …' if buffers[1:] else ''}"
+        )
+    left_out = set(buffers)
+    if lost := [tensor for tensor in lone if tensor.name not in left_out]:
+        there, gone = (base, other) if lost[0].name in bases else (other, base)
+        raise UserError(
+            f"{gone}: tensor {lost[0].name}{f' (and {len(lost) - 1:,} more)' if lost[1:] else ''} is missing,"
+            f" which {there} has. They do not belong together, or a file is missing: download it again."
+        )
+    matched = [
+        (tensor, None if _whole(tensor, rule) else bases[tensor.name])
+        for tensor in others.values()
+        if tensor.name not in left_out
+    ]
+    for tensor, of_base in matched:
+        if of_base and of_base.shape != tensor.shape:
+            raise UserError(
+                f"{tensor.file}: tensor {tensor.name} has shape {tensor.shape}, but {of_base.shape} in the"
+                " base. This is another base, or the vocabulary was extended: extend the base's embedding"
+                " first, as the publisher did."
+            )
+    return Pairs(matched, notes)
 
 
-def _whole(tensor: safetensors_io.Tensor, rule: str) -> bool:
+def _tensors(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a folder's safetensors or pickled files, and a note about files that are not read."""
+    found = weight_files.find(folder)
+    if not found.pickled:
+        return safetensors_io.ModelFolder(folder).tensors, found.note
+    tensors: dict[str, Tensor] = {}
+    for tensor in (tensor for file in found.files for tensor in read_pickled(file)):
+        if tensor.name in tensors:
+            raise UserError(
+                f"{tensor.file}: tensor {tensor.name} is also in {tensors[tensor.name].file.name}."
+            )
+        tensors[tensor.name] = tensor
+    found.check(tensors)
+    return tensors, found.note
+
+
+def _whole(tensor: Tensor, rule: str) -> bool:
     return any(part in tensor.name for part in RULES[rule])
 
 
-def _sums(
-    tensor: safetensors_io.Tensor, base: safetensors_io.Tensor | None, sign: int
-) -> Iterator[Callable[[], bytes]]:
+def _sums(tensor: Tensor, base: Tensor | None, sign: int) -> Iterator[Callable[[], bytes]]:
     size = PIECE_ELEMENTS * tensor.size // max(1, tensor.elements)
     pieces: Iterator[bytes] = iter(())
     if base:
@@ -132,7 +174,7 @@ def _table(dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         return patterns.astype(np.uint16).view(np.float16).astype(np.float32)
 
 
-def _header(tensors: list[safetensors_io.Tensor]) -> str:
+def _header(tensors: list[Tensor]) -> str:
     """A safetensors header for the result, with floats as fp16."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
@@ -159,4 +201,4 @@ def _write_index(folder: Path) -> None:
         "metadata": {"total_size": sum(tensor.size for tensor in tensors)},
         "weight_map": {tensor.name: tensor.file.name for tensor in tensors},
     }
-    (folder / safetensors_io.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+    (folder / weight_files.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
