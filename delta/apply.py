@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
-from core.provenance.atomic_io import resumable_folder
+from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import codec, delta_format, safetensors_io
 from delta.delta_format import Delta, Entry
 from delta.threads import in_order, workers
@@ -33,6 +33,7 @@ class Checked(NamedTuple):
 
 def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, force: bool = False) -> Delta:
     """Write the target's folder. UserError names the tensor or file that fails a check."""
+    refuse_overlap(target, (base, delta_path))
     checked = check(base, delta_path)
     delta = checked.delta
     with resumable_folder(target, delta.sha256, resume=resume, force=force, discard_rejected=True) as folder:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from core import dry_run
 from core.errors import UserError
+from core.provenance.atomic_io import refuse_overlap
 from delta import delta_format, safetensors_io
 
 
@@ -14,6 +15,7 @@ def make_checks(base: Path, target: Path | None, adapter: Path | None, delta: Pa
         raise UserError("make: give either --target or --adapter, not both.")
     tuned = target or adapter
     assert tuned is not None
+    refuse_overlap(delta, (base, tuned))
     yield dry_run.model("base", str(base))
     yield dry_run.model("target" if target else "adapter", str(tuned))
     if target and base.is_dir() and target.is_dir():
@@ -23,6 +25,7 @@ def make_checks(base: Path, target: Path | None, adapter: Path | None, delta: Pa
 
 def apply_checks(base: Path, delta: Path, target: Path) -> Iterator[dry_run.Look]:
     """What `apply` would read and write."""
+    refuse_overlap(target, (base, delta))
     yield dry_run.model("base", str(base))
     yield dry_run.place("delta", delta)
     yield dry_run.writable("target", target)

@@ -17,7 +17,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.model import weight_files
-from core.provenance.atomic_io import resumable_folder
+from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import safetensors_io
 from delta.kernel import kernel
 from delta.meta_llama.torch_pickle import read_pickled
@@ -53,6 +53,7 @@ def combine(
 
     UserError names the first tensor that is missing or whose shape does not match.
     """
+    refuse_overlap(result, (base, other))
     pairs = pair(base, other, rule)
     unfinished = resumable_folder(result, None, resume=False, force=force, discard_rejected=True)
     with unfinished as folder, workers() as pool:

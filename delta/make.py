@@ -17,7 +17,7 @@ from typing import Any
 from core.errors import UserError
 from core.model.weight_files import is_plain_name
 from core.provenance import manifest
-from core.provenance.atomic_io import complete_lines, resumable_folder
+from core.provenance.atomic_io import complete_lines, refuse_overlap, resumable_folder
 from delta import codec, delta_format, readme, safetensors_io
 from delta.delta_format import Delta, Entry, File
 from delta.threads import hashed, in_order, workers
@@ -38,6 +38,7 @@ def make(
     shard_bytes: int = delta_format.SHARD_BYTES,
 ) -> Delta:
     """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded."""
+    refuse_overlap(delta_path, (base_path, target_path))
     made_from = [_identity(base), _identity(target), [str(file) for file in files], shard_bytes]
     with resumable_folder(delta_path, made_from, resume=resume, force=force, discard_rejected=True) as folder:
         payloads = _Payloads(folder, target, shard_bytes)

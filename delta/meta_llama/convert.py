@@ -18,7 +18,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.model.weight_files import INDEX
-from core.provenance.atomic_io import resumable_folder
+from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import safetensors_io
 from delta.codec import ITEMSIZE
 from delta.lora_merge import as_float32, from_float32
@@ -58,6 +58,7 @@ def convert(
 ) -> int:
     """Write the Hugging Face folder and return the number of tensors; UserError if parts or sizes do not
     match."""
+    refuse_overlap(target, (source,))
     if model_size and not (source / "params.json").exists() and (source / model_size).is_dir():
         source = source / model_size  # Meta's download has a folder per size, and one tokenizer
     params = read_params(source, model_size)
