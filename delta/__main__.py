@@ -38,6 +38,11 @@ def main() -> None:
     )
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a LoRA adapter, instead of --target")
     _add_run_options(command)
+    command.add_argument(
+        "--allow-whole",
+        action="store_true",
+        help="make the delta although most of it is the model itself, stored whole",
+    )
     command.set_defaults(call=make)
 
     command = _command(
@@ -86,21 +91,37 @@ def main() -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Make a delta from two models, or from a base and an adapter."""
+    if (arguments.target is None) == (arguments.adapter is None):
+        raise UserError("make: give either --target or --adapter, not both.")
+    if arguments.rule and arguments.adapter:
+        raise UserError(
+            "make: --rule subtracts a whole model. Merge the adapter first, and give the result as --target."
+        )
+    _check_rule(arguments)
+    tuned = arguments.target or arguments.adapter
     if arguments.dry_run:
         from core import dry_run
         from delta.dry_run import make_checks
 
-        dry_run.report(make_checks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
+        dry_run.report(
+            make_checks(
+                arguments.base,
+                tuned,
+                arguments.delta,
+                rule=arguments.rule,
+                adapter=tuned == arguments.adapter,
+                force=arguments.force,
+                allow_whole=arguments.allow_whole,
+            )
+        )
         return
     from delta import readme, safetensors_io
     from delta.make import make as make_delta
     from delta.make import stored_files
 
-    if arguments.rule and arguments.target:
-        _combine(arguments, arguments.target, arguments.delta, sign=-1)
+    if arguments.rule:
+        _combine(arguments, tuned, arguments.delta, sign=-1)
         return
-    if (arguments.target is None) == (arguments.adapter is None):
-        raise UserError("make: give either --target or --adapter, not both.")
     base = safetensors_io.ModelFolder(arguments.base)
     _note_unread(arguments.base)
     target: safetensors_io.Source
@@ -121,22 +142,25 @@ def make(arguments: argparse.Namespace) -> None:
         base,
         target,
         arguments.base,
-        arguments.target or arguments.adapter,
+        tuned,
         arguments.delta,
         files,
         resume=arguments.resume,
         force=arguments.force,
+        allow_whole=arguments.allow_whole,
     )
     print(readme.describe(delta, str(arguments.delta)))
 
 
 def apply(arguments: argparse.Namespace) -> None:
     """Rebuild the target from its base and the delta."""
+    _check_rule(arguments)
     if arguments.dry_run:
         from core import dry_run
         from delta.dry_run import apply_checks
 
-        dry_run.report(apply_checks(arguments.base, arguments.delta, arguments.target))
+        folders = arguments.base, arguments.delta, arguments.target
+        dry_run.report(apply_checks(*folders, rule=arguments.rule, force=arguments.force))
         return
     from delta.apply import apply as apply_delta
 
@@ -150,12 +174,15 @@ def apply(arguments: argparse.Namespace) -> None:
     print(f"{arguments.target}: {len(delta.tensors):,} tensors, all identical to the published model")
 
 
+def _check_rule(arguments: argparse.Namespace) -> None:
+    if arguments.rule and arguments.resume:
+        raise UserError("--resume does not work with --rule: such deltas have no hashes. Omit --resume.")
+
+
 def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int) -> None:
     from delta import legacy_rules
     from delta.make import stored_files
 
-    if arguments.resume:
-        raise UserError("--resume does not work with --rule: such deltas have no hashes. Omit --resume.")
     pairs = legacy_rules.combine(
         arguments.base,
         other,
@@ -164,6 +191,7 @@ def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int
         rule=arguments.rule,
         sign=sign,
         force=arguments.force,
+        allow_whole=sign < 0 and arguments.allow_whole,
     )
     for note in pairs.notes:
         _note(note)

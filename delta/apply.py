@@ -37,7 +37,7 @@ def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, f
     checked = check(base, delta_path)
     delta = checked.delta
     with resumable_folder(target, delta.sha256, resume=resume, force=force, discard_rejected=True) as folder:
-        _check_space(folder, delta)
+        check_space(target, delta, written=sum(file.stat().st_size for file in folder.iterdir()))
         with workers() as pool:
             for name, tensors in delta_format.layout(delta, folder).items():
                 _write_shard(folder / name, tensors, checked, pool)
@@ -211,15 +211,15 @@ def _kept(path: Path, header: bytes, tensors: list[safetensors_io.Tensor], delta
     return done, kept
 
 
-def _check_space(folder: Path, delta: Delta) -> None:
+def check_space(target: Path, delta: Delta, written: int = 0) -> None:
     """UserError if the disk is too small, before hours of work rather than after."""
+    folder = next(up for up in target.absolute().parents if up.is_dir())
     shards = delta_format.layout(delta, folder).values()
     needed = sum(tensors[-1].start + tensors[-1].size for tensors in shards if tensors)
     needed += sum(file.bytes for file in delta.files.values())
-    missing = needed - sum(file.stat().st_size for file in folder.iterdir())
+    missing = needed - written
     free = shutil.disk_usage(folder).free
     if free < missing:
         raise UserError(
-            f"{folder.parent}: not enough disk space: {missing / 1e9:.2f} GB needed,"
-            f" {free / 1e9:.2f} GB free."
+            f"{folder}: not enough disk space: {missing / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free."
         )

@@ -18,7 +18,7 @@ import numpy as np
 from core.errors import UserError
 from core.model import weight_files
 from core.provenance.atomic_io import refuse_overlap, resumable_folder
-from delta import safetensors_io
+from delta import safetensors_io, whole
 from delta.kernel import kernel
 from delta.meta_llama.torch_pickle import read_pickled
 from delta.safetensors_io import Tensor
@@ -48,6 +48,7 @@ def combine(
     rule: str,
     sign: int,
     force: bool = False,
+    allow_whole: bool = False,
 ) -> Pairs:
     """Write `other` plus (`sign` 1) or minus (-1) the base, in fp16, with one file for each file of `other`.
 
@@ -55,6 +56,8 @@ def combine(
     """
     refuse_overlap(result, (base, other))
     pairs = pair(base, other, rule)
+    if sign < 0 and (warning := whole.check(pairs.tensors, allow_whole=allow_whole)):
+        pairs.notes.append(f"warning: {warning}")
     unfinished = resumable_folder(result, None, resume=False, force=force, discard_rejected=True)
     with unfinished as folder, workers() as pool:
         for file in sorted({tensor.file for tensor, _ in pairs.tensors}):

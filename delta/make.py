@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.model.weight_files import is_plain_name
 from core.provenance import manifest
 from core.provenance.atomic_io import complete_lines, refuse_overlap, resumable_folder
-from delta import codec, delta_format, readme, safetensors_io
+from delta import codec, delta_format, readme, safetensors_io, whole
 from delta.delta_format import Delta, Entry, File
 from delta.threads import hashed, in_order, workers
 
@@ -36,9 +36,15 @@ def make(
     resume: bool = False,
     force: bool = False,
     shard_bytes: int = delta_format.SHARD_BYTES,
+    allow_whole: bool = False,
 ) -> Delta:
-    """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded."""
+    """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded.
+
+    UserError if most of the target would be stored whole, unless `allow_whole`.
+    """
     refuse_overlap(delta_path, (base_path, target_path))
+    pairs = [(tensor, delta_format.counterpart(tensor, base)) for tensor in target.tensors.values()]
+    whole.check(pairs, allow_whole=allow_whole)
     made_from = [_identity(base), _identity(target), [str(file) for file in files], shard_bytes]
     with resumable_folder(delta_path, made_from, resume=resume, force=force, discard_rejected=True) as folder:
         payloads = _Payloads(folder, target, shard_bytes)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from delta import whole
 from delta.delta_format import Delta
 
 
@@ -41,6 +42,7 @@ def describe(delta: Delta, place: str) -> str:
         f" {number['delta']:,} stored as differences, {number['full']:,} stored in full",
         f"  {number['payload_bytes'] / 1e6:,.1f} MB instead of {number['target_bytes'] / 1e6:,.1f} MB"
         f" ({ratio:.1f}x smaller)",
+        *([f"  warning: {warning}"] if (warning := whole.warning(delta)) else []),
         f"  rebuilds {', '.join([*delta.shards, *(name.removeprefix('files/') for name in delta.files)])}",
     ]
     grown = [
@@ -53,6 +55,7 @@ def describe(delta: Delta, place: str) -> str:
 
 def publishing(delta: Delta) -> str:
     """The README.md of the delta's folder: a model card for the hub."""
+    note = f"\n\n**Warning**: {warning}." if (warning := whole.warning(delta)) else ""
     return f"""---
 tags: [delta-weights]
 ---
@@ -61,7 +64,7 @@ tags: [delta-weights]
 
 This folder is not a model. It contains the difference between {delta.base} and {delta.target}
 ({payload_bytes(delta) / 1e6:,.1f} MB instead of {target_bytes(delta) / 1e6:,.1f} MB). Added to {delta.base},
-it gives {delta.target}, bit for bit.
+it gives {delta.target}, bit for bit.{note}
 
 You need
 

@@ -95,7 +95,7 @@ def save(folder: Path, arrays: Arrays, shards: int = 1, metadata: bool = True) -
     return folder
 
 
-def delta(*arguments: str | Path) -> tuple[int, str]:
+def delta(*arguments: object) -> tuple[int, str]:
     """Run `python -m delta ARGUMENTS` in this process; its exit code and output."""
     output = io.StringIO()
     with (

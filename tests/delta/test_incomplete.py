@@ -48,7 +48,7 @@ def write(folder: Path, found: Tensors, kind: str, index: bool = True) -> Path:
 
 
 def apply_rule(place: Path, rule: str = "fastchat") -> tuple[int, str]:
-    folders: list[str | Path] = [
+    folders = [
         "--base",
         place / "base",
         "--delta",
@@ -134,7 +134,7 @@ def test_an_exact_delta_needs_no_buffer_of_the_base(tmp_path: Path) -> None:
     save(tmp_path / "base", arrays)
     tuned_model = tuned(arrays) | {INV_FREQ: arrays["model.norm.weight"]}
     save(tmp_path / "target", tuned_model)
-    made: list[str | Path] = ["--target", tmp_path / "target", "--delta", tmp_path / "delta"]
+    made = ["--target", tmp_path / "target", "--delta", tmp_path / "delta"]
     assert delta("make", "--base", tmp_path / "old", *made)[0] == 0
     for base in ("old", "base"):
         assert delta("verify", "--base", tmp_path / base, "--delta", tmp_path / "delta")[0] == 0
@@ -161,7 +161,7 @@ def test_of_two_sets_the_one_that_transformers_loads_is_read_and_the_user_told(
     save(tmp_path / "shards", random_model(seed=7), 3)
     target = Path(shutil.copytree(tmp_path / start, tmp_path / "target"))
     act(target)
-    folders: list[str | Path] = ["--base", tmp_path / "base", "--delta", tmp_path / "delta"]
+    folders = ["--base", tmp_path / "base", "--delta", tmp_path / "delta"]
     code, said = delta("make", *folders, "--target", target)
     assert code == 0, said
     assert (
@@ -179,7 +179,7 @@ def test_a_lost_shard_of_a_model_is_named(tmp_path: Path, role: str) -> None:
     arrays = random_model()
     folders = {"--base": save(tmp_path / "b", arrays, 2), "--target": save(tmp_path / "t", tuned(arrays), 2)}
     (folders[role] / "model-00002-of-00002.safetensors").unlink()
-    given: list[str | Path] = [word for pair in folders.items() for word in pair]
+    given = [word for pair in folders.items() for word in pair]
     code, said = delta("make", *given, "--delta", tmp_path / "d")
     assert code == 2
     assert "model-00002-of-00002.safetensors is missing" in said
