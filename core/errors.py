@@ -65,6 +65,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def printable_name(name: str) -> str:
+    """A name from a file, on one line."""
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def missing_package(error: ModuleNotFoundError) -> str:
     """The message for a package that is not installed; a missing module of this project is a bug and is
     raised again."""

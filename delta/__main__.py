@@ -7,6 +7,7 @@
     python -m delta info   patent-llama-7b-delta
     python -m delta convert --input_dir LLaMA --model_size 7B --output_dir llama-7b    from Meta's files
     python -m delta apply  --rule fastchat --base llama-7b --target vicuna-7b --delta vicuna-7b-delta-v1.1
+    python -m delta apply  --rule alpaca   --base llama-7b --target alpaca-7b --delta alpaca-7b-wdiff
 
 The result appears under its name only once every hash matches. An existing folder is never overwritten;
 --force replaces it once the new one is complete. --resume continues an interrupted run.
@@ -116,8 +117,8 @@ def make(arguments: argparse.Namespace) -> None:
         )
         return
     from delta import readme, safetensors_io
+    from delta.make import left_out, stored_files
     from delta.make import make as make_delta
-    from delta.make import stored_files
 
     if arguments.rule:
         _combine(arguments, tuned, arguments.delta, sign=-1)
@@ -131,11 +132,15 @@ def make(arguments: argparse.Namespace) -> None:
         target = Merged(base, arguments.adapter)
         # An adapter's folder may contain a tokenizer; these two files describe the adapter, not the model.
         files = stored_files(arguments.base, arguments.adapter)
-        files = [file for file in files if file.name not in ("adapter_config.json", "README.md")]
+        files = {
+            name: file for name, file in files.items() if name not in ("adapter_config.json", "README.md")
+        }
     else:
         target = safetensors_io.ModelFolder(arguments.target)
         _note_unread(arguments.target)
         files = stored_files(arguments.target)
+        if others := left_out(arguments.target, target.files, files):
+            _note(f"{arguments.target}: not stored in the delta: {', '.join(others)}")
     if gone := [name for name in base.tensors if name not in target.tensors]:
         _note(f"{len(gone):,} of the base's tensors are not in the tuned model, e.g. {gone[0]}")
     delta = make_delta(
@@ -149,7 +154,7 @@ def make(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         allow_whole=arguments.allow_whole,
     )
-    print(readme.describe(delta, str(arguments.delta)))
+    _say(readme.describe(delta, str(arguments.delta)))
 
 
 def apply(arguments: argparse.Namespace) -> None:
@@ -171,7 +176,7 @@ def apply(arguments: argparse.Namespace) -> None:
     delta = apply_delta(
         arguments.base, arguments.delta, arguments.target, resume=arguments.resume, force=arguments.force
     )
-    print(f"{arguments.target}: {len(delta.tensors):,} tensors, all identical to the published model")
+    _say(f"{arguments.target}: {len(delta.tensors):,} tensors, all identical to the published model")
 
 
 def _check_rule(arguments: argparse.Namespace) -> None:
@@ -195,8 +200,8 @@ def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int
     )
     for note in pairs.notes:
         _note(note)
-    kind = f"the {arguments.rule} rule in fp16"
-    print(f"{result}: {len(pairs.tensors):,} tensors by {kind} (inexact, not verified)")
+    kind = f"the {arguments.rule} rule in {'fp32' if arguments.rule == 'alpaca' else 'fp16'}"
+    _say(f"{result}: {len(pairs.tensors):,} tensors by {kind} (inexact, not verified)")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -207,20 +212,20 @@ def verify(arguments: argparse.Namespace) -> None:
         raise UserError("verify: nothing to check the delta against. Give --base, --target or both.")
     if arguments.base:
         delta = verify_base(arguments.base, arguments.delta)
-        print(
+        _say(
             f"{arguments.delta} with {arguments.base}: all {len(delta.tensors):,} tensors are rebuilt"
             " exactly as published"
         )
     if arguments.target:
         delta = verify_target(arguments.target, arguments.delta)
-        print(f"{arguments.target}: all {len(delta.tensors):,} tensors are identical to the published model")
+        _say(f"{arguments.target}: all {len(delta.tensors):,} tensors are identical to the published model")
 
 
 def info(arguments: argparse.Namespace) -> None:
     """Print what a delta contains."""
     from delta import delta_format, readme
 
-    print(readme.describe(delta_format.read(arguments.delta), str(arguments.delta)))
+    _say(readme.describe(delta_format.read(arguments.delta), str(arguments.delta)))
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -235,7 +240,7 @@ def convert(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         force=arguments.force,
     )
-    print(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
+    _say(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
 
 
 def _note_unread(model: Path) -> None:
@@ -248,6 +253,10 @@ def _note_unread(model: Path) -> None:
 
 def _note(text: str) -> None:
     print(f"note: {printable(text)}", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    print(printable(text))
 
 
 def _command(
@@ -275,8 +284,8 @@ def _command(
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rule",
-        choices=("fastchat", "patent-llama"),
-        help="an additive fp16 delta as made by these projects' scripts: inexact, not verified",
+        choices=("fastchat", "patent-llama", "alpaca"),
+        help="an additive delta as made by these projects' scripts: inexact, not verified",
     )
     command.add_argument("--resume", action="store_true", help="continue an interrupted run")
     command.add_argument("--force", action="store_true", help=FORCE)

@@ -42,8 +42,10 @@ def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, f
             for name, tensors in delta_format.layout(delta, folder).items():
                 _write_shard(folder / name, tensors, checked, pool)
         for name in delta.files:
-            shutil.copyfile(delta_path / name, folder / Path(name).name)
-            if delta_format.hash_file(folder / Path(name).name) != delta.files[name].sha256:
+            copy = folder / name.removeprefix("files/")
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(delta_path / name, copy)
+            if delta_format.hash_file(copy) != delta.files[name].sha256:
                 raise UserError(f"{delta_path / name} changed while it was being copied.")
     return delta
 
@@ -83,7 +85,7 @@ def verify_target(target: Path, delta_path: Path) -> Delta:
         if digest.hexdigest() != entry.sha256:
             raise UserError(f"{source.tensors[name].file}: tensor {name} differs from the delta's target.")
     for name, file in delta.files.items():
-        path = target / Path(name).name
+        path = target / name.removeprefix("files/")
         if not path.is_file():
             raise UserError(f"{path} is missing.")
         if delta_format.hash_file(path) != file.sha256:

@@ -11,20 +11,26 @@ format byte by byte.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import UserError
+from core.errors import UserError, printable_name
 from core.model.weight_files import is_plain_name
 from delta import codec, safetensors_io
 
 NAME = "delta.json"
 VERSION = 2
 SHARD_BYTES = 5_000_000_000
-STORED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".py")
+STORED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".py", ".spm", ".bpe", ".codes", ".vocab")
 """Endings of the files that are stored from the target's folder in addition to its weights."""
+TERMS = re.compile(r"licen[cs]e|notice|copying|copyright|use_policy|citation", re.IGNORECASE)
+"""In names of files with the terms of use, which have endings of many kinds."""
+TERMS_ENDINGS = ("", ".rst", ".html", ".pdf", ".cff")
+TEMPLATES = "additional_chat_templates"
+"""The one subfolder that is stored: transformers keeps a model's further templates there."""
 DELTA_JSON_LIMIT = 256 * 2**20
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -74,7 +80,7 @@ class Delta(Strict):
     """The target's safetensors files: name to header, byte for byte."""
     tensors: dict[str, Entry]
     files: dict[str, File]
-    """Files that are stored unchanged; those in files/ belong to the target."""
+    """Files that are stored unchanged: below files/ by their names in the target."""
     sha256: Hash = "0" * 64
     """Hash of this object without this key, as written by `canonical`."""
 
@@ -112,7 +118,7 @@ def read(folder: Path) -> Delta:
         delta = Delta.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = printable_name(".".join(map(str, first["loc"])))
         raise UserError(f"{path} is damaged: {place}: {first['msg']}. Download the delta again.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}). Download the delta again.") from None
@@ -121,7 +127,16 @@ def read(folder: Path) -> Delta:
             f"{path} has changed since it was written: its hash differs. Download the delta again."
         )
     _check(path, delta)
-    return delta
+    return delta.model_copy(
+        update={"base": printable_name(delta.base), "target": printable_name(delta.target)}
+    )
+
+
+def is_stored(name: str) -> bool:
+    """Whether a file of this name, in a target's folder, belongs in a delta."""
+    ending = Path(name).suffix
+    terms = ending in TERMS_ENDINGS and TERMS.search(name)
+    return is_plain_name(name) and (ending in STORED or bool(terms) or name.startswith("tokenizer.model"))
 
 
 def layout(delta: Delta, place: Path) -> dict[str, list[safetensors_io.Tensor]]:
@@ -191,10 +206,11 @@ def _check(path: Path, delta: Delta) -> None:
         if not is_plain_name(name) or not name.endswith(".safetensors"):
             raise UserError(f"{path}: {name!r} is not a valid name for a weights file.")
     for name in delta.files:
-        if not is_plain_name(name.removeprefix("files/")):
+        parts = name.removeprefix("files/").split("/")
+        if not all(map(is_plain_name, parts)) or parts[:-1] not in ([], [TEMPLATES]):
             raise UserError(f"{path}: {name!r} is not a valid name for a file in a delta.")
-        if name.removeprefix("files/") in delta.shards:
-            raise UserError(f"{path}: {name!r} is both a stored file and a weights file.")
+        if name.removeprefix("files/") in (*delta.shards, *(delta.files.keys() - {name})):
+            raise UserError(f"{path}: {name!r} is stored twice, or is a weights file too.")
     try:
         tensors = [tensor for shard in layout(delta, Path()).values() for tensor in shard]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

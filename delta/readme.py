@@ -1,5 +1,6 @@
 """Descriptions of a delta: for `info`, for its README, and for its manifest."""
 
+import shlex
 from typing import Any
 
 from delta import whole
@@ -87,4 +88,5 @@ model was trained on and what it is intended for. You may edit this page; no che
 
 
 def _command(delta: Delta, place: str) -> str:
-    return f"python -m delta apply --base {delta.base} --target {delta.target} --delta {place}"
+    base, target, place = map(shlex.quote, (delta.base, delta.target, place))
+    return f"python -m delta apply --base {base} --target {target} --delta {place}"

@@ -18,9 +18,12 @@ from typing import Any, BinaryIO, Protocol
 
 from core.errors import DiskError, UserError
 from core.model import weight_files
+from core.model.weight_files import has_control
 from delta.codec import ITEMSIZE
 
 HEADER_LIMIT = 100_000_000
+UNSUPPORTED = ("F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64")
+"""Types of safetensors that the format of deltas does not have."""
 COMPUTED = re.compile(
     r"(^|[._])((original_)?inv_freq|cos_cached|sin_cached|masked_bias|position_ids|rope\.freqs)$"
 )
@@ -121,7 +124,8 @@ def read_header(file: Path) -> tuple[str, list[Tensor]]:
 
 
 def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
-    """The tensors in a header, in the order of their bytes; ValueError if they leave gaps or overlap."""
+    """The tensors in a header, in the order of their bytes; ValueError if they leave gaps or overlap,
+    UserError for a type that is not supported."""
     tensors = []
     for name, entry in json.loads(text, object_pairs_hook=no_repeats).items():
         if name == "__metadata__":
@@ -130,8 +134,15 @@ def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
         shape = tuple(entry["shape"])
         if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
             raise ValueError(f"tensor {name}: shape {shape} at {start}-{end}")
+        if has_control(name):
+            raise ValueError(f"tensor {name!a}: control characters in its name")
+        if entry["dtype"] in UNSUPPORTED:
+            raise UserError(
+                f"{file}: tensor {name} has the type {entry['dtype']}, which is not supported. Give the model"
+                f" in one that is: {', '.join(ITEMSIZE)}."
+            )
         if entry["dtype"] not in ITEMSIZE:
-            raise ValueError(f"tensor {name}: unknown dtype {entry['dtype']}")
+            raise ValueError(f"tensor {name}: unknown dtype {entry['dtype']!r}")
         if math.prod(shape) * ITEMSIZE[entry["dtype"]] != end - start:
             raise ValueError(f"tensor {name}: {end - start:,} bytes do not fit shape {shape}")
         tensors.append(Tensor(name, entry["dtype"], shape, file, offset + start, end - start))
@@ -183,7 +194,7 @@ class Writer:
         except OSError as error:
             raise DiskError(
                 f"{self.path}: {error.strerror} at byte {self.position:,}. Free some space and run the same"
-                " command again; `make` and `apply` continue from here with --resume."
+                " command again; for an exact delta it continues from here with --resume."
             ) from None
 
     def truncate(self, size: int) -> None:

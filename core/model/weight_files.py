@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import UNPRINTABLE, UserError
+from core.errors import UserError, printable_name
 
 INDEX = "model.safetensors.index.json"
 STANDARD = ("model.safetensors", INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -104,7 +104,7 @@ def is_plain_name(name: str) -> bool:
 
 def has_control(name: str) -> bool:
     """Whether a name has characters that belong in no name."""
-    return bool(UNPRINTABLE.search(name) or set(name) & set("\n\t"))
+    return name != printable_name(name)
 
 
 def _explicit(folder: Path) -> str | None:
@@ -125,6 +125,8 @@ def _read_index(index: Path) -> dict[str, str]:
     try:
         weight_map: dict[Any, Any] = json.loads(index.read_text("utf-8"))["weight_map"]
         odd = [name for name in weight_map.values() if not is_plain_name(name)]
+        if any(has_control(name) for name in weight_map):
+            raise ValueError("a tensor's name has control characters")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{index} is damaged ({error!r}). Download it again.") from None
     if odd:

@@ -14,7 +14,7 @@ def of_type(model: Arrays, dtype: str, *parts: str) -> Arrays:
     """Random weights of another type in the tensors whose names have one of `parts`; in all without."""
     rng = np.random.default_rng(3)
     other = {
-        name: (dtype, bits(rng.standard_normal(values.shape), dtype))
+        name: (dtype, bits(np.asarray(rng.standard_normal(values.shape)), dtype))
         for name, (_, values) in model.items()
         if any(part in name for part in parts or [""])
     }
