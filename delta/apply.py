@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
+from core.model import weight_files
 from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import codec, delta_format, safetensors_io
 from delta.delta_format import Delta, Entry
@@ -74,16 +75,21 @@ def verify_base(base: Path, delta_path: Path) -> Delta:
 def verify_target(target: Path, delta_path: Path) -> Delta:
     """Compare a folder with the delta's target: headers, tensors and stored files."""
     delta = delta_format.read(delta_path)
-    source = safetensors_io.ModelFolder(target)
+    found: dict[str, safetensors_io.Tensor] = {}
     for name, header in delta.shards.items():
-        if source.headers.get(name) != header:
+        text, tensors = safetensors_io.read_header(target / name)
+        if text != header:
             raise UserError(f"{target / name} does not have the header that the delta gives it.")
+        found |= {tensor.name: tensor for tensor in tensors}
+    loaded = weight_files.find_any(target)
+    if loaded and {file.name for file in loaded.files} != delta.shards.keys():
+        raise UserError(f"{target}: transformers loads {loaded.files[0].name}, which is not of this delta.")
     for name, entry in delta.tensors.items():
         digest = hashlib.sha256()
-        for piece in source.read(name, PIECE_BYTES):
+        for piece in safetensors_io.read_pieces(found[name], PIECE_BYTES):
             digest.update(piece)
         if digest.hexdigest() != entry.sha256:
-            raise UserError(f"{source.tensors[name].file}: tensor {name} differs from the delta's target.")
+            raise UserError(f"{found[name].file}: tensor {name} differs from the delta's target.")
     for name, file in delta.files.items():
         path = target / name.removeprefix("files/")
         if not path.is_file():

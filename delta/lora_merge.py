@@ -35,8 +35,8 @@ USED = (
 """Keys of adapter_config.json that the merge depends on."""
 WITHOUT_EFFECT = (
     "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config",
-    "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout",
-    "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config",
+    "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_ga_config",
+    "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config",
     "task_type",
 )  # fmt: skip
 """Keys that matter in training only, or together with one that is refused."""
@@ -153,7 +153,8 @@ def _unsupported(config: dict[str, Any], kind: Any) -> list[str]:
     """Every setting with which peft computes something else than W + scale * B A."""
     odd = [f"peft_type={config.get('peft_type')!r}"] if config.get("peft_type") != "LORA" else []
     for key, value in config.items():
-        known = key in USED or key in WITHOUT_EFFECT or (key == "init_lora_weights" and value in STARTS)
+        known = key in USED or key in WITHOUT_EFFECT or key.endswith("_dropout")
+        known = known or (key == "init_lora_weights" and value in STARTS)
         if value and value not in NEUTRAL and not known:
             text = json.dumps(value)
             odd.append(f"{key}={text if len(text) < 60 else text[:60] + '…'}")
@@ -176,12 +177,11 @@ def _advice(base: safetensors_io.ModelFolder) -> str:
     """How to merge an adapter otherwise, so that the result has the base's type."""
     kinds = [tensor.dtype for tensor in base.tensors.values()]
     kind = max(kinds, key=kinds.count, default="")
-    if kind == "BF16":
-        return "Merge it with `python -m sft merge` and give the result as --target."
+    house = " (or with `python -m sft merge`)" if kind == "BF16" else ""
     return (
         "Merge it with peft: load the base with from_pretrained in"
         f" {TORCH.get(kind, 'its own type')}, the adapter with PeftModel.from_pretrained, and save what"
-        " merge_and_unload() returns; give that as --target."
+        f" merge_and_unload() returns{house}; give that as --target."
     )
 
 

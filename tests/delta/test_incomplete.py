@@ -192,3 +192,14 @@ def test_pickled_weights_of_a_base_are_refused_with_what_to_do(tmp_path: Path) -
     code, said = delta("make", "--base", base, "--target", target, "--delta", tmp_path / "d")
     assert code == 2
     assert "dtype='auto'" in said
+
+
+def test_a_restored_folder_in_which_transformers_loads_another_file_is_not_verified(tmp_path: Path) -> None:
+    arrays = random_model()
+    base, target = save(tmp_path / "base", arrays), save(tmp_path / "target", tuned(arrays), 2)
+    assert delta("make", "--base", base, "--target", target, "--delta", tmp_path / "delta")[0] == 0
+    assert delta("verify", "--target", target, "--delta", tmp_path / "delta")[0] == 0
+    shutil.copy(base / "model.safetensors", target)
+    code, said = delta("verify", "--target", target, "--delta", tmp_path / "delta")
+    assert code == 2
+    assert "transformers loads model.safetensors, which is not of this delta" in said
