@@ -64,11 +64,11 @@ def find(folder: Path) -> WeightFiles:
     if found:
         return found
     others = _weights_in(folder)
-    raise UserError(
-        f"{folder}: no weights found: transformers looks for {', '.join(STANDARD)}."
-        + (" This is an adapter." if any(name.startswith("adapter_model.") for name in others) else "")
-        + (f" There is {others[0]}; if it is the whole model, rename it." if others else "")
-    )
+    hint = f" There is {others[0]}; if it is the whole model, rename it." if len(others) == 1 else ""
+    for start, kind in (("adapter_model.", "an adapter"), ("delta-", "a delta")):
+        if any(name.startswith(start) for name in others):
+            hint = f" This is {kind}."
+    raise UserError(f"{folder}: no weights found: transformers looks for {', '.join(STANDARD)}.{hint}")
 
 
 def find_any(folder: Path) -> WeightFiles | None:

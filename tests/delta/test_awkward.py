@@ -70,7 +70,9 @@ def test_names_in_a_delta_take_over_no_terminal_and_no_shell(place: Path, key: s
 def test_folders_with_such_names_make_a_delta(place: Path) -> None:
     odd = place / "a\x1b[2J;\udcff"
     (place / "target").rename(odd)
-    code, said = delta("make", "--base", place / "base", "--target", odd, "--delta", place / "delta")
+    folders = ["--base", place / "base", "--target", odd, "--delta", place / "delta"]
+    assert "\x1b" not in delta("make", *folders, "--dry-run")[1]
+    code, said = delta("make", *folders)
     assert code == 0, said
     assert (
         "\x1b"
