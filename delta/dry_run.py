@@ -28,15 +28,16 @@ def make_checks(
     if base.exists() and tuned.exists():
         refuse_existing(delta, force=force)
         if rule:
-            pairs = legacy_rules.pair(base, tuned, rule).tensors
+            pairs, of_base, _ = legacy_rules.pair(base, tuned, rule)
         else:
             source, target = safetensors_io.ModelFolder(base), _target(base, tuned, adapter)
+            of_base = source.tensors
             pairs = [(each, delta_format.counterpart(each, source)) for each in target.tensors.values()]
-        different = sum(of_base is not None for _, of_base in pairs)
+        different = sum(paired is not None for _, paired in pairs)
         yield dry_run.Look(
             "tensors", f"{different:,} as a difference to the base, {len(pairs) - different:,} in full"
         )
-        if warning := whole.check(pairs, allow_whole=allow_whole):
+        if warning := whole.check(pairs, of_base, allow_whole=allow_whole):
             yield dry_run.Look("warning", warning)
     yield dry_run.writable("delta", delta)
 

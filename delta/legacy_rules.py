@@ -54,6 +54,7 @@ class Pairs(NamedTuple):
     """Every tensor of the result, with the base's that is added to it; None for those stored in full."""
 
     tensors: list[tuple[Tensor, Tensor | None]]
+    base: dict[str, Tensor]
     notes: list[str]
     """What the user should know about the files and the tensors that are not used."""
 
@@ -75,7 +76,7 @@ def combine(
     """
     refuse_overlap(result, (base, other))
     pairs = pair(base, other, rule)
-    if sign < 0 and (warning := whole.check(pairs.tensors, allow_whole=allow_whole)):
+    if sign < 0 and (warning := whole.check(pairs.tensors, pairs.base, allow_whole=allow_whole)):
         pairs.notes.append(f"warning: {warning}")
     dtype = RULES[rule].dtype
     unfinished = resumable_folder(result, None, resume=False, force=force, discard_rejected=True)
@@ -129,7 +130,7 @@ def pair(base: Path, other: Path, rule: str) -> Pairs:
                 " base. This is another base, or the vocabulary was extended: extend the base's embedding"
                 " first, as the publisher did."
             )
-    return Pairs(matched, notes)
+    return Pairs(matched, bases, notes)
 
 
 def _tensors(folder: Path) -> tuple[dict[str, Tensor], str]:

@@ -177,11 +177,12 @@ def _advice(base: safetensors_io.ModelFolder) -> str:
     """How to merge an adapter otherwise, so that the result has the base's type."""
     kinds = [tensor.dtype for tensor in base.tensors.values()]
     kind = max(kinds, key=kinds.count, default="")
-    house = " (or with `python -m sft merge`)" if kind == "BF16" else ""
+    if kind not in TORCH:
+        return "Give a base in F16, BF16 or F32."
     return (
-        "Merge it with peft: load the base with from_pretrained in"
-        f" {TORCH.get(kind, 'its own type')}, the adapter with PeftModel.from_pretrained, and save what"
-        f" merge_and_unload() returns{house}; give that as --target."
+        f"Merge it with `python -m sft merge --dtype {TORCH[kind]}`, or with peft: load the base with"
+        f" from_pretrained in {TORCH[kind]}, the adapter with PeftModel.from_pretrained, and save what"
+        " merge_and_unload() returns. Give the result as --target."
     )
 
 

@@ -43,7 +43,7 @@ def make(
     """
     refuse_overlap(delta_path, (base_path, target_path))
     pairs = [(tensor, delta_format.counterpart(tensor, base)) for tensor in target.tensors.values()]
-    whole.check(pairs, allow_whole=allow_whole)
+    whole.check(pairs, base.tensors, allow_whole=allow_whole)
     made_from = [_identity(base), _identity(target), [str(file) for file in files.values()], shard_bytes]
     with resumable_folder(delta_path, made_from, resume=resume, force=force, discard_rejected=True) as folder:
         payloads = _Payloads(folder, target, shard_bytes)

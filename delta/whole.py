@@ -4,7 +4,7 @@ Deltas exist because a base's licence does not allow publishing the model. Where
 type or shape, their tensors cannot be stored as differences, and the delta is the model under another name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 
@@ -17,10 +17,12 @@ MOST = 0.5
 """A larger share is refused, or warned of."""
 
 
-def check(pairs: Iterable[tuple[Tensor, Tensor | None]], *, allow_whole: bool) -> str:
+def check(
+    pairs: Iterable[tuple[Tensor, Tensor | None]], base: Mapping[str, Tensor], *, allow_whole: bool
+) -> str:
     """A warning if most of the target would be stored whole; "" if not. UserError unless that is allowed.
 
-    `pairs`: each tensor of the target and the base's that it is a difference to.
+    `pairs`: each tensor of the target and the one of `base` that it is a difference to.
     """
     found = [(tensor, of_base) for tensor, of_base in pairs if not is_computed(tensor)]
     share = _share(found)
@@ -28,13 +30,14 @@ def check(pairs: Iterable[tuple[Tensor, Tensor | None]], *, allow_whole: bool) -
         return ""
     whole = [tensor for tensor, of_base in found if of_base is None]
     text = f"{len(whole):,} of {len(found):,} tensors would be stored whole (a share of {share:.0%})"
-    text += f", e.g. {whole[0].name}, {whole[0].dtype} {list(whole[0].shape)}" if whole else ", in new rows"
+    text += f", e.g. {_beside(whole[0], base)}" if whole else ", in new rows"
     text += ": whoever has the delta has that much of the model without its base"
     if allow_whole:
         return text
     raise UserError(
-        f"{text}. Give base and tuned model in the same type and shapes, or pass --allow-whole if the model"
-        " may be published."
+        f"{text}. Give base and tuned model in the same type (from_pretrained with dtype and save_pretrained"
+        " convert one; `python -m sft merge --dtype` merges in any), or pass --allow-whole if the model may"
+        " be published."
     )
 
 
@@ -48,6 +51,12 @@ def warning(delta: Delta) -> str:
     if share <= MOST:
         return ""
     return f"a share of {share:.0%} of the model is stored whole: this delta publishes it without its base"
+
+
+def _beside(tensor: Tensor, base: Mapping[str, Tensor]) -> str:
+    of_base = base.get(tensor.name)
+    there = f"{of_base.dtype} {list(of_base.shape)} in the base" if of_base else "not in the base"
+    return f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}, {there}"
 
 
 def _tensor(name: str, dtype: str, shape: list[int] | None) -> Tensor | None:
