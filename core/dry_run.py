@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
-from core.errors import UserError
+from core.errors import UserError, printable
 
 
 class Look(NamedTuple):
@@ -25,7 +25,8 @@ def report(looks: Iterable[Look]) -> int:
     """Print a line a look, and what is missing; the exit code is that of a right configuration, 0."""
     missing = 0
     for look in looks:
-        print(f"{'ok' if look.there else 'missing':<9}{look.subject:<19}{look.found}", flush=True)
+        line = f"{'ok' if look.there else 'missing':<9}{look.subject:<19}{look.found}"
+        print(printable(line), flush=True)
         missing += not look.there
     print(f"dry run: nothing was started or written; {missing or 'nothing'} missing")
     return 0
@@ -121,7 +122,8 @@ def writable(subject: str, path: str | Path) -> Look:
     """A folder that the command makes: that it can, and how much room its disk has."""
     import shutil
 
-    at = next(up for up in (Path(path).resolve(), *Path(path).resolve().parents) if up.exists())
+    real = Path(os.path.realpath(path))
+    at = next(up for up in (real, *real.parents) if up.exists())
     if not os.access(at, os.W_OK):
         raise UserError(f"{subject}: {path}: {at} cannot be written. Choose another folder.")
     return Look(subject, f"{path}: {shutil.disk_usage(at).free / 1e9:,.0f} GB free")

@@ -6,12 +6,17 @@ a bug in this project and keeps its traceback.
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from core import rank_report
 from core.launch import end_with_launcher, wait_asleep
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line feed, marks that reverse a line, and halves of surrogate pairs: a name
+with one could move the cursor, hide text, or not be printable at all."""
 
 
 class UserError(Exception):
@@ -55,6 +60,16 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(status)
 
 
+def printable(text: str) -> str:
+    """`text` without what could take over a terminal: such characters as their escapes."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def printable_name(name: str) -> str:
+    """A name from a file, on one line."""
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def missing_package(error: ModuleNotFoundError) -> str:
     """The message for a package that is not installed; a missing module of this project is a bug and is
     raised again."""
@@ -76,6 +91,8 @@ def explain_os_error(error: OSError) -> str | None:
             return f"{place}{error.strerror}. Choose a location you can write to, or change its permissions."
         case errno.ENOENT | errno.ENOTDIR | errno.EISDIR:
             return f"{place}{error.strerror}."
+        case errno.ENAMETOOLONG | errno.ELOOP:
+            return f"{place}{error.strerror}. Choose another name."
         case _:
             return None
 
@@ -84,7 +101,7 @@ def _report(message: str) -> int:
     """Print a message, once for all processes of a run on this machine."""
     line = rank_report.report(message)
     if line is not None:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     return 2
 
 

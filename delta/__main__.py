@@ -7,15 +7,17 @@
     python -m delta info   patent-llama-7b-delta
     python -m delta convert --input_dir LLaMA --model_size 7B --output_dir llama-7b    from Meta's files
     python -m delta apply  --rule fastchat --base llama-7b --target vicuna-7b --delta vicuna-7b-delta-v1.1
+    python -m delta apply  --rule alpaca   --base llama-7b --target alpaca-7b --delta alpaca-7b-wdiff
 
 The result appears under its name only once every hash matches. An existing folder is never overwritten;
 --force replaces it once the new one is complete. --resume continues an interrupted run.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from core.errors import UserError, run_command
+from core.errors import UserError, printable, run_command
 
 FOLDERS = {
     "base": "the base model",
@@ -37,6 +39,11 @@ def main() -> None:
     )
     command.add_argument("--adapter", type=Path, metavar="DIR", help="a LoRA adapter, instead of --target")
     _add_run_options(command)
+    command.add_argument(
+        "--allow-whole",
+        action="store_true",
+        help="make the delta although most of it is the model itself, stored whole",
+    )
     command.set_defaults(call=make)
 
     command = _command(
@@ -85,22 +92,39 @@ def main() -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Make a delta from two models, or from a base and an adapter."""
+    if (arguments.target is None) == (arguments.adapter is None):
+        raise UserError("make: give either --target or --adapter, not both.")
+    if arguments.rule and arguments.adapter:
+        raise UserError(
+            "make: --rule subtracts a whole model. Merge the adapter first, and give the result as --target."
+        )
+    _check_rule(arguments)
+    tuned = arguments.target or arguments.adapter
     if arguments.dry_run:
         from core import dry_run
         from delta.dry_run import make_checks
 
-        dry_run.report(make_checks(arguments.base, arguments.target, arguments.adapter, arguments.delta))
+        dry_run.report(
+            make_checks(
+                arguments.base,
+                tuned,
+                arguments.delta,
+                rule=arguments.rule,
+                adapter=tuned == arguments.adapter,
+                force=arguments.force,
+                allow_whole=arguments.allow_whole,
+            )
+        )
         return
     from delta import readme, safetensors_io
+    from delta.make import left_out, stored_files
     from delta.make import make as make_delta
-    from delta.make import stored_files
 
-    if arguments.rule and arguments.target:
-        _combine(arguments, arguments.target, arguments.delta, sign=-1)
+    if arguments.rule:
+        _combine(arguments, tuned, arguments.delta, sign=-1)
         return
-    if (arguments.target is None) == (arguments.adapter is None):
-        raise UserError("make: give either --target or --adapter, not both.")
     base = safetensors_io.ModelFolder(arguments.base)
+    _note_unread(arguments.base)
     target: safetensors_io.Source
     if arguments.adapter:
         from delta.lora_merge import Merged
@@ -108,49 +132,63 @@ def make(arguments: argparse.Namespace) -> None:
         target = Merged(base, arguments.adapter)
         # An adapter's folder may contain a tokenizer; these two files describe the adapter, not the model.
         files = stored_files(arguments.base, arguments.adapter)
-        files = [file for file in files if file.name not in ("adapter_config.json", "README.md")]
+        files = {
+            name: file for name, file in files.items() if name not in ("adapter_config.json", "README.md")
+        }
     else:
         target = safetensors_io.ModelFolder(arguments.target)
+        _note_unread(arguments.target)
         files = stored_files(arguments.target)
+        if others := left_out(arguments.target, target.files, files):
+            _note(f"{arguments.target}: not stored in the delta: {', '.join(others)}")
+    if gone := [name for name in base.tensors if name not in target.tensors]:
+        _note(f"{len(gone):,} of the base's tensors are not in the tuned model, e.g. {gone[0]}")
     delta = make_delta(
         base,
         target,
         arguments.base,
-        arguments.target or arguments.adapter,
+        tuned,
         arguments.delta,
         files,
         resume=arguments.resume,
         force=arguments.force,
+        allow_whole=arguments.allow_whole,
     )
-    print(readme.describe(delta, str(arguments.delta)))
+    _say(readme.describe(delta, str(arguments.delta)))
 
 
 def apply(arguments: argparse.Namespace) -> None:
     """Rebuild the target from its base and the delta."""
+    _check_rule(arguments)
     if arguments.dry_run:
         from core import dry_run
         from delta.dry_run import apply_checks
 
-        dry_run.report(apply_checks(arguments.base, arguments.delta, arguments.target))
+        folders = arguments.base, arguments.delta, arguments.target
+        dry_run.report(apply_checks(*folders, rule=arguments.rule, force=arguments.force))
         return
     from delta.apply import apply as apply_delta
 
     if arguments.rule:
         _combine(arguments, arguments.delta, arguments.target, sign=1)
         return
+    _note_unread(arguments.base)
     delta = apply_delta(
         arguments.base, arguments.delta, arguments.target, resume=arguments.resume, force=arguments.force
     )
-    print(f"{arguments.target}: {len(delta.tensors):,} tensors, all identical to the published model")
+    _say(f"{arguments.target}: {len(delta.tensors):,} tensors, all identical to the published model")
+
+
+def _check_rule(arguments: argparse.Namespace) -> None:
+    if arguments.rule and arguments.resume:
+        raise UserError("--resume does not work with --rule: such deltas have no hashes. Omit --resume.")
 
 
 def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int) -> None:
-    from delta import legacy_fp16
+    from delta import legacy_rules
     from delta.make import stored_files
 
-    if arguments.resume:
-        raise UserError("--resume does not work with --rule: such deltas have no hashes. Omit --resume.")
-    number = legacy_fp16.combine(
+    pairs = legacy_rules.combine(
         arguments.base,
         other,
         result,
@@ -158,8 +196,12 @@ def _combine(arguments: argparse.Namespace, other: Path, result: Path, sign: int
         rule=arguments.rule,
         sign=sign,
         force=arguments.force,
+        allow_whole=sign < 0 and arguments.allow_whole,
     )
-    print(f"{result}: {number:,} tensors by the {arguments.rule} rule in fp16 (inexact, not verified)")
+    for note in pairs.notes:
+        _note(note)
+    kind = f"the {arguments.rule} rule in {'fp32' if arguments.rule == 'alpaca' else 'fp16'}"
+    _say(f"{result}: {len(pairs.tensors):,} tensors by {kind} (inexact, not verified)")
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -170,20 +212,20 @@ def verify(arguments: argparse.Namespace) -> None:
         raise UserError("verify: nothing to check the delta against. Give --base, --target or both.")
     if arguments.base:
         delta = verify_base(arguments.base, arguments.delta)
-        print(
+        _say(
             f"{arguments.delta} with {arguments.base}: all {len(delta.tensors):,} tensors are rebuilt"
             " exactly as published"
         )
     if arguments.target:
         delta = verify_target(arguments.target, arguments.delta)
-        print(f"{arguments.target}: all {len(delta.tensors):,} tensors are identical to the published model")
+        _say(f"{arguments.target}: all {len(delta.tensors):,} tensors are identical to the published model")
 
 
 def info(arguments: argparse.Namespace) -> None:
     """Print what a delta contains."""
     from delta import delta_format, readme
 
-    print(readme.describe(delta_format.read(arguments.delta), str(arguments.delta)))
+    _say(readme.describe(delta_format.read(arguments.delta), str(arguments.delta)))
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -198,7 +240,23 @@ def convert(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         force=arguments.force,
     )
-    print(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
+    _say(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
+
+
+def _note_unread(model: Path) -> None:
+    """Say which weight files beside a model's own are not read."""
+    from core.model import weight_files
+
+    if note := weight_files.find(model).note:
+        _note(note)
+
+
+def _note(text: str) -> None:
+    print(f"note: {printable(text)}", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    print(printable(text))
 
 
 def _command(
@@ -226,8 +284,8 @@ def _command(
 def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rule",
-        choices=("fastchat", "patent-llama"),
-        help="an additive fp16 delta as made by these projects' scripts: inexact, not verified",
+        choices=("fastchat", "patent-llama", "alpaca"),
+        help="an additive delta as made by these projects' scripts: inexact, not verified",
     )
     command.add_argument("--resume", action="store_true", help="continue an interrupted run")
     command.add_argument("--force", action="store_true", help=FORCE)

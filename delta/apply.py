@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
-from core.provenance.atomic_io import resumable_folder
+from core.model import weight_files
+from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import codec, delta_format, safetensors_io
 from delta.delta_format import Delta, Entry
 from delta.threads import in_order, workers
@@ -33,16 +34,19 @@ class Checked(NamedTuple):
 
 def apply(base: Path, delta_path: Path, target: Path, *, resume: bool = False, force: bool = False) -> Delta:
     """Write the target's folder. UserError names the tensor or file that fails a check."""
+    refuse_overlap(target, (base, delta_path))
     checked = check(base, delta_path)
     delta = checked.delta
     with resumable_folder(target, delta.sha256, resume=resume, force=force, discard_rejected=True) as folder:
-        _check_space(folder, delta)
+        check_space(target, delta, written=sum(file.stat().st_size for file in folder.iterdir()))
         with workers() as pool:
             for name, tensors in delta_format.layout(delta, folder).items():
                 _write_shard(folder / name, tensors, checked, pool)
         for name in delta.files:
-            shutil.copyfile(delta_path / name, folder / Path(name).name)
-            if delta_format.hash_file(folder / Path(name).name) != delta.files[name].sha256:
+            copy = folder / name.removeprefix("files/")
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(delta_path / name, copy)
+            if delta_format.hash_file(copy) != delta.files[name].sha256:
                 raise UserError(f"{delta_path / name} changed while it was being copied.")
     return delta
 
@@ -71,18 +75,23 @@ def verify_base(base: Path, delta_path: Path) -> Delta:
 def verify_target(target: Path, delta_path: Path) -> Delta:
     """Compare a folder with the delta's target: headers, tensors and stored files."""
     delta = delta_format.read(delta_path)
-    source = safetensors_io.ModelFolder(target)
+    found: dict[str, safetensors_io.Tensor] = {}
     for name, header in delta.shards.items():
-        if source.headers.get(name) != header:
+        text, tensors = safetensors_io.read_header(target / name)
+        if text != header:
             raise UserError(f"{target / name} does not have the header that the delta gives it.")
+        found |= {tensor.name: tensor for tensor in tensors}
+    loaded = weight_files.find_any(target)
+    if loaded and {file.name for file in loaded.files} != delta.shards.keys():
+        raise UserError(f"{target}: transformers loads {loaded.files[0].name}, which is not of this delta.")
     for name, entry in delta.tensors.items():
         digest = hashlib.sha256()
-        for piece in source.read(name, PIECE_BYTES):
+        for piece in safetensors_io.read_pieces(found[name], PIECE_BYTES):
             digest.update(piece)
         if digest.hexdigest() != entry.sha256:
-            raise UserError(f"{source.tensors[name].file}: tensor {name} differs from the delta's target.")
+            raise UserError(f"{found[name].file}: tensor {name} differs from the delta's target.")
     for name, file in delta.files.items():
-        path = target / Path(name).name
+        path = target / name.removeprefix("files/")
         if not path.is_file():
             raise UserError(f"{path} is missing.")
         if delta_format.hash_file(path) != file.sha256:
@@ -210,15 +219,15 @@ def _kept(path: Path, header: bytes, tensors: list[safetensors_io.Tensor], delta
     return done, kept
 
 
-def _check_space(folder: Path, delta: Delta) -> None:
+def check_space(target: Path, delta: Delta, written: int = 0) -> None:
     """UserError if the disk is too small, before hours of work rather than after."""
+    folder = next(up for up in target.absolute().parents if up.is_dir())
     shards = delta_format.layout(delta, folder).values()
     needed = sum(tensors[-1].start + tensors[-1].size for tensors in shards if tensors)
     needed += sum(file.bytes for file in delta.files.values())
-    missing = needed - sum(file.stat().st_size for file in folder.iterdir())
+    missing = needed - written
     free = shutil.disk_usage(folder).free
     if free < missing:
         raise UserError(
-            f"{folder.parent}: not enough disk space: {missing / 1e9:.2f} GB needed,"
-            f" {free / 1e9:.2f} GB free."
+            f"{folder}: not enough disk space: {missing / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free."
         )

@@ -11,19 +11,26 @@ format byte by byte.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import UserError
+from core.errors import UserError, printable_name
+from core.model.weight_files import is_plain_name
 from delta import codec, safetensors_io
 
 NAME = "delta.json"
 VERSION = 2
 SHARD_BYTES = 5_000_000_000
-STORED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".py")
+STORED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".md", ".py", ".spm", ".bpe", ".codes", ".vocab")
 """Endings of the files that are stored from the target's folder in addition to its weights."""
+TERMS = re.compile(r"licen[cs]e|notice|copying|copyright|use_policy|citation", re.IGNORECASE)
+"""In names of files with the terms of use, which have endings of many kinds."""
+TERMS_ENDINGS = ("", ".rst", ".html", ".pdf", ".cff")
+TEMPLATES = "additional_chat_templates"
+"""The one subfolder that is stored: transformers keeps a model's further templates there."""
 DELTA_JSON_LIMIT = 256 * 2**20
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -73,7 +80,7 @@ class Delta(Strict):
     """The target's safetensors files: name to header, byte for byte."""
     tensors: dict[str, Entry]
     files: dict[str, File]
-    """Files that are stored unchanged; those in files/ belong to the target."""
+    """Files that are stored unchanged: below files/ by their names in the target."""
     sha256: Hash = "0" * 64
     """Hash of this object without this key, as written by `canonical`."""
 
@@ -111,7 +118,7 @@ def read(folder: Path) -> Delta:
         delta = Delta.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = printable_name(".".join(map(str, first["loc"])))
         raise UserError(f"{path} is damaged: {place}: {first['msg']}. Download the delta again.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}). Download the delta again.") from None
@@ -120,7 +127,16 @@ def read(folder: Path) -> Delta:
             f"{path} has changed since it was written: its hash differs. Download the delta again."
         )
     _check(path, delta)
-    return delta
+    return delta.model_copy(
+        update={"base": printable_name(delta.base), "target": printable_name(delta.target)}
+    )
+
+
+def is_stored(name: str) -> bool:
+    """Whether a file of this name, in a target's folder, belongs in a delta."""
+    ending = Path(name).suffix
+    terms = ending in TERMS_ENDINGS and TERMS.search(name)
+    return is_plain_name(name) and (ending in STORED or bool(terms) or name.startswith("tokenizer.model"))
 
 
 def layout(delta: Delta, place: Path) -> dict[str, list[safetensors_io.Tensor]]:
@@ -167,9 +183,10 @@ def check_base(base: safetensors_io.Source, delta: Delta) -> None:
             continue
         tensor = base.tensors.get(name)
         if tensor is None:
-            raise UserError(
-                f"the base has no tensor {name}: this is another base. The delta was made from {delta.base}."
-            )
+            why = "this is another base"
+            if safetensors_io.COMPUTED.search(name):
+                why = "newer conversions leave it out, and this delta needs a base that has it"
+            raise UserError(f"the base has no tensor {name}: {why}. The delta was made from {delta.base}.")
         if (tensor.dtype, list(tensor.shape)) != (entry.dtype, entry.base_shape):
             raise UserError(
                 f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, but the delta was made"
@@ -186,13 +203,14 @@ def hash_file(path: Path) -> str:
 def _check(path: Path, delta: Delta) -> None:
     """Check that the parts of delta.json are consistent."""
     for name in (*delta.shards, *(entry.payload for entry in delta.tensors.values() if entry.payload)):
-        if not safetensors_io.is_plain_name(name) or not name.endswith(".safetensors"):
+        if not is_plain_name(name) or not name.endswith(".safetensors"):
             raise UserError(f"{path}: {name!r} is not a valid name for a weights file.")
     for name in delta.files:
-        if not safetensors_io.is_plain_name(name.removeprefix("files/")):
+        parts = name.removeprefix("files/").split("/")
+        if not all(map(is_plain_name, parts)) or parts[:-1] not in ([], [TEMPLATES]):
             raise UserError(f"{path}: {name!r} is not a valid name for a file in a delta.")
-        if name.removeprefix("files/") in delta.shards:
-            raise UserError(f"{path}: {name!r} is both a stored file and a weights file.")
+        if name.removeprefix("files/") in (*delta.shards, *(delta.files.keys() - {name})):
+            raise UserError(f"{path}: {name!r} is stored twice, or is a weights file too.")
     try:
         tensors = [tensor for shard in layout(delta, Path()).values() for tensor in shard]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -215,6 +233,17 @@ def _check(path: Path, delta: Delta) -> None:
             or (with_base and not can_differ(tensor.shape, tuple(entry.base_shape or ())))
         ):
             raise UserError(f"{path}: the entry of tensor {tensor.name} is inconsistent.")
+
+
+def counterpart(tensor: safetensors_io.Tensor, base: safetensors_io.Source) -> safetensors_io.Tensor | None:
+    """The base's tensor that the target's is stored as a difference to; None if it is stored in full.
+
+    So are the buffers that transformers computes: they are small, and a base of another year lacks them.
+    """
+    of_base = base.tensors.get(tensor.name)
+    if of_base is None or of_base.dtype != tensor.dtype or safetensors_io.is_computed(tensor):
+        return None
+    return of_base if can_differ(tensor.shape, of_base.shape) else None
 
 
 def can_differ(target: tuple[int, ...], base: tuple[int, ...]) -> bool:

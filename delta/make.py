@@ -14,10 +14,10 @@ from functools import partial as bind
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, printable_name
 from core.provenance import manifest
-from core.provenance.atomic_io import complete_lines, resumable_folder
-from delta import codec, delta_format, readme, safetensors_io
+from core.provenance.atomic_io import complete_lines, refuse_overlap, resumable_folder
+from delta import codec, delta_format, readme, safetensors_io, whole
 from delta.delta_format import Delta, Entry, File
 from delta.threads import hashed, in_order, workers
 
@@ -30,14 +30,21 @@ def make(
     base_path: Path,
     target_path: Path,
     delta_path: Path,
-    files: list[Path],
+    files: dict[str, Path],
     *,
     resume: bool = False,
     force: bool = False,
     shard_bytes: int = delta_format.SHARD_BYTES,
+    allow_whole: bool = False,
 ) -> Delta:
-    """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded."""
-    made_from = [_identity(base), _identity(target), [str(file) for file in files], shard_bytes]
+    """Write the delta's folder. `files` are stored unchanged; the names of both paths are recorded.
+
+    UserError if most of the target would be stored whole, unless `allow_whole`.
+    """
+    refuse_overlap(delta_path, (base_path, target_path))
+    pairs = [(tensor, delta_format.counterpart(tensor, base)) for tensor in target.tensors.values()]
+    whole.check(pairs, base.tensors, allow_whole=allow_whole)
+    made_from = [_identity(base), _identity(target), [str(file) for file in files.values()], shard_bytes]
     with resumable_folder(delta_path, made_from, resume=resume, force=force, discard_rejected=True) as folder:
         payloads = _Payloads(folder, target, shard_bytes)
         payloads.restore()
@@ -48,17 +55,18 @@ def make(
                 if payload is None:
                     payloads.add(coding.name, coding.entry())
         entries = payloads.finish()
-        (folder / "files").mkdir(exist_ok=True)
-        for file in files:
-            shutil.copyfile(file, folder / "files" / file.name)
+        stored = {f"files/{name}": file for name, file in files.items()}
+        for name, file in stored.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
         delta = Delta(
-            base=base_path.resolve().name,
-            target=target_path.resolve().name,
+            base=printable_name(base_path.resolve().name),
+            target=printable_name(target_path.resolve().name),
             shards=target.headers,
             tensors=entries,
             files={
-                f"files/{file.name}": File(bytes=file.stat().st_size, sha256=delta_format.hash_file(file))
-                for file in sorted((folder / "files").iterdir())
+                name: File(bytes=(folder / name).stat().st_size, sha256=delta_format.hash_file(folder / name))
+                for name in stored
             },
         )
         delta_format.write(folder, delta)
@@ -67,18 +75,26 @@ def make(
     return delta
 
 
-def stored_files(*folders: Path) -> list[Path]:
-    """The files that a delta stores unchanged: the target's configuration, tokenizer, template and card.
+def stored_files(*folders: Path) -> dict[str, Path]:
+    """The files that a delta stores unchanged, by their names in the target: its configuration, tokenizer,
+    templates, card and terms.
 
     If several folders have a file of the same name, the last one is used.
     """
-    found = {
-        file.name: file
-        for folder in folders
-        for file in folder.iterdir()
-        if file.suffix in delta_format.STORED and safetensors_io.is_plain_name(file.name) and file.is_file()
-    }
-    return [found[name] for name in sorted(found)]
+    found = {}
+    for folder in folders:
+        templates = (folder / delta_format.TEMPLATES).glob("*.jinja")
+        for file in sorted([*folder.iterdir(), *templates]):
+            if delta_format.is_stored(file.name) and file.is_file():
+                found[file.relative_to(folder).as_posix()] = file
+    return dict(sorted(found.items()))
+
+
+def left_out(folder: Path, weights: list[Path], stored: dict[str, Path]) -> list[str]:
+    """What a folder has besides its weights and the stored files; hidden files do not count."""
+    kept = {file.name for file in weights} | {name.partition("/")[0] for name in stored}
+    others = [file for file in folder.iterdir() if file.name not in kept and not file.name.startswith(".")]
+    return sorted(f"{file.name}/" if file.is_dir() else file.name for file in others)
 
 
 class _Payloads:
@@ -179,13 +195,7 @@ class _Coding:
     def __init__(self, name: str, base: safetensors_io.Source, target: safetensors_io.Source) -> None:
         self.name, self.base, self.target = name, base, target
         self.tensor = target.tensors[name]
-        of_base = base.tensors.get(name)
-        if of_base and (
-            of_base.dtype != self.tensor.dtype
-            or not delta_format.can_differ(self.tensor.shape, of_base.shape)
-        ):
-            of_base = None
-        self.of_base = of_base
+        self.of_base = delta_format.counterpart(self.tensor, base)
         self.hashes = {part: hashlib.sha256() for part in ("base", "target", "payload")}
         self.file: safetensors_io.Writer | None = None
         self.start = 0
@@ -267,10 +277,11 @@ def _input(model: Path, tensors: dict[str, Any]) -> dict[str, str]:
     """The hashes of a model: those in its manifest, or, without a manifest, one hash of its tensors'
     hashes."""
     try:
-        return manifest.outputs_of(model)
+        found = manifest.outputs_of(model)
     except (UserError, OSError):
         digest = hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
-        return {model.as_posix(): f"tensors:{digest}"}
+        found = {model.as_posix(): f"tensors:{digest}"}
+    return {printable_name(name): digest for name, digest in found.items()}
 
 
 def _hash(pieces: Iterator[bytes]) -> str:

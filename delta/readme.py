@@ -1,7 +1,9 @@
 """Descriptions of a delta: for `info`, for its README, and for its manifest."""
 
+import shlex
 from typing import Any
 
+from delta import whole
 from delta.delta_format import Delta
 
 
@@ -41,6 +43,7 @@ def describe(delta: Delta, place: str) -> str:
         f" {number['delta']:,} stored as differences, {number['full']:,} stored in full",
         f"  {number['payload_bytes'] / 1e6:,.1f} MB instead of {number['target_bytes'] / 1e6:,.1f} MB"
         f" ({ratio:.1f}x smaller)",
+        *([f"  warning: {warning}"] if (warning := whole.warning(delta)) else []),
         f"  rebuilds {', '.join([*delta.shards, *(name.removeprefix('files/') for name in delta.files)])}",
     ]
     grown = [
@@ -53,6 +56,7 @@ def describe(delta: Delta, place: str) -> str:
 
 def publishing(delta: Delta) -> str:
     """The README.md of the delta's folder: a model card for the hub."""
+    note = f"\n\n**Warning**: {warning}." if (warning := whole.warning(delta)) else ""
     return f"""---
 tags: [delta-weights]
 ---
@@ -61,7 +65,7 @@ tags: [delta-weights]
 
 This folder is not a model. It contains the difference between {delta.base} and {delta.target}
 ({payload_bytes(delta) / 1e6:,.1f} MB instead of {target_bytes(delta) / 1e6:,.1f} MB). Added to {delta.base},
-it gives {delta.target}, bit for bit.
+it gives {delta.target}, bit for bit.{note}
 
 You need
 
@@ -84,4 +88,5 @@ model was trained on and what it is intended for. You may edit this page; no che
 
 
 def _command(delta: Delta, place: str) -> str:
-    return f"python -m delta apply --base {delta.base} --target {delta.target} --delta {place}"
+    base, target, place = map(shlex.quote, (delta.base, delta.target, place))
+    return f"python -m delta apply --base {base} --target {target} --delta {place}"

@@ -10,16 +10,26 @@ https://github.com/huggingface/safetensors#format
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from core.errors import DiskError, UserError
+from core.model import weight_files
+from core.model.weight_files import has_control
 from delta.codec import ITEMSIZE
 
 HEADER_LIMIT = 100_000_000
-INDEX = "model.safetensors.index.json"
+UNSUPPORTED = ("F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64")
+"""Types of safetensors that the format of deltas does not have."""
+COMPUTED = re.compile(
+    r"(^|[._])((original_)?inv_freq|cos_cached|sin_cached|masked_bias|position_ids|rope\.freqs)$"
+)
+"""Buffers that checkpoints of some years have. transformers computes them, and no longer saves them."""
+CAUSAL_MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
+"""In GPT-2 and GPT-NeoX such a buffer too, if its shape is 1 x 1 x length x length."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,13 @@ class ModelFolder:
         self.tensors: dict[str, Tensor] = {}
         self.headers: dict[str, str] = {}
         """The header of each file, in the files' order, byte for byte (with its padding)."""
-        self.files = _files(path)
+        found = weight_files.find(path)
+        if found.pickled:
+            raise UserError(
+                f"{path}: the weights are in {found.files[0].name}. Convert them to safetensors in their own"
+                " type: load the model with from_pretrained(…, dtype='auto') and call save_pretrained."
+            )
+        self.files = found.files
         for file in self.files:
             self.headers[file.name], tensors = read_header(file)
             for tensor in tensors:
@@ -68,10 +84,17 @@ class ModelFolder:
                         f"{file}: tensor {tensor.name} is also in {self.tensors[tensor.name].file.name}."
                     )
                 self.tensors[tensor.name] = tensor
+        found.check(self.tensors)
 
     def read(self, name: str, piece_bytes: int) -> Iterator[bytes]:
         """The tensor's bytes, piece by piece."""
         return read_pieces(self.tensors[name], piece_bytes)
+
+
+def is_computed(tensor: Tensor) -> bool:
+    """Whether a tensor is a buffer that transformers computes, and that says nothing about the model."""
+    mask = len(tensor.shape) == 4 and tensor.shape[:2] == (1, 1) and CAUSAL_MASK.search(tensor.name)
+    return bool(mask or COMPUTED.search(tensor.name))
 
 
 def read_header(file: Path) -> tuple[str, list[Tensor]]:
@@ -101,7 +124,8 @@ def read_header(file: Path) -> tuple[str, list[Tensor]]:
 
 
 def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
-    """The tensors in a header, in the order of their bytes; ValueError if they leave gaps or overlap."""
+    """The tensors in a header, in the order of their bytes; ValueError if they leave gaps or overlap,
+    UserError for a type that is not supported."""
     tensors = []
     for name, entry in json.loads(text, object_pairs_hook=no_repeats).items():
         if name == "__metadata__":
@@ -110,8 +134,15 @@ def parse_header(text: str, file: Path, offset: int) -> list[Tensor]:
         shape = tuple(entry["shape"])
         if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
             raise ValueError(f"tensor {name}: shape {shape} at {start}-{end}")
+        if has_control(name):
+            raise ValueError(f"tensor {name!a}: control characters in its name")
+        if entry["dtype"] in UNSUPPORTED:
+            raise UserError(
+                f"{file}: tensor {name} has the type {entry['dtype']}, which is not supported. Give the model"
+                f" in one that is: {', '.join(ITEMSIZE)}."
+            )
         if entry["dtype"] not in ITEMSIZE:
-            raise ValueError(f"tensor {name}: unknown dtype {entry['dtype']}")
+            raise ValueError(f"tensor {name}: unknown dtype {entry['dtype']!r}")
         if math.prod(shape) * ITEMSIZE[entry["dtype"]] != end - start:
             raise ValueError(f"tensor {name}: {end - start:,} bytes do not fit shape {shape}")
         tensors.append(Tensor(name, entry["dtype"], shape, file, offset + start, end - start))
@@ -163,7 +194,7 @@ class Writer:
         except OSError as error:
             raise DiskError(
                 f"{self.path}: {error.strerror} at byte {self.position:,}. Free some space and run the same"
-                " command again; `make` and `apply` continue from here with --resume."
+                " command again; for an exact delta it continues from here with --resume."
             ) from None
 
     def truncate(self, size: int) -> None:
@@ -181,32 +212,6 @@ def header_bytes(text: str) -> bytes:
     """A header preceded by its length, as in a file."""
     raw = text.encode()
     return len(raw).to_bytes(8, "little") + raw
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name read from a file is a plain file name: no path, not hidden."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0") and not name.startswith(".")
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder.")
-    index = path / INDEX
-    if not index.exists():
-        if files := sorted(path.glob("*.safetensors")):
-            return files
-        raise UserError(
-            f"{path}: no safetensors files found. If the weights are in pytorch_model.bin, convert them: load"
-            " the model with transformers and call save_pretrained."
-        )
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        odd = [name for name in names if not is_plain_name(name)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is damaged ({error!r}). Download it again.") from None
-    if odd:
-        raise UserError(f"{index}: {odd[0]!r} is not a valid file name.")
-    return [path / name for name in names]
 
 
 def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

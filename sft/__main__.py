@@ -6,7 +6,7 @@
     python -m sft --config FILE --dry-run                      check everything but the weights
     python -m sft preview --config FILE                        the first chats, trained tokens coloured
     python -m sft dpo --config FILE                            preference tuning, as the step after
-    python -m sft merge --adapter RUN/model --output FOLDER    the adapter added to its base, in bf16
+    python -m sft merge --adapter RUN/model --output FOLDER    the adapter added to its base, bf16 or --dtype
     python -m sft chat --model FOLDER [--adapter FOLDER]       talk to a model in the terminal
     python -m sft card --run RUN [--evaluation FOLDER]         the model card, from the run's records
 

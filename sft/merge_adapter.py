@@ -1,4 +1,4 @@
-"""An adapter added to its base: a whole model, in bf16, that needs no peft.
+"""An adapter added to its base: a whole model, in bf16 (or `--dtype`), that needs no peft.
 
     python -m sft merge --adapter RUN/model --output FOLDER [--base FOLDER]
 
@@ -17,6 +17,8 @@ from core.model import lora
 from core.model.location import HUB_ID, check_location
 from core.provenance import manifest
 
+SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
 
 def main(arguments: list[str]) -> None:
     """Merge, and say where the result is."""
@@ -26,13 +28,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--adapter", type=Path, required=True, help="a folder in peft's layout, as RUN/model")
     parser.add_argument("--output", type=Path, required=True, help="the new model's folder")
     parser.add_argument("--base", help="the base, where it is not at the place that the adapter names")
+    parser.add_argument(
+        "--dtype",
+        choices=list(SHORT),
+        default="bfloat16",
+        help="the type of the result; that of the base, if a delta to it is to be made",
+    )
     parser.add_argument("--force", action="store_true", help="replace what is at --output")
     given = parser.parse_args(arguments)
-    merge(given.adapter, given.output, given.base, force=given.force)
+    merge(given.adapter, given.output, given.base, force=given.force, dtype=given.dtype)
     print(f"done: {given.output}")
 
 
-def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool = False) -> None:
+def merge(
+    adapter: Path, output: Path, base: str | None = None, *, force: bool = False, dtype: str = "bfloat16"
+) -> None:
     """Write base + adapter, the adapter's tokenizer and a manifest to `output`; UserError where they do not
     fit."""
     import torch
@@ -41,23 +51,23 @@ def merge(adapter: Path, output: Path, base: str | None = None, *, force: bool =
 
     base = base or base_of(adapter)
     with manifest.build(
-        output, step="merge", config={"base": base, "adapter": str(adapter)}, force=force,
+        output, step="merge", config={"base": base, "adapter": str(adapter), "dtype": dtype}, force=force,
         inputs=weight_files(base) | weight_files(str(adapter)),
     ) as built:  # fmt: skip
-        model = open_model(base, torch.bfloat16, adapter).merge_and_unload()
+        model = open_model(base, getattr(torch, dtype), adapter).merge_and_unload()
         tokenizer = load_tokenizer(str(adapter))
         prompt_as_trained(model, tokenizer)
         if repaired := repair_generation(model):
             print(repaired)
         model.save_pretrained(built.path)
         tokenizer.save_pretrained(built.path)
-        (built.path / "README.md").write_text(merged_card(adapter, base, output.name), "utf-8")
+        (built.path / "README.md").write_text(merged_card(adapter, base, output.name, dtype), "utf-8")
         if (adapter / manifest.NAME).exists():
             built.sources = manifest.read(adapter).get("sources") or {}
         built.counts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
 
 
-def merged_card(adapter: Path, base: str, name: str) -> str:
+def merged_card(adapter: Path, base: str, name: str, dtype: str = "bfloat16") -> str:
     """The adapter's card as that of the whole model, or a short one if the adapter has none."""
     from core.train.model_card import as_front_matter, base_on_hub, front_matter
 
@@ -67,7 +77,7 @@ def merged_card(adapter: Path, base: str, name: str) -> str:
     known = base_on_hub(stated if named else None, base)
     tree |= {"library_name": "transformers"} | ({"base_model": known} if known else {})
     said = (
-        f"# {name}\n\nA whole model in bf16: the adapter `{adapter.name}` merged into its base"
+        f"# {name}\n\nA whole model in {SHORT[dtype]}: the adapter `{adapter.name}` merged into its base"
         f" `{known or base}`."
     )
     if text:

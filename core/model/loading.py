@@ -14,13 +14,14 @@ import torch
 from core.config.schema import ModelConfig
 from core.errors import UserError
 from core.model import activation_checkpointing, lora, loss_head, proof, varlen_attention
+from core.model import weight_files as weights
 from core.model.location import check_location
 from core.provenance import manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WEIGHTS = ("*.safetensors", "*.bin")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def load_tokenizer(path: str) -> "PreTrainedTokenizerBase":
@@ -196,9 +197,12 @@ def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
 
 
 def weight_files(path: str) -> dict[str, str]:
-    """The weight files of a model folder and their hashes; empty for a hub id."""
+    """The weight files of a folder that are loaded, a model's and an adapter's, and their hashes; empty for a
+    hub id. UserError if one of a model's is missing."""
     folder = Path(path)
-    return manifest.hash_files(sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)))
+    found = weights.find_any(folder) if folder.is_dir() else None
+    adapters = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
+    return manifest.hash_files(sorted([*adapters, *(found.files if found else ())]))
 
 
 def prompt_as_trained(model: Any, tokenizer: "PreTrainedTokenizerBase") -> None:

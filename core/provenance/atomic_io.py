@@ -10,7 +10,7 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,56 @@ def refuse_existing(target: Path, *, force: bool, created_by: str = "") -> None:
             f"{target} {what} and is not overwritten. Choose another folder, or pass --force to replace it"
             " once the new one is complete."
         )
+
+
+def refuse_overlap(target: Path, inputs: Iterable[Path]) -> None:
+    """UserError if `target` is, contains or lies in one of the folders that a command reads, or contains what
+    a link in one leads to: replacing `target` would remove what it is made from.
+
+    Folders are compared by what they are on the disk, whatever links and mounts lead there.
+    """
+    if target.name in ("", ".."):
+        raise UserError(f"{target}: give the folder by its name.")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    for place in (target, *(() if unfinished.is_symlink() else (unfinished,))):
+        here, above = _itself_and_above(place)
+        for folder in inputs:
+            read, above_read = _itself_and_above(folder)
+            linked = [file for file in _links(folder) if here and here in _itself_and_above(file)[1]]
+            if read and read == here:
+                problem = f"is {folder}"
+            elif read and read in above:
+                problem = f"lies in {folder}"
+            elif here and here in above_read:
+                problem = f"contains {folder}"
+            elif linked:
+                problem = f"contains {os.path.realpath(linked[0])}, which {linked[0]} links to"
+            else:
+                continue
+            raise UserError(f"{place} {problem}, which this command reads. Choose another folder.")
+    if _itself_and_above(target)[0] in _itself_and_above(Path.cwd())[1]:
+        raise UserError(f"{target} contains the folder that you are in. Choose another folder.")
+
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def _itself_and_above(path: Path) -> tuple[Identity | None, set[Identity]]:
+    """What a path is, links followed (None if it does not exist), and what the folders above it are."""
+    real = Path(os.path.realpath(path))
+    found: list[Identity | None] = []
+    for up in (real, *real.parents):
+        try:
+            status = up.stat()
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return found[0], {each for each in found[1:] if each}
+
+
+def _links(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.is_symlink()] if folder.is_dir() else []
 
 
 @contextmanager

@@ -99,9 +99,10 @@ def _recorded(run: Path, branch: Path | None) -> tuple[Path | None, Mapping[str,
 
 
 def _model_files(path: str) -> Iterator[Path]:
-    """The weights and the configuration of a model or an adapter, in a folder or in the hub's cache."""
-    from core.model.loading import WEIGHTS
+    """The weights and the configuration of a model or an adapter, in a folder or in the hub's cache.
 
+    Every file that looks like weights, also one that is not loaded: what an older run noted stays comparable.
+    """
     folder = Path(path)
     if not folder.is_dir():
         from huggingface_hub import try_to_load_from_cache
@@ -110,7 +111,7 @@ def _model_files(path: str) -> Iterator[Path]:
         if not isinstance(cached, str):
             return
         folder = Path(cached).parent
-    for pattern in (*WEIGHTS, "config.json", "adapter_config.json"):
+    for pattern in ("*.safetensors", "*.bin", "config.json", "adapter_config.json"):
         yield from sorted(folder.glob(pattern))
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
-from core.provenance.atomic_io import resumable_folder
+from core.model.weight_files import INDEX
+from core.provenance.atomic_io import refuse_overlap, resumable_folder
 from delta import safetensors_io
 from delta.codec import ITEMSIZE
 from delta.lora_merge import as_float32, from_float32
@@ -57,6 +58,7 @@ def convert(
 ) -> int:
     """Write the Hugging Face folder and return the number of tensors; UserError if parts or sizes do not
     match."""
+    refuse_overlap(target, (source,))
     if model_size and not (source / "params.json").exists() and (source / model_size).is_dir():
         source = source / model_size  # Meta's download has a folder per size, and one tokenizer
     params = read_params(source, model_size)
@@ -222,7 +224,7 @@ def _write(folder: Path, tensors: dict[str, Joined], kind: str, shard_bytes: int
         weight_map.update(dict.fromkeys(names, file))
     if len(groups) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        (folder / safetensors_io.INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def _as_type(piece: bytes, dtype: str, kind: str) -> bytes:

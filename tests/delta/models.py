@@ -1,10 +1,16 @@
 """Small random models as safetensors folders, for the tests of delta."""
 
+import contextlib
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from delta import __main__ as command
 
 NUMPY = {
     "F16": np.uint16,
@@ -87,6 +93,20 @@ def save(folder: Path, arrays: Arrays, shards: int = 1, metadata: bool = True) -
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     (folder / "generation_config.json").write_text("{}")
     return folder
+
+
+def delta(*arguments: object) -> tuple[int, str]:
+    """Run `python -m delta ARGUMENTS` in this process; its exit code and output."""
+    output = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stderr(output),
+        contextlib.redirect_stdout(output),
+        pytest.raises(SystemExit) as end,
+    ):
+        patch.setattr(sys, "argv", ["delta", *map(str, arguments)])
+        command.main()
+    return int(str(end.value.code)), output.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -64,15 +64,17 @@ def test_another_type_is_rounded_as_torch_rounds_it_and_sizes_are_checked(tmp_pa
     from safetensors.torch import load_file
 
     weights = meta_weights(4, torch.float16)
-    save_meta(tmp_path / "7B", weights, 1)
+    (tmp_path / "in").mkdir()
+    save_meta(tmp_path / "in/7B", weights, 1)
     done = run(
-        "delta", "convert", "--input_dir", tmp_path, "--model_size", "7B", "--output_dir", tmp_path / "out"
-    )
+        "delta", "convert", "--input_dir", tmp_path / "in", "--model_size", "7B", "--output_dir",
+        tmp_path / "out",
+    )  # fmt: skip
     assert done.returncode == 2
     assert "dim 32 and 2 layers are not LLaMA 7B" in done.stderr
     assert not (tmp_path / "out").exists()
     done = run(
-        "delta", "convert", "--input_dir", tmp_path / "7B", "--output_dir", tmp_path / "out", "--dtype",
+        "delta", "convert", "--input_dir", tmp_path / "in/7B", "--output_dir", tmp_path / "out", "--dtype",
         "bfloat16",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

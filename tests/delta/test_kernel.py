@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delta import codec, legacy_fp16
+from delta import codec, legacy_rules
 from delta.kernel import Kernel, load
 from tests.conftest import ROOT
 
@@ -62,7 +62,7 @@ def test_sums_agree_with_numpy_for_every_pattern(
     for half, base in ((PATTERNS, other), (other, PATTERNS)):
         made = compiled.add(half, base, base_is_bf16=base_dtype == "BF16", sign=sign).tobytes()
         with np.errstate(invalid="ignore"):
-            assert made == legacy_fp16.add(half.tobytes(), "F16", base.tobytes(), base_dtype, sign)
+            assert made == legacy_rules.add(half.tobytes(), "F16", base.tobytes(), base_dtype, sign)
 
 
 def test_a_file_that_cannot_be_loaded_is_left_alone(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_convert_stays_small_for_a_model_five_times_as_large(tmp_path: Path) -> 
             "--input_dir",
             place,
             "--output_dir",
-            place / "out",
+            tmp_path / f"{vocabulary}-converted",
             "--llama_version",
             "1",
         ]

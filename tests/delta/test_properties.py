@@ -61,7 +61,15 @@ def test_the_round_trip_is_exact(pair: tuple[Arrays, Arrays, int, int]) -> None:
         save(place / "target", target, target_shards)
         files = stored_files(place / "target")
         sources = ModelFolder(place / "base"), ModelFolder(place / "target")
-        make(*sources, place / "base", place / "target", place / "delta", files, shard_bytes=60)
+        make(
+            *sources,
+            place / "base",
+            place / "target",
+            place / "delta",
+            files,
+            shard_bytes=60,
+            allow_whole=True,
+        )
         apply(place / "base", place / "delta", place / "again")
         assert contents(place / "again") == contents(place / "target")
 

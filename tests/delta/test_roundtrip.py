@@ -97,9 +97,17 @@ def test_other_types_other_shapes_and_new_tensors_are_stored_whole(tmp_path: Pat
     }
     folders = save(tmp_path / "base", base), save(tmp_path / "target", target)
     delta = tmp_path / "delta"
-    assert (
-        run("delta", "make", "--base", folders[0], "--target", folders[1], "--delta", delta).returncode == 0
-    )
+    made: list[str | Path] = [
+        "make",
+        "--base",
+        folders[0],
+        "--target",
+        folders[1],
+        "--delta",
+        delta,
+        "--allow-whole",
+    ]
+    assert run("delta", *made).returncode == 0
     plan = json.loads((delta / "delta.json").read_text())["tensors"]
     assert {name: entry["mode"] for name, entry in plan.items()} == {
         "changed_type": "full", "changed_shape": "full", "fewer_rows": "delta", "new": "full",
