@@ -26,13 +26,15 @@ Segment = tuple[str, str]
 
 
 class Estimate(NamedTuple):
-    """A number with its interval."""
+    """A number with its interval, whose ends are NaN if there is none."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.4g} (no interval)"
         return f"{self.value:.4g} ({self.low:.4g} – {self.high:.4g})"
 
 
@@ -199,7 +201,7 @@ def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot
     left, right = axis
 
     def position(number: float) -> str:
-        """A position on the axis; what is not finite is drawn at its end."""
+        """A position on the axis; what is infinite is drawn at its end."""
         share = (number - left) / (right - left) if math.isfinite(number) else 1.0
         return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
@@ -215,10 +217,17 @@ def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot
         None if line.chance is None else position(line.chance),
         [
             (kind, y, position(each.value), position(each.low), position(each.high))
-            for each, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
+            for each, kind, y in ((_drawn(line.own), "own", "30%"), (_drawn(line.other), "other", "65%"))
             if each
         ],
     )
+
+
+def _drawn(estimate: Estimate | None) -> Estimate | None:
+    """Without an interval only the point is drawn."""
+    if estimate is None or not (math.isnan(estimate.low) or math.isnan(estimate.high)):
+        return estimate
+    return Estimate(*[estimate.value] * 3)
 
 
 def _axis(lines: Sequence[Line]) -> tuple[float, float]:

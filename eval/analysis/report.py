@@ -6,6 +6,7 @@ RUN/manifest.json ────────────────────�
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -114,8 +115,8 @@ def _changes(changes: Sequence[Tree]) -> str:
     lines = [
         Line(
             f"{row['task']}: {row['metric']}",
-            Estimate(row["difference"], row["low"], row["high"]),
-            note=f"{row['verdict']} (p {row['p_holm']:.2g}, n {row['n']:,})",
+            _estimate(row, "difference"),
+            note=f"{row['verdict']} (p {scoring.p_value(row)}, n {row['n']:,})",
         )
         for row in changes
     ]
@@ -124,7 +125,7 @@ def _changes(changes: Sequence[Tree]) -> str:
         "The smallest effect is the difference that the test detects with 80% power."
     )
     rows = [
-        (row["task"], row["metric"], row["verdict"], f"{row['smallest_effect']:.3g}", row["test"])
+        (row["task"], row["metric"], row["verdict"], _number(row["smallest_effect"]), row["test"])
         for row in changes
     ]
     header = ("task", "metric", "this run is", "smallest effect", "test")
@@ -240,8 +241,13 @@ def _line(s: Tree, against: dict[str, Tree], name: str = "") -> Line:
     return Line(name or s["metric"], _estimate(s), _estimate(found) if found else None, s["chance"])
 
 
-def _estimate(s: Tree) -> Estimate:
-    return Estimate(s["value"], s["low"], s["high"])
+def _estimate(s: Tree, key: str = "value") -> Estimate:
+    low, high = (math.nan if s[end] is None else s[end] for end in ("low", "high"))
+    return Estimate(s[key], low, high)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _cells(part: Tree, theirs: Tree | None, metrics: Sequence[str], based: bool) -> Iterator[str]:
