@@ -53,6 +53,8 @@ class Backend(NamedTuple):
     """Number of tokens of each request that are cut off on the left to fit the context."""
     inputs: Mapping[str, str] = {}
     """The model's files and their hashes."""
+    depends_on: Callable[[Request], Any] = lambda _: None
+    """What an answer depends on besides the identity and what is asked."""
 
 
 def ask(backend: Backend, requests: Sequence[Request]) -> Answers:
