@@ -133,7 +133,17 @@ def score(arguments: argparse.Namespace) -> None:
     folder = arguments.predictions
     output = arguments.output or (folder / "scores.json" if folder.is_dir() else None)
     if output:
+        _check_output(output, folder)
         atomic_io.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
+
+
+def _check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Raise UserError if a file to write is one of the inputs, or what a run folder rests on."""
+    if output is None or not output.exists():
+        return
+    same = any(given and given.exists() and given.samefile(output) for given in inputs)
+    if same or output.is_dir() or output.name in ("predictions.jsonl", "manifest.json"):
+        raise UserError(f"--output {output} would replace what is there. Choose another file.")
 
 
 def _add_contamination(commands: Any) -> None:
@@ -157,6 +167,7 @@ def contamination(arguments: argparse.Namespace) -> None:
     from eval.analysis import contamination as search
     from eval.tasks.task import load_tasks, requests
 
+    _check_output(arguments.output, arguments.data, *arguments.corpus)
     all_requests = [
         request
         for name, task, _ in load_tasks(arguments.tasks)
@@ -184,6 +195,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from eval.sample import read_predictions
 
     a, b = read_predictions(arguments.a), read_predictions(arguments.b)
+    _check_output(arguments.output, arguments.a, arguments.b)
     rows = scoring.compare(a, b, arguments.metrics)
     print(scoring.comparison_table(rows))
     if arguments.output:
@@ -211,6 +223,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Write the HTML page of a run."""
     from eval.analysis.report import write_report
 
+    _check_output(arguments.output, arguments.run, arguments.base, arguments.contaminated)
     print(
         write_report(
             arguments.run, arguments.base, arguments.output, arguments.metrics, arguments.contaminated

@@ -4,9 +4,9 @@
     requests ──────────────────────────────────────────▶ a line for each sample that has an answer
 
 An answer's key hashes what it depends on and nothing else: other metrics, groups or a corrected reference
-need no new answer. A line of predictions.jsonl is a sample as its task describes it now, with its answer. Lines
-of tasks that a run does not ask stay as they are if the same model answered all of them; everything else
-(another model, another prompt, samples beyond a limit, a task that was never finished) goes to
+need no new answer. A line of predictions.jsonl is a sample as its task describes it now, with its answer.
+Lines of tasks that a run does not ask stay as they are if the same model answered all of them; everything
+else (another model, another prompt, samples beyond a limit, a task that was never finished) goes to
 other-answers.jsonl, where a later run finds it.
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from eval.models.base import Backend
 from eval.sample import EvalSample
@@ -56,6 +57,28 @@ def answer_line(request: Request, answer: Mapping[str, Any], key: str) -> Line:
     line |= {"prompt": request.prompt} if request.kind != "text" else {}
     given = {name: answer[name] for name in GIVEN if answer.get(name)}
     return line | {"prediction": "", "key": key} | given
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError if a run may not write into `folder`: it holds anything but an evaluation."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"--output {folder} is a file. Choose a folder.")
+    there = {path.name for path in folder.iterdir()} - {atomic_io.LOCK}
+    ours = {name for name in there if name in (EARLIER, OTHERS) or Path(name).match("predictions*.jsonl")}
+    step = _read(folder / manifest.NAME).get("step", "eval")
+    if step != "eval" or (there and not ours) or "config.json" in there:
+        raise UserError(
+            f"--output {folder} holds something else than an evaluation ({', '.join(sorted(there)[:3])}), "
+            "which a run would change. Choose another folder."
+        )
+    for raw in atomic_io.complete_lines(folder / NAME)[:1]:
+        if '"key"' not in raw:
+            raise UserError(
+                f"--output {folder}: its {NAME} was not written by `python -m eval run`, which would replace "
+                "it. Choose another folder."
+            )
 
 
 def begin(folder: Path, backend: Backend, tasks: set[str]) -> Line:

@@ -10,7 +10,8 @@ from core.errors import UserError
 from core.provenance import manifest
 from eval.analysis import scoring
 from eval.analysis.report import write_report
-from eval.models.factory import open_backend
+from eval.answers import check_folder
+from eval.models.factory import endpoint, open_backend
 from eval.ranks import connect
 from eval.runner import run
 from eval.sample import read_predictions
@@ -20,12 +21,12 @@ from eval.tasks import task as tasks
 def run_arguments(arguments: argparse.Namespace) -> None:
     """Run the tasks with the model that the arguments name."""
     check(arguments)
-    name = arguments.model or str(arguments.replay or "copy")
-    output = arguments.output or default_output(name)
+    name, output = model_and_output(arguments)
     chosen = tasks.load_tasks(arguments.tasks)
     requests = [
         request for task, config, _ in chosen for request in tasks.requests(task, config, arguments.data)
     ]
+    scoring.check_references([request.sample for request in requests])
     files = [
         file
         for task, config, path in chosen
@@ -33,28 +34,40 @@ def run_arguments(arguments: argparse.Namespace) -> None:
     ]
     ranks = connect()
     hashes = manifest.hash_files(dict.fromkeys(files))
-    base_run = _base_run(arguments.base)
-    if base_run and base_run.resolve() == output.resolve():
+    base = base_run(arguments.base)
+    if base and base.resolve() == output.resolve():
         raise UserError(
             f"{output} is the output folder of both the model and its base. Set another --output."
         )
-    if base_run and base_run != Path(arguments.base):
-        run(requests, open_backend(arguments, arguments.base, ranks, is_base=True), base_run, hashes, ranks)
+    if base and base != Path(arguments.base):
+        run(requests, open_backend(arguments, arguments.base, ranks, is_base=True), base, hashes, ranks)
     run(requests, open_backend(arguments, name, ranks), output, hashes, ranks)
     if ranks.rank:
         return
-    if base_run:
-        rows = scoring.compare(read_predictions(base_run), read_predictions(output))
-        print(f"\nA is {base_run}, B is {output}\n{scoring.comparison_table(rows)}")
-    print(write_report(output, base_run))
+    if base:
+        rows = scoring.compare(read_predictions(base), read_predictions(output))
+        print(f"\nA is {base}, B is {output}\n{scoring.comparison_table(rows)}")
+    print(write_report(output, base))
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise UserError if the arguments name no model, predictions file or baseline."""
+    """Raise UserError if the arguments name no model, predictions file or baseline, or an output folder or
+    endpoint that cannot be one."""
     if not (arguments.model or arguments.replay or arguments.copy):
         raise UserError(
             "No model. Pass --model FOLDER, --endpoint URL --model NAME, --replay FILE or --copy."
         )
+    if arguments.endpoint:
+        endpoint(arguments, arguments.model or arguments.base or "")
+    check_folder(model_and_output(arguments)[1])
+    if (base := base_run(arguments.base)) and base != Path(arguments.base):
+        check_folder(base)
+
+
+def model_and_output(arguments: argparse.Namespace) -> tuple[str, Path]:
+    """The name of the model and the folder of its run."""
+    name = arguments.model or str(arguments.replay or "copy")
+    return name, arguments.output or default_output(name)
 
 
 def default_output(name: str) -> Path:
@@ -63,7 +76,7 @@ def default_output(name: str) -> Path:
     return Path("runs/eval") / "-".join(parts)
 
 
-def _base_run(base: str | None) -> Path | None:
+def base_run(base: str | None) -> Path | None:
     """The run folder of --base: itself if it is a finished run, else where its answers will be written."""
     if not base:
         return None

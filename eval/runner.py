@@ -17,7 +17,7 @@ from typing import Any
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
 from eval import answers
-from eval.analysis import scoring
+from eval.analysis import notices, scoring
 from eval.models.base import Backend, ask
 from eval.ranks import Ranks
 from eval.sample import read_predictions
@@ -44,6 +44,7 @@ def run(
     earlier: dict[str, Any] = {}
     with ExitStack() as stack:
         if ranks.rank == 0:
+            answers.check_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(
                 atomic_io.lock(folder / atomic_io.LOCK, f"{folder}: another process is writing to it")
@@ -84,30 +85,20 @@ def run(
 
 
 def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Score the predictions, write scores.json and manifest.json, and print warnings about the answers."""
+    """Score the predictions, write scores.json and manifest.json, and print notes on the answers."""
     samples = read_predictions(folder)
     scores = scoring.score(samples)
     atomic_io.write_text(folder / "scores.json", json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
     counts: dict[str, Any] = {
         "samples": {task: tree["n"] for task, tree in scores.items()},
-        "cut_to_context": sum(s.cut > 0 for s in samples),
-        "empty": sum(s.by.startswith("generation") and not s.prediction.strip() for s in samples),
+        **{kind: found.total() for kind, found in notices.count(samples).items()},
         "by": dict(Counter(s.by for s in samples)),
     }
     (folder / answers.EARLIER).unlink(missing_ok=True)
     manifest.write(folder, step="eval", config=config, inputs=inputs, counts=counts)
     print(f"{folder}\n{scoring.score_table(scores)}")
-    if counts["cut_to_context"]:
-        print(
-            f"{counts['cut_to_context']} prompts were longer than the context and were truncated on the left"
-        )
-    if counts["empty"]:
-        print(f"{counts['empty']} answers are empty")
-    if any("UNEQUAL" in by for by in counts["by"]):
-        print(
-            "warning: the option letters of some questions have different numbers of tokens, which favours "
-            "the shortest. Set `before_letter` or `by: generation` in the task file."
-        )
+    for sentence in notices.sentences(samples, config.get("limits")):
+        print(f"note: {sentence}")
 
 
 def _append(backend: Backend, asked: Mapping[str, Request], file: Path) -> list[str]:

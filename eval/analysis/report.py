@@ -17,7 +17,7 @@ import numpy as np
 from core import html_report as html
 from core.html_report import Estimate, Line
 from core.provenance import atomic_io, manifest
-from eval.analysis import scoring
+from eval.analysis import notices, scoring
 from eval.metrics.measure import Floats
 from eval.metrics.metrics import METRICS
 from eval.sample import EvalSample, read_predictions
@@ -59,7 +59,7 @@ def write_report(
         base_samples = _read(base, metrics, contaminated)
         other = _run(base, base_samples, "base")
         changes = scoring.compare(base_samples, samples)
-    sections = [_summary(run, other, folder, base, changes), _scores(run, other)]
+    sections = [_summary(run, other, folder, base, changes), *_notes(run, other), _scores(run, other)]
     sections += [_changes(changes)] if changes else []
     sections += [*_exams(run, other), *_groups(run, other), *_samples(run, other)]
     sections.append(html.section("Provenance", *_origin(run), *(_origin(other) if other else ())))
@@ -82,6 +82,20 @@ def _read(path: Path, metrics: Sequence[str], contaminated: Path | None) -> list
 def _run(path: Path, samples: Sequence[EvalSample], name: str) -> Run:
     made = manifest.read(path) if path.is_dir() and (path / manifest.NAME).exists() else None
     return Run(name, scoring.by_task(samples), scoring.score(samples), made)
+
+
+def _notes(run: Run, other: Run | None) -> Iterator[str]:
+    """What to know about the answers before their scores are read."""
+    found = [(each.name, said) for each in (run, other) if each for said in _said(each)]
+    if found:
+        yield html.section(
+            "Notes on the answers", *(html.paragraph(f"{name}: {said}") for name, said in found)
+        )
+
+
+def _said(run: Run) -> list[str]:
+    limits = (run.manifest or {}).get("config", {}).get("limits")
+    return notices.sentences([s for members in run.tasks.values() for s in members], limits)
 
 
 def _summary(run: Run, other: Run | None, folder: Path, base: Path | None, changes: Sequence[Tree]) -> str:

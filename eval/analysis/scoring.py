@@ -9,7 +9,7 @@ that the user names, with Holm's correction over these; all other scores are sho
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from core.errors import UserError
 from core.html_report import text_table
 from eval.analysis.significance import compare_scores, holm, score_interval, smallest_p
 from eval.metrics.ceval import HARD, mean_over_subjects
+from eval.metrics.legal import parse_entities
 from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
+from eval.metrics.patent import parse_extraction
 from eval.sample import EvalSample
 
 SMALLEST_GROUP = 30
@@ -196,7 +198,35 @@ def _measures(samples: Sequence[EvalSample], metrics: Sequence[str]) -> list[lis
         )
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"metric `{unknown[0]}` does not exist. Metrics: {', '.join(METRICS)}.")
+    check_references(samples, names)
     return [METRICS[name](samples) for name in dict.fromkeys(names)]
+
+
+def check_references(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> None:
+    """Raise UserError for references that a metric cannot read: every answer to them would be wrong, or every
+    unreadable one right. A run checks this before a model is asked."""
+    for s in samples:
+        for metric in metrics or s.metrics:
+            if metric in READABLE and not READABLE[metric](s):
+                raise UserError(
+                    f"task {s.task}, sample {s.id}: the reference {s.reference[:80]!r} is malformed for the "
+                    f"metric `{metric}`. Correct the data."
+                )
+
+
+def _letters(s: EvalSample) -> bool:
+    """Whether the reference names options of the question and no other letter."""
+    named = {letter for letter in s.reference.upper() if "A" <= letter <= "Z"}
+    return bool(named) and max(named) < chr(ord("A") + (s.options or 4))
+
+
+READABLE: dict[str, Callable[[EvalSample], bool]] = {
+    "accuracy": _letters,
+    "extraction": lambda s: parse_extraction(s.reference) is not None,
+    "entities": lambda s: parse_entities(s.reference) is not None,
+    "statute": lambda s: bool(s.reference.strip()),
+}
+"""Of metrics that parse their references: whether they can."""
 
 
 def _with_subjects(measures: Sequence[Measure], samples: Sequence[EvalSample]) -> list[Measure]:

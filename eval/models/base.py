@@ -7,10 +7,12 @@ without log-probabilities generates an answer instead, which is recorded in `by`
 in their number of tokens: a plain log-likelihood then favours the shortest, whatever the question.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.errors import UserError
+from eval.sample import whole_characters
 from eval.tasks.task import Request
 
 
@@ -64,7 +66,19 @@ def ask(backend: Backend, requests: Sequence[Request]) -> Answers:
         indices = [i for i, request in enumerate(requests) if request.kind == kind]
         if indices:
             for i, answer in method(backend, [requests[i] for i in indices]):
-                yield indices[i], answer
+                yield indices[i], answer if isinstance(answer, Exception) else _checked(answer)
+
+
+def _checked(answer: Answer) -> Answer | Exception:
+    """The answer as text that can be written, or what is wrong with its likelihoods."""
+    measured = answer.get("measured", {})
+    if wrong := [f"{name}: {value}" for name, value in measured.items() if not math.isfinite(value)]:
+        return ValueError(
+            f"the model's likelihoods are not numbers ({', '.join(wrong)}). Its weights are damaged, or its "
+            "numbers overflow."
+        )
+    checked: Answer = whole_characters(answer)
+    return checked
 
 
 def _generate(backend: Backend, requests: Sequence[Request]) -> Answers:

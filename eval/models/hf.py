@@ -189,10 +189,12 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
 def in_batches(
     local: Local, sizes: Sequence[int], answer: Callable[[list[int]], list[T]]
 ) -> Iterator[tuple[int, T | Exception]]:
-    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`."""
+    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`; one
+    by one where it raises FloatingPointError, which only some of them may cause."""
     left = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
+    alone = 0  # that many of the first must be tried one by one
     while left:
-        n = max(1, local.batch_tokens // sizes[left[0]])
+        n = 1 if alone else max(1, local.batch_tokens // sizes[left[0]])
         batch = left[:n]
         try:
             with torch.inference_mode():
@@ -208,8 +210,15 @@ def in_batches(
             else:
                 local.batch_tokens = len(batch) * sizes[batch[0]] // 2
             continue
+        except FloatingPointError as error:
+            if len(batch) == 1:
+                yield batch[0], error
+                left, alone = left[1:], max(0, alone - 1)
+            else:
+                alone = len(batch)
+            continue
         yield from zip(batch, answers, strict=True)
-        left = left[n:]
+        left, alone = left[n:], max(0, alone - n)
 
 
 def pad(rows: Sequence[list[int]], local: Local, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
