@@ -28,8 +28,8 @@ EARLIER = "earlier.json"
 """What the manifest said of tasks that a run in progress does not ask."""
 NOT_ASKED = ("sample", "texts", "publication")
 """Fields of a Request that the model does not see."""
-GIVEN = ("prediction", "by", "measured", "cut")
-"""Fields of a sample that an answer fills in."""
+GIVEN = ("prediction", "by", "measured", "cut", "shots_left_out")
+"""Fields of a sample that an answer fills in, besides the prompt, which may have been shortened."""
 FIRST_FORMAT = (
     "task", "id", "prediction", "reference", "metrics", "source", "prompt", "by", "measured", "cut",
     "options", "glossary", "laws", "groups",
@@ -54,7 +54,9 @@ def first_format_key(identity: Mapping[str, Any], request: Request) -> str:
 def answer_line(request: Request, answer: Mapping[str, Any], key: str) -> Line:
     """A line of predictions.jsonl. A document is its own prompt: it is stored once, as the reference."""
     line = request.sample.model_dump(mode="json", exclude_defaults=True)
-    line |= {"prompt": request.prompt} if request.kind != "text" else {}
+    shortened = answer.get("shots_left_out") or answer.get("cut")
+    prompt = answer["prompt"] if shortened else str(request.prompt)
+    line |= {"prompt": prompt} if request.kind != "text" else {}
     given = {name: answer[name] for name in GIVEN if answer.get(name)}
     return line | {"prediction": "", "key": key} | given
 
@@ -152,7 +154,10 @@ def _asked(request: Request) -> Line:
     """What the model is asked. What has its default is left out: a field that is new changes no old key."""
     defaults = Request._field_defaults
     fields = request._asdict().items()
-    return {k: v for k, v in fields if k not in NOT_ASKED and (k not in defaults or v != defaults[k])}
+    asked = {k: v for k, v in fields if k not in NOT_ASKED and (k not in defaults or v != defaults[k])}
+    # The same text in the messages of a chat is another question.
+    messages = {name: getattr(request.prompt, name, None) for name in ("system", "turns", "user")}
+    return asked | ({"messages": messages} if messages["system"] or messages["turns"] else {})
 
 
 def _reference(request: Request) -> str | None:
@@ -161,8 +166,9 @@ def _reference(request: Request) -> str | None:
 
 
 def _is_first_format(backend: Backend, request: Request, line: Line) -> bool:
-    """Whether a line has the key of the first format for this request: the line says what its sample was."""
-    if _asked(request).keys() - {"prompt", "max_new_tokens", "stop", "kind", "options"}:
+    """Whether a line has the key of the first format for this request: the line says what its sample was. A
+    prompt that was too long was then shortened in another way."""
+    if line.get("cut") or _asked(request).keys() - {"prompt", "max_new_tokens", "stop", "kind", "options"}:
         return False
     fields = {k: v for k, v in line.items() if k in FIRST_FORMAT and k not in (*GIVEN, "prompt")}
     old = request._replace(sample=EvalSample.model_validate_json(json.dumps(fields | {"prediction": ""})))

@@ -104,8 +104,9 @@ def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -
 def _append(backend: Backend, asked: Mapping[str, Request], file: Path) -> list[str]:
     """Ask the requests and append their answers, with their keys, to `file`; returns the failures with their
     reasons."""
-    keys, requests = list(asked), list(asked.values())
-    cut = backend.cut(requests) if backend.cut else [0] * len(requests)
+    keys, whole = list(asked), list(asked.values())
+    fitted = backend.fit(whole) if backend.fit else [(request, 0, 0) for request in whole]
+    requests = [request for request, _, _ in fitted]
     failed = []
     with file.open("a", encoding="utf-8") as out:
         for index, answer in ask(backend, requests):
@@ -113,7 +114,9 @@ def _append(backend: Backend, asked: Mapping[str, Request], file: Path) -> list[
             if isinstance(answer, Exception):
                 failed.append(f"{request.sample.task} {request.sample.id}: {answer}")
                 continue
-            line = answers.answer_line(request, answer | {"cut": cut[index]}, keys[index])
+            _, left_out, cut = fitted[index]
+            given = {"prompt": str(request.prompt), "shots_left_out": left_out, "cut": cut}
+            line = answers.answer_line(request, answer | given, keys[index])
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
         os.fsync(out.fileno())

@@ -28,13 +28,15 @@ class EvalSample(Config):
     source: str = ""
     """The text that the question is about, if a metric needs it (e.g. which numbers a translation keeps)."""
     prompt: str = ""
-    """The full prompt."""
+    """The prompt as the model was asked it."""
     by: str = ""
     """How the answer was obtained: `generation` or `log-likelihood`, with any caveat."""
     measured: dict[str, FiniteFloat] = Field({})
     """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py)."""
     cut: int = 0
-    """Number of tokens cut off on the left because the prompt was longer than the context."""
+    """Number of tokens cut out because the prompt was longer than the context even without examples."""
+    shots_left_out: int = 0
+    """Number of examples, from the last, left out because the prompt was longer than the context."""
     options: int | None = None
     """Number of options of a multiple-choice question."""
     glossary: dict[str, list[str]] = Field({})

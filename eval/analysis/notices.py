@@ -15,8 +15,12 @@ KINDS: dict[str, tuple[Callable[[EvalSample], bool], str]] = {
     ),
     "cut_to_context": (
         lambda s: s.cut > 0,
-        "prompts were longer than the context, and tokens were cut from them: these answers are to a part of "
+        "prompts were longer than the context, and their middle was cut out: these answers are to a part of "
         "the question.",
+    ),
+    "shots_left_out": (
+        lambda s: s.shots_left_out > 0,
+        "prompts did not fit the context with all their examples, which were left out from the last.",
     ),
     "by_generation": (
         lambda s: s.by.startswith("generation, as"),

@@ -51,8 +51,9 @@ class Backend(NamedTuple):
         | None
     ) = None
     """Of (prompt, answer) pairs: of the answer with its end token, and of prompt and answer together."""
-    cut: Callable[[Sequence[Request]], list[int]] | None = None
-    """Number of tokens of each request that are cut off on the left to fit the context."""
+    fit: Callable[[Sequence[Request]], Sequence[tuple[Request, int, int]]] | None = None
+    """Each request with a prompt that fits the context, and how many examples and tokens were left out of it;
+    None if the model's context is not known."""
     inputs: Mapping[str, str] = {}
     """The model's files and their hashes."""
     depends_on: Callable[[Request], Any] = lambda _: None

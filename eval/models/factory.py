@@ -23,7 +23,7 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
         return replay.open_backend(arguments.replay) if arguments.replay else replay.open_copy()
     if arguments.endpoint:
         return openai_api.open_backend(endpoint(arguments, name))
-    from eval.models import hf, loglikelihood
+    from eval.models import fit, hf, loglikelihood
 
     (hashes, *_) = ranks.gather(hf.inputs(name) if ranks.rank == 0 else None)
     settings = {"chat": arguments.chat, "four_bit": arguments.four_bit, "context": arguments.context}
@@ -34,7 +34,7 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
         partial(loglikelihood.log_likelihood, local),
         partial(loglikelihood.rolling_log_likelihood, local),
         partial(loglikelihood.answer_likelihood, local),
-        partial(hf.cut, local),
+        partial(fit.fit, local),
         hashes,
     )
 

@@ -129,24 +129,6 @@ def encode(local: Local, text: str, special: bool = True) -> list[int]:
     return list(local.tokenizer(text, add_special_tokens=special and not local.chat)["input_ids"])
 
 
-def cut(local: Local, requests: Sequence[Request]) -> list[int]:
-    """Number of tokens by which each request exceeds the context; whole texts are read in windows instead."""
-    over = []
-    for request in requests:
-        match request.kind:
-            case "generation":
-                continuation, limit = "", local.context - request.max_new_tokens
-            case "options":  # the last token is predicted, not read
-                continuation, limit = max(request.options, key=len), local.context + 1
-            case "answer":  # the last token is the end token, which encode() does not add
-                continuation, limit = request.sample.reference, local.context
-            case "text":
-                over.append(0)
-                continue
-        over.append(max(0, len(encode(local, local.render(request.prompt) + continuation)) - limit))
-    return over
-
-
 def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
     """Yield index and greedy continuation of each request, up to a string of `stop`."""
     tokens = []
