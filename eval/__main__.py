@@ -8,6 +8,7 @@
     python -m eval contamination --corpus corpora/mine --tasks ceval --data DIR   test samples in it
     python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
     python -m eval report runs/eval/mine --base runs/eval/base    one HTML page
+    python -m eval export runs/eval/base runs/eval/mine --output scores.csv       or .tex
     python -m eval sheet runs/eval/base runs/eval/mine --output sheet.xlsx --samples 100    for blind judging
     python -m eval sheet --read ann.xlsx bob.xlsx --key sheet.key.json --pairs pairs.jsonl
 
@@ -35,6 +36,7 @@ def main() -> None:
     _add_contamination(commands)
     _add_compare(commands)
     _add_report(commands)
+    _add_export(commands)
     _add_sheet(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
@@ -84,6 +86,12 @@ def _add_run(commands: Any) -> None:
         help="names of tasks or groups in configs/eval, or YAML files",
     )
     command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
+    command.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="ask only the first N samples of each task, or of each subject of an exam: a trial, no result",
+    )
     command.add_argument("--output", type=Path, metavar="DIR", help="default: runs/eval/NAME")
     command.add_argument("--dry-run", action="store_true", help="read tasks and data files, run no model")
     command.set_defaults(call=run)
@@ -216,6 +224,9 @@ def _add_report(commands: Any) -> None:
         metavar="FILE",
         help="also score contaminated and clean samples separately",
     )
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of the random samples that are shown"
+    )
     command.set_defaults(call=report)
 
 
@@ -226,9 +237,33 @@ def report(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output, arguments.run, arguments.base, arguments.contaminated)
     print(
         write_report(
-            arguments.run, arguments.base, arguments.output, arguments.metrics, arguments.contaminated
+            arguments.run,
+            arguments.base,
+            arguments.output,
+            arguments.metrics,
+            arguments.contaminated,
+            arguments.seed,
         )
     )
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser("export", help="write the scores of runs as a CSV or LaTeX table")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or predictions files")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .csv or .tex file")
+    command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
+    command.add_argument("--primary", action="store_true", help="only the primary score of each task")
+    command.set_defaults(call=export)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the scores of runs as a table for other programs."""
+    from eval.analysis.export import export as table
+
+    _check_output(arguments.output, *arguments.runs)
+    text = table(arguments.runs, arguments.output, arguments.metrics, arguments.primary)
+    atomic_io.write_text(arguments.output, text)
+    print(arguments.output)
 
 
 def _add_sheet(commands: Any) -> None:

@@ -19,7 +19,8 @@ def looks(arguments: argparse.Namespace) -> Iterator[dry_run.Look]:
         tasks.data_files(name, task, arguments.data)
         requests = tasks.requests(name, task, arguments.data)
         scoring.check_references([request.sample for request in requests])
-        yield dry_run.Look(f"task {name}", f"{len(requests):,} samples")
+        asked = len(run_command.limited(requests, arguments.limit))
+        yield dry_run.Look(f"task {name}", f"{asked:,} samples")
     for subject, asked in (("model", arguments.model), ("base", arguments.base)):
         if asked and arguments.endpoint:
             yield dry_run.Look(subject, f"{asked} at {arguments.endpoint} (not contacted)")

@@ -4,6 +4,8 @@
 """
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import UserError
@@ -16,6 +18,7 @@ from eval.ranks import connect
 from eval.runner import run
 from eval.sample import read_predictions
 from eval.tasks import task as tasks
+from eval.tasks.task import Request
 
 
 def run_arguments(arguments: argparse.Namespace) -> None:
@@ -27,6 +30,7 @@ def run_arguments(arguments: argparse.Namespace) -> None:
         request for task, config, _ in chosen for request in tasks.requests(task, config, arguments.data)
     ]
     scoring.check_references([request.sample for request in requests])
+    requests = limited(requests, arguments.limit)
     files = [
         file
         for task, config, path in chosen
@@ -40,8 +44,10 @@ def run_arguments(arguments: argparse.Namespace) -> None:
             f"{output} is the output folder of both the model and its base. Set another --output."
         )
     if base and base != Path(arguments.base):
-        run(requests, open_backend(arguments, arguments.base, ranks, is_base=True), base, hashes, ranks)
-    run(requests, open_backend(arguments, name, ranks), output, hashes, ranks)
+        backend = open_backend(arguments, arguments.base, ranks, is_base=True)
+        run(requests, backend, base, hashes, ranks, name=arguments.base, limit=arguments.limit)
+    backend = open_backend(arguments, name, ranks)
+    run(requests, backend, output, hashes, ranks, name=name, limit=arguments.limit)
     if ranks.rank:
         return
     if base:
@@ -57,6 +63,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(
             "No model. Pass --model FOLDER, --endpoint URL --model NAME, --replay FILE or --copy."
         )
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit {arguments.limit}: must be at least 1.")
     if arguments.endpoint:
         endpoint(arguments, arguments.model or arguments.base or "")
     check_folder(model_and_output(arguments)[1])
@@ -68,6 +76,18 @@ def model_and_output(arguments: argparse.Namespace) -> tuple[str, Path]:
     """The name of the model and the folder of its run."""
     name = arguments.model or str(arguments.replay or "copy")
     return name, arguments.output or default_output(name)
+
+
+def limited(requests: Sequence[Request], limit: int | None) -> list[Request]:
+    """The first `limit` requests of each task; of an exam, of each subject."""
+    asked: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for request in requests:
+        part = request.sample.task, request.sample.groups.get("subject", "")
+        asked[part] += 1
+        if limit is None or asked[part] <= limit:
+            chosen.append(request)
+    return chosen
 
 
 def default_output(name: str) -> Path:

@@ -19,6 +19,7 @@ from core.provenance import atomic_io, manifest
 from eval import answers
 from eval.analysis import notices, scoring
 from eval.models.base import Backend, ask
+from eval.progress import progress
 from eval.ranks import Ranks
 from eval.sample import read_predictions
 from eval.tasks.task import Request
@@ -30,16 +31,20 @@ def run(
     folder: Path,
     inputs: Mapping[str, str],
     ranks: Ranks = Ranks(),  # noqa: B008
+    *,
+    name: str = "",
+    limit: int | None = None,
 ) -> None:
-    """Complete `folder`/predictions.jsonl, then write scores.json and manifest.json (which lists `inputs`).
+    """Complete `folder`/predictions.jsonl, then write scores.json and manifest.json, which has `inputs`, the
+    model's `name` and the `limit` on the samples of the tasks.
 
     Finished tasks of the same model that are not asked now stay in all three. Raises UserError if requests
     failed; the other answers are kept, and a rerun asks only the missing ones.
     """
     names = Counter((request.sample.task, request.sample.id) for request in requests)
-    for (task, name), n in names.items():
+    for (task, sample), n in names.items():
         if n > 1:
-            raise UserError(f"task {task}: {n} samples have the id `{name}`. Ids must be unique in a task.")
+            raise UserError(f"task {task}: {n} samples have the id `{sample}`. Ids must be unique in a task.")
     file = folder / answers.NAME
     earlier: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -66,7 +71,7 @@ def run(
         part = file if ranks.size == 1 else folder / f"predictions-{ranks.rank}.jsonl"
         mine = set(missing[ranks.rank :: ranks.size])
         asked = {key: request for key, request in left.items() if key in mine}
-        failures = ranks.gather(_append(backend, asked, part))
+        failures = ranks.gather(_append(backend, asked, part, ranks.rank == 0))
         failed = [each for of_rank in failures for each in of_rank]
         if ranks.rank:
             return
@@ -76,7 +81,9 @@ def run(
                 f"{len(failed)} of {len(requests)} requests failed (first: {failed[0]}). "
                 f"The other answers are in {file}; rerun the command to retry only the failed ones."
             )
-        finish(folder, {"backend": backend.identity}, {**earlier["inputs"], **backend.inputs, **inputs})
+        limits = earlier["limits"] | ({task: limit for task, _ in names} if limit else {})
+        config = {"model": name, "backend": backend.identity, "limits": limits}
+        finish(folder, config, {**earlier["inputs"], **backend.inputs, **inputs})
         if others:
             print(
                 f"{others:,} answers of other models, prompts or samples are kept in "
@@ -101,15 +108,15 @@ def finish(folder: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -
         print(f"note: {sentence}")
 
 
-def _append(backend: Backend, asked: Mapping[str, Request], file: Path) -> list[str]:
+def _append(backend: Backend, asked: Mapping[str, Request], file: Path, shown: bool) -> list[str]:
     """Ask the requests and append their answers, with their keys, to `file`; returns the failures with their
-    reasons."""
+    reasons. Progress is `shown`."""
     keys, whole = list(asked), list(asked.values())
     fitted = backend.fit(whole) if backend.fit else [(request, 0, 0) for request in whole]
     requests = [request for request, _, _ in fitted]
     failed = []
     with file.open("a", encoding="utf-8") as out:
-        for index, answer in ask(backend, requests):
+        for index, answer in progress(ask(backend, requests), len(requests), shown):
             request = requests[index]
             if isinstance(answer, Exception):
                 failed.append(f"{request.sample.task} {request.sample.id}: {answer}")

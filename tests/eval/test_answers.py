@@ -11,6 +11,8 @@ from core.errors import UserError
 from core.provenance import manifest
 from eval.answers import FIRST_FORMAT, OTHERS, answer_key, first_format_key
 from eval.models.base import Backend
+from eval.progress import progress
+from eval.run_command import limited
 from eval.runner import run
 from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request
@@ -183,3 +185,36 @@ def test_the_first_format_is_not_changed_by_new_fields_of_a_sample() -> None:
     assert set(FIRST_FORMAT) <= EvalSample.model_fields.keys()
     (first,) = requests("t", 1)
     assert first_format_key({"backend": "m"}, first) == "0eec320e59cffaf6c58949e785c565e9"
+
+
+def test_a_limit_is_for_each_task_and_subject_and_a_full_run_reuses_its_answers(tmp_path: Path) -> None:
+    backend, asked = model()
+    law, physics = (
+        [r._replace(sample=r.sample.model_copy(update={"groups": {"subject": s}, "id": f"{s}{r.sample.id}"}))
+         for r in requests("exam", prompt=f"{s}{{i}}")]
+        for s in ("law", "physics")
+    )  # fmt: skip
+    whole = [*law, *physics, *requests("a")]
+    few = limited(whole, 2)
+    assert [request.prompt for request in few] == ["law0", "law1", "physics0", "physics1", "a0", "a1"]
+    run(few, backend, tmp_path, {}, limit=2)
+    assert manifest.read(tmp_path)["config"]["limits"] == {"exam": 2, "a": 2}
+    run(requests("b"), backend, tmp_path, {}, name="m")
+    assert manifest.read(tmp_path)["config"]["limits"] == {"exam": 2, "a": 2}  # they are still the first two
+    run(limited(whole, None), backend, tmp_path, {})
+    assert manifest.read(tmp_path)["config"]["limits"] == {}
+    assert len(asked) == len(whole) + 4
+    assert tasks_of(tmp_path) == {"exam": 8, "a": 4, "b": 4}
+
+
+def test_a_log_gets_a_line_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 30.0, 61.0, 90.0, 125.0])
+    monkeypatch.setattr("eval.progress.time.monotonic", lambda: next(times))
+    assert list(progress("abcd", 4)) == list("abcd")
+    assert capsys.readouterr().out.splitlines() == [
+        "2 of 4 answers, 01:01 left",
+        "4 of 4 answers, 00:00 left",
+    ]
+    assert list(progress("ab", 2, shown=False)) == ["a", "b"]
