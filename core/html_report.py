@@ -8,9 +8,11 @@ The markup is in html_report.html.jinja, which escapes every text. What the func
 
 import difflib
 import functools
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,21 +20,26 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 INTERVAL = re.compile(r" (\([^()]* – [^()]*\))")
-LARGEST_LINE_PAIR = 4_000_000
-"""Lines are compared character by character if the product of their lengths is no larger (quadratic time)."""
+MOST_STEPS = 2_000_000
+"""Steps (0.3 s) for the differences of two texts; what is not aligned by then is marked as changed."""
 
 Segment = tuple[str, str]
 """A part of a text, and its tag: `del`, `ins`, or empty if both texts have it."""
 
 
+Aligned = tuple[bool, int, int, int, int]
+
+
 class Estimate(NamedTuple):
-    """A number with its interval."""
+    """A number with its interval, whose ends are NaN if there is none."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.4g} (no interval)"
         return f"{self.value:.4g} ({self.low:.4g} – {self.high:.4g})"
 
 
@@ -140,15 +147,16 @@ def mark_differences(before: str, after: str) -> tuple["Markup", "Markup"]:
     old, new = before.splitlines(), after.splitlines()
     left: list[list[Segment]] = []
     right: list[list[Segment]] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
+    budget = [MOST_STEPS]
+    for equal, i1, i2, j1, j2 in _aligned(old, new, budget):
+        if equal:
             left += [[("", line)] for line in old[i1:i2]]
             right += [[("", line)] for line in new[j1:j2]]
             continue
         for k in range(max(i2 - i1, j2 - j1)):
             mine = old[i1 + k] if i1 + k < i2 else None
             theirs = new[j1 + k] if j1 + k < j2 else None
-            deleted, inserted = _compare_lines(mine or "", theirs or "")
+            deleted, inserted = _compare_lines(mine or "", theirs or "", budget)
             left += [deleted] if mine is not None else []
             right += [inserted] if theirs is not None else []
     return _render("marked", _join(left)), _render("marked", _join(right))
@@ -185,21 +193,52 @@ def _join(lines: Sequence[Sequence[Segment]]) -> list[Segment]:
     return [each for i, line in enumerate(lines) for each in ([("", "\n")] if i else []) + list(line)]
 
 
-def _compare_lines(old: str, new: str) -> tuple[list[Segment], list[Segment]]:
-    if len(old) * len(new) > LARGEST_LINE_PAIR:
-        return [("del", old)], [("ins", new)]
+def _compare_lines(old: str, new: str, budget: list[int]) -> tuple[list[Segment], list[Segment]]:
     left, right = [], []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        left += [("" if tag == "equal" else "del", old[i1:i2])] if i1 < i2 else []
-        right += [("" if tag == "equal" else "ins", new[j1:j2])] if j1 < j2 else []
+    for equal, i1, i2, j1, j2 in _aligned(old, new, budget):
+        left += [("" if equal else "del", old[i1:i2])] if i1 < i2 else []
+        right += [("" if equal else "ins", new[j1:j2])] if j1 < j2 else []
     return left, right
+
+
+def _aligned(old: Sequence[str], new: Sequence[str], budget: list[int]) -> Iterator[Aligned]:
+    """Whether a part of both is equal, and its ends in both: difflib's blocks, largest first, while the steps
+    of `budget` last. Text that repeats itself takes difflib the third power of its length."""
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    places = Counter(new)
+    steps = [0, *itertools.accumulate(1 + places[item] for item in old)]
+    start = _common(zip(old, new, strict=False))
+    end = _common(zip(reversed(old[start:]), reversed(new[start:]), strict=False))
+    blocks = [(0, 0, start), (len(old) - end, len(new) - end, end)]
+    ranges = deque([(start, len(old) - end, start, len(new) - end)])
+    while ranges:
+        i1, i2, j1, j2 = ranges.popleft()
+        if i1 == i2 or j1 == j2 or steps[i2] - steps[i1] > budget[0]:
+            continue
+        budget[0] -= steps[i2] - steps[i1]
+        i, j, size = matcher.find_longest_match(i1, i2, j1, j2)
+        if size:
+            blocks.append((i, j, size))
+            ranges += [(i1, i, j1, j), (i + size, i2, j + size, j2)]
+    i1 = j1 = 0
+    for i, j, size in sorted(blocks):
+        if i1 < i or j1 < j:
+            yield False, i1, i, j1, j
+        if size:
+            yield True, i, i + size, j, j + size
+        i1, j1 = i + size, j + size
+
+
+def _common(pairs: Iterable[tuple[str, str]]) -> int:
+    """How many of the first pairs are equal."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot:
     left, right = axis
 
     def position(number: float) -> str:
-        """A position on the axis; what is not finite is drawn at its end."""
+        """A position on the axis; what is infinite is drawn at its end."""
         share = (number - left) / (right - left) if math.isfinite(number) else 1.0
         return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
@@ -215,10 +254,17 @@ def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot
         None if line.chance is None else position(line.chance),
         [
             (kind, y, position(each.value), position(each.low), position(each.high))
-            for each, kind, y in ((line.own, "own", "30%"), (line.other, "other", "65%"))
+            for each, kind, y in ((_drawn(line.own), "own", "30%"), (_drawn(line.other), "other", "65%"))
             if each
         ],
     )
+
+
+def _drawn(estimate: Estimate | None) -> Estimate | None:
+    """Without an interval only the point is drawn."""
+    if estimate is None or not (math.isnan(estimate.low) or math.isnan(estimate.high)):
+        return estimate
+    return Estimate(*[estimate.value] * 3)
 
 
 def _axis(lines: Sequence[Line]) -> tuple[float, float]:

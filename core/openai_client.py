@@ -10,12 +10,13 @@ import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.config.loader import Config
 
@@ -28,7 +29,7 @@ class OpenAIEndpointConfig(Config):
     """An endpoint. The API key, if any, is read from the environment variable OPENAI_API_KEY."""
 
     url: str
-    """Base URL, such as http://localhost:8000/v1."""
+    """Base URL, such as http://localhost:8000/v1. It is shown in logs and pages: it may hold no password."""
     model: str
     """Name of the served model. Its weights cannot be checked: use another name when they change."""
     concurrency: int = Field(8, ge=1)
@@ -39,6 +40,26 @@ class OpenAIEndpointConfig(Config):
     """Wait before the second attempt; doubled after each attempt."""
     timeout_seconds: float = Field(120, gt=0)
     """Timeout of a request."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain_http(cls, url: str) -> str:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError("must begin with http:// or https:// and name a host")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must have no user name, password or query; OPENAI_API_KEY holds the key")
+        return url
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: the key, and the questions, are for the endpoint that the user named."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def ask(
@@ -65,7 +86,7 @@ def _try(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[A
             return _post(config, path, body, read)
         except urllib.error.HTTPError as error:
             if last or not (error.code in (408, 429) or error.code >= 500):
-                raise OSError(f"HTTP {error.code} {error.reason}") from None
+                raise OSError(_reason(error)) from None
             after = error.headers.get("Retry-After", "")
             wait = min(float(after), 60.0) if after.isdigit() else wait
         except http.client.HTTPException as error:
@@ -84,9 +105,18 @@ def _post(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[
         headers["Authorization"] = f"Bearer {key}"
     data = json.dumps({"model": config.model, **body}).encode()
     post = urllib.request.Request(f"{config.url.rstrip('/')}/{path}", data, headers)
-    with urllib.request.urlopen(post, timeout=config.timeout_seconds) as answer:
+    with _OPENER.open(post, timeout=config.timeout_seconds) as answer:
         received = answer.read()
     try:
         return read(json.loads(received))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"invalid response ({error!r}): {received[:80]!r}") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the server answered instead; a redirect is not followed, as the key is not for another address."""
+    if 300 <= error.code < 400:
+        to = error.headers.get("Location", "another address")
+        return f"HTTP {error.code}: the endpoint redirects to {to}. Set that address if you trust it"
+    said = error.read(300).decode("utf-8", "replace").strip()
+    return f"HTTP {error.code} {error.reason}" + (f": {said}" if said else "")

@@ -8,6 +8,7 @@
     python -m eval contamination --corpus corpora/mine --tasks ceval --data DIR   test samples in it
     python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
     python -m eval report runs/eval/mine --base runs/eval/base    one HTML page
+    python -m eval export runs/eval/base runs/eval/mine --output scores.csv       or .tex
     python -m eval sheet runs/eval/base runs/eval/mine --output sheet.xlsx --samples 100    for blind judging
     python -m eval sheet --read ann.xlsx bob.xlsx --key sheet.key.json --pairs pairs.jsonl
 
@@ -35,6 +36,7 @@ def main() -> None:
     _add_contamination(commands)
     _add_compare(commands)
     _add_report(commands)
+    _add_export(commands)
     _add_sheet(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
@@ -84,6 +86,12 @@ def _add_run(commands: Any) -> None:
         help="names of tasks or groups in configs/eval, or YAML files",
     )
     command.add_argument("--data", type=Path, default=Path("evaldata"), metavar="DIR")
+    command.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="ask only the first N samples of each task, or of each subject of an exam: a trial, no result",
+    )
     command.add_argument("--output", type=Path, metavar="DIR", help="default: runs/eval/NAME")
     command.add_argument("--dry-run", action="store_true", help="read tasks and data files, run no model")
     command.set_defaults(call=run)
@@ -133,7 +141,17 @@ def score(arguments: argparse.Namespace) -> None:
     folder = arguments.predictions
     output = arguments.output or (folder / "scores.json" if folder.is_dir() else None)
     if output:
+        _check_output(output, folder)
         atomic_io.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
+
+
+def _check_output(output: Path | None, *inputs: Path | None) -> None:
+    """Raise UserError if a file to write is one of the inputs, or what a run folder rests on."""
+    if output is None or not output.exists():
+        return
+    same = any(given and given.exists() and given.samefile(output) for given in inputs)
+    if same or output.is_dir() or output.name in ("predictions.jsonl", "manifest.json"):
+        raise UserError(f"--output {output} would replace what is there. Choose another file.")
 
 
 def _add_contamination(commands: Any) -> None:
@@ -157,6 +175,7 @@ def contamination(arguments: argparse.Namespace) -> None:
     from eval.analysis import contamination as search
     from eval.tasks.task import load_tasks, requests
 
+    _check_output(arguments.output, arguments.data, *arguments.corpus)
     all_requests = [
         request
         for name, task, _ in load_tasks(arguments.tasks)
@@ -184,6 +203,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from eval.sample import read_predictions
 
     a, b = read_predictions(arguments.a), read_predictions(arguments.b)
+    _check_output(arguments.output, arguments.a, arguments.b)
     rows = scoring.compare(a, b, arguments.metrics)
     print(scoring.comparison_table(rows))
     if arguments.output:
@@ -204,6 +224,9 @@ def _add_report(commands: Any) -> None:
         metavar="FILE",
         help="also score contaminated and clean samples separately",
     )
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of the random samples that are shown"
+    )
     command.set_defaults(call=report)
 
 
@@ -211,11 +234,36 @@ def report(arguments: argparse.Namespace) -> None:
     """Write the HTML page of a run."""
     from eval.analysis.report import write_report
 
+    _check_output(arguments.output, arguments.run, arguments.base, arguments.contaminated)
     print(
         write_report(
-            arguments.run, arguments.base, arguments.output, arguments.metrics, arguments.contaminated
+            arguments.run,
+            arguments.base,
+            arguments.output,
+            arguments.metrics,
+            arguments.contaminated,
+            arguments.seed,
         )
     )
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser("export", help="write the scores of runs as a CSV or LaTeX table")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or predictions files")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .csv or .tex file")
+    command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
+    command.add_argument("--primary", action="store_true", help="only the primary score of each task")
+    command.set_defaults(call=export)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the scores of runs as a table for other programs."""
+    from eval.analysis.export import export as table
+
+    _check_output(arguments.output, *arguments.runs)
+    text = table(arguments.runs, arguments.output, arguments.metrics, arguments.primary)
+    atomic_io.write_text(arguments.output, text)
+    print(arguments.output)
 
 
 def _add_sheet(commands: Any) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 
 from core.config.loader import Config
 from core.errors import UserError
@@ -28,13 +28,15 @@ class EvalSample(Config):
     source: str = ""
     """The text that the question is about, if a metric needs it (e.g. which numbers a translation keeps)."""
     prompt: str = ""
-    """The full prompt."""
+    """The prompt as the model was asked it."""
     by: str = ""
     """How the answer was obtained: `generation` or `log-likelihood`, with any caveat."""
-    measured: dict[str, float] = Field({})
+    measured: dict[str, FiniteFloat] = Field({})
     """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py)."""
     cut: int = 0
-    """Number of tokens cut off on the left because the prompt was longer than the context."""
+    """Number of tokens cut out because the prompt was longer than the context even without examples."""
+    shots_left_out: int = 0
+    """Number of examples, from the last, left out because the prompt was longer than the context."""
     options: int | None = None
     """Number of options of a multiple-choice question."""
     glossary: dict[str, list[str]] = Field({})
@@ -74,7 +76,23 @@ def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 ) from None
             if not isinstance(tree, dict):
                 raise UserError(f"{location}: each line must be a JSON object, not {type(tree).__name__}.")
-            yield location, tree
+            yield location, whole_characters(tree)
+
+
+def whole_characters(value: Any) -> Any:
+    """A JSON value in which half a surrogate pair (an emoji that was cut in two) is U+FFFD: such a text can
+    be neither tokenized nor written to a file."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [whole_characters(each) for each in value]
+        case dict():
+            return {whole_characters(key): whole_characters(each) for key, each in value.items()}
+    return value
 
 
 def missing_field(location: str, name: str, fields: Iterable[str]) -> UserError:

@@ -4,13 +4,14 @@
                                                                      └──▶ sheet.key.json, kept separately
     filled sheets + key ──▶ win rate and agreement with intervals; pairs.jsonl (prompt, chosen, rejected)
 
-Only the key says which side belongs to which run. A resample draws samples with all their judgments, because
-judgments of the same sample are correlated.
+Only the key says which side belongs to which run. Intervals are over samples with all their judgments,
+because judgments of the same sample are correlated.
 """
 
 import csv
 import hashlib
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 from core.errors import UserError
 from core.html_report import text_table
 from core.provenance import atomic_io
-from eval.analysis.significance import bootstrap, mcnemar
+from eval.analysis.significance import mcnemar, score_interval
 from eval.metrics.measure import Floats, Measure, mean, ratio
 from eval.sample import EvalSample, read_predictions
 
@@ -170,7 +171,7 @@ def results_table(rows: Sequence[Tree]) -> str:
             r["task"],
             r["number"],
             f"{r['value']:.3f}",
-            f"{r['low']:.3f} – {r['high']:.3f}",
+            "–" if r["low"] is None else f"{r['low']:.3f} – {r['high']:.3f}",
             r["n"],
             f"{r['wins']} / {r['ties']} / {r['losses']}" if "wins" in r else "",
             f"{r['p']:.2g}" if "p" in r else "",
@@ -309,7 +310,7 @@ def _alpha(sums: Floats) -> Floats:
 
 
 def _number(task: str, measure: Measure) -> Tree:
-    low, high = bootstrap(measure.statistics, measure.combine)
+    low, high = (end if math.isfinite(end) else None for end in score_interval(measure))
     value = float(measure.combine(measure.statistics.sum(axis=0)))
     n = len(measure.statistics)
     return {"task": task, "number": measure.name, "value": value, "low": low, "high": high, "n": n}

@@ -5,8 +5,12 @@ BASE/predictions.jsonl ──compare──▶ differences, verdicts ──┼─
 RUN/manifest.json ──────────────────────────────────────────┘
 """
 
+import itertools
 import json
+import math
+import random
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +20,7 @@ import numpy as np
 from core import html_report as html
 from core.html_report import Estimate, Line
 from core.provenance import atomic_io, manifest
-from eval.analysis import scoring
+from eval.analysis import explanations, notices, scoring
 from eval.metrics.measure import Floats
 from eval.metrics.metrics import METRICS
 from eval.sample import EvalSample, read_predictions
@@ -46,11 +50,12 @@ def write_report(
     output: Path | None = None,
     metrics: Sequence[str] = (),
     contaminated: Path | None = None,
+    seed: int = 0,
 ) -> Path:
     """Write the page of a run folder or predictions file (by default RUN/report.html) and return its path.
 
     `metrics` overrides those in the predictions. `contaminated` (see eval/analysis/contamination.py) adds a
-    breakdown into clean and contaminated samples.
+    breakdown into clean and contaminated samples. `seed` draws the random samples that are shown.
     """
     samples = _read(folder, metrics, contaminated)
     run, other, changes = _run(folder, samples, "this run"), None, []
@@ -58,12 +63,14 @@ def write_report(
         base_samples = _read(base, metrics, contaminated)
         other = _run(base, base_samples, "base")
         changes = scoring.compare(base_samples, samples)
-    sections = [_summary(run, other, folder, base, changes), _scores(run, other)]
+    sections = [_summary(run, other, folder, base, changes), *_notes(run, other), _scores(run, other)]
     sections += [_changes(changes)] if changes else []
-    sections += [*_exams(run, other), *_groups(run, other), *_samples(run, other)]
+    sections += [*_exams(run, other), *_groups(run, other), *_samples(run, other, seed)]
     sections.append(html.section("Provenance", *_origin(run), *(_origin(other) if other else ())))
     file = output or (folder / "report.html" if folder.is_dir() else folder.with_suffix(".html"))
-    atomic_io.write_text(file, html.page(f"Evaluation of {folder.resolve().name}", sections))
+    atomic_io.write_text(
+        file, html.page(f"Evaluation of {_model(run.manifest) or folder.resolve().name}", sections)
+    )
     return file
 
 
@@ -83,53 +90,98 @@ def _run(path: Path, samples: Sequence[EvalSample], name: str) -> Run:
     return Run(name, scoring.by_task(samples), scoring.score(samples), made)
 
 
-def _summary(run: Run, other: Run | None, folder: Path, base: Path | None, changes: Sequence[Tree]) -> str:
-    rows = [("this run", folder.resolve().name, sum(map(len, run.tasks.values())))]
-    if other and base:
-        rows.append(("base", base.resolve().name, sum(map(len, other.tasks.values()))))
-    text = "All intervals are 95% intervals."
-    if changes:
-        verdicts = [row["verdict"] for row in changes]
-        text += (
-            f" Of {len(verdicts)} scores, this run is better than its base in {verdicts.count('better')} and "
-            f"worse in {verdicts.count('worse')}; for {verdicts.count('not shown')} no difference is shown."
+def _notes(run: Run, other: Run | None) -> Iterator[str]:
+    """What to know about the answers before their scores are read."""
+    found = [(each.name, said) for each in (run, other) if each for said in _said(each)]
+    if found:
+        yield html.section(
+            "Notes on the answers", *(html.paragraph(f"{name}: {said}") for name, said in found)
         )
-    return html.paragraph(text) + html.table(("", "folder", "samples"), rows)
+
+
+def _said(run: Run) -> list[str]:
+    limits = (run.manifest or {}).get("config", {}).get("limits")
+    return notices.sentences([s for members in run.tasks.values() for s in members], limits)
+
+
+def _summary(run: Run, other: Run | None, folder: Path, base: Path | None, changes: Sequence[Tree]) -> str:
+    named = [(run, folder), *([(other, base)] if other and base else [])]
+    rows = [
+        (each.name, _model(each.manifest) or "unknown: no manifest", path.resolve().name,
+         sum(map(len, each.tasks.values())))
+        for each, path in named
+    ]  # fmt: skip
+    text = "All intervals are 95% intervals."
+    if verdicts := [row["verdict"] for row in changes if row["primary"]]:
+        better, worse, few = map(verdicts.count, ("better", "worse", scoring.TOO_FEW))
+        text += (
+            f" Of {len(verdicts)} primary scores, this run is better than its base in {better} and worse in "
+            f"{worse}; for {len(verdicts) - better - worse} no difference is shown"
+            f"{f' ({few} of them with too few samples to compare)' if few else ''}."
+        )
+    return html.paragraph(text) + html.table(("", "model", "folder", "samples"), rows)
+
+
+def _model(made: Tree | None) -> str:
+    """The name of a run's model and how it was asked, from its manifest; empty if that does not say."""
+    config = (made or {}).get("config", {})
+    words = shlex.split((made or {}).get("command") or "")
+    name = config.get("model") or next((b for a, b in itertools.pairwise(words) if a == "--model"), "")
+    backend = config.get("backend")
+    backend = backend if isinstance(backend, dict) else {}
+    kind = backend.get("url") or backend.get("dtype") or backend.get("backend")
+    how = ", ".join(filter(None, [kind, "chat template" if backend.get("chat") else ""]))
+    return f"{name} ({how})" if name and how else str(name)
 
 
 def _scores(run: Run, other: Run | None) -> str:
-    parts = []
+    parts: list[str] = []
     for task, tree in run.scores.items():
         against = _by_metric(other.scores.get(task)) if other else {}
         parts.append(html.heading(f"{task}, {tree['n']:,} samples"))
         parts.append(html.estimates([_line(s, against) for s in tree["scores"]], _names(run, other)))
+        parts.extend(_meanings([s["metric"] for s in tree["scores"]]))
         rows = [(s["metric"], s["n"], s["interval"], s["signature"]) for s in tree["scores"]]
         parts.append(
             html.folded("how they were computed", html.table(("metric", "n", "interval", "signature"), rows))
         )
-    return html.section("Scores", *parts)
+    return html.section("Scores", *map(html.paragraph, explanations.READING), *parts)
+
+
+def _meanings(scores: Sequence[str]) -> Iterator[str]:
+    """A sentence for the scores that it explains."""
+    names: dict[str, list[str]] = {}
+    for score in scores:
+        if sentence := explanations.explain(score):
+            names.setdefault(sentence, []).append(score)
+    for sentence, explained in names.items():
+        yield html.paragraph(f"{', '.join(explained)}: {sentence}.")
 
 
 def _changes(changes: Sequence[Tree]) -> str:
-    lines = [
-        Line(
-            f"{row['task']}: {row['metric']}",
-            Estimate(row["difference"], row["low"], row["high"]),
-            note=f"{row['verdict']} (p {row['p_holm']:.2g}, n {row['n']:,})",
-        )
-        for row in changes
-    ]
-    text = (
-        "This run minus its base, over their common samples. p is Holm-adjusted over all scores shown here. "
-        "The smallest effect is the difference that the test detects with 80% power."
-    )
+    lines = {
+        primary: [
+            Line(
+                f"{row['task']}: {row['metric']}",
+                _estimate(row, "difference"),
+                note=f"{row['verdict']} (p {scoring.p_value(row)}, n {row['n']:,})",
+            )
+            for row in changes
+            if row["primary"] == primary
+        ]
+        for primary in (True, False)
+    }
+    text = html.paragraph(explanations.SECONDARY)
+    others = [html.folded(f"{len(lines[False])} other scores", text, html.estimates(lines[False]))]
     rows = [
-        (row["task"], row["metric"], row["verdict"], f"{row['smallest_effect']:.3g}", row["test"])
+        (row["task"], row["metric"], row["verdict"], _number(row["smallest_effect"]), row["test"])
         for row in changes
     ]
     header = ("task", "metric", "this run is", "smallest effect", "test")
     tests = html.folded("tests and smallest effects", html.table(header, rows))
-    return html.section("Change from the base", html.paragraph(text), html.estimates(lines), tests)
+    read = map(html.paragraph, explanations.COMPARING)
+    shown = [html.estimates(lines[True]), *(others if lines[False] else []), tests]
+    return html.section("Change from the base", *read, *shown)
 
 
 def _exams(run: Run, other: Run | None) -> Iterator[str]:
@@ -176,8 +228,9 @@ def _groups(run: Run, other: Run | None) -> Iterator[str]:
             yield html.section(f"{task}: breakdowns", html.paragraph(text), *tables)
 
 
-def _samples(run: Run, other: Run | None) -> Iterator[str]:
-    """The worst and best changes of each task; without a base, the worst and best samples."""
+def _samples(run: Run, other: Run | None, seed: int) -> Iterator[str]:
+    """The worst and best changes of each task, or samples without a base, and some drawn at random: the same
+    ones for every model."""
     for task, members in run.tasks.items():
         before = {s.id: s for s in other.tasks.get(task, [])} if other else {}
         if other and not (members := [s for s in members if s.id in before]):
@@ -189,13 +242,17 @@ def _samples(run: Run, other: Run | None) -> Iterator[str]:
         ends = {"worst": order[:SHOWN], "best": order[::-1][:SHOWN]}
         if other:  # unchanged samples are neither
             ends = {word: [i for i in chosen if values[i]] for word, chosen in ends.items()}
+        ids = sorted(range(len(members)), key=lambda i: members[i].id)
+        drawn = random.Random(f"{seed} {task}").sample(ids, min(SHOWN, len(ids)))
+        ends[f"random, seed {seed}"] = drawn
         shown: list[str] = []
         for word, chosen in ends.items():
             shown += [html.heading(word.capitalize()), *([] if chosen else [html.paragraph("None.")])]
             shown += [_pair(members[i], before.get(members[i].id), values[i]) for i in chosen]
         what = f"Change of {name} from the base to this run" if other else name
-        text = html.paragraph(f"Ranked by: {what}, for each sample; higher is better.")
-        yield html.section(f"{task}: worst and best {'changes' if other else 'samples'}", text, *shown)
+        said = f"Ranked by: {what}, for each sample; higher is better. {explanations.PAIRS}"
+        title = f"{task}: worst and best {'changes' if other else 'samples'}, and random ones"
+        yield html.section(title, html.paragraph(said), *shown)
 
 
 def per_sample(samples: Sequence[EvalSample]) -> tuple[str, Floats]:
@@ -237,11 +294,17 @@ def _by_metric(tree: Tree | None) -> dict[str, Tree]:
 
 def _line(s: Tree, against: dict[str, Tree], name: str = "") -> Line:
     found = against.get(s["metric"])
-    return Line(name or s["metric"], _estimate(s), _estimate(found) if found else None, s["chance"])
+    name = name or s["metric"] + (" (primary)" if s["primary"] else "")
+    return Line(name, _estimate(s), _estimate(found) if found else None, s["chance"])
 
 
-def _estimate(s: Tree) -> Estimate:
-    return Estimate(s["value"], s["low"], s["high"])
+def _estimate(s: Tree, key: str = "value") -> Estimate:
+    low, high = (math.nan if s[end] is None else s[end] for end in ("low", "high"))
+    return Estimate(s[key], low, high)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _cells(part: Tree, theirs: Tree | None, metrics: Sequence[str], based: bool) -> Iterator[str]:

@@ -7,10 +7,12 @@ without log-probabilities generates an answer instead, which is recorded in `by`
 in their number of tokens: a plain log-likelihood then favours the shortest, whatever the question.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.errors import UserError
+from eval.sample import whole_characters
 from eval.tasks.task import Request
 
 
@@ -49,10 +51,13 @@ class Backend(NamedTuple):
         | None
     ) = None
     """Of (prompt, answer) pairs: of the answer with its end token, and of prompt and answer together."""
-    cut: Callable[[Sequence[Request]], list[int]] | None = None
-    """Number of tokens of each request that are cut off on the left to fit the context."""
+    fit: Callable[[Sequence[Request]], Sequence[tuple[Request, int, int]]] | None = None
+    """Each request with a prompt that fits the context, and how many examples and tokens were left out of it;
+    None if the model's context is not known."""
     inputs: Mapping[str, str] = {}
     """The model's files and their hashes."""
+    depends_on: Callable[[Request], Any] = lambda _: None
+    """What an answer depends on besides the identity and what is asked."""
 
 
 def ask(backend: Backend, requests: Sequence[Request]) -> Answers:
@@ -62,7 +67,19 @@ def ask(backend: Backend, requests: Sequence[Request]) -> Answers:
         indices = [i for i, request in enumerate(requests) if request.kind == kind]
         if indices:
             for i, answer in method(backend, [requests[i] for i in indices]):
-                yield indices[i], answer
+                yield indices[i], answer if isinstance(answer, Exception) else _checked(answer)
+
+
+def _checked(answer: Answer) -> Answer | Exception:
+    """The answer as text that can be written, or what is wrong with its likelihoods."""
+    measured = answer.get("measured", {})
+    if wrong := [f"{name}: {value}" for name, value in measured.items() if not math.isfinite(value)]:
+        return ValueError(
+            f"the model's likelihoods are not numbers ({', '.join(wrong)}). Its weights are damaged, or its "
+            "numbers overflow."
+        )
+    checked: Answer = whole_characters(answer)
+    return checked
 
 
 def _generate(backend: Backend, requests: Sequence[Request]) -> Answers:

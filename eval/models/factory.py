@@ -6,7 +6,12 @@
 import argparse
 from functools import partial
 
+from pydantic import ValidationError
+
+from core.errors import UserError
+from eval.models import openai_api
 from eval.models.base import Backend
+from eval.models.openai_api import EvalEndpointConfig
 from eval.ranks import Ranks
 
 
@@ -17,17 +22,8 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
 
         return replay.open_backend(arguments.replay) if arguments.replay else replay.open_copy()
     if arguments.endpoint:
-        from eval.models import openai_api
-
-        config = openai_api.EvalEndpointConfig(
-            url=arguments.endpoint,
-            model=name,
-            chat=arguments.chat,
-            log_probabilities=arguments.log_probabilities,
-            concurrency=max(1, arguments.concurrency),
-        )
-        return openai_api.open_backend(config)
-    from eval.models import hf, loglikelihood
+        return openai_api.open_backend(endpoint(arguments, name))
+    from eval.models import fit, hf, loglikelihood
 
     (hashes, *_) = ranks.gather(hf.inputs(name) if ranks.rank == 0 else None)
     settings = {"chat": arguments.chat, "four_bit": arguments.four_bit, "context": arguments.context}
@@ -38,6 +34,20 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
         partial(loglikelihood.log_likelihood, local),
         partial(loglikelihood.rolling_log_likelihood, local),
         partial(loglikelihood.answer_likelihood, local),
-        partial(hf.cut, local),
+        partial(fit.fit, local),
         hashes,
     )
+
+
+def endpoint(arguments: argparse.Namespace, name: str) -> EvalEndpointConfig:
+    """The model `name` at --endpoint; UserError if the address cannot be one."""
+    try:
+        return EvalEndpointConfig(
+            url=arguments.endpoint,
+            model=name,
+            chat=arguments.chat,
+            log_probabilities=arguments.log_probabilities,
+            concurrency=max(1, arguments.concurrency),
+        )
+    except ValidationError as error:
+        raise UserError(f"--endpoint: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None

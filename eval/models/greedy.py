@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+NOT_NUMBERS = "the model's logits are not numbers. Its weights are damaged, or its numbers overflow."
 DROP_SHARE = 1 / 8
 """Finished rows are dropped once they are this share of the batch, because dropping copies the cache."""
 
@@ -21,7 +22,8 @@ def greedy(
 ) -> list[list[int]]:
     """Up to `limits` most likely tokens after each row of `ids` (rows x longest, left-padded).
 
-    `ended` is called after each token with the row number and its tokens so far.
+    `ended` is called after each token with the row number and its tokens so far. Raises FloatingPointError if
+    a logit is NaN.
     """
     tokens: list[list[int]] = [[] for _ in limits]
     rows = list(range(len(limits)))  # those in the cache; some may have ended
@@ -30,7 +32,9 @@ def greedy(
     out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
     cache, position = out.past_key_values, positions[:, -1:]
     while True:
-        chosen = out.logits[:, -1].argmax(-1)
+        likeliest, chosen = out.logits[:, -1].max(-1)
+        if likeliest.isnan().any():  # NaN is the largest of all
+            raise FloatingPointError(NOT_NUMBERS)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if live[row]:
                 tokens[row].append(token)

@@ -129,24 +129,6 @@ def encode(local: Local, text: str, special: bool = True) -> list[int]:
     return list(local.tokenizer(text, add_special_tokens=special and not local.chat)["input_ids"])
 
 
-def cut(local: Local, requests: Sequence[Request]) -> list[int]:
-    """Number of tokens by which each request exceeds the context; whole texts are read in windows instead."""
-    over = []
-    for request in requests:
-        match request.kind:
-            case "generation":
-                continuation, limit = "", local.context - request.max_new_tokens
-            case "options":  # the last token is predicted, not read
-                continuation, limit = max(request.options, key=len), local.context + 1
-            case "answer":  # the last token is the end token, which encode() does not add
-                continuation, limit = request.sample.reference, local.context
-            case "text":
-                over.append(0)
-                continue
-        over.append(max(0, len(encode(local, local.render(request.prompt) + continuation)) - limit))
-    return over
-
-
 def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, str | Exception]]:
     """Yield index and greedy continuation of each request, up to a string of `stop`."""
     tokens = []
@@ -189,10 +171,12 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
 def in_batches(
     local: Local, sizes: Sequence[int], answer: Callable[[list[int]], list[T]]
 ) -> Iterator[tuple[int, T | Exception]]:
-    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`."""
+    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`; one
+    by one where it raises FloatingPointError, which only some of them may cause."""
     left = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
+    alone = 0  # that many of the first must be tried one by one
     while left:
-        n = max(1, local.batch_tokens // sizes[left[0]])
+        n = 1 if alone else max(1, local.batch_tokens // sizes[left[0]])
         batch = left[:n]
         try:
             with torch.inference_mode():
@@ -208,8 +192,15 @@ def in_batches(
             else:
                 local.batch_tokens = len(batch) * sizes[batch[0]] // 2
             continue
+        except FloatingPointError as error:
+            if len(batch) == 1:
+                yield batch[0], error
+                left, alone = left[1:], max(0, alone - 1)
+            else:
+                alone = len(batch)
+            continue
         yield from zip(batch, answers, strict=True)
-        left = left[n:]
+        left, alone = left[n:], max(0, alone - n)
 
 
 def pad(rows: Sequence[list[int]], local: Local, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,8 @@ def open_backend(file: Path) -> Backend:
                 yield i, sample.prediction
 
     hashes = hash_files([file])
-    return Backend({"backend": "replay", "file": hashes[file.as_posix()]}, generate, inputs=hashes)
+    identity = {"backend": "replay", "file": hashes[file.as_posix()]}
+    return Backend(identity, generate, inputs=hashes, depends_on=_sample)
 
 
 def open_copy() -> Backend:
@@ -36,4 +37,9 @@ def open_copy() -> Backend:
         for i, request in enumerate(requests):
             yield i, request.sample.source or request.prompt
 
-    return Backend({"backend": "copy"}, generate)
+    return Backend({"backend": "copy"}, generate, depends_on=lambda request: request.sample.source)
+
+
+def _sample(request: Request) -> list[str]:
+    """A predictions file is searched for the sample, not for the prompt."""
+    return [request.sample.task, request.sample.id, request.sample.reference]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from eval.sample import read_jsonl
+from eval.sample import read_jsonl, whole_characters
 
 LETTERS = "ABCDEFGH"
 
@@ -28,7 +28,7 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _read_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        tree = json.loads(file.read_text("utf-8-sig"))
+        tree = whole_characters(json.loads(file.read_text("utf-8-sig")))
     except ValueError as error:
         raise UserError(f"{file}: not valid JSON ({error}).") from None
     arrays = tree if isinstance(tree, dict) else {"": tree}

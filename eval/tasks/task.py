@@ -73,7 +73,7 @@ class TaskConfig(Config):
     stop: tuple[str, ...] = ()
     """Strings that end a generated answer."""
     metrics: tuple[str, ...]
-    """Metrics, by name (eval/metrics/metrics.py)."""
+    """Metrics, by name (eval/metrics/metrics.py); comparisons rest on the first."""
 
 
 class TaskGroup(Config):

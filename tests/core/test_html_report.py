@@ -2,7 +2,9 @@
 
 import html
 import re
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,3 +59,17 @@ def test_a_page_needs_no_network_and_escapes_what_it_is_given() -> None:
     assert not re.search(r"""(src|href)=|url\(|@import""", page)
     assert "1,234,567" in page
     assert 'name="viewport"' in page
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("是" * 4000, "是的" * 2000), ("一种装置，" * 800, "一种设备，" * 790),
+     ("。\n" * 2000, "是\n。\n" * 1000), ("abab" * 1000, "ba" * 1990 + "x" * 20)],
+    ids=["syllables", "phrases", "lines", "letters"],
+)  # fmt: skip
+def test_text_that_repeats_itself_is_compared_in_a_moment(before: str, after: str) -> None:
+    start = time.process_time()
+    left, right = html_report.mark_differences(before, after)
+    assert time.process_time() - start < 3
+    assert plain(left) == "\n".join(before.splitlines())
+    assert plain(right) == "\n".join(after.splitlines())

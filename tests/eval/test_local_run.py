@@ -1,7 +1,5 @@
 """Runs of a local model through the command: options, answers, documents; adapters, ranks, replay, kills."""
 
-import contextlib
-import io
 import json
 import math
 import os
@@ -16,11 +14,11 @@ from typing import Any
 import pytest
 
 from core.provenance import manifest
-from eval.__main__ import main
 from eval.models.hf import open_model
 from eval.models.loglikelihood import log_likelihood
 from eval.sample import read_predictions
 from tests.conftest import ROOT, run
+from tests.eval.in_process import here
 from tests.eval.models.tiny import read_lines, write_jsonl, write_model, write_task
 from tools import lineage
 
@@ -54,19 +52,6 @@ def command(place: Path, output: Path, tasks: str, *more: str | Path) -> list[st
     return ["eval", "run", "--tasks", names, "--data", place, "--output", output, *more]
 
 
-def here(*arguments: str | Path) -> tuple[int, str]:
-    """The same command in this process, which has torch loaded already: its exit code and output."""
-    output = io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended,
-        contextlib.redirect_stdout(output), contextlib.redirect_stderr(output),
-    ):  # fmt: skip
-        patch.chdir(ROOT)
-        patch.setattr(sys, "argv", ["eval", *map(str, arguments[1:])])
-        main()
-    return int(ended.value.code or 0), output.getvalue()
-
-
 def scores(output: Path, task: str) -> dict[str, Any]:
     tree = json.loads((output / "scores.json").read_text("utf-8"))[task]
     return {s["metric"]: s for s in tree["scores"]}
@@ -97,7 +82,7 @@ def test_all_three_methods_and_the_provenance_of_the_run(place: Path, tmp_path: 
     unequal = "OPTIONS OF UNEQUAL LENGTH (A: 1, B: 2, C: 2, D: 2 tokens)"
     assert unequal in scores(tmp_path / "out", "spaced")["accuracy"]["signature"]
     assert unequal in output
-    assert "warning: the option letters" in output
+    assert "questions have option letters with different numbers of tokens" in output
     assert all(s.prediction == "A" for s in samples.values() if s.task == "spaced")
 
     made = manifest.read(tmp_path / "out")

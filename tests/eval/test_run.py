@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from eval.models.openai_api import EvalEndpointConfig, generate
-from eval.runner import request_key
 from eval.sample import EvalSample
 from eval.tasks.task import Request
 from tests.conftest import ROOT, run
@@ -131,20 +130,6 @@ def test_another_model_reuses_no_answer(exam: Path) -> None:
         run(*command(url, exam, exam / "out"))
         run(*command(url, exam, exam / "out"), "--model", "other")
     assert len(asked) == 72
-
-
-def test_a_key_changes_with_everything_an_answer_depends_on() -> None:
-    sample = EvalSample(task="t", id="1", prediction="", reference="r")
-    request = Request("p", sample, 8, ())
-    others = [
-        request_key({"model": "b"}, request),
-        request_key({"model": "a"}, request._replace(prompt="q")),
-        request_key({"model": "a"}, request._replace(max_new_tokens=9)),
-        request_key({"model": "a"}, request._replace(stop=("\n",))),
-        request_key({"model": "a"}, request._replace(kind="options")),
-        request_key({"model": "a"}, request._replace(options=("A", "B"))),
-    ]
-    assert len({request_key({"model": "a"}, request), *others}) == 7
 
 
 @pytest.mark.parametrize("failure", [429, 500, b"nonsense", b'{"choices": []}', None], ids=str)

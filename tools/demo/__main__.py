@@ -127,7 +127,7 @@ def _comparison(runs: Path, a: str, b: str) -> Table:
         if HEADLINES[row["task"]] == row["metric"]:
             values = [f"{row[key]:.3g}" for key in ("a", "b")]
             difference = f"{row['difference']:+.3g} ({row['low']:+.3g} – {row['high']:+.3g})"
-            p = f"{row['p_holm']:.2g}"
+            p = f"{row['p_holm']:.2g}" if row["primary"] else f"({row['p']:.2g})"
             rows.append([row["task"], row["metric"], row["n"], *values, difference, p, row["verdict"]])
     return ["task", "metric", "n", MODELS[a], MODELS[b], "difference (95%)", "p (Holm)", "verdict"], rows
 

@@ -1,5 +1,6 @@
 """The HTML page of a run: its content, and that a browser shows it without errors."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 
 from core.html_report import Estimate, Line, estimates
 from core.provenance import manifest
-from eval.analysis.report import write_report
+from eval.analysis import explanations, notices
+from eval.analysis.report import SHOWN, write_report
+from eval.sample import EvalSample
 from tests.conftest import run
 from tests.eval.browser import Page, browse
+from tests.eval.models.tiny import write_jsonl
 
 CLAIM = "一种{}装置，其特征在于，包括第{}部件和外壳。"
 EVIL = (
@@ -39,7 +43,13 @@ def predictions(folder: Path, good: int) -> Path:
     folder.mkdir()
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (folder / "predictions.jsonl").write_text(text, "utf-8")
-    manifest.write(folder, step="eval", config={"backend": "planted"}, inputs={}, counts={"claims": 40})
+    manifest.write(
+        folder,
+        step="eval",
+        config={"model": "runs/mine", "backend": {"dtype": "bfloat16", "chat": True}, "note": "planted"},
+        inputs={},
+        counts={"claims": 40},
+    )
     return folder
 
 
@@ -57,7 +67,7 @@ def test_the_page_has_scores_verdicts_breakdowns_samples_and_provenance(page: Pa
     text = page.read_text("utf-8")
     for title in (
         "Scores", "Change from the base", "ceval: categories", "claims: breakdowns",
-        "claims: worst and best changes", "Provenance",
+        "claims: worst and best changes, and random ones", "Provenance",
     ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text, title
     assert "this run 0.5833 (0.4573 – 0.6994)" in text  # Wilson's for 35 of 60
@@ -130,6 +140,64 @@ def test_a_missing_base_is_reported(page: Path, tmp_path: Path) -> None:
     done = run("eval", "report", page.parent, "--base", tmp_path / "none")
     assert done.returncode == 2
     assert "file not found" in done.stderr
+
+
+def test_the_page_names_its_models_and_explains_its_scores_lines_and_colours(page: Path) -> None:
+    text = html.unescape(page.read_text("utf-8"))
+    for said in (*explanations.READING, *explanations.COMPARING, explanations.SECONDARY, explanations.PAIRS):
+        assert said in text
+    for score in ("bleu-zh", "chrf", "accuracy", "accuracy-mean-of-subjects"):
+        assert f"{score}: {explanations.explain(score)}." in text
+    assert "bleu-zh (primary)" in text
+    assert "chrf (primary)" not in text
+    assert "<td>runs/mine (bfloat16, chat template)</td>" in text
+    assert "<h1>Evaluation of runs/mine (bfloat16, chat template)</h1>" in text
+
+
+def test_every_metric_is_explained() -> None:
+    plain = ("bleu", "chrf", "ter", "rouge", "accuracy", "extraction", "entities", "refusal", "bits-per-byte")
+    assert all(explanations.explain(f"{name}-x") for name in plain)
+    assert explanations.explain("rouge-legacy-f1") != explanations.explain("rouge-l-char-f1")
+    assert explanations.explain("terrible") == ""
+
+
+def test_random_samples_are_the_same_ones_for_every_model(page: Path, tmp_path: Path) -> None:
+    def drawn(run: Path, seed: int) -> list[str]:
+        text = write_report(run, output=tmp_path / "r.html", seed=seed).read_text("utf-8")
+        part = text.partition(f"<h3>Random, seed {seed}</h3>")[2].partition("<h2>")[0]
+        return re.findall(r"<summary>(c\d+): ", part)
+
+    mine, base = page.parent, page.parent.parent / "base"
+    assert len(drawn(mine, 0)) == SHOWN
+    assert drawn(mine, 0) == drawn(base, 0) != drawn(base, 1)
+
+
+def test_what_to_know_about_the_answers_is_on_the_page(tmp_path: Path) -> None:
+    lines = [
+        {"task": task, "id": str(i), "prediction": "", "reference": "x", "metrics": ["chrf"],
+         "by": "generation", "cut": 9 * (i < 2), "shots_left_out": i % 2}
+        for task in "ab" for i in range(4)
+    ]  # fmt: skip
+    folder = tmp_path / "run"
+    write_jsonl(folder / "predictions.jsonl", *lines)
+    config = {"model": "m", "limits": {"a": 4}}
+    manifest.write(folder, step="eval", config=config, inputs={}, counts={})
+    text = html.unescape(write_report(folder).read_text("utf-8")).partition("<h2>Provenance")[0]
+    for said in (
+        "8 answers are empty (a: 4, b: 4).", "4 prompts were longer than the context",
+        "4 prompts did not fit",
+        "Only the first samples were asked (--limit; a: 4)",
+    ):  # fmt: skip
+        assert said in text
+
+
+def test_options_that_are_likeliest_together_are_counted() -> None:
+    def answered(**nats: float) -> EvalSample:
+        return EvalSample(task="t", id="1", prediction="A", reference="A", options=len(nats), measured=nats)
+
+    assert not notices.sentences([answered(A=-1.0, B=-2.0)])
+    (said,) = notices.sentences([answered(A=-1.0, B=-1.0), answered(A=-1.0, B=-2.0)])
+    assert said.startswith("1 questions have options that are likeliest together")
 
 
 @pytest.mark.parametrize(

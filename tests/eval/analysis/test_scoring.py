@@ -120,3 +120,37 @@ def test_bad_predictions_are_reported_with_file_and_line(tmp_path: Path, text: s
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def compared(n: int, *metrics: str) -> list[dict[str, Any]]:
+    """A model that is right on every sample against one that is not, on n samples."""
+    reference = "一种数据处理系统及其方法"
+    a, b = (
+        [
+            EvalSample.model_validate(line(i, text, reference, metrics=("chrf", "rouge-l-char")))
+            for i in range(n)
+        ]
+        for text in (reference[:-3], reference[:-1])
+    )
+    return compare(a, b, metrics)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6])
+def test_too_few_samples_to_show_a_difference_are_named_as_too_few(n: int) -> None:
+    rows = compared(n)
+    assert {row["verdict"] for row in rows if row["primary"]} == {
+        "better" if n == 6 else "not shown: too few to compare"
+    }
+    assert all(row["low"] < row["difference"] < row["high"] for row in rows)
+
+
+def test_the_family_is_the_primary_scores_or_the_metrics_that_were_named() -> None:
+    first, *others = compared(7)
+    assert (first["metric"], first["p_holm"], first["verdict"]) == ("chrf", first["p"], "better")
+    assert {(row["p_holm"], row["verdict"]) for row in others if row["difference"]} == {
+        (None, "better, unadjusted")
+    }
+    named = {row["metric"]: row for row in compared(7, "chrf", "rouge-l-char")}
+    family = [name for name, row in named.items() if row["primary"]]
+    assert family == ["chrf", "rouge-l-char-f1"]
+    assert [named[name]["p_holm"] for name in family] == [2 * first["p"]] * 2

@@ -11,6 +11,7 @@ import pytest
 from core.errors import UserError
 from eval.models import hf, loglikelihood
 from eval.models.base import Backend, Likelihood
+from eval.models.fit import fit
 from eval.runner import run
 from eval.sample import EvalSample, read_predictions
 from eval.tasks.task import Request, load_task, load_tasks, requests
@@ -126,7 +127,7 @@ def test_prompts_longer_than_the_context_are_counted_also_after_a_resume(
 ) -> None:
     local = hf.open_model(str(write_model(tmp_path / "model")))
     backend = Backend(
-        {}, lambda each: hf.generate(local, each), cut=lambda each: hf.cut(local, each),
+        {}, lambda each: hf.generate(local, each), fit=lambda each: fit(local, each),
         answer_likelihood=lambda pairs: loglikelihood.answer_likelihood(local, pairs),
     )  # fmt: skip
     requests = [asked("a" * 200), asked("b" * 10), asked("c" * 126, "answer")]
@@ -134,7 +135,7 @@ def test_prompts_longer_than_the_context_are_counted_also_after_a_resume(
     run(requests, backend, tmp_path / "out", {})
     cut = {s.prompt[0]: s.cut for s in read_predictions(tmp_path / "out")}
     assert cut == {"a": 200 - (128 - 8), "b": 0, "c": 1}
-    assert "2 prompts were longer than the context and were truncated on the left" in capsys.readouterr().out
+    assert "2 prompts were longer than the context, and their middle was cut out" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/manifest.json").read_text())["counts"]["cut_to_context"] == 2
 
 

@@ -1,0 +1,118 @@
+"""What the scores, lines and words of a page mean, for readers who know neither metrics nor statistics.
+
+The name of a score ──longest beginning that is explained──▶ a sentence
+"""
+
+METRICS = {
+    "accuracy": (
+        "share of questions answered with exactly the right option letters; dashed: expected of guessing"
+    ),
+    "accuracy-mean-of-subjects": "mean of the accuracies of the subjects, each with the same weight",
+    "all-entropy": (
+        "how undecided the model is over all tokens, in nats; lower is more decided, not better in itself"
+    ),
+    "all-loss": "mean negative log-probability of all tokens, in nats; lower is better",
+    "all-token-accuracy": "share of all tokens that were the model's likeliest; 1 is best",
+    "answer-entropy": (
+        "how undecided the model is over the right answer's tokens, in nats; lower is more decided"
+    ),
+    "answer-loss": "mean negative log-probability of the right answer's tokens, in nats; lower is better",
+    "answer-token-accuracy": "share of the right answer's tokens that were the model's likeliest; 1 is best",
+    "answered": "share of questions whose answer names an option at all",
+    "article-f1": "agreement of cited articles with the reference's: F1 of precision and recall, 1 is best",
+    "article-word-for-word": "share of answers that contain the whole article word for word",
+    "bits-per-byte": (
+        "bits that the model needs for a byte of the text; lower is better, and models with different "
+        "tokenizers can be compared"
+    ),
+    "bleu": (
+        "n-grams of up to four words or characters that prediction and reference share, over all samples; "
+        "0 to 100, higher is better; only comparable with the same tokenizer"
+    ),
+    "characterized-kept": "share of the source's `characterized in that` that the translation has",
+    "chrf": (
+        "character n-grams that prediction and reference share, over all samples; 0 to 100, higher is better"
+    ),
+    "citations-exact": "share of answers that cite exactly the articles of the reference",
+    "cited-articles-exist": "share of cited articles that exist in the given laws; the rest is invented",
+    "cited-laws-given": "share of citations to a law whose articles were given, so that they can be checked",
+    "claim-numbers-kept": "share of the source's claim numbers that the translation has",
+    "claim-references-kept": "share of the source's references between claims that the translation has",
+    "classification": "agreement of predicted and right classes",
+    "entities": (
+        "named entities of the right type and text: recall is the share of right ones found, precision the"
+        " share of found ones that are right, F1 combines both"
+    ),
+    "entities-malformed": "share of answers that are not in the form asked for; lower is better",
+    "exact-match": "share of answers equal to the reference",
+    "extraction": (
+        "phrases of key information: recall is the share of right ones found, precision the share of found"
+        " ones that are right, F1 combines both"
+    ),
+    "extraction-malformed": "share of answers that are not in the form asked for; lower is better",
+    "extraction-sample-macro-f1": "F1 of each sample's phrases, averaged over samples",
+    "glossary-hit-rate": (
+        "share of the source's glossary terms with an accepted translation in the prediction"
+    ),
+    "numbers-kept": "share of the source's numbers with units that the prediction has",
+    "numerals-kept": "share of the source's reference numerals that the prediction has",
+    "refusal": "share of answers that refuse at their start, found by patterns",
+    "rouge": (
+        "sequence that prediction and reference share: recall is its share of the reference, precision its"
+        " share of the prediction, F1 combines both; 1 is best"
+    ),
+    "rouge-legacy": (
+        "in effect the share of predictions identical to the reference; for comparison with old tables"
+    ),
+    "sentence-bleu": "BLEU of each sample, averaged; 0 to 1, higher is better",
+    "ter": "edits that turn the prediction into the reference, in percent of its words; lower is better",
+    "term": "share of repeated glossary terms that keep one translation within a document",
+    "token-f1": "words that prediction and reference share, F1 of each sample averaged; 1 is best",
+    "token-perplexity": (
+        "how many tokens the model hesitates between; lower is better, only comparable with the same "
+        "tokenizer"
+    ),
+    "trl": "as TRL logs it during training: means of batches",
+}
+"""Beginnings of the names of scores, and what such a score is."""
+
+READING = (
+    (
+        "Each line is one score. The dot is its value and the bar its 95% interval: where the score of all"
+        " possible samples of this kind plausibly lies. Wide bars mean few or very different samples."
+    ),
+    (
+        "Blue is this run, grey its base. The solid upright is zero; a dashed red upright is what guessing"
+        " would score. Each line has its own axis, whose ends are written beside it, except where "
+        "categories share one."
+    ),
+    "The score marked primary is the one that comparisons of the task rest on.",
+)
+"""The lines of the scores."""
+
+COMPARING = (
+    (
+        "Each line is this run minus its base, over the samples that both answered; the solid upright is "
+        "no difference. The verdict rests on p, not on the bar."
+    ),
+    (
+        "p is the probability of a difference at least this large if both models were equally good. It is "
+        "corrected (Holm) for testing several primary scores. Better and worse mean p of at most 0.05; not"
+        " shown means that these samples do not decide it, not that the models are equal. Up to five "
+        "samples can never decide."
+    ),
+    "The smallest effect is the difference that such samples would show four times out of five.",
+)
+"""The lines of the comparison."""
+
+SECONDARY = (
+    "These scores were not what the comparison asked: their p, in brackets, is not corrected for their "
+    "number, so that some will seem different by chance."
+)
+PAIRS = "Red parts are only in the left text, green parts only in the right one."
+
+
+def explain(score: str) -> str:
+    """A sentence on the score of this name; empty if there is none."""
+    known = [name for name in METRICS if score == name or score.startswith((f"{name}-", f"{name}|"))]
+    return METRICS[max(known, key=len)] if known else ""
