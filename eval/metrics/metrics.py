@@ -10,7 +10,6 @@ files are the keys of METRICS.
 """
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.letters import answer_letters, numbered
 from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.patent import claim_structure, extraction
 from eval.metrics.terminology import terminology
@@ -110,27 +110,12 @@ def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
         letters = [chr(ord("A") + i) for i in range(s.options or 4)]
         expected = set(s.reference.upper()) & set(letters)
         several = len(expected) > 1 or bool(s.groups.get("several_answers"))
-        right.append(float(answer_letters(s.prediction, letters, several) == expected))
+        found = answer_letters(s.prediction, letters, several, numbers=not numbered(s.prompt, letters))
+        right.append(float(found == expected))
         chance.append(1 / (2 ** len(letters) - 1) if several else 1 / len(letters))
     methods = "; ".join(dict.fromkeys(s.by for s in samples if s.by))
     measure = mean("accuracy", right, f"accuracy|all letters right{'|by ' if methods else ''}{methods}")
     return [measure._replace(chance=np.array(chance), binary=True)]
-
-
-def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> set[str]:
-    """The option letters of an answer (`B`, `答案是 B`, `(B)`, `选择BCD`); empty if there are none."""
-    text = text.strip().translate({0xFF21 + i: 0x41 + i for i in range(26)})
-    letter = f"[{letters[0]}-{letters[-1]}]"
-    run = rf"{letter}(?:[\s、,，和及]*{letter})*" if several else letter
-    stated = re.findall(
-        rf"(?:答案|选择?|應選|应选|answer|정답)(?:\s*(?:is|应该?是|是|为|為|项|은|는|[:：]))*\s*[(（*\[]*"
-        rf"({run})(?![A-Za-z])",
-        text,
-        re.IGNORECASE,
-    )
-    alone = re.findall(rf"(?<![A-Za-z])({run})(?![A-Za-z])", text)
-    chosen = stated[-1:] or alone[:1]
-    return set(chosen[0].upper()) & set(letters) if chosen else set()
 
 
 METRICS: dict[str, Callable[[Sequence[EvalSample]], list[Measure]]] = {
