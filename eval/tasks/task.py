@@ -20,6 +20,7 @@ from pydantic import Field
 
 from core.config.loader import Config, load
 from core.errors import UserError
+from eval.metrics.metrics import check
 from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
 from eval.tasks.resources import read_glossary, read_laws, terms_of
@@ -121,7 +122,12 @@ def load_task(name: str) -> tuple[str, TaskConfig]:
     if not file.is_file():
         known = sorted(each.stem for each in [*TASKS.glob("*.yaml"), *TASKS.glob("groups/*.yaml")])
         raise UserError(f"{file}: task file not found. Tasks and groups: {', '.join(known)}.")
-    return file.stem, load(TaskConfig, file)
+    task = load(TaskConfig, file)
+    try:
+        check(task.metrics)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return file.stem, task
 
 
 def task_file(name: str) -> Path:

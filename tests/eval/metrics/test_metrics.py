@@ -13,8 +13,9 @@ from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from eval.metrics.ceval import mean_over_subjects
 from eval.metrics.measure import mean
-from eval.metrics.metrics import METRICS, characters
+from eval.metrics.metrics import METRICS
 from eval.metrics.ngram_counts import chinese_tokens
+from eval.metrics.overlap import characters
 from eval.metrics.patent import parse_extraction
 from eval.sample import EvalSample
 
