@@ -22,6 +22,7 @@ from eval.analysis import scoring
 from eval.models.base import Backend, ask
 from eval.ranks import Ranks
 from eval.sample import read_predictions
+from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
 
@@ -103,6 +104,8 @@ def request_key(identity: dict[str, Any], request: Request) -> str:
     sample = request.sample
     parts = [identity, request.prompt, request.max_new_tokens, request.stop, request.kind, request.options]
     parts += [sample.task, sample.id, sample.model_dump(mode="json")]
+    if len(chat := messages(request.prompt)) > 1:  # the same text in other messages has another answer
+        parts.append(chat)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -23,6 +23,7 @@ from core.errors import UserError
 from eval.metrics.metrics import check
 from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
+from eval.tasks.prompt import Example, Shots, build, fill, ordered
 from eval.tasks.resources import read_glossary, read_laws, terms_of
 
 TASKS = Path("configs/eval")
@@ -52,7 +53,13 @@ class TaskConfig(Config):
     shots: str | None = None
     """Files of few-shot examples; choice: matched to `data` by subject (`ceval/dev/*.csv`)."""
     shots_n: int = Field(5, ge=0)
-    """Number of few-shot examples before each question."""
+    """Number of few-shot examples before each question; a question is never its own example."""
+    shots_seed: int | None = None
+    """Choose the examples at random with this seed, for each subject; default: the first of the file."""
+    shots_as: Literal["text", "turns"] = "text"
+    """text: at {shots} in the prompt; turns: with --chat, as earlier turns of the chat (text without it)."""
+    system: str = ""
+    """Template of a system text: with --chat the system message, without it at the start of the prompt."""
     subjects: str | None = None
     """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category]."""
     several_answers: bool = False
@@ -137,6 +144,12 @@ def task_file(name: str) -> Path:
 
 def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
     """All requests of a task with its data under `root`; UserError gives file, line or key."""
+    if task.layout == "text" and (task.shots or task.system):
+        raise UserError(f"task {name}: a text is read alone. Remove `shots` and `system`.")
+    if task.shots and task.shots_as == "text" and "{shots}" not in task.prompt:
+        raise UserError(
+            f"task {name}: `prompt` has no {{shots}}, where the examples of `shots` belong. Add it."
+        )
     files = _files(root, task.data, name)
     return list((_choice if task.layout == "choice" else _objects)(name, task, root, files))
 
@@ -175,7 +188,7 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
 
 def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iterator[Request]:
     names = json.loads((root / task.subjects).read_text("utf-8")) if task.subjects else {}
-    shots = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
+    shot_files = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
     kind: Kind = "options" if task.by != "generation" and not task.several_answers else "generation"
     if task.several_answers and task.by == "log-likelihood":
         raise UserError(
@@ -183,16 +196,20 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         )
     for file in files:
         subject = _subject(file)
-        if task.shots and subject not in shots:
+        if task.shots and subject not in shot_files:
             raise UserError(f"task {name}: no few-shot file for subject {subject} in {root / task.shots}.")
         _, shown, category = names.get(subject, ("", subject.replace("_", " "), ""))
-        solved = list(read_questions(shots[subject]))[: task.shots_n] if shots else []
-        before = "".join(f"{_ask(task, row)}{task.before_letter}{row['answer']}\n\n" for row in solved)
+        solved = [
+            Example({"subject": shown, "ask": ask}, ask, task.before_letter + row["answer"])
+            for row in (read_questions(shot_files[subject]) if shot_files else ())
+            for ask in (_ask(task, row),)
+        ]
+        shots = Shots(ordered(solved, task.shots_seed, subject), task.shots_n, task.shots_as)
         groups = {"subject": subject} | ({"category": category} if category else {})
         if task.several_answers:
             groups["several_answers"] = "yes"
         for number, row in enumerate(read_questions(file)):
-            fields = {"subject": shown, "shots": before, "ask": _ask(task, row)}
+            fields = {"subject": shown, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
             sample = EvalSample(
                 task=name,
@@ -204,7 +221,7 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
                 groups=groups,
             )
             yield Request(
-                _fill(task.prompt, fields, f"{file}"),
+                build(task.prompt, fields, fields["ask"], shots, task.system, f"{file}"),
                 sample,
                 task.max_new_tokens,
                 task.stop,
@@ -216,7 +233,7 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
 
 def _ask(task: TaskConfig, row: dict[str, str]) -> str:
     options = "".join(f"{letter}. {row[letter]}\n" for letter in LETTERS if letter in row)
-    return _fill(task.question, {"question": row["question"], "options": options}, "`question`")
+    return fill(task.question, {"question": row["question"], "options": options}, "`question`")
 
 
 def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iterator[Request]:
@@ -224,23 +241,24 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
         "text" if task.layout == "text" else "answer" if task.by == "log-likelihood" else "generation"
     )
     solved = [
-        _fill(task.prompt, {**fields, "shots": ""}, location) + fields[task.reference] + "\n\n"
+        Example(fields, fill(task.prompt, {**fields, "shots": ""}, location), fields[task.reference])
         for file in (_files(root, task.shots, name) if task.shots else ())
         for location, fields in _fields(file, (task.reference,))
     ]
+    shots = Shots(ordered(solved, task.shots_seed, name), task.shots_n, task.shots_as)
     glossary = read_glossary(root / task.glossary) if task.glossary else {}
     laws = read_laws(root / task.laws) if task.laws else {}
-    shots = {"shots": "".join(solved[: task.shots_n])} if task.shots else {}
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
     wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication]
     for file in files:
         for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
-            prompt = _fill(task.prompt, shots | fields, location)
+            text = fill(task.prompt, ({"shots": ""} if task.shots else {}) | fields, location)
+            prompt = build(task.prompt, fields, text, shots, task.system, location)
             sample = EvalSample(
                 task=name,
                 id=fields.get("id", f"{file.stem}-{number}"),
                 prediction="",
-                reference=prompt if kind == "text" else fields[task.reference],
+                reference=text if kind == "text" else fields[task.reference],
                 metrics=task.metrics,
                 source=fields[task.source] if task.source else "",
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
@@ -271,17 +289,6 @@ def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dic
         if missing := [key for key in keys if key not in fields]:
             raise missing_field(location, missing[0], fields)
         yield location, fields
-
-
-def _fill(template: str, fields: dict[str, str], location: str) -> str:
-    """Replace keys in braces, in one pass: text from the data is never treated as a template."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in fields:
-            raise missing_field(location, match[1], fields)
-        return fields[match[1]]
-
-    return re.sub(r"\{(\w+)\}", value, template)
 
 
 def _files(root: Path, pattern: str, name: str) -> list[Path]:
