@@ -23,7 +23,7 @@ from eval.analysis.significance import (
     resample_sums,
     wilson,
 )
-from eval.metrics.ceval import HARD, mean_over_subjects
+from eval.metrics.ceval import is_hard, mean_over_subjects
 from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
 from eval.sample import EvalSample
@@ -157,7 +157,7 @@ def _groups(s: EvalSample) -> dict[str, str]:
     if s.options is None:
         bounds = [f"up to {bound}" for bound in LENGTHS] + [f"over {LENGTHS[-1]}"]
         groups["characters"] = bounds[int(np.searchsorted(LENGTHS, len(s.reference)))]
-    elif s.groups.get("subject") in HARD and "category" in s.groups:
+    elif is_hard(s):
         groups["hard"] = "Hard"
     return groups
 

@@ -25,8 +25,8 @@ from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
 from eval.tasks.prompt import Example, Shots, build, fill, ordered
 from eval.tasks.resources import read_glossary, read_laws, terms_of
+from eval.tasks.subjects import TASKS, read_subjects, subjects_file
 
-TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"
 SPLIT = re.compile(r"[_-](val|validation|dev|test|train)$")
 
@@ -61,7 +61,8 @@ class TaskConfig(Config):
     system: str = ""
     """Template of a system text: with --chat the system message, without it at the start of the prompt."""
     subjects: str | None = None
-    """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category]."""
+    """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category, and any
+    subset that it also belongs to], under the data folder or configs/eval (`subjects/mmlu.json`)."""
     several_answers: bool = False
     """choice: questions may have more than one right option (`BCD`)."""
     reference: str = "answer"
@@ -156,8 +157,9 @@ def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
 
 def data_files(name: str, task: TaskConfig, root: Path) -> list[Path]:
     """All data files of a task."""
-    patterns = (task.data, task.shots, task.subjects, task.glossary, task.laws)
-    return [file for pattern in patterns if pattern for file in _files(root, pattern, name)]
+    patterns = (task.data, task.shots, task.glossary, task.laws)
+    files = [file for pattern in patterns if pattern for file in _files(root, pattern, name)]
+    return [*files, *([subjects_file(task.subjects, root, name)] if task.subjects else [])]
 
 
 def read_questions(file: Path) -> Iterator[dict[str, str]]:
@@ -187,7 +189,7 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
 
 
 def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iterator[Request]:
-    names = json.loads((root / task.subjects).read_text("utf-8")) if task.subjects else {}
+    known = read_subjects(subjects_file(task.subjects, root, name), name) if task.subjects else None
     shot_files = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
     kind: Kind = "options" if task.by != "generation" and not task.several_answers else "generation"
     if task.several_answers and task.by == "log-likelihood":
@@ -198,14 +200,13 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         subject = _subject(file)
         if task.shots and subject not in shot_files:
             raise UserError(f"task {name}: no few-shot file for subject {subject} in {root / task.shots}.")
-        _, shown, category = names.get(subject, ("", subject.replace("_", " "), ""))
+        shown, groups = known.of(subject) if known else (subject.replace("_", " "), {"subject": subject})
         solved = [
             Example({"subject": shown, "ask": ask}, ask, task.before_letter + row["answer"])
             for row in (read_questions(shot_files[subject]) if shot_files else ())
             for ask in (_ask(task, row),)
         ]
         shots = Shots(ordered(solved, task.shots_seed, subject), task.shots_n, task.shots_as)
-        groups = {"subject": subject} | ({"category": category} if category else {})
         if task.several_answers:
             groups["several_answers"] = "yes"
         for number, row in enumerate(read_questions(file)):
