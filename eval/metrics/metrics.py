@@ -19,7 +19,7 @@ from eval.metrics import ngram_counts, perplexity
 from eval.metrics.answers import filter_of, without_thought
 from eval.metrics.classification import classification, ipc, label_sets
 from eval.metrics.legal import cited_articles, entities, refusal, statute
-from eval.metrics.letters import answer_letters, numbered
+from eval.metrics.letters import LETTERS, answer_letters, numbered
 from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.overlap import exact_match, jieba_words, rouge_l, rouge_legacy, rouge_n, token_f1
 from eval.metrics.patent import claim_structure, extraction
@@ -119,6 +119,18 @@ def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
     return [measure._replace(chance=np.array(chance), binary=True)]
 
 
+def answered(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Share of questions answered with option letters, right or wrong; for questions without answers."""
+    found = []
+    for s in samples:
+        letters = LETTERS[: s.options or 4]
+        several = bool(s.groups.get("several_answers"))
+        found.append(
+            float(bool(answer_letters(s.prediction, letters, several, not numbered(s.prompt, letters))))
+        )
+    return [mean("answered", found, "share of answers with option letters")._replace(binary=True)]
+
+
 class Metrics(dict[str, Metric]):
     """Metrics by name. They read predictions without the thought before the answer; `NAME|FILTER` scores what
     the filter leaves (eval/metrics/answers.py)."""
@@ -183,6 +195,7 @@ METRICS = Metrics(
         "exact-match-lenient": functools.partial(exact_match, lenient=True),
         "token-f1": token_f1,
         "accuracy": accuracy,
+        "answered": answered,
         "classification": classification,
         "label-sets": label_sets,
         "ipc-section": ipc("section"),

@@ -63,6 +63,8 @@ class TaskConfig(Config):
     subjects: str | None = None
     """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category, and any
     subset that it also belongs to], under the data folder or configs/eval (`subjects/mmlu.json`)."""
+    unanswered: bool = False
+    """choice: the questions have no answers (C-Eval's test split); `submission` writes the model's."""
     several_answers: bool = False
     """choice: questions may have more than one right option (`BCD`)."""
     reference: str = "answer"
@@ -162,15 +164,18 @@ def data_files(name: str, task: TaskConfig, root: Path) -> list[Path]:
     return [*files, *([subjects_file(task.subjects, root, name)] if task.subjects else [])]
 
 
-def read_questions(file: Path) -> Iterator[dict[str, str]]:
-    """Yield `question`, `A`, `B`, … and `answer` (letters) of each row, in any layout named above."""
+def read_questions(file: Path, unanswered: bool = False) -> Iterator[dict[str, str]]:
+    """Yield `question`, `A`, `B`, … and `answer` (letters) of each row, in any layout named above.
+
+    `unanswered`: `answer` is empty, and `id` is that of the row, or else its number.
+    """
     with file.open(encoding="utf-8-sig", newline="") as opened:
         rows = [(number, row) for number, row in enumerate(csv.reader(opened), 1) if any(row)]
     if not rows:
         raise UserError(f"{file}: the file has no questions.")
     header = [name.strip().casefold() for name in rows[0][1]]
     if "question" in header:
-        if "answer" not in header:
+        if "answer" not in header and not unanswered:
             raise missing_field(f"{file}:1", "answer", header)
         rows = rows[1:]
     else:  # MMLU: no header
@@ -180,6 +185,9 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
             raise UserError(f"{file}: row {number} has {len(row)} cells, expected {len(header)}.")
         cells = dict(zip(header, row, strict=False))
         options = {letter: cells[letter.lower()] for letter in LETTERS if cells.get(letter.lower())}
+        if unanswered:
+            yield {"question": cells["question"], **options, "answer": "", "id": cells.get("id", str(number))}
+            continue
         answer = cells["answer"].strip().upper()
         answer = answer.translate(str.maketrans("12345678", LETTERS))  # KMMLU counts from 1
         if not answer or not set(answer) <= options.keys():
@@ -209,12 +217,12 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         shots = Shots(ordered(solved, task.shots_seed, subject), task.shots_n, task.shots_as)
         if task.several_answers:
             groups["several_answers"] = "yes"
-        for number, row in enumerate(read_questions(file)):
+        for number, row in enumerate(read_questions(file, task.unanswered)):
             fields = {"subject": shown, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
             sample = EvalSample(
                 task=name,
-                id=f"{subject}-{number}",
+                id=f"{subject}-{row.get('id', number)}",
                 prediction="",
                 reference=row["answer"],
                 metrics=task.metrics,
