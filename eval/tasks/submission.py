@@ -20,10 +20,10 @@ def write_submission(run: Path, task: str, output: Path) -> str:
     """Write the answers of a task's unanswered questions and say what the file has; UserError if there are
     none. An answer without a letter stays empty, which counts as wrong."""
     samples = [s for s in read_predictions(run) if s.task == task]
-    if lacking := [s for s in samples if s.reference or "subject" not in s.groups or s.options is None]:
+    if lacking := [s for s in samples if s.reference or "subject" not in s.groups or not s.options]:
         raise UserError(
-            f"{run}: task {task}, sample {lacking[0].id} is not a question without an answer. Pass --task with "
-            "a task whose file says `unanswered: true`."
+            f"{run}: task {task}, sample {lacking[0].id} is not a question without an answer. Pass "
+            "--task with a task whose file says `unanswered: true`."
         )
     answers: dict[str, dict[str, str]] = {}
     for s in samples:
