@@ -29,6 +29,7 @@ _LABEL = r"(?:发明名称|發明名稱|命名|标题|標題|题目|題目|名�
 _LABELLED = re.compile(
     rf"{_LABEL}[^:：“\"《「]{{0,15}}(?:[:：]\s*|[是为為]\s*(?=[“\"《「])|is\s*(?=[“\"]))(.+)", re.IGNORECASE
 )
+_HEADING = re.compile(r"^(?:[^\s:：;；,，。]{1,12}[:：]|\[[^\]\s]{1,12}\])\s*")
 _OPENING = re.compile(r"(?:好的|当然|當然|sure|certainly|of course|okay)\b[^:：]{0,60}", re.IGNORECASE)
 _QUOTED = re.compile(r"[“\"《「『](.+?)[”\"》」』](?=$|[\s。.,，;；!！])")
 
@@ -45,7 +46,12 @@ def title(text: str) -> str:
     return ""
 
 
-FILTERS: dict[str, Callable[[str], str]] = {"title": title, "first-line": first_line}
+def value(text: str) -> str:
+    """A text without a heading such as `回答:`."""
+    return _HEADING.sub("", text.strip())
+
+
+FILTERS: dict[str, Callable[[str], str]] = {"title": title, "first-line": first_line, "value": value}
 
 
 def filter_of(specification: str) -> tuple[str, Callable[[str], str], bool]:

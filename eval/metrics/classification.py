@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from core.errors import UserError
+from eval.metrics.answers import value
 from eval.metrics.measure import Floats, Measure, mean
 from eval.metrics.overlap import tokens
 from eval.sample import EvalSample
@@ -21,7 +22,6 @@ from eval.sample import EvalSample
 _SUBCLASS = re.compile(r"(?<![A-Za-z0-9])([A-HY])\s?(\d{2})\s?([A-Z])(?![A-Za-z])", re.IGNORECASE)
 _CLASS = re.compile(r"(?<![A-Za-z0-9])([A-HY])\s?\d{2}(?!\d)", re.IGNORECASE)
 _SECTION = re.compile(r"(?<![A-Za-z0-9])([A-HY])(?![A-Za-z0-9])(?! [a-z])")
-_SEPARATORS = re.compile(r"[;,、；，\n]|和|及")
 
 
 def ipc(level: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
@@ -49,10 +49,10 @@ def ipc_subclass(text: str) -> str:
 
 def classification(samples: Sequence[EvalSample]) -> list[Measure]:
     """Accuracy and macro F1 of any labels: the whole answer, or else the one label that it contains."""
-    labels = {" ".join(tokens(s.reference)) for s in samples}
+    labels = {" ".join(tokens(value(s.reference))) for s in samples}
 
     def label(text: str) -> str:
-        whole = " ".join(tokens(text))
+        whole = " ".join(tokens(value(text)))
         if whole in labels:
             return whole
         inside = [each for each in labels if each and f" {each} " in f" {whole} "]
@@ -63,24 +63,31 @@ def classification(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def label_sets(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Several labels per sample, separated by `;`, `,`, `、`, `和` or lines: mean F1 of sets, share equal."""
+    """Several labels per sample: mean F1 of the sets and share of equal sets, as in LawBench.
+
+    References separate labels by `;` or, if none of the task does, by `,`, `、`, `和` or lines. A prediction
+    has the labels of the references that occur in it, but not one within a longer one.
+    """
+    semicolons = any(re.search("[;；]", s.reference) for s in samples)
+    split = re.compile(r"[;；\n]" if semicolons else r"[,，、\n]|和|及")
+    expected = [{_plain(part) for part in split.split(value(s.reference)) if _plain(part)} for s in samples]
+    labels = sorted(set().union(*expected), key=len, reverse=True)
+    pattern = re.compile("|".join(rf"(?<![a-z]){re.escape(label)}(?![a-z])" for label in labels) or "(?!)")
     exact, f1 = [], []
-    for s in samples:
-        predicted, expected = _set(s.prediction), _set(s.reference)
-        exact.append(float(predicted == expected))
-        both, size = len(predicted & expected), len(predicted) + len(expected)
-        f1.append(2 * both / size if size else 1.0)
-    signature = "sets of labels|NFKC|lower case"
+    for s, right in zip(samples, expected, strict=True):
+        predicted = set(pattern.findall(_plain(s.prediction)))
+        size = len(predicted) + len(right)
+        exact.append(float(predicted == right))
+        f1.append(2 * len(predicted & right) / size if size else 1.0)
+    signature = f"{len(labels)} labels of the references|NFKC|lower case"
     return [
-        mean("label-set-f1", f1, f"{signature}|mean of samples"),
-        mean("label-set-exact", exact, f"{signature}|equal")._replace(binary=True),
+        mean("label-set-f1", f1, f"{signature}|F1 of sets|mean of samples"),
+        mean("label-set-exact", exact, f"{signature}|equal sets")._replace(binary=True),
     ]
 
 
-def _set(text: str) -> set[str]:
-    """Labels without a heading such as `罪名:` and punctuation."""
-    text = re.sub(r"^[^;,、\n:]{0,20}:", "", unicodedata.normalize("NFKC", text).strip())
-    return {label for part in _SEPARATORS.split(text) if (label := " ".join(tokens(part)))}
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip(" \n\r。.")
 
 
 def _classified(

@@ -63,6 +63,18 @@ def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
     ]
 
 
+def article_f1(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Mean F1 of the sets of cited articles, as in LawBench; without a law they are of the reference's."""
+    values = []
+    for s in samples:
+        expected = set(citations(s.reference))
+        laws = {citation.law for citation in expected}
+        cited = set(citations(s.prediction, laws, default=min(laws, default="")))
+        size = len(cited) + len(expected)
+        values.append(2 * len(cited & expected) / size if size else 1.0)
+    return [mean("article-f1", values, "sets of cited articles|mean of samples")]
+
+
 def entities(samples: Sequence[EvalSample], lenient: bool = False) -> list[Measure]:
     """Named entities: micro recall, precision and F1 over (type, text) with multiplicity; share malformed.
 

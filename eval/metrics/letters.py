@@ -30,7 +30,7 @@ _OPTION = r"(?:选项|選項|[项項]|option|choice)"
 _IS = r"is|are|be|was|是|为|為|应|應|选|選|은|는|이|가|は|[:=]"
 _FILLER = (
     r"(?:\s|(?:is|are|be|it's|would|should|but|rather|the|correct)\b|而是|就是|应该?|應該?|[是为為选選择擇]"
-    rf"|{_OPTION}|은|는|이|가|は|[:,=*_\"“'「【\[({{\\$]|text|mathrm|mathbf){{0,12}}"
+    rf"|{_OPTION}|은|는|이|가|は|[:,=*_\"“'「【】\[\]>({{\\$]|text|mathrm|mathbf){{0,12}}"
 )
 _STRONG = (
     r"答案|答え|正解|正答|故[选選]|应[选該该]?[选選]|應[选選]|answer|정답|답|boxed|(?:option|choice)\s+is"

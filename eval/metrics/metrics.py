@@ -18,7 +18,8 @@ from core.errors import UserError
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.answers import filter_of, without_thought
 from eval.metrics.classification import classification, ipc, label_sets
-from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.judgment import amount, prison_term
+from eval.metrics.legal import article_f1, cited_articles, entities, refusal, statute
 from eval.metrics.letters import LETTERS, answer_letters, numbered
 from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.overlap import exact_match, jieba_words, rouge_l, rouge_legacy, rouge_n, token_f1
@@ -209,6 +210,9 @@ METRICS = Metrics(
         "claim-structure": claim_structure,
         "statute": statute,
         "cited-articles": cited_articles,
+        "article-f1": article_f1,
+        "prison-term": prison_term,
+        "amount": amount,
         "entities": entities,
         "entities-lenient": functools.partial(entities, lenient=True),
         "refusal": refusal,

@@ -66,7 +66,9 @@ class TaskConfig(Config):
     unanswered: bool = False
     """choice: the questions have no answers (C-Eval's test split); `submission` writes the model's."""
     several_answers: bool = False
-    """choice: questions may have more than one right option (`BCD`)."""
+    """choice, jsonl: questions may have more than one right option (`BCD`)."""
+    options_in: str | None = None
+    """jsonl: key of the text that has the options of a question (`A: …`), whose number `accuracy` needs."""
     reference: str = "answer"
     """jsonl: key of the reference answer."""
     source: str | None = None
@@ -141,8 +143,11 @@ def load_task(name: str) -> tuple[str, TaskConfig]:
 
 
 def task_file(name: str) -> Path:
-    """The YAML file of a task."""
-    return Path(name) if name.endswith(".yaml") else TASKS / f"{name}.yaml"
+    """The YAML file of a task, in configs/eval or in a benchmark's folder there."""
+    if name.endswith(".yaml"):
+        return Path(name)
+    found = sorted(file for file in TASKS.glob(f"*/{name}.yaml") if file.parent.name != "groups")
+    return found[0] if found else TASKS / f"{name}.yaml"
 
 
 def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
@@ -258,7 +263,7 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
     glossary = read_glossary(root / task.glossary) if task.glossary else {}
     laws = read_laws(root / task.laws) if task.laws else {}
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
-    wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication]
+    wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication, task.options_in]
     for file in files:
         for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
             text = fill(task.prompt, ({"shots": ""} if task.shots else {}) | fields, location)
@@ -272,8 +277,9 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 source=fields[task.source] if task.source else "",
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
                 laws=laws,
-                options=int(fields["options_n"]) if "options_n" in fields else None,
-                groups={group: fields[key] for group, key in task.groups.items()},
+                options=_options(task, fields),
+                groups={group: fields[key] for group, key in task.groups.items()}
+                | ({"several_answers": "yes"} if task.several_answers else {}),
             )
             yield Request(
                 prompt,
@@ -284,6 +290,20 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 texts=tuple(value for key, value in fields.items() if key in used),
                 publication=fields[task.publication] if task.publication else None,
             )
+
+
+def _options(task: TaskConfig, fields: dict[str, str]) -> int | None:
+    """The number of options of a question of a jsonl task: given, or those that its text lists."""
+    if "options_n" in fields or task.options_in is None:
+        return int(fields["options_n"]) if "options_n" in fields else None
+    place, n = 0, 0
+    for letter in LETTERS:
+        found = re.compile(rf"(?<![A-Za-z]){letter}\s*[:：.．、)）]").search(fields[task.options_in], place)
+        if not found:
+            break
+        place, n = found.end(), n + 1
+    named = [LETTERS.index(letter) + 1 for letter in fields[task.reference] if letter in LETTERS]
+    return max(n, *named, 0) or None
 
 
 def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dict[str, str]]]:
