@@ -25,7 +25,7 @@ _NEXT_QUESTION = re.compile(
     r"\n[^\S\n]*(?:题目|題目|问题|問題|Question|Q|문제)\s*\d*\s*[:.。](?=.)", re.IGNORECASE
 )
 _HEDGE = re.compile(r"或|还是|還是|\bor\b|또는|혹은|아니면", re.IGNORECASE)
-_BETWEEN = r"[\s,、;/&+*和及与與或跟]|and\b|or\b|还是|還是|와|과|또는|혹은|아니면|および|と"
+_BETWEEN = r"[\s、;/&+*和及与與或跟]|或者|或是|以及|and\b|or\b|还是|還是|와|과|또는|혹은|아니면|および|と"
 _OPTION = r"(?:选项|選項|[项項]|option|choice)"
 _IS = r"is|are|be|was|是|为|為|应|應|选|選|은|는|이|가|は|[:=]"
 _FILLER = (
@@ -48,8 +48,7 @@ def answer_letters(
     """
     span = f"{letters[0]}-{letters[-1]}"
     letter = rf"(?<![A-Za-z0-9])[{span}]"
-    # Letters may also follow each other directly: `BCD`.
-    run = rf"{letter}(?:(?:{_BETWEEN}|{_OPTION}){{0,5}}[{span}]){{0,7}}(?![A-Za-z0-9])"
+    run, close = _run(span, f",|{_BETWEEN}"), _run(span, _BETWEEN)
     text = without_thought(text).strip()
     text = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}\n{text[-LONGEST:]}"
     text = _normal(text, letters, numbers).strip()
@@ -57,7 +56,7 @@ def answer_letters(
     alone = re.fullmatch(rf"\W*({run})\W*", line)
     if alone and not (several and re.search(rf"(?m)^[^\w\n]*{letter}\b", below)):
         return _chosen(alone[1], letters, several)
-    text = _without_rejected(text, letter, run)
+    text = _without_rejected(text, run, close)
     stated = (
         rf"(?-i:{run}|(?<![A-Za-z0-9])[{span.lower()}](?![A-Za-z0-9]| [a-z]))"  # not `the answer is a law`
     )
@@ -71,9 +70,14 @@ def answer_letters(
     return _chosen(begins[1] if begins else " ".join(re.findall(run, text)), letters, several)
 
 
+def _run(span: str, between: str) -> str:
+    """A pattern of letters with words between them; they may also follow each other directly: `BCD`."""
+    return rf"(?<![A-Za-z0-9])[{span}](?:(?:{between}|{_OPTION}){{0,5}}[{span}]){{0,7}}(?![A-Za-z0-9])"
+
+
 def numbered(prompt: str, letters: Sequence[str]) -> bool:
     """Whether an option of the question that ends a prompt is itself a number, such as `A. 2`."""
-    options = re.findall(rf"(?m)^\s*[{letters[0]}-{letters[-1]}]\s*[.．、:：)）]\s*(.*)$", prompt)
+    options = re.findall(rf"(?m)^[^\S\n]*[{letters[0]}-{letters[-1]}]\s*[.．、:：)）]\s*(.*)$", prompt)
     return any(re.fullmatch(r"\W*[1-8]\W*", option) for option in options[-len(letters) :])
 
 
@@ -102,17 +106,20 @@ def _normal(text: str, letters: Sequence[str], numbers: bool) -> str:
     return re.sub(rf"(^\W*|(?:{_STRONG}){_FILLER}){listed}", lettered, text, flags=re.IGNORECASE)
 
 
-def _without_rejected(text: str, letter: str, run: str) -> str:
-    """The text without the options that it rejects: `不是A`, `not A`, `A选项错误`, `A가 아니라`."""
+def _without_rejected(text: str, run: str, close: str) -> str:
+    """The text without the options that it rejects: `不是A`, `not A`, `A选项错误`, `A가 아니라`.
+
+    `close` matches letters as `run` does, but no comma between them.
+    """
     before = (
-        r"(?:(?:并|並)?[不非](?:应该?|應該?|[能会會])?[是选選为為]?[择擇]?|排除|除了?|而非"
+        r"(?:(?:(?:并|並)?不|[并並]非)(?:应该?|應該?|[能会會])?[是选選为為]?[择擇]?|排除|除了?|而非"
         r"|(?:\b(?:not|neither|nor|rul(?:es?|ed|ing) out|exclud(?:es?|ed|ing)|except|eliminat(?:es?|ed|ing)"
         r"|rather than)|n't)\s(?:\s*(?:to )?be\b)?)"
-        rf"\s*{_OPTION}?\s*[\"“(*]*{run}"
+        rf"\s*{_OPTION}?\s*[\"“(*]*(?-i:{run})"
     )
     after = (
-        rf"(?:(?<![选選案是为為:]){run}|{letter}(?![A-Za-z0-9]))"  # `选A，B、C错误` rejects B and C
-        rf"[\"”)*]*\s*{_OPTION}?\s*[:,]?\s*(?:[都均也则則是的\s]|说法|表述){{0,6}}"
+        rf"(?-i:{close}|(?<![选選案是为為:]){run})"  # `选A，B、C错误` rejects B and C
+        rf"[\"”()*]*\s*{_OPTION}?\s*[:,]?\s*(?:[都均也则則是的\s]|说法|表述){{0,6}}"
         r"(?:错|錯|不对|不對|不正确|不正確|不符|不成立|有误|有誤|不是|排除|不选|不選|[은는이가] (?:아니|틀)"
         r"|(?:is|are|was)\s+(?:not\b|incorrect|wrong|false)|isn't)"
     )

@@ -53,6 +53,29 @@ ONE = {
         "A、B、C均错误，D正确", "既不是A也不是B，是D"],
 }  # fmt: skip
 """Answers to questions with one right option, by the letter that they mean."""
+MORE = {  # more of the same
+    "": ["정답은 없다", "2번과 3번 중 2번입니다", "Both A and C", "None of the above", "①, ③",
+        "정답은 ①과 ③", "A 或者 B", "可能是A，也可能是B", "不是A", "非A即B", "答案并不是A", "第二个",
+        "选第2个", "选2", "答案：2个", "答案：2008年", "5", "０", "选项 2", "  b ", "A、B、C、D", "ABCD",
+        "AB", "答案是A B", "E", "答案：E", "The answer is either A or B", "是A吗？不，是B", "A or B, but A",
+        "选A、B错误", "It is not A, B or C."],
+    "A": ["①", "1", "The answer is A and not B", "选A，B、C错误"],
+    "B": ["1번이 아니라 2번이 정답입니다", "选项A：错误。选项B：正确。", "[正确答案]B<eoa> 因为A不对",
+        "[正确答案]B<eoa>", "Ans: B", "Answer - B", "Answer—B", "答案——B", "正解は②",
+        "B\n\n正确答案是：A\n", "答案：B\n解析：A、C、D说法正确", "应该是B", "B吧",
+        "我选B，因为A和C都不符合规定", "A(错误) B(正确)", "<think>\n选A\n</think>\n\n答案：B",
+        "<thinking>A</thinking>B", "◁think▷A◁/think▷B", "选择B，不选择A", "It can't be A. It's B.",
+        "A isn't right; B is", "2번 (정답)", "정답: 2번. 이유: 1번은 아니다", "选第二个选项", "答案: (2)",
+        "答案是2", "答案：2。", "２", "**2**", "B\n", "`B`", "“B”", "B, because", "B - 5 mm",
+        "A: 5 mm\nB: 6 mm\nAnswer: B", "选A还是B？选B", "It is not a law, so B"],
+    "C": ["The answer is definitely C.", "The answer is definitely C, because A and B are wrong.",
+        "【解析】A错。【答案】C", "因此选择(C)", "答案选项为C", "本题答案为:C", "正确答案：**C**",
+        "My answer is: C", "C is the right choice", "Option C is correct", "the best answer is C", "답: 3",
+        "정답은 '③'", "정답은 ③번입니다", "I would eliminate A and B. Final answer: C",
+        "答案不应该是A，应该是C", "B is not a correct answer; C is.", "答案不是A、B，是C"],
+    "D": ["由于A不正确，B、C也不正确，所以只能选D", "D选项正确", "D项符合题意", "D。解析：A选项……B选项……",
+        "排除法：A、B、C都不对，只剩D"],
+}  # fmt: skip
 SEVERAL = {
     "": ["A或B"],
     "A": ["A"],
@@ -76,8 +99,11 @@ def letters(text: str, several: bool) -> str:
 
 @pytest.mark.parametrize("several", [False, True])
 def test_the_letters_that_an_answer_means(several: bool) -> None:
-    table = SEVERAL if several else ONE
-    found = {text: (letters(text, several), meant) for meant, texts in table.items() for text in texts}
+    tables = [SEVERAL] if several else [ONE, MORE]
+    found = {
+        text: (letters(text, several), meant)
+        for table in tables for meant, texts in table.items() for text in texts
+    }  # fmt: skip
     assert {text: both for text, both in found.items() if both[0] != both[1]} == {}
 
 
