@@ -8,9 +8,11 @@ import pytest
 
 from core.errors import UserError
 from eval.models.hf import open_model
+from eval.models.openai_api import EvalEndpointConfig, generate
 from eval.runner import request_key
 from eval.tasks.prompt import Prompt, messages
 from eval.tasks.task import Request, TaskConfig, requests
+from tests.eval.models.server import serve
 from tests.eval.models.tiny import write_model
 
 EXAM = TaskConfig(
@@ -109,6 +111,17 @@ def test_examples_without_a_place_are_refused(root: Path) -> None:
         asked(root, PAIRS, shots=None)
     with pytest.raises(UserError, match="a text is read alone"):
         asked(root, PAIRS, layout="text", by=None)
+
+
+def test_an_endpoint_gets_the_messages_or_the_text(root: Path) -> None:
+    (_, request) = asked(root, PAIRS, shots_as="turns", shots_n=1, system="s")
+    with serve(lambda _: "b") as (url, seen):
+        for chat_api in (True, False):
+            config = EvalEndpointConfig(url=url, model="m", chat=chat_api)
+            assert list(generate(config, [request])) == [(0, "b")]
+    assert seen[0]["messages"] == messages(request.prompt)
+    assert len(seen[0]["messages"]) == 4
+    assert seen[1]["prompt"] == "s\n\n译：甲0\na0\n\n译：甲9\n"
 
 
 def test_a_chat_template_gets_the_messages_or_says_that_it_cannot(root: Path, tmp_path: Path) -> None:
