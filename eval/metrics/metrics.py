@@ -149,9 +149,15 @@ class Metrics(dict[str, Metric]):
         label, keep, of_references = filter_of(specification)
 
         def measure(samples: Sequence[EvalSample]) -> list[Measure]:
-            measures = metric(_answers(samples, keep, of_references))
-            suffix = f"|answer:{specification}"
-            return [m._replace(name=f"{m.name}|{label}", signature=m.signature + suffix) for m in measures]
+            return [
+                m._replace(
+                    name=f"{base}|{label}{m.name.removeprefix(base)}"
+                    if m.name.startswith(base)
+                    else f"{m.name}|{label}",
+                    signature=f"{m.signature}|answer:{specification}",
+                )
+                for m in metric(_answers(samples, keep, of_references))
+            ]
 
         return measure
 

@@ -114,7 +114,7 @@ TITLE = "一种酸奶冰淇淋的制作工艺"
      f"标题:\n{TITLE}", f"好的\n标题：{TITLE}", f"<think>标题：x</think>{TITLE}"],
 )  # fmt: skip
 def test_a_title_in_any_form_is_right_when_read_leniently(text: str) -> None:
-    assert scores("rouge-l-char|title", [(text, TITLE)])["rouge-l-char-f1|title"] == 1
+    assert scores("rouge-l-char|title", [(text, TITLE)])["rouge-l-char|title-f1"] == 1
     assert scores("bleu-zh|title", [(text, TITLE)])["bleu-zh|title"] == pytest.approx(100)
     strict = scores("bleu-zh", [(text, TITLE)])["bleu-zh"]
     assert (strict > 99.9) == (without_thought(text).strip() == TITLE)
@@ -157,6 +157,13 @@ def test_a_filter_finds_the_answer_that_a_metric_scores(filtered: str, text: str
     assert found[name] == expected
     (measure,) = METRICS[filtered]([EvalSample(task="t", id="0", prediction=text, reference="12")])
     assert measure.signature.endswith(filtered.partition("|")[2])
+
+
+def test_a_filtered_score_has_a_name_of_its_own() -> None:
+    for metric, names in (("token-f1", ["token-f1|title"]), ("rouge-l-char", ["rouge-l-char|title-f1"]),
+                          ("statute", ["article-word-for-word|title"])):  # fmt: skip
+        assert list(scores(f"{metric}|title", [("标题：甲", "甲")]))[-1:] == names
+        assert not scores(f"{metric}|title", [("甲", "甲")]).keys() & scores(metric, [("甲", "甲")]).keys()
 
 
 def test_unknown_metrics_and_filters_are_refused_with_those_that_exist() -> None:
