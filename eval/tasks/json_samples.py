@@ -30,6 +30,9 @@ def _read_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         tree = whole_characters(json.loads(file.read_text("utf-8-sig")))
     except ValueError as error:
+        if getattr(error, "msg", "") == "Extra data":  # LexEval's files are JSONL by another name
+            yield from read_jsonl(file)
+            return
         raise UserError(f"{file}: not valid JSON ({error}).") from None
     arrays = tree if isinstance(tree, dict) else {"": tree}
     for name, array in arrays.items():

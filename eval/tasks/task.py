@@ -20,11 +20,13 @@ from pydantic import Field
 
 from core.config.loader import Config, load
 from core.errors import UserError
+from eval.metrics.metrics import check
 from eval.sample import EvalSample, missing_field
 from eval.tasks.json_samples import read_objects
+from eval.tasks.prompt import Example, Shots, build, fill, ordered
 from eval.tasks.resources import read_glossary, read_laws, terms_of
+from eval.tasks.subjects import TASKS, read_subjects, subjects_file
 
-TASKS = Path("configs/eval")
 LETTERS = "ABCDEFGH"
 SPLIT = re.compile(r"[_-](val|validation|dev|test|train)$")
 
@@ -51,11 +53,22 @@ class TaskConfig(Config):
     shots: str | None = None
     """Files of few-shot examples; choice: matched to `data` by subject (`ceval/dev/*.csv`)."""
     shots_n: int = Field(5, ge=0)
-    """Number of few-shot examples before each question."""
+    """Number of few-shot examples before each question; a question is never its own example."""
+    shots_seed: int | None = None
+    """Choose the examples at random with this seed, for each subject; default: the first of the file."""
+    shots_as: Literal["text", "turns"] = "text"
+    """text: at {shots} in the prompt; turns: with --chat, as earlier turns of the chat (text without it)."""
+    system: str = ""
+    """Template of a system text: with --chat the system message, without it at the start of the prompt."""
     subjects: str | None = None
-    """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category]."""
+    """choice: JSON file in C-Eval's format, subject to [English name, name in the prompt, category, and any
+    subset that it also belongs to], under the data folder or configs/eval (`subjects/mmlu.json`)."""
+    unanswered: bool = False
+    """choice: the questions have no answers (C-Eval's test split); `submission` writes the model's."""
     several_answers: bool = False
-    """choice: questions may have more than one right option (`BCD`)."""
+    """choice, jsonl: questions may have more than one right option (`BCD`)."""
+    options_in: str | None = None
+    """jsonl: key of the text that has the options of a question (`A: …`), whose number `accuracy` needs."""
     reference: str = "answer"
     """jsonl: key of the reference answer."""
     source: str | None = None
@@ -121,35 +134,53 @@ def load_task(name: str) -> tuple[str, TaskConfig]:
     if not file.is_file():
         known = sorted(each.stem for each in [*TASKS.glob("*.yaml"), *TASKS.glob("groups/*.yaml")])
         raise UserError(f"{file}: task file not found. Tasks and groups: {', '.join(known)}.")
-    return file.stem, load(TaskConfig, file)
+    task = load(TaskConfig, file)
+    try:
+        check(task.metrics)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return file.stem, task
 
 
 def task_file(name: str) -> Path:
-    """The YAML file of a task."""
-    return Path(name) if name.endswith(".yaml") else TASKS / f"{name}.yaml"
+    """The YAML file of a task, in configs/eval or in a benchmark's folder there."""
+    if name.endswith(".yaml"):
+        return Path(name)
+    found = sorted(file for file in TASKS.glob(f"*/{name}.yaml") if file.parent.name != "groups")
+    return found[0] if found else TASKS / f"{name}.yaml"
 
 
 def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
     """All requests of a task with its data under `root`; UserError gives file, line or key."""
+    if task.layout == "text" and (task.shots or task.system):
+        raise UserError(f"task {name}: a text is read alone. Remove `shots` and `system`.")
+    if task.shots and task.shots_as == "text" and "{shots}" not in task.prompt:
+        raise UserError(
+            f"task {name}: `prompt` has no {{shots}}, where the examples of `shots` belong. Add it."
+        )
     files = _files(root, task.data, name)
     return list((_choice if task.layout == "choice" else _objects)(name, task, root, files))
 
 
 def data_files(name: str, task: TaskConfig, root: Path) -> list[Path]:
     """All data files of a task."""
-    patterns = (task.data, task.shots, task.subjects, task.glossary, task.laws)
-    return [file for pattern in patterns if pattern for file in _files(root, pattern, name)]
+    patterns = (task.data, task.shots, task.glossary, task.laws)
+    files = [file for pattern in patterns if pattern for file in _files(root, pattern, name)]
+    return [*files, *([subjects_file(task.subjects, root, name)] if task.subjects else [])]
 
 
-def read_questions(file: Path) -> Iterator[dict[str, str]]:
-    """Yield `question`, `A`, `B`, … and `answer` (letters) of each row, in any layout named above."""
+def read_questions(file: Path, unanswered: bool = False) -> Iterator[dict[str, str]]:
+    """Yield `question`, `A`, `B`, … and `answer` (letters) of each row, in any layout named above.
+
+    `unanswered`: `answer` is empty, and `id` is that of the row, or else its number.
+    """
     with file.open(encoding="utf-8-sig", newline="") as opened:
         rows = [(number, row) for number, row in enumerate(csv.reader(opened), 1) if any(row)]
     if not rows:
         raise UserError(f"{file}: the file has no questions.")
     header = [name.strip().casefold() for name in rows[0][1]]
     if "question" in header:
-        if "answer" not in header:
+        if "answer" not in header and not unanswered:
             raise missing_field(f"{file}:1", "answer", header)
         rows = rows[1:]
     else:  # MMLU: no header
@@ -159,6 +190,9 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
             raise UserError(f"{file}: row {number} has {len(row)} cells, expected {len(header)}.")
         cells = dict(zip(header, row, strict=False))
         options = {letter: cells[letter.lower()] for letter in LETTERS if cells.get(letter.lower())}
+        if unanswered:
+            yield {"question": cells["question"], **options, "answer": "", "id": cells.get("id", str(number))}
+            continue
         answer = cells["answer"].strip().upper()
         answer = answer.translate(str.maketrans("12345678", LETTERS))  # KMMLU counts from 1
         if not answer or not set(answer) <= options.keys():
@@ -168,8 +202,8 @@ def read_questions(file: Path) -> Iterator[dict[str, str]]:
 
 
 def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iterator[Request]:
-    names = json.loads((root / task.subjects).read_text("utf-8")) if task.subjects else {}
-    shots = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
+    known = read_subjects(subjects_file(task.subjects, root, name), name) if task.subjects else None
+    shot_files = {_subject(file): file for file in _files(root, task.shots, name)} if task.shots else {}
     kind: Kind = "options" if task.by != "generation" and not task.several_answers else "generation"
     if task.several_answers and task.by == "log-likelihood":
         raise UserError(
@@ -177,20 +211,23 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
         )
     for file in files:
         subject = _subject(file)
-        if task.shots and subject not in shots:
+        if task.shots and subject not in shot_files:
             raise UserError(f"task {name}: no few-shot file for subject {subject} in {root / task.shots}.")
-        _, shown, category = names.get(subject, ("", subject.replace("_", " "), ""))
-        solved = list(read_questions(shots[subject]))[: task.shots_n] if shots else []
-        before = "".join(f"{_ask(task, row)}{task.before_letter}{row['answer']}\n\n" for row in solved)
-        groups = {"subject": subject} | ({"category": category} if category else {})
+        shown, groups = known.of(subject) if known else (subject.replace("_", " "), {"subject": subject})
+        solved = [
+            Example({"subject": shown, "ask": ask}, ask, task.before_letter + row["answer"])
+            for row in (read_questions(shot_files[subject]) if shot_files else ())
+            for ask in (_ask(task, row),)
+        ]
+        shots = Shots(ordered(solved, task.shots_seed, subject), task.shots_n, task.shots_as)
         if task.several_answers:
             groups["several_answers"] = "yes"
-        for number, row in enumerate(read_questions(file)):
-            fields = {"subject": shown, "shots": before, "ask": _ask(task, row)}
+        for number, row in enumerate(read_questions(file, task.unanswered)):
+            fields = {"subject": shown, "ask": _ask(task, row)}
             letters = [letter for letter in LETTERS if letter in row]
             sample = EvalSample(
                 task=name,
-                id=f"{subject}-{number}",
+                id=f"{subject}-{row.get('id', number)}",
                 prediction="",
                 reference=row["answer"],
                 metrics=task.metrics,
@@ -198,7 +235,7 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
                 groups=groups,
             )
             yield Request(
-                _fill(task.prompt, fields, f"{file}"),
+                build(task.prompt, fields, fields["ask"], shots, task.system, f"{file}"),
                 sample,
                 task.max_new_tokens,
                 task.stop,
@@ -210,7 +247,7 @@ def _choice(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Itera
 
 def _ask(task: TaskConfig, row: dict[str, str]) -> str:
     options = "".join(f"{letter}. {row[letter]}\n" for letter in LETTERS if letter in row)
-    return _fill(task.question, {"question": row["question"], "options": options}, "`question`")
+    return fill(task.question, {"question": row["question"], "options": options}, "`question`")
 
 
 def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iterator[Request]:
@@ -218,29 +255,31 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
         "text" if task.layout == "text" else "answer" if task.by == "log-likelihood" else "generation"
     )
     solved = [
-        _fill(task.prompt, {**fields, "shots": ""}, location) + fields[task.reference] + "\n\n"
+        Example(fields, fill(task.prompt, {**fields, "shots": ""}, location), fields[task.reference])
         for file in (_files(root, task.shots, name) if task.shots else ())
         for location, fields in _fields(file, (task.reference,))
     ]
+    shots = Shots(ordered(solved, task.shots_seed, name), task.shots_n, task.shots_as)
     glossary = read_glossary(root / task.glossary) if task.glossary else {}
     laws = read_laws(root / task.laws) if task.laws else {}
-    shots = {"shots": "".join(solved[: task.shots_n])} if task.shots else {}
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
-    wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication]
+    wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication, task.options_in]
     for file in files:
         for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
-            prompt = _fill(task.prompt, shots | fields, location)
+            text = fill(task.prompt, ({"shots": ""} if task.shots else {}) | fields, location)
+            prompt = build(task.prompt, fields, text, shots, task.system, location)
             sample = EvalSample(
                 task=name,
                 id=fields.get("id", f"{file.stem}-{number}"),
                 prediction="",
-                reference=prompt if kind == "text" else fields[task.reference],
+                reference=text if kind == "text" else fields[task.reference],
                 metrics=task.metrics,
                 source=fields[task.source] if task.source else "",
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
                 laws=laws,
-                options=int(fields["options_n"]) if "options_n" in fields else None,
-                groups={group: fields[key] for group, key in task.groups.items()},
+                options=_options(task, fields),
+                groups={group: fields[key] for group, key in task.groups.items()}
+                | ({"several_answers": "yes"} if task.several_answers else {}),
             )
             yield Request(
                 prompt,
@@ -251,6 +290,20 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 texts=tuple(value for key, value in fields.items() if key in used),
                 publication=fields[task.publication] if task.publication else None,
             )
+
+
+def _options(task: TaskConfig, fields: dict[str, str]) -> int | None:
+    """The number of options of a question of a jsonl task: given, or those that its text lists."""
+    if "options_n" in fields or task.options_in is None:
+        return int(fields["options_n"]) if "options_n" in fields else None
+    place, n = 0, 0
+    for letter in LETTERS:
+        found = re.compile(rf"(?<![A-Za-z]){letter}\s*[:：.．、)）]").search(fields[task.options_in], place)
+        if not found:
+            break
+        place, n = found.end(), n + 1
+    named = [LETTERS.index(letter) + 1 for letter in fields[task.reference] if letter in LETTERS]
+    return max(n, *named, 0) or None
 
 
 def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -265,17 +318,6 @@ def _fields(file: Path, wanted: Iterable[str | None]) -> Iterator[tuple[str, dic
         if missing := [key for key in keys if key not in fields]:
             raise missing_field(location, missing[0], fields)
         yield location, fields
-
-
-def _fill(template: str, fields: dict[str, str], location: str) -> str:
-    """Replace keys in braces, in one pass: text from the data is never treated as a template."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in fields:
-            raise missing_field(location, match[1], fields)
-        return fields[match[1]]
-
-    return re.sub(r"\{(\w+)\}", value, template)
 
 
 def _files(root: Path, pattern: str, name: str) -> list[Path]:

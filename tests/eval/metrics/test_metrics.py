@@ -13,8 +13,9 @@ from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from eval.metrics.ceval import mean_over_subjects
 from eval.metrics.measure import mean
-from eval.metrics.metrics import METRICS, answer_letters, characters
+from eval.metrics.metrics import METRICS
 from eval.metrics.ngram_counts import chinese_tokens
+from eval.metrics.overlap import characters
 from eval.metrics.patent import parse_extraction
 from eval.sample import EvalSample
 
@@ -153,20 +154,6 @@ def test_extraction_computed_manually() -> None:
 )
 def test_extraction_without_each_type_once_is_malformed(text: str) -> None:
     assert parse_extraction(text) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "several", "expected"),
-    [
-        ("B", False, "B"), (" Ｂ。", False, "B"),
-        ("答案是 C", False, "C"), ("A选项不对，答案：D", False, "D"),
-        ("The answer is (B).", False, "B"), ("BCD", True, "BCD"), ("答案：A、C", True, "AC"),
-        ("不知道", False, ""),
-        ("", False, ""), ("Because", False, ""), ("정답은 A", False, "A"), ("BCD", False, ""),
-    ],
-)  # fmt: skip
-def test_the_letters_of_an_answer(text: str, several: bool, expected: str) -> None:
-    assert answer_letters(text, "ABCD", several) == set(expected)
 
 
 def test_multiple_answers_count_only_when_all_are_right_and_chance_is_a_fifteenth() -> None:

@@ -2,6 +2,7 @@
 and truncated prompts are counted."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
+from eval.analysis.scoring import score
+from eval.metrics.ceval import HARD
 from eval.models import hf, loglikelihood
 from eval.models.base import Backend, Likelihood
 from eval.models.fit import fit
 from eval.runner import run
 from eval.sample import EvalSample, read_predictions
-from eval.tasks.task import Request, load_task, load_tasks, requests
+from eval.tasks.subjects import read_subjects, subjects_file
+from eval.tasks.task import Request, data_files, load_task, load_tasks, requests
 from tests.eval.models.tiny import write_model, write_task
 
 HEADERS = {
@@ -24,6 +28,7 @@ HEADERS = {
     "tw-legal": "question,A,B,C,D,answer\n",
     "patent-agent": "question,A,B,C,D,answer\n",
 }
+SUBJECTS = {"cmmlu": "college_law", "mmlu": "professional_law", "kmmlu": "Criminal-Law"}
 QUESTIONS, RIGHT = 40, 27
 
 
@@ -39,7 +44,7 @@ def write_exam(folder: Path, task: str) -> None:
         return "".join(f"{x}q{i}?,NA,乙,丙,丁,{answers(task, i)[1]}\n" for i, x in enumerate(first))
 
     for split, n in (("test", QUESTIONS), ("dev", 5)):
-        file = folder / task / split / f"law_{split}.csv"
+        file = folder / task / split / f"{SUBJECTS.get(task)}_{split}.csv"
         if task in ("tw-legal", "patent-agent"):
             file = folder / task / "law.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +78,7 @@ def test_shots_come_before_the_question_with_their_answers(tmp_path: Path) -> No
     write_exam(tmp_path, "mmlu")
     prompt = requests(*load_task("mmlu"), tmp_path)[7].prompt
     assert prompt.startswith(
-        "The following are multiple choice questions (with answers) about law.\n\nq0?\nA. NA\n"
+        "The following are multiple choice questions (with answers) about professional law.\n\nq0?\nA. NA\n"
     )
     assert prompt.count("Answer: ") == 5
     assert "Answer: B\n\nq2?" in prompt
@@ -155,3 +160,58 @@ def test_tasks_that_need_likelihoods_are_refused_without_them(tmp_path: Path) ->
     for kind in ("answer", "text"):
         with pytest.raises(UserError, match="task t needs log-probabilities"):
             run([asked("x", kind)], Backend({}, planted), tmp_path / kind, {})
+
+
+@pytest.mark.parametrize(
+    ("task", "lead", "category"),
+    [("cmmlu", "以下是关于大学法律的单项选择题", "Humanities"), ("mmlu",
+        "questions (with answers) about professional law", "Humanities"),
+     ("kmmlu", "다음은 Criminal Law에 관한 객관식", "HUMSS")],
+)  # fmt: skip
+def test_subjects_have_their_official_names_and_categories(
+    tmp_path: Path, task: str, lead: str, category: str
+) -> None:
+    write_exam(tmp_path, task)
+    (name, config), root = load_task(task), tmp_path
+    first = requests(name, config, root)[0]
+    assert lead in first.prompt
+    assert first.sample.groups == {"subject": SUBJECTS[task], "category": category}
+    assert any(file.name == f"{task}.json" for file in data_files(name, config, root))
+    for file in (root / task).rglob("*.csv"):
+        file.rename(file.with_name(file.name.replace(SUBJECTS[task], "lawe")))
+    with pytest.raises(UserError, match=f"{task}.json: no subject `lawe`, which a data file is named after"):
+        requests(name, config, root)
+
+
+def test_the_categories_of_the_exams_are_complete_and_only_ceval_has_hard_subjects(tmp_path: Path) -> None:
+    counts = {}
+    for exam in ("mmlu", "cmmlu", "kmmlu"):
+        known = read_subjects(subjects_file(f"subjects/{exam}.json", tmp_path, exam))
+        groups = [known.of(subject)[1] for subject in known.entries]
+        counts[exam] = dict(Counter(each["category"] for each in groups))
+        assert not any("hard" in each for each in groups)
+        if exam == "cmmlu":
+            assert Counter(each.get("subset") for each in groups)["China specific"] == 15
+    assert counts == {
+        "mmlu": {"STEM": 19, "Humanities": 13, "Social Sciences": 12, "Other": 13},
+        "cmmlu": {"STEM": 17, "Humanities": 13, "Social Science": 22, "Other": 15},
+        "kmmlu": {"STEM": 11, "Applied Science": 12, "HUMSS": 11, "Other": 11},
+    }
+    sample = EvalSample(task="mmlu", id="1", prediction="A", reference="A",
+        options=4, metrics=("accuracy",),
+                        groups={"subject": "college_physics", "category": "STEM"})  # fmt: skip
+    assert "hard" not in score([sample])["mmlu"]["groups"]
+    ceval = sample.model_copy(update={"task": "ceval-generation"})
+    assert "hard" in score([ceval])["ceval-generation"]["groups"]
+    entries = {subject: ["", "", "STEM"] for subject in (*HARD, "law")}
+    (tmp_path / "all.json").write_text(json.dumps(entries))
+    mine = read_subjects(tmp_path / "all.json")
+    assert [mine.of(subject)[1].get("hard") for subject in ("college_physics", "law")] == ["Hard", None]
+    assert "hard" not in read_subjects(tmp_path / "all.json", "ceval").of("college_physics")[1]
+
+
+@pytest.mark.parametrize("text", ['{"law": ["", ""]}', '{"law": "STEM"}', "[1]", "{"])
+def test_malformed_subjects_are_reported(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(UserError, match=r"s\.json: (`\w*` must be \[English name|not valid JSON)"):
+        read_subjects(tmp_path / "s.json")
