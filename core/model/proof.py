@@ -224,8 +224,11 @@ def _embedded(model: Any, found: list[torch.Tensor]) -> Iterator[None]:
 
 @contextmanager
 def _aside() -> Iterator[None]:
-    """Within, nothing random or said by libraries reaches the run, and tensors are made on the CPU."""
-    before = logging.root.manager.disable
+    """Within, nothing random or said by libraries reaches the run, and tensors are made whole, on the CPU."""
+    from transformers.integrations import deepspeed
+
+    before, partitioned = logging.root.manager.disable, deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()  # ZeRO 3 would build the tiny model without its weights
     with (
         torch.random.fork_rng(devices=[]),
         torch.device("cpu"),
@@ -239,6 +242,7 @@ def _aside() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+            deepspeed._hf_deepspeed_config_weak_ref = partitioned
 
 
 def _line(error: Exception) -> str:

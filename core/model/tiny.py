@@ -91,17 +91,17 @@ def _tiny(name: str, value: Any, given: dict[str, Any]) -> Any:
         return _rope(value) if name.startswith("rope") else fields(value) if "config" in name else value
     if name.endswith("token_id") or name.endswith("token_index"):
         ids = value if isinstance(value, list) else [value]
-        small = [min(i, VOCABULARY - 1) if _is_number(i) else i for i in ids]
-        return small if isinstance(value, list) else small[0]
+        kept = [min(i, VOCABULARY - 1) if _is_number(i) else i for i in ids]
+        return kept if isinstance(value, list) else kept[0]
     if not _is_number(value) or value < 0:
         return value
     if re.fullmatch(r"(.*_)?(num_key_value_heads|num_kv_heads|num_query_groups|n_kv_heads)", name):
-        heads = given.get("num_attention_heads") or given.get("n_head") or value
-        most = _power_of_two(min(heads, HEADS))
-        return most if value >= heads else max(1, min(value, most // 2))
+        heads: Any = given.get("num_attention_heads") or given.get("n_head") or value
+        own = _power_of_two(min(heads, HEADS))
+        return own if value >= heads else max(1, min(value, own // 2))
     for pattern, most in CAPS:
         if re.fullmatch(pattern, name):
-            small = min(value, type(value)(most))
+            small: Any = min(value, type(value)(most))
             return _power_of_two(small) if POWERS.fullmatch(name) else small
     return value
 
