@@ -9,7 +9,7 @@ import pytest
 from core.errors import UserError
 from eval.models.hf import open_model
 from eval.models.openai_api import EvalEndpointConfig, generate
-from eval.runner import request_key
+from eval.answers import answer_key
 from eval.tasks.prompt import Prompt, messages
 from eval.tasks.task import Request, TaskConfig, requests
 from tests.eval.models.server import serve
@@ -57,7 +57,7 @@ def test_examples_as_turns_are_the_same_text_and_other_messages(root: Path, task
         assert text.prompt.startswith("你是专利代理师。\n\n")
         assert [role for role, _ in chat(text)] == ["system", "user"]
         assert [role for role, _ in chat(turns)] == ["system", *["user", "assistant"] * 2, "user"]
-        assert request_key({"chat": True}, text) != request_key({"chat": True}, turns)
+        assert answer_key({"chat": True}, text) != answer_key({"chat": True}, turns)
 
 
 def test_the_instruction_of_an_exam_stands_in_its_first_message_only(root: Path) -> None:
