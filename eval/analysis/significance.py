@@ -25,7 +25,6 @@ _EXACT = 13
 _CHUNK = 100
 _NORMAL_95 = 1.959963984540054
 _NORMAL_POWER_80 = 0.8416212335729143
-_LARGEST_DF = 1_000
 
 
 class Interval(NamedTuple):
@@ -200,25 +199,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@functools.cache
 def student(share: float, freedom: int) -> float:
-    """The quantile (above 0.5) of Student's t distribution with `freedom` (1, 2, …) degrees of freedom.
+    """The quantile of Student's t distribution with `freedom` (1, 2, …) degrees of freedom."""
+    from scipy.special import stdtrit
 
-    By bisection of the closed form of its distribution function (Abramowitz and Stegun 1964, 26.7.3-4).
-    """
-    freedom = min(freedom, _LARGEST_DF)
-    odd = freedom % 2
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        term, total = math.cos(angle) if odd else 1.0, 0.0
-        for power in range(odd, freedom - 1, 2):
-            total += term
-            term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
-        inside = total * math.sin(angle)
-        inside = 2 / math.pi * (angle + inside) if odd else inside
-        low, high = (angle, high) if (1 + inside) / 2 < share else (low, angle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    return float(stdtrit(freedom, share))
 
 
 def _scale(scores: Floats, top: float | None, positive: bool) -> Floats:

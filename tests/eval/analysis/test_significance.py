@@ -40,7 +40,7 @@ def test_wilsons_bounds_are_the_shares_whose_score_test_just_passes(k: int, n: i
 @pytest.mark.parametrize(
     ("share", "freedom", "quantile"),
     [(0.975, 1, 12.7062047364), (0.975, 2, 4.3026527297), (0.975, 9, 2.2621571628), (0.8, 1, 1.3763819205),
-     (0.975, 29, 2.0452296421), (0.975, 10**6, 1.9623390808), (0.8, 4, 0.9409645772)],
+     (0.975, 29, 2.0452296421), (0.975, 10**6, 1.9599663569), (0.8, 4, 0.9409645772)],
 )  # fmt: skip
 def test_students_quantiles_are_those_of_the_tables(share: float, freedom: int, quantile: float) -> None:
     assert student(share, freedom) == pytest.approx(quantile, rel=1e-9)
