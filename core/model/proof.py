@@ -56,7 +56,7 @@ def prove(config: Any, asked: str, *, trust: bool = False) -> Way:
     needs no proof). The same configuration is tried once per process."""
     key = (str(type(config)), config.to_json_string(use_diff=False), asked, trust)
     if key not in _known:
-        with _aside():
+        with aside():
             _known[key] = _prove(config, asked, trust)
     return _known[key]
 
@@ -106,7 +106,7 @@ def try_adapter(config: Any, adapter: "AdapterConfig", base: str, *, trust: bool
     """UserError if a new adapter does not suit a model of this configuration; `base` is its name."""
     if adapter.path is not None:
         return
-    with _aside():
+    with aside():
         try:
             model = Trial(config, trust).model
         except Exception:  # as in `_prove`, which comes first
@@ -223,7 +223,7 @@ def _embedded(model: Any, found: list[torch.Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
+def aside() -> Iterator[None]:
     """Within, nothing random or said by libraries reaches the run, and tensors are made whole, on the CPU."""
     from transformers.integrations import deepspeed
 

@@ -19,17 +19,25 @@ def greedy(
     mask: torch.Tensor,
     limits: Sequence[int],
     ended: Callable[[int, list[int]], bool],
+    cache: Any = None,
 ) -> list[list[int]]:
     """Up to `limits` most likely tokens after each row of `ids` (rows x longest, left-padded).
 
-    `ended` is called after each token with the row number and its tokens so far. Raises FloatingPointError if
-    a logit is NaN.
+    `ended` is called after each token with the row number and its tokens so far. A `cache` has what comes
+    before `ids`, and `mask` covers both. Raises FloatingPointError if a logit is NaN.
     """
     tokens: list[list[int]] = [[] for _ in limits]
     rows = list(range(len(limits)))  # those in the cache; some may have ended
     live = [limit > 0 for limit in limits]
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     cache, position = out.past_key_values, positions[:, -1:]
     while True:
         likeliest, chosen = out.logits[:, -1].max(-1)

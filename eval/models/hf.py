@@ -9,7 +9,7 @@ truncated on the left, which is counted and reported.
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from core.provenance import manifest
 from core.provenance.manifest import hash_files
 from core.train.logger import quiet_libraries
 from eval.models.greedy import greedy
+from eval.models.prefixes import Prefix, groups, proven
 from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
@@ -42,6 +43,12 @@ class Local:
     chat: bool = False
     """Put prompts into the tokenizer's chat template as a user message."""
     truncated: int = 0
+    shares: bool | None = None
+    """Whether prompts with the same beginning share its cache; None until it is asked."""
+    prefix: Prefix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prefix = Prefix(self.model)
 
     def render(self, prompt: str) -> str:
         """The model input for a prompt."""
@@ -154,8 +161,8 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
 
     ends = _end_tokens(local)
 
-    def answer(batch: list[int]) -> list[str]:
-        ids, mask = pad([tokens[i] for i in batch], local, left=True)
+    def answer(batch: list[int], shared: int) -> list[str]:
+        ids, mask, cache = batched([tokens[i] for i in batch], local, shared, left=True)
         # A stop string spans at most as many tokens as it has bytes, plus one if it starts within a token.
         tails = [max((len(stop.encode()) + 1 for stop in requests[i].stop), default=0) for i in batch]
 
@@ -167,48 +174,72 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
 
         limits = [requests[i].max_new_tokens for i in batch]
         texts = []
-        for i, generated in zip(batch, greedy(local.model, ids, mask, limits, ended), strict=True):
+        for i, generated in zip(batch, greedy(local.model, ids, mask, limits, ended, cache), strict=True):
             text = local.tokenizer.decode(generated, skip_special_tokens=True)
             text = text.removeprefix(" ") if local.chat else text  # the template puts one before each answer
             texts.append(min((text.split(stop)[0] for stop in requests[i].stop), key=len, default=text))
         return texts
 
-    yield from in_batches(local, sizes, answer)
+    yield from in_batches(local, sizes, answer, sharing(local, [ids[:-1] for ids in tokens]))
+
+
+def sharing(local: Local, beginnings: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """The groups of rows that share a cache, by the parts of the rows that may be shared; a row's next token
+    is always computed with the row."""
+    found = groups(beginnings)
+    if local.shares is None and any(length for length, _ in found):
+        local.shares = proven(local.model.config, local.model.config._attn_implementation)
+    return found if local.shares else [(0, list(range(len(beginnings))))]
 
 
 def in_batches(
-    local: Local, sizes: Sequence[int], answer: Callable[[list[int]], list[T]]
+    local: Local,
+    sizes: Sequence[int],
+    answer: Callable[[list[int], int], list[T]],
+    groups: Sequence[tuple[int, list[int]]],
 ) -> Iterator[tuple[int, T | Exception]]:
-    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`; one
-    by one where it raises FloatingPointError, which only some of them may cause."""
-    left = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
-    alone = 0  # that many of the first must be tried one by one
-    while left:
-        n = 1 if alone else max(1, local.batch_tokens // sizes[left[0]])
-        batch = left[:n]
-        try:
-            with torch.inference_mode():
-                answers = answer(batch)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            if len(batch) == 1:
-                yield (
-                    batch[0],
-                    MemoryError(f"{sizes[batch[0]]} tokens do not fit in memory. Lower --context. ({error})"),
-                )
-                left = left[1:]
-            else:
-                local.batch_tokens = len(batch) * sizes[batch[0]] // 2
-            continue
-        except FloatingPointError as error:
-            if len(batch) == 1:
-                yield batch[0], error
-                left, alone = left[1:], max(0, alone - 1)
-            else:
-                alone = len(batch)
-            continue
-        yield from zip(batch, answers, strict=True)
-        left, alone = left[n:], max(0, alone - n)
+    """Call `answer` with batches of indices, longest first, whose padded size is at most `batch_tokens`, and
+    the number of first tokens that they share; one by one where it raises FloatingPointError, which only some
+    of them may cause."""
+    for shared, indices in groups:
+        left = sorted(indices, key=lambda i: (-sizes[i], i))
+        alone = 0  # that many of the first must be tried one by one
+        while left:
+            n = 1 if alone else max(1, local.batch_tokens // sizes[left[0]])
+            batch = left[:n]
+            try:
+                with torch.inference_mode():
+                    answers = answer(batch, shared)
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                if len(batch) == 1:
+                    too_long = f"{sizes[batch[0]]} tokens do not fit in memory. Lower --context. ({error})"
+                    yield batch[0], MemoryError(too_long)
+                    left = left[1:]
+                else:
+                    local.batch_tokens = len(batch) * sizes[batch[0]] // 2
+                continue
+            except FloatingPointError as error:
+                if len(batch) == 1:
+                    yield batch[0], error
+                    left, alone = left[1:], max(0, alone - 1)
+                else:
+                    alone = len(batch)
+                continue
+            yield from zip(batch, answers, strict=True)
+            left, alone = left[n:], max(0, alone - n)
+
+
+def batched(
+    rows: Sequence[list[int]], local: Local, shared: int, left: bool
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Padded ids after the first `shared` tokens (rows x longest), the mask of all tokens, and the cache of
+    the shared ones, None if there are none."""
+    ids, mask = pad([row[shared:] for row in rows], local, left)
+    if not shared:
+        return ids, mask, None
+    cache = local.prefix.copies(rows[0][:shared], len(rows))
+    return ids, torch.cat([mask.new_ones(len(rows), shared), mask], -1), cache
 
 
 def pad(rows: Sequence[list[int]], local: Local, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ import torch
 
 from eval.metrics.measure import Floats
 from eval.models.base import Likelihood, Likelihoods
-from eval.models.hf import Local, encode, in_batches, pad
+from eval.models.hf import Local, batched, encode, in_batches, sharing
 
 CHUNK_TOKENS = 512
 """Number of positions whose log-probabilities are computed in fp32 at a time."""
@@ -100,19 +100,29 @@ def _score(local: Local, jobs: Sequence[Job]) -> Iterator[tuple[int, Floats | Ex
     inputs = [list(ids) or [_start(local)] for ids in same]
     owners = list(same.values())
 
-    def answer(batch: list[int]) -> list[list[Floats]]:
-        ids, mask = pad([inputs[i] for i in batch], local, left=False)
-        first = min(len(inputs[i]) - len(jobs[j].after) for i in batch for j in owners[i])
-        first, last = max(0, first), max(len(inputs[i]) for i in batch)
-        kept = torch.arange(first, last, device=ids.device)
-        logits = local.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept).logits
+    first_read = [
+        max(0, min(len(ids) - len(jobs[j].after) for j in of)) for ids, of in zip(inputs, owners, strict=True)
+    ]
+
+    def answer(batch: list[int], shared: int) -> list[list[Floats]]:
+        ids, mask, cache = batched([inputs[i] for i in batch], local, shared, left=False)
+        first, last = min(first_read[i] for i in batch), max(len(inputs[i]) for i in batch)
+        kept = torch.arange(first - shared, last - shared, device=ids.device)
+        logits = local.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=kept,
+        ).logits
         results = []
         for row, i in enumerate(batch):
             read = logits[row, : len(inputs[i]) - first]
             results.append([_tokens(read[-len(jobs[j].after) :], jobs[j].after) for j in owners[i]])
         return results
 
-    for i, result in in_batches(local, [len(ids) for ids in inputs], answer):
+    beginnings = [ids[:first] for ids, first in zip(inputs, first_read, strict=True)]
+    for i, result in in_batches(local, [len(ids) for ids in inputs], answer, sharing(local, beginnings)):
         for place, owner in enumerate(owners[i]):
             yield owner, result if isinstance(result, Exception) else result[place]
 
