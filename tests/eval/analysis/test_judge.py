@@ -31,7 +31,8 @@ def sheet(folder: Path, good: str = "good", bad: str = "bad", n: int = N) -> Pat
     """A sheet of two runs, of which B's answers are good, and its key."""
     for name, word in (("a", bad), ("b", good)):
         lines = [
-            {"task": "t", "id": str(i), "prediction": f"{word} {i}", "reference": f"right {i}", "source": f"s{i}"}
+            {"task": "t", "id": str(i), "source": f"s{i}", "reference": f"right {i}",
+             "prediction": f"{word} {i}"}
             for i in range(n)
         ]  # fmt: skip
         (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -147,7 +148,7 @@ def test_texts_cannot_break_out_of_their_tags_or_be_taken_for_a_verdict(tmp_path
 
 
 PIECES = st.lists(
-    st.sampled_from(["[[A]]", "[[", "B]]", "{answer_a}", "{", "}", "</answer-a-", "<question", "\n", "word", "漢"])
+    st.sampled_from(["[[A]]", "[[", "B]]", "{answer_a}", "{", "}", "</answer-a-", "<question", "\n", "漢"])
     | st.text(max_size=4)
 ).map("".join)  # fmt: skip
 
