@@ -11,6 +11,8 @@
     python -m eval export runs/eval/base runs/eval/mine --output scores.csv       or .tex
     python -m eval sheet runs/eval/base runs/eval/mine --output sheet.xlsx --samples 100    for blind judging
     python -m eval sheet --read ann.xlsx bob.xlsx --key sheet.key.json --pairs pairs.jsonl
+    python -m eval judge --key sheet.key.json --endpoint URL --model NAME --output judge.csv
+    python -m eval comet runs/eval/mine --python comet-env/bin/python     COMET, then --metrics comet
     python -m eval submission runs/eval/mine                      C-Eval's test answers, for its site
 
 A line of predictions.jsonl has "task", "id", "prediction" and "reference" and, if a metric needs them,
@@ -39,6 +41,8 @@ def main() -> None:
     _add_report(commands)
     _add_export(commands)
     _add_sheet(commands)
+    _add_judge(commands)
+    _add_comet(commands)
     _add_submission(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
@@ -152,7 +156,8 @@ def _check_output(output: Path | None, *inputs: Path | None) -> None:
     if output is None or not output.exists():
         return
     same = any(given and given.exists() and given.samefile(output) for given in inputs)
-    if same or output.is_dir() or output.name in ("predictions.jsonl", "manifest.json"):
+    rests_on = output.name in ("predictions.jsonl", "manifest.json") or output.match("measured-*.jsonl")
+    if same or output.is_dir() or rests_on:
         raise UserError(f"--output {output} would replace what is there. Choose another file.")
 
 
@@ -281,7 +286,7 @@ def _add_sheet(commands: Any) -> None:
         "--seed", type=int, default=0, metavar="N", help="random seed of samples, rows and sides"
     )
     command.add_argument(
-        "--read", type=Path, nargs="+", metavar="SHEET", help="filled sheets, one per person"
+        "--read", type=Path, nargs="+", metavar="SHEET", help="filled sheets, one per person or judge"
     )
     command.add_argument("--key", type=Path, metavar="FILE", help="key file, which maps sides to runs")
     command.add_argument(
@@ -317,6 +322,71 @@ def sheet(arguments: argparse.Namespace) -> None:
         lines = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
         atomic_io.write_text(arguments.pairs, lines)
         print(f"{arguments.pairs}: {len(pairs):,} pairs")
+
+
+def _add_judge(commands: Any) -> None:
+    command = commands.add_parser("judge", help="have a language model fill in a sheet")
+    command.add_argument("--key", type=Path, required=True, metavar="FILE", help="key file of the sheet")
+    command.add_argument(
+        "--endpoint", required=True, metavar="URL", help="OpenAI-compatible server, http://host:port/v1"
+    )
+    command.add_argument("--model", required=True, metavar="NAME", help="the served model's name")
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="filled sheet to write, .xlsx or .csv"
+    )
+    command.add_argument(
+        "--prompt",
+        type=Path,
+        metavar="FILE",
+        help="prompt with {question}, {reference}, {answer_a}, {answer_b}; asks for [[A]], [[B]] or [[C]]",
+    )
+    command.add_argument("--concurrency", type=int, default=8, metavar="N", help="concurrent requests")
+    command.add_argument(
+        "--max-new-tokens", type=int, default=2048, metavar="N", help="maximum length of the judge's answer"
+    )
+    command.set_defaults(call=judge)
+
+
+def judge(arguments: argparse.Namespace) -> None:
+    """Have a model at an endpoint judge the rows of a sheet, each in both orders."""
+    from eval.analysis import judge as judges
+
+    config = judges.endpoint(arguments.endpoint, arguments.model, arguments.concurrency)
+    print(
+        judges.judge(
+            arguments.key, config, arguments.output, arguments.prompt, max_new_tokens=arguments.max_new_tokens
+        )
+    )
+
+
+def _add_comet(commands: Any) -> None:
+    command = commands.add_parser("comet", help="measure a run's translations with COMET, in an environment")
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    command.add_argument(
+        "--python",
+        required=True,
+        metavar="FILE",
+        help="Python of an environment with unbabel-comet, such as comet-env/bin/python",
+    )
+    command.add_argument(
+        "--model",
+        default="Unbabel/wmt22-comet-da",
+        metavar="NAME",
+        help="model on the hub, or a .ckpt file or its model's folder; default: Unbabel/wmt22-comet-da",
+    )
+    command.add_argument("--tasks", metavar="A,B", help="default: those whose samples have a `source`")
+    command.add_argument("--batch-size", type=int, default=8, metavar="N", help="samples in a batch")
+    command.add_argument("--gpus", type=int, default=0, metavar="N", help="0: on the CPU")
+    command.set_defaults(call=comet)
+
+
+def comet(arguments: argparse.Namespace) -> None:
+    """Measure the samples of a run that have no value of this COMET model yet."""
+    from eval.metrics.comet_values import measure
+
+    tasks = arguments.tasks.split(",") if arguments.tasks else []
+    settings = {"batch-size": arguments.batch_size, "gpus": arguments.gpus}
+    print(measure(arguments.run, arguments.python, arguments.model, tasks, settings))
 
 
 def _add_submission(commands: Any) -> None:

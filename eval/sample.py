@@ -1,9 +1,14 @@
-"""Samples with their answers, one for each line of predictions.jsonl."""
+"""Samples with their answers, one for each line of predictions.jsonl.
 
+predictions.jsonl ──by task and id; the last line counts──▶ EvalSample
+measured-*.jsonl  ──where the texts are still the same────▶ its `measured`
+"""
+
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -32,7 +37,8 @@ class EvalSample(Config):
     by: str = ""
     """How the answer was obtained: `generation` or `log-likelihood`, with any caveat."""
     measured: dict[str, FiniteFloat] = Field({})
-    """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py)."""
+    """Sums over tokens if likelihoods were measured (eval/metrics/perplexity.py); and, under names with `|`,
+    what was measured after the run (eval/metrics/comet_values.py)."""
     cut: int = 0
     """Number of tokens cut out because the prompt was longer than the context even without examples."""
     shots_left_out: int = 0
@@ -47,16 +53,51 @@ class EvalSample(Config):
     """Groups for breakdowns, such as `ipc: G` or `subject: law`."""
 
 
+class MeasuredValue(Config):
+    """A line of measured-*.jsonl: what was measured of one answer after the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    task: str
+    """Name of the task."""
+    id: str
+    """The sample's id."""
+    texts: str
+    """`texts_hash` of the sample that was measured."""
+    measure: str
+    """Name under which the sample's `measured` has the value."""
+    value: FiniteFloat
+    """The value."""
+
+
+Line = TypeVar("Line", EvalSample, MeasuredValue)
+
+
 def read_predictions(path: Path) -> list[EvalSample]:
     """Read a predictions file or a run folder; UserError gives file, line and key.
 
-    If a sample appears twice (after a resume that repaired it), the last line is used.
+    If a sample appears twice (after a resume that repaired it), the last line is used. Of a run folder, also
+    what was measured later, of answers that have not changed since.
     """
     file = path / "predictions.jsonl" if path.is_dir() else path
-    samples = {(s.task, s.id): s for s in (_sample(location, tree) for location, tree in read_jsonl(file))}
+    lines = (parsed(EvalSample, *each) for each in read_jsonl(file))
+    samples = {(s.task, s.id): s for s in lines}
     if not samples:
         raise UserError(f"{file}: the file has no predictions.")
+    for sidecar in sorted(file.parent.glob("measured-*.jsonl")) if file.name == "predictions.jsonl" else ():
+        found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+        for location, tree in read_jsonl(sidecar):
+            line = parsed(MeasuredValue, location, tree)
+            found.setdefault((line.task, line.id), {}).setdefault(line.texts, {})[line.measure] = line.value
+        for key in found.keys() & samples.keys():
+            if values := found[key].get(texts_hash(samples[key])):
+                update = {"measured": samples[key].measured | values}
+                samples[key] = samples[key].model_copy(update=update)
     return list(samples.values())
+
+
+def texts_hash(s: EvalSample) -> str:
+    """A hash of the texts that a measurement of the answer depends on."""
+    return hashlib.sha256(json.dumps([s.source, s.prediction, s.reference]).encode()).hexdigest()[:32]
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,9 +141,10 @@ def missing_field(location: str, name: str, fields: Iterable[str]) -> UserError:
     return UserError(f"{location}: no field `{name}`. Its fields: {', '.join(fields) or 'none'}.")
 
 
-def _sample(location: str, tree: dict[str, Any]) -> EvalSample:
+def parsed(kind: type[Line], location: str, tree: dict[str, Any]) -> Line:
+    """A line as what it is; UserError gives its location and the key that is wrong."""
     try:
-        return EvalSample.model_validate_json(json.dumps(tree))
+        return kind.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))

@@ -39,6 +39,10 @@ METRICS = {
     "claim-numbers-kept": "share of the source's claim numbers that the translation has",
     "claim-references-kept": "share of the source's references between claims that the translation has",
     "classification": "agreement of predicted and right classes",
+    "comet": (
+        "quality of the translations as the COMET model in the name rates it, given source and reference; "
+        "higher is better, only comparable with the same model"
+    ),
     "entities": (
         "named entities of the right type and text: recall is the share of right ones found, precision the"
         " share of found ones that are right, F1 combines both"

@@ -34,6 +34,8 @@ ANSWERS = {
     "tie": ("tie", "t", "=", "equal", "same", "平", "平局", "一样", "一樣", "相同"),
 }
 """Accepted answers in the column `better`."""
+KEY_FIELDS = {"row", "task", "id", "left", "prompt", "source", "reference", "a", "b"}
+"""What the key says of each row."""
 LONGEST_CELL = 32_000
 """Maximum length in characters; a spreadsheet cell is limited to 32,767."""
 
@@ -41,7 +43,7 @@ Tree = dict[str, Any]
 
 
 class Judgment(NamedTuple):
-    """One person's judgment of one row: `a`, `b` or `tie`."""
+    """One judgment of one row by a person or a model: `a`, `b` or `tie`."""
 
     rater: str
     row: str
@@ -56,11 +58,7 @@ def write_sheet(
     `samples` is the number drawn. Raises UserError if a file exists (it may be filled in) or nothing differs.
     """
     key = key or output.with_suffix(".key.json")
-    if output.suffix not in (".xlsx", ".csv"):
-        raise UserError(f"{output}: a sheet must be a .xlsx or .csv file.")
-    for file in (output, key):
-        if file.exists():
-            raise UserError(f"{file} already exists and is not overwritten. Choose another name.")
+    check_new(output, key)
     ours = {(s.task, s.id): s for s in read_predictions(a)}
     pairs = [(ours[s.task, s.id], s) for s in read_predictions(b) if (s.task, s.id) in ours]
     different = [(x, y) for x, y in pairs if x.prediction.strip() != y.prediction.strip()]
@@ -79,7 +77,6 @@ def write_sheet(
         _row(f"{name.hexdigest()[:6]}-{number}", x, y, generator.choice("ab"))
         for number, (x, y) in enumerate(chosen, 1)
     ]
-    cells = [[_cell(row, column) for column in COLUMNS] for row in rows]
     atomic_io.write_text(
         key,
         json.dumps(
@@ -89,7 +86,7 @@ def write_sheet(
         )
         + "\n",
     )
-    (_write_csv if output.suffix == ".csv" else _write_xlsx)(output, cells)
+    save_sheet(output, rows)
     return (
         f"{output}: {len(rows)} of {len(different)} samples with different answers "
         f"({len(pairs) - len(different)} have the same answer). {key} says which side is which run: "
@@ -97,20 +94,46 @@ def write_sheet(
     )
 
 
+def check_new(sheet: Path, *others: Path) -> None:
+    """Raise UserError if `sheet` is not named as one, or if a file exists (it may be filled in)."""
+    if sheet.suffix not in (".xlsx", ".csv"):
+        raise UserError(f"{sheet}: a sheet must be a .xlsx or .csv file.")
+    for file in (sheet, *others):
+        if file.exists():
+            raise UserError(f"{file} already exists and is not overwritten. Choose another name.")
+
+
+def save_sheet(output: Path, rows: Sequence[Tree]) -> None:
+    """Write the rows of a key, with `better` and `comment` if they are filled in, as a sheet."""
+    cells = [[cell_text(row, column) for column in COLUMNS] for row in rows]
+    (_write_csv if output.suffix == ".csv" else _write_xlsx)(output, cells)
+
+
+def read_key(key: Path) -> Tree:
+    """The key of a sheet; UserError if the file is none."""
+    try:
+        tree: Tree = json.loads(key.read_text("utf-8"))
+        whole = all(row.keys() >= KEY_FIELDS and row["left"] in ("a", "b") for row in tree["rows"])
+    except FileNotFoundError:
+        raise UserError(f"{key}: file not found. It was written with the sheet.") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{key}: not the key of a sheet.")
+    return tree
+
+
 def read_sheets(files: Sequence[Path], key: Path) -> tuple[Tree, list[Judgment]]:
-    """Read the key and the judgments of filled sheets, one sheet per person (identified by its file name).
+    """Read the key and the judgments of filled sheets, one sheet per rater (identified by its file name).
 
     Raises UserError, with file and row, for an invalid judgment or a sheet that does not match the key.
     """
-    try:
-        tree: Tree = json.loads(key.read_text("utf-8"))
-        sides = {row["row"]: row["left"] for row in tree["rows"]}
-    except FileNotFoundError:
-        raise UserError(f"{key}: file not found. It was written with the sheet.") from None
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{key}: not the key of a sheet.") from None
+    tree = read_key(key)
+    sides = {row["row"]: row["left"] for row in tree["rows"]}
     judgments = []
     for file in files:
+        if [other.resolve() for other in files].count(file.resolve()) > 1:
+            raise UserError(f"--read names {file} twice.")
         seen: set[str] = set()
         for number, row in _read_rows(file):
             place = f"{file}, row {number}"
@@ -140,7 +163,9 @@ def results(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]
     """B's win rate, overall and by task, and agreement: `task`, `number`, `value`, `low`, `high`, `n`, …
 
     `win-rate-of-b` counts a tie as half; `p` is from the exact sign test over samples, without ties.
-    `krippendorff-alpha` is nominal (Krippendorff 2011), over samples with at least two judgments.
+    `krippendorff-alpha` is nominal (Krippendorff 2011), over samples with at least two judgments. With two or
+    more raters, each also has the win rate of its own judgments and its agreement with the others, with its
+    name as `rater`.
     """
     tasks = {row["row"]: row["task"] for row in key["rows"]}
     names = sorted(set(tasks.values()))
@@ -156,11 +181,14 @@ def results(key: Mapping[str, Any], judgments: Sequence[Judgment]) -> list[Tree]
         total = sum(votes.values(), Counter[str]())
         sign = mcnemar(shares < 0.5, shares > 0.5)
         found.append(
-            _number(task, mean("win-rate-of-b", shares, "ties count half"))
+            number_row(task, mean("win-rate-of-b", shares, "ties count half"))
             | {"wins": total["b"], "ties": total["tie"], "losses": total["a"], "p": sign.p}
         )
         if several := [v for v in votes.values() if v.total() > 1]:
-            found += [_number(task, measure) for measure in _agreement(several)]
+            found += [number_row(task, measure) for measure in _agreement(several)]
+    raters = list(dict.fromkeys(judgment.rater for judgment in judgments))
+    for rater in raters if len(raters) > 1 else ():
+        found += [number_row("all", measure) | {"rater": rater} for measure in _of_rater(rater, judgments)]
     return found
 
 
@@ -215,7 +243,7 @@ def _row(name: str, x: EvalSample, y: EvalSample, left: str) -> Tree:
     }
 
 
-def _cell(row: Tree, column: str) -> str:
+def cell_text(row: Tree, column: str) -> str:
     if column in ("left", "right"):
         return str(row[row["left"] if column == "left" else "ab".replace(row["left"], "")])
     return str(row.get(column, ""))
@@ -264,6 +292,7 @@ def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if not file.exists():
         raise UserError(f"{file}: file not found.")
     if file.suffix == ".csv":
+        csv.field_size_limit(1 << 26)  # whole descriptions
         with file.open(encoding="utf-8-sig", newline="") as opened:
             rows = list(csv.reader(opened))
     else:
@@ -309,7 +338,24 @@ def _alpha(sums: Floats) -> Floats:
     return np.asarray(np.where(expected > 0, 1 - sums[..., 0] / np.where(expected > 0, expected, 1), 1.0))
 
 
-def _number(task: str, measure: Measure) -> Tree:
+def _of_rater(rater: str, judgments: Sequence[Judgment]) -> list[Measure]:
+    """B's win rate by one rater, and the share of pairs of its and another's judgments that agree, over the
+    samples that others judged too."""
+    own = {each.row: each.better for each in judgments if each.rater == rater}
+    others: dict[str, Counter[str]] = {}
+    for each in judgments:
+        if each.rater != rater and each.row in own:
+            others.setdefault(each.row, Counter())[each.better] += 1
+    shares = [{"a": 0.0, "tie": 0.5, "b": 1.0}[better] for better in own.values()]
+    found = [mean(f"win-rate-of-b by {rater}", shares, "ties count half")]
+    if others:
+        pairs = np.array([[votes[own[row]], votes.total()] for row, votes in others.items()], np.float64)
+        found.append(Measure(f"agreement of {rater} with the others", pairs, ratio, "share of pairs"))
+    return found
+
+
+def number_row(task: str, measure: Measure) -> Tree:
+    """A row of the results: `task`, `number`, `value`, `low`, `high` (None if unknown), `n`."""
     low, high = (end if math.isfinite(end) else None for end in score_interval(measure))
     value = float(measure.combine(measure.statistics.sum(axis=0)))
     n = len(measure.statistics)

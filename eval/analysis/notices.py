@@ -10,7 +10,8 @@ from eval.sample import EvalSample
 
 KINDS: dict[str, tuple[Callable[[EvalSample], bool], str]] = {
     "empty": (
-        lambda s: not s.prediction.strip() and not s.measured,
+        # A likelihood needs no answer; a name with `|` is a measurement of the answer.
+        lambda s: not s.prediction.strip() and all("|" in name for name in s.measured),
         "answers are empty. Metrics of generated text score them as wrong.",
     ),
     "cut_to_context": (

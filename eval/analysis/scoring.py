@@ -75,6 +75,11 @@ def compare(a: Sequence[EvalSample], b: Sequence[EvalSample], metrics: Sequence[
         left, right = ([pair[side] for pair in pairs] for side in (0, 1))
         names = metrics or right[0].metrics
         for number, both in enumerate(zip(_measures(left, names), _measures(right, names), strict=True)):
+            for x, y in zip(*both, strict=True):
+                if x.name != y.name:
+                    raise UserError(
+                        f"task {task}: A has {x.name}, B has {y.name}. Measure both in the same way."
+                    )
             alike = [(x, y) for x, y in zip(*both, strict=True) if _counts(x) and _counts(y)]
             parts = (_with_subjects(part, left) for part in zip(*alike, strict=True))
             found = list(zip(*parts, strict=True))

@@ -18,6 +18,7 @@ from core.errors import UserError
 from eval.metrics import ngram_counts, perplexity
 from eval.metrics.answers import filter_of, without_thought
 from eval.metrics.classification import classification, ipc, label_sets
+from eval.metrics.comet_values import comet
 from eval.metrics.judgment import amount, prison_term
 from eval.metrics.legal import article_f1, cited_articles, entities, refusal, statute
 from eval.metrics.letters import LETTERS, answer_letters, numbered
@@ -39,6 +40,11 @@ def check(metrics: Sequence[str]) -> None:
     ]
     for metric, name in zip(metrics, names, strict=True):
         METRICS[metric]
+        if name.startswith("comet|"):
+            raise UserError(
+                "`metrics` names `comet`, which is measured after a run. Leave it out here, and pass "
+                "`--metrics comet` to score, compare, report and export after `python -m eval comet`."
+            )
         if names.count(name) > 1:
             raise UserError(f"`metrics` names `{metric}` twice. Remove one, or give its filter another name.")
         needs(metric.partition("|")[0])
@@ -134,7 +140,7 @@ def answered(samples: Sequence[EvalSample]) -> list[Measure]:
 
 class Metrics(dict[str, Metric]):
     """Metrics by name. They read predictions without the thought before the answer; `NAME|FILTER` scores what
-    the filter leaves (eval/metrics/answers.py)."""
+    the filter leaves (eval/metrics/answers.py); `comet|MODEL` are the values of one model."""
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(str(name).partition("|")[0])
@@ -144,6 +150,8 @@ class Metrics(dict[str, Metric]):
         if base not in self:
             raise UserError(f"metric `{base}` does not exist. Metrics: {', '.join(self)}.")
         metric = super().__getitem__(base)
+        if base == "comet":  # measured values are of whole answers, which no filter can change
+            return functools.partial(comet, model=specification)
         if not filtered:
             return lambda samples: metric(_answers(samples, lambda text: text))
         label, keep, of_references = filter_of(specification)
@@ -213,6 +221,7 @@ METRICS = Metrics(
         "trl": perplexity.trl,
         "bits-per-byte": perplexity.bits_per_byte,
         "terminology": terminology,
+        "comet": comet,
         "claim-structure": claim_structure,
         "statute": statute,
         "cited-articles": cited_articles,

@@ -140,7 +140,9 @@ def test_unanimous_judgments_agree_fully_and_ties_make_no_pair() -> None:
     rows = [{"row": str(i), "task": "t", "id": str(i), "prompt": "", "a": "x", "b": "y"} for i in range(4)]
     judgments = [Judgment(who, row["row"], "tie") for who in "xy" for row in rows]
     found = {r["number"]: r["value"] for r in results({"rows": rows}, judgments)}
-    assert found == {"win-rate-of-b": 0.5, "agreement": 1, "krippendorff-alpha": 1}
+    rates = {f"win-rate-of-b{by}": 0.5 for by in ("", " by x", " by y")}
+    agreements = {f"agreement{of}": 1 for of in ("", " of x with the others", " of y with the others")}
+    assert found == {**rates, **agreements, "krippendorff-alpha": 1}
     assert preference_pairs({"rows": rows}, judgments) == []
 
 
