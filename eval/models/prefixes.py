@@ -34,7 +34,7 @@ def groups(rows: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
     alone: list[int] = []
     for first, last, length in _best(shared, 0, len(order)):
         indices = order[first:last]
-        if length * (len(indices) - 1) * 4 >= sum(len(rows[i]) for i in indices):
+        if length and length * (len(indices) - 1) * 4 >= sum(len(rows[i]) for i in indices):
             found.append((length, indices))
         else:
             alone += indices
