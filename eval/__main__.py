@@ -68,6 +68,11 @@ def _add_run(commands: Any) -> None:
     command.add_argument("--chat", action="store_true", help="apply the model's chat template")
     command.add_argument("--four-bit", action="store_true", help="load the weights in 4-bit (bitsandbytes)")
     command.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="data type of weights and matrix products; default: bfloat16 on a GPU, float32 on a CPU",
+    )
+    command.add_argument(
         "--log-probabilities",
         action="store_true",
         help="the endpoint returns those of the prompt (vLLM, SGLang)",

@@ -65,6 +65,11 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit {arguments.limit}: must be at least 1.")
+    local = ("four_bit", "dtype", "context") if arguments.endpoint else ("log_probabilities",)
+    for name in local:
+        if getattr(arguments, name):
+            other = "a model folder" if arguments.endpoint else "--endpoint"
+            raise UserError(f"--{name.replace('_', '-')} is for {other}. Remove it.")
     if arguments.endpoint:
         endpoint(arguments, arguments.model or arguments.base or "")
     check_folder(model_and_output(arguments)[1])

@@ -5,6 +5,7 @@
 
 import argparse
 from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,7 +27,8 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
     from eval.models import fit, hf, loglikelihood
 
     (hashes, *_) = ranks.gather(hf.inputs(name) if ranks.rank == 0 else None)
-    settings = {"chat": arguments.chat, "four_bit": arguments.four_bit, "context": arguments.context}
+    names = ("chat", "four_bit", "dtype", "context")
+    settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     local = hf.open_model(name, arguments.batch_tokens, **settings)
     return Backend(
         hf.identity(hashes, **settings),

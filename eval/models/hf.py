@@ -28,6 +28,7 @@ from eval.models.prefixes import Prefix, groups, proven
 from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
+
 T = TypeVar("T")
 
 
@@ -70,26 +71,29 @@ def open_model(
     *,
     chat: bool = False,
     four_bit: bool = False,
+    dtype: str | None = None,
     context: int | None = None,
 ) -> Local:
-    """Load the model and tokenizer of a folder: bf16 on a GPU, otherwise fp32 on the CPU.
+    """Load the model and tokenizer of a folder in `dtype` (`bfloat16`, …): by default bf16 on a GPU,
+    otherwise fp32 on the CPU.
 
     The folder may contain a LoRA adapter: it is applied to its base without merging. `four_bit` loads the
-    weights in 4-bit (NF4).
+    weights in 4-bit (NF4), and `dtype` is that of matrix products.
     """
     quiet_libraries()
     base = adapter_base(path)
     tokenizer = load_tokenizer(path if base is None or _has_tokenizer(path) else base)
     if chat and not tokenizer.chat_template:
         raise UserError(f"{path}: the tokenizer has no chat template. Remove --chat.")
-    device, dtype = "cpu", torch.float32
+    device = "cpu"
     if torch.cuda.is_available():
-        device, dtype = "cuda", torch.bfloat16
+        device = "cuda"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    precision = getattr(torch, dtype or default_dtype())
     if four_bit:
-        model = _four_bits(base or path, dtype)
+        model = _four_bits(base or path, precision)
     else:
-        model = load_model(base or path, ModelConfig(path=base or path), dtype)
+        model = load_model(base or path, ModelConfig(path=base or path), precision)
     if model.config._attn_implementation == varlen_attention.NAME:
         model.set_attn_implementation("sdpa")  # padded batches need a mask
     if base is not None:
@@ -98,6 +102,11 @@ def open_model(
         model = model.to(device)
     longest = model.config.get_text_config().max_position_embeddings
     return Local(path, model.eval(), tokenizer, min(context or longest, longest), batch_tokens, chat)
+
+
+def default_dtype() -> str:
+    """The name of the data type that models are loaded in if none is asked for."""
+    return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
 def adapter_base(path: str) -> str | None:
@@ -130,11 +139,16 @@ def inputs(path: str) -> dict[str, str]:
 
 
 def identity(
-    hashes: dict[str, str], *, chat: bool = False, four_bit: bool = False, context: int | None = None
+    hashes: dict[str, str],
+    *,
+    chat: bool = False,
+    four_bit: bool = False,
+    dtype: str | None = None,
+    context: int | None = None,
 ) -> dict[str, Any]:
     """What an answer depends on: the `hashes` of weights, configuration, tokenizer and template (not their
     paths), and the settings."""
-    dtype = "nf4" if four_bit else "bfloat16" if torch.cuda.is_available() else "float32"
+    dtype = " ".join(filter(None, ("nf4", dtype))) if four_bit else dtype or default_dtype()
     files = sorted([Path(file).name, digest] for file, digest in hashes.items())
     return {"backend": "transformers", "dtype": dtype, "chat": chat, "context": context, "files": files}
 

@@ -28,7 +28,7 @@ def groups(rows: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
     Of nested beginnings those are taken that save the most tokens, if they save a quarter of a group's. Rows
     that share nothing are one group.
     """
-    order = sorted(range(len(rows)), key=lambda i: rows[i])
+    order = sorted(range(len(rows)), key=lambda i: list(rows[i]))
     shared = [_shared(rows[a], rows[b]) for a, b in pairwise(order)]
     found: list[tuple[int, list[int]]] = []
     alone: list[int] = []

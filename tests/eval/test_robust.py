@@ -210,6 +210,19 @@ def test_an_address_that_is_no_endpoint_or_holds_a_secret_is_refused(
     assert "secret" not in said
 
 
+@pytest.mark.parametrize(
+    "given",
+    [("--endpoint", "http://host/v1", "--dtype", "float16"), ("--endpoint", "http://host/v1", "--four-bit"),
+     ("--endpoint", "http://host/v1", "--context", "64"), ("--log-probabilities",)],
+)  # fmt: skip
+def test_a_setting_that_would_be_ignored_is_refused(given: tuple[str, ...], tmp_path: Path) -> None:
+    code, said = here(
+        "eval", "run", "--model", "m", *given, "--tasks", "title", "--dry-run", "--data", tmp_path
+    )
+    assert code == 2
+    assert f"{[word for word in given if word.startswith('--')][-1]} is for " in said
+
+
 def model_folder(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")

@@ -73,11 +73,20 @@ def test_a_key_covers_weights_tokenizer_and_template(folder: Path, tmp_path: Pat
     copy = shutil.copytree(folder, tmp_path / "copy")
     assert named(copy) == named(folder)  # its path does not matter
     seen = {named(folder), named(folder, chat=True), named(folder, four_bit=True)}
+    seen |= {named(folder, dtype="float16"), named(folder, four_bit=True, dtype="float16")}
+    assert named(folder, dtype="float32") == named(folder)
     seen.add(named(folder, context=64))
     seen.add(named(write_model(tmp_path / "other", seed=1)))
     (copy / "chat_template.jinja").write_text("{{ messages[0].content }}", "utf-8")
     seen.add(named(copy))
-    assert len(seen) == 6
+    assert len(seen) == 8
+
+
+def test_weights_are_loaded_in_the_data_type_asked_for(folder: Path) -> None:
+    for name in ("float32", "bfloat16", "float16"):
+        local = open_model(str(folder), dtype=name)
+        assert {parameter.dtype for parameter in local.model.parameters()} == {getattr(torch, name)}
+        assert len(list(generate(local, [request("hello")]))) == 1
 
 
 def test_a_chat_model_reads_its_template(folder: Path) -> None:

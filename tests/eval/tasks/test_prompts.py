@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
+from eval.answers import answer_key
+from eval.models.base import Backend
 from eval.models.hf import open_model
 from eval.models.openai_api import EvalEndpointConfig, generate
-from eval.answers import answer_key
 from eval.tasks.prompt import Prompt, messages
 from eval.tasks.task import Request, TaskConfig, requests
 from tests.eval.models.server import serve
@@ -49,7 +50,7 @@ def chat(request: Request) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("task", [EXAM, PAIRS], ids=["choice", "jsonl"])
 def test_examples_as_turns_are_the_same_text_and_other_messages(root: Path, task: TaskConfig) -> None:
-    system = {"system": "你是专利代理师。"}
+    system, backend = {"system": "你是专利代理师。"}, Backend({"chat": True}, lambda _: iter(()))
     for text, turns in zip(
         asked(root, task, **system), asked(root, task, shots_as="turns", **system), strict=True
     ):
@@ -57,7 +58,7 @@ def test_examples_as_turns_are_the_same_text_and_other_messages(root: Path, task
         assert text.prompt.startswith("你是专利代理师。\n\n")
         assert [role for role, _ in chat(text)] == ["system", "user"]
         assert [role for role, _ in chat(turns)] == ["system", *["user", "assistant"] * 2, "user"]
-        assert answer_key({"chat": True}, text) != answer_key({"chat": True}, turns)
+        assert answer_key(backend, text) != answer_key(backend, turns)
 
 
 def test_the_instruction_of_an_exam_stands_in_its_first_message_only(root: Path) -> None:
