@@ -260,22 +260,30 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    command = commands.add_parser("export", help="write the scores of runs as a CSV or LaTeX table")
+    command = commands.add_parser(
+        "export", help="write the scores of runs as a CSV or LaTeX table, or to Weights & Biases"
+    )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders or predictions files")
-    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .csv or .tex file")
+    command.add_argument("--output", type=Path, metavar="FILE", help="a .csv or .tex file")
+    command.add_argument("--wandb", metavar="PROJECT", help="write them to a Weights & Biases project")
     command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
     command.add_argument("--primary", action="store_true", help="only the primary score of each task")
     command.set_defaults(call=export)
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write the scores of runs as a table for other programs."""
-    from eval.analysis.export import export as table
+    """Write the scores of runs as a table for other programs, or to Weights & Biases."""
+    from eval.analysis import export as table
 
+    if not (arguments.output or arguments.wandb):
+        raise UserError("export needs --output FILE or --wandb PROJECT.")
     _check_output(arguments.output, *arguments.runs)
-    text = table(arguments.runs, arguments.output, arguments.metrics, arguments.primary)
-    atomic_io.write_text(arguments.output, text)
-    print(arguments.output)
+    rows = table.rows_of(arguments.runs, arguments.metrics, arguments.primary)
+    if arguments.output:
+        atomic_io.write_text(arguments.output, table.export(rows, arguments.output))
+        print(arguments.output)
+    if arguments.wandb:
+        table.log_to_wandb(rows, arguments.runs, arguments.wandb)
 
 
 def _add_sheet(commands: Any) -> None:

@@ -1,16 +1,19 @@
-"""Scores as a table for other programs: CSV, one row a score; LaTeX, one column a run.
+"""Scores for other programs: CSV, one row a score; LaTeX, one column a run; Weights & Biases, one run a run.
 
-RUN/predictions.jsonl, … ──score──▶ rows ──by the suffix of the file──▶ scores.csv | scores.tex
+RUN/predictions.jsonl, … ──score──▶ rows ──▶ scores.csv | scores.tex | a project
 """
 
 import csv
+import hashlib
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.provenance import manifest
 from eval.analysis import scoring
 from eval.sample import read_predictions
 
@@ -20,23 +23,62 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-def export(runs: Sequence[Path], output: Path, metrics: Sequence[str] = (), primary: bool = False) -> str:
-    """The scores of run folders or predictions files as the text of `output`; with `primary` only one score a
-    task. Raises UserError for another suffix than .csv and .tex, and for runs of the same name."""
-    names = [_name(run, runs) for run in runs]
-    rows = [
+def rows_of(runs: Sequence[Path], metrics: Sequence[str] = (), primary: bool = False) -> list[Row]:
+    """The scores of run folders or predictions files; with `primary` only one a task. Raises UserError for
+    a run that is named twice."""
+    return [
         {"run": name, "task": task, **score}
-        for name, run in zip(names, runs, strict=True)
+        for name, run in zip([_name(run, runs) for run in runs], runs, strict=True)
         for task, tree in scoring.score(read_predictions(run), metrics).items()
         for score in tree["scores"]
         if score["primary"] or not primary
     ]
+
+
+def export(rows: Sequence[Row], output: Path) -> str:
+    """Scores as the text of `output`. Raises UserError for another suffix than .csv and .tex."""
     match output.suffix:
         case ".csv":
             return _csv(rows)
         case ".tex":
-            return _latex(rows, names)
+            return _latex(rows, list(dict.fromkeys(row["run"] for row in rows)))
     raise UserError(f"--output {output}: must be a .csv or .tex file.")
+
+
+def log_to_wandb(rows: Sequence[Row], runs: Sequence[Path], project: str) -> None:
+    """Write the scores of each run to a Weights & Biases project: `TASK/METRIC` with `/low`, `/high` and `/n`
+    in the run's summary, all in the table `scores`; its manifest is the run's configuration.
+
+    The same run again updates its scores. Raises UserError if wandb is not installed or does not start.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            "--wandb needs the package wandb, which is not installed: pip install wandb."
+        ) from None
+    for path in runs:
+        name = _name(path, runs)
+        mine = [row for row in rows if row["run"] == name]
+        made = path / manifest.NAME
+        config = json.loads(made.read_text("utf-8"))["config"] if made.is_file() else {}
+        key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+        try:
+            run = wandb.init(
+                project=project, name=name, id=key, resume="allow", job_type="eval", config=config,
+                dir=path if path.is_dir() else path.parent,
+                settings=wandb.Settings(console="off"),
+            )  # fmt: skip
+        except wandb.Error as error:
+            raise UserError(f"--wandb {project}: {error}. WANDB_MODE=offline needs no account.") from None
+        with run:
+            for row in mine:
+                score = f"{row['task']}/{row['metric']}"
+                run.summary[score] = row["value"]
+                run.summary.update({f"{score}/{end}": row[end] for end in ("low", "high", "n")})
+            run.log(
+                {"scores": wandb.Table(list(COLUMNS), [[row[column] for column in COLUMNS] for row in mine])}
+            )
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
