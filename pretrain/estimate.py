@@ -47,6 +47,8 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     from core.model.flops import PEAK_TFLOPS
     from core.model.memory_estimate import estimate
 
+    if given.card not in PEAK_TFLOPS:
+        raise UserError(f"--card {given.card}: not known. One of {', '.join(PEAK_TFLOPS)}.")
     config.training.accumulation(given.gpus)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
@@ -74,8 +76,6 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     if speed is None:
         speed, source = measured_speed(config, given.gpus), "measured by this run"
     if speed is None:
-        if given.card not in PEAK_TFLOPS:
-            raise UserError(f"--card {given.card}: not known. One of {', '.join(PEAK_TFLOPS)}.")
         speed = 0.4 * PEAK_TFLOPS[given.card] * 1e12 / flops(architecture, config.model, length)
         source = f"assumed: 40% of the peak of {given.card}"
     hours = given.tokens / speed / given.gpus / 3600

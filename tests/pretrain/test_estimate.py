@@ -27,8 +27,12 @@ def test_the_table_and_the_time_of_a_run() -> None:
     assert "2.5 hours, 10.0 GPU-hours" in done.stdout
 
 
-def test_a_card_that_is_not_known_is_refused() -> None:
-    done = warm("pretrain", "estimate", "--card", "Abacus", "--tokens", "1e9", *SMALL)
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_card_that_is_not_known_is_refused(measured: bool, tmp_path: Path) -> None:
+    if measured:
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1, "tokens_per_s": 100.0}\n')
+    run_dir = f"run_dir={tmp_path}"
+    done = warm("pretrain", "estimate", "--card", "Abacus", "--tokens", "1e9", *SMALL, run_dir)
     assert done.returncode == 2
     assert "H200" in done.stderr
 
