@@ -10,7 +10,7 @@ from tests.conftest import run
 
 @pytest.mark.slow
 def test_two_processes_of_this_machine_pass_every_check(tmp_path: Path) -> None:
-    done = run("pretrain", "smoke", "--processes", "2", "--folder", tmp_path / "smoke")
+    done = run("pretrain", "smoke", "--processes", "2", "--folder", tmp_path / "smoke", timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = [line.split(maxsplit=1)[0] for line in done.stdout.splitlines()]
     assert verdicts == ["pass"] * 5 + ["-"] * 2

@@ -241,6 +241,16 @@ def test_a_source_without_a_usable_chat_is_refused_and_a_template_without_an_end
     prepare(ChatDataConfig.model_validate(settings | {"sources": [good]}), tokenizer, say=said.append)
     assert any(line.startswith("warning: the template does not put the end token </s>") for line in said)
     settings["output_dir"] = str(tmp_path / "other")
+    empty = {"path": str(write_lines(tmp_path / "c.jsonl", [])), "side": "validation"}
+    asked = ChatDataConfig.model_validate(settings | {"sources": [good, empty]})
+    assert prepare(asked, tokenizer, say=said.append).counts["sources"][empty["path"]]["dropped"] == {
+        "empty-file": 1
+    }
+    settings["output_dir"] = str(tmp_path / "third")
+    with pytest.raises(UserError, match=r"c\.jsonl: no record has a usable chat"):
+        prepare(
+            ChatDataConfig.model_validate(settings | {"sources": [good, empty | {"side": "auto"}]}), tokenizer
+        )
     with pytest.raises(UserError, match=r"b\.jsonl: no record has a usable chat"):
         prepare(
             ChatDataConfig.model_validate(settings | {"sources": [good, lost]}), tokenizer, say=said.append
