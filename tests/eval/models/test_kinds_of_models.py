@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def nats(path: Path, **settings: bool) -> list[float]:
+def nats(path: Path, **settings: Any) -> list[float]:
     found = sorted(log_likelihood(open_model(str(path), **settings), PAIRS), key=lambda each: each[0])
     return [each.nats for _, each in found if not isinstance(each, Exception)]
 
