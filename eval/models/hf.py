@@ -28,7 +28,6 @@ from eval.models.prefixes import Prefix, groups, proven
 from eval.tasks.prompt import messages
 from eval.tasks.task import Request
 
-
 T = TypeVar("T")
 
 
