@@ -30,6 +30,7 @@ from core.provenance.atomic_io import (
     MADE_FROM,
     beside,
     refuse_existing,
+    refuse_overlap,
     remove_leftovers,
     replace,
     resumable_folder,
@@ -69,10 +70,12 @@ def build(
     exception.
 
     `inputs` maps a path to its hash (see `hash_files`). Raises UserError if `target` exists; with `force` the
-    old folder is replaced once the new one is complete. If the block fails, its folder is removed.
+    old folder is replaced once the new one is complete, unless an input lies in it. If the block fails, its
+    folder is removed.
     """
     remove_leftovers(target)
     refuse_existing(target, force=force)
+    _keep_inputs(target, inputs)
     partial = beside(target, "partial")
     partial.mkdir(parents=True)
     try:
@@ -102,11 +105,18 @@ def build_in_parts(
     same, so the block can skip the parts that are finished; otherwise it gets an empty one. UserError if
     another process is building the same folder.
     """
+    _keep_inputs(target, inputs)
     made_from = {"step": step, "config": config, "inputs": dict(inputs), "code": code}
     with resumable_folder(target, made_from, force=force) as partial:
         folder = Folder(partial)
         yield folder
         write(partial, step=step, config=config, inputs=inputs, counts=folder.counts, sources=folder.sources)
+
+
+def _keep_inputs(target: Path, inputs: Mapping[str, str]) -> None:
+    """Raise UserError if replacing `target` would remove one of the inputs."""
+    if target.exists():
+        refuse_overlap(target, map(Path, inputs))
 
 
 def hash_code(folder: Path) -> str:

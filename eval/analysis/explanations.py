@@ -27,11 +27,13 @@ METRICS = {
     ),
     "bleu": (
         "n-grams of up to four words or characters that prediction and reference share, over all samples; "
-        "0 to 100, higher is better; only comparable with the same tokenizer"
+        "0 to 100, higher is better; only comparable with the same tokenizer. Of fewer than 30 samples its "
+        "interval is somewhat too narrow"
     ),
     "characterized-kept": "share of the source's `characterized in that` that the translation has",
     "chrf": (
-        "character n-grams that prediction and reference share, over all samples; 0 to 100, higher is better"
+        "character n-grams that prediction and reference share, over all samples; 0 to 100, higher is better."
+        " Of fewer than 30 samples its interval is somewhat too narrow"
     ),
     "citations-exact": "share of answers that cite exactly the articles of the reference",
     "cited-articles-exist": "share of cited articles that exist in the given laws; the rest is invented",

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,7 @@ def test_force_that_fails_keeps_the_old_folder(tmp_path: Path) -> None:
 BUILDER = """
 import sys
 from pathlib import Path
+from typing import Any
 from core.provenance import manifest
 with manifest.build(Path(sys.argv[1]), step="x", config={}, inputs={}) as folder:
     (folder.path / "half.txt").write_text("half")
@@ -200,3 +203,24 @@ def test_two_processes_do_not_build_the_same_step_of_parts(tmp_path: Path) -> No
 
     with build(), pytest.raises(UserError, match=r"out is already being built \(process \d+"), build():
         pass
+
+
+@pytest.mark.parametrize("builder", [manifest.build, partial(manifest.build_in_parts, code="")])
+def test_force_never_removes_an_input(tmp_path: Path, builder: Any) -> None:
+    made, elsewhere = tmp_path / "made", tmp_path / "elsewhere"
+    for folder in (made, elsewhere):
+        folder.mkdir()
+        (folder / "rows.jsonl").write_text("{}")
+    (tmp_path / "link").symlink_to(made)
+    for name in ("made", "link"):
+        inputs = manifest.hash_files([tmp_path / name / "rows.jsonl"])
+        with (
+            pytest.raises(UserError, match=r"contains .*rows\.jsonl, which this command reads"),
+            builder(made, step="chats", config={}, inputs=inputs, force=True),
+        ):
+            pass
+    assert (made / "rows.jsonl").read_text() == "{}"
+    inputs = manifest.hash_files([elsewhere / "rows.jsonl"])
+    with builder(made, step="chats", config={}, inputs=inputs, force=True):
+        pass
+    assert not (made / "rows.jsonl").exists()
