@@ -4,6 +4,12 @@ The name of a score ──longest beginning that is explained──▶ a sentenc
 """
 
 METRICS = {
+    "amount": "share of answers with the reference's amount of money",
+    "glossary-consistency": "share of repeated glossary terms that keep one translation within a document",
+    "ipc": "agreement of the first IPC symbol with the reference's; macro F1 weighs each class the same",
+    "label-set": "agreement of sets of labels: mean F1 of the sets, and share of equal sets",
+    "prison-term-log-distance": "distance of the logarithms of months from the reference's; lower is better",
+    "prison-term-missing": "share of answers without a prison term; lower is better",
     "accuracy": (
         "share of questions answered with exactly the right option letters; dashed: expected of guessing"
     ),

@@ -15,12 +15,13 @@ import numpy as np
 from core.errors import UserError
 from eval.metrics.answers import value
 from eval.metrics.measure import Floats, Measure, mean
-from eval.metrics.overlap import tokens
+from eval.metrics.overlap import words
 from eval.sample import EvalSample
 
 # `A61K 31/00`, `H04L`, `G 06 F`; a section alone is `G` or `section G`.
 _SUBCLASS = re.compile(r"(?<![A-Za-z0-9])([A-HY])\s?(\d{2})\s?([A-Z])(?![A-Za-z])", re.IGNORECASE)
 _CLASS = re.compile(r"(?<![A-Za-z0-9])([A-HY])\s?\d{2}(?!\d)", re.IGNORECASE)
+_ARTICLE = re.compile(r"\b(?:a|an|the|The|An)\b(?! *$)")
 _SECTION = re.compile(r"(?<![A-Za-z0-9])([A-HY])(?![A-Za-z0-9])(?! [a-z])")
 
 
@@ -49,10 +50,10 @@ def ipc_subclass(text: str) -> str:
 
 def classification(samples: Sequence[EvalSample]) -> list[Measure]:
     """Accuracy and macro F1 of any labels: the whole answer, or else the one label that it contains."""
-    labels = {" ".join(tokens(value(s.reference))) for s in samples}
+    labels = {_label(s.reference) for s in samples}
 
     def label(text: str) -> str:
-        whole = " ".join(tokens(value(text)))
+        whole = _label(text)
         if whole in labels:
             return whole
         inside = [each for each in labels if each and f" {each} " in f" {whole} "]
@@ -60,6 +61,12 @@ def classification(samples: Sequence[EvalSample]) -> list[Measure]:
         return longest[0] if len(longest) == 1 else ""
 
     return _classified("classification", samples, label, label, "label equal, or the only one in the answer")
+
+
+def _label(text: str) -> str:
+    """The words of a text without articles in lower case: a capital A is a label."""
+    text = value(text)
+    return " ".join(words(_ARTICLE.sub(" ", text)) or words(text))
 
 
 def label_sets(samples: Sequence[EvalSample]) -> list[Measure]:

@@ -22,6 +22,7 @@ _WIDE = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0002
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # What changes a number stays: `5.5`, `3-5`, `-5`, `5%`.
 _PUNCTUATION = re.compile(r"(?!(?<!\w)[-−]\d)(?:(?<!\d)[^\w\s%‰°]|[^\w\s%‰°](?!\d))")
+ARTICLES = ("a", "an", "the")
 _PARTS = ("recall", "precision", "f1")
 
 
@@ -50,10 +51,18 @@ def token_f1(samples: Sequence[EvalSample]) -> list[Measure]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words in lower case without punctuation and English articles; Chinese and Japanese by characters."""
+    """Words in lower case without punctuation and English articles; Chinese and Japanese by characters.
+
+    A text of articles alone, such as the letter A, keeps them.
+    """
+    found = words(text)
+    return [word for word in found if word not in ARTICLES] or found
+
+
+def words(text: str) -> list[str]:
+    """As `tokens`, with articles."""
     text = _THOUSANDS.sub("", unicodedata.normalize("NFKC", text).casefold())
-    words = _WIDE.sub(r" \1 ", _PUNCTUATION.sub("", text)).split()
-    return [word for word in words if word not in ("a", "an", "the")]
+    return _WIDE.sub(r" \1 ", _PUNCTUATION.sub("", text)).split()
 
 
 def rouge_n(n: int, unit: str) -> Callable[[Sequence[EvalSample]], list[Measure]]:

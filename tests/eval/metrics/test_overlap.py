@@ -122,7 +122,7 @@ def test_macro_f1_is_scikit_learns_over_the_labels_of_the_references() -> None:
     )
     assert values("classification", pairs)["classification-macro-f1"] == pytest.approx(expected)
     (tree,) = score(pairs, ["classification"]).values()
-    assert [s["interval"].split(",")[0] for s in tree["scores"]] == ["Wilson", "bootstrap"]
+    assert [s["interval"].split(",")[0] for s in tree["scores"]] == ["Wilson", "jackknife"]
     assert all(s["low"] <= s["value"] <= s["high"] for s in tree["scores"])
     right = [s.model_copy(update={"prediction": s.reference}) for s in pairs]
     assert {row["verdict"] for row in compare(pairs, right, ["classification"])} == {"better"}
@@ -183,3 +183,13 @@ def test_metrics_are_checked_when_the_task_is_read(tmp_path: Path, names: list[s
     with pytest.raises(UserError, match=words):
         load_task(str(file))
     metrics.check(["chrf", "chrf|title", "chrf|x=a", "exact-match|x=a"])
+
+
+def test_the_label_a_is_no_article() -> None:
+    answers = [("A", "A"), ("The label is A.", "A"), ("a patent of section B", "B"), ("a", "A"), ("", "A")]
+    found = values("classification", samples(*answers))
+    assert found["classification-accuracy"] == 4 / 5
+    assert values("exact-match-lenient", samples(("", "A"), ("B", "A"), ("a", "A"))) == {
+        "exact-match-lenient": pytest.approx(1 / 3)
+    }
+    assert values("token-f1", samples(("", "A"), ("A", "A"))) == {"token-f1": pytest.approx(1 / 2)}
