@@ -21,6 +21,7 @@ SCHEMAS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig, "data": DataConfig, "model": ModelConfig, "eval": TaskConfig,
     "sft": SftConfig, "dpo": DpoConfig, "groups": TaskGroup, "general": SftConfig, "domain": SftConfig,
     "plan": PlanConfig, "demo": TaskConfig, "asked": TaskConfig, "few-shot": TaskConfig,
+    "lawbench": TaskConfig, "lexeval": TaskConfig,
 }  # fmt: skip
 """What the files of each folder of configs/ hold; those of a whole recipe by their own names."""
 
