@@ -21,6 +21,11 @@ from data.record import Record
 from data.record_store import read_shard
 
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
+NOTED = {
+    "attachment": "drawings, structures, styles and schemas, which are no documents",
+    "unknown-field": "unknown field codes whose lines are kept as text",
+}
+"""What is counted beside the documents."""
 SAMPLE = 20
 SHOWN = LayoutConfig(headings=False)
 
@@ -65,6 +70,7 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"rejected: {n:,} {reason}" for reason, n in counts["rejected"]["by_reason"].items()]
             if counts["rejected"]["total"]:
                 lines.append("rejected.jsonl lists each rejected document with its reason")
+            lines += [f"{NOTED[reason]}: {n:,}" for reason, n in counts.get("noted", {}).items()]
             lines += [f"not selected: {n:,} {rule}" for rule, n in counts["dropped"].items()]
         case "clean":
             lines.append(f"{counts['records_in']:,} records in, {counts['records_out']:,} out")

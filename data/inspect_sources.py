@@ -15,10 +15,10 @@ import yaml
 from tqdm import tqdm
 
 from data.readers import formats
-from data.readers.archives import members
+from data.readers.archives import attachment, members
 from data.readers.column_mapping import Options
 from data.readers.source_files import list_files
-from data.record import Record, Rejected
+from data.record import Noted, Record, Rejected
 from data.stream import Content, Unreadable, as_utf8, open_file
 
 ADVICE = """\
@@ -53,11 +53,12 @@ def inspect(folder: Path, documents: int) -> str:
         with opened.file:
             for content in members(opened):
                 options = Options()
-                name, outcomes = _read(content, options)
+                inside = isinstance(content, Rejected) or content.name != opened.name
+                name, outcomes = _read(content, options, inside)
                 seen = found.setdefault(name, FormatStatistics())
                 seen.files += 1
                 for outcome in islice(outcomes, left):
-                    left -= 1
+                    left -= not isinstance(outcome, Noted)
                     _count(outcome, seen)
                     if not isinstance(outcome, Rejected):
                         used.add(path)
@@ -68,12 +69,16 @@ def inspect(folder: Path, documents: int) -> str:
     return "\n".join([*_describe(found, documents), ADVICE + _configuration(folder, used)])
 
 
-def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[list[Record] | Rejected]]:
+def _read(
+    content: Content | Rejected, options: Options, inside: bool
+) -> tuple[str, Iterator[list[Record] | Rejected]]:
     """A file's or member's format, and its documents."""
     from data.readers.offices import patent_xml
 
     if isinstance(content, Rejected):
         return "not opened", iter([content])
+    if attached := attachment(content, inside=inside):
+        return "attachments", iter([attached])
     try:
         content = as_utf8(content)
         name = formats.format_of(content, options.knows)
@@ -85,6 +90,8 @@ def _read(content: Content | Rejected, options: Options) -> tuple[str, Iterator[
 
 
 def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
+    if isinstance(outcome, Noted):
+        return
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
         seen.counts["rejected"] += 1

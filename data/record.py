@@ -51,6 +51,12 @@ class Rejected:
     """What a person needs to fix it: line, offset, root element, exception."""
 
 
+@dataclass(frozen=True)
+class Noted(Rejected):
+    """What is counted and is neither a document nor an error: a drawing in an archive, or a field that a
+    reader does not know and kept as text."""
+
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),

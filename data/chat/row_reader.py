@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.chat.record_formats import COLUMNS
-from data.readers.archives import members
+from data.readers.archives import attachment, members
 from data.readers.formats import format_of
 from data.readers.row import Place
 from data.readers.rows import CONTAINERS, dataset_tables, tables
@@ -34,6 +34,8 @@ def rows(path: Path, part: FileSplit | None = None) -> Iterator[ChatRow]:
         for content in members(opened):
             if isinstance(content, Rejected):
                 yield content.source, content
+                continue
+            if attachment(content, inside=content.name != opened.name):
                 continue
             try:
                 yield from _rows(as_utf8(content))

@@ -22,9 +22,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, NamedTuple, Self, cast
 
-from data.record import Rejected
+from data.record import Noted, Rejected
 from data.stream import CHUNK_BYTES, Content, Unreadable, is_of_the_machine, position, seekable, stream
 
+ATTACHED = re.compile(
+    r"\.(?:tiff?|png|jpe?g|jp2|gif|bmp|webp|svg|emf|wmf|cdx|mol|chem|sdf|nb|dtd|ent|xsd|xslt?|css|js|md5|sha\d+)$",
+    re.IGNORECASE,
+)
+"""Names of drawings, of structures and formulas, and of what belongs to the XML beside them."""
+DRAWING = re.compile(rb"II\*\0|MM\0\*|\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0{4}|VjCD0100", re.DOTALL)
+"""First bytes of drawings: TIFF, PNG, JPEG, GIF, BMP and ChemDraw."""
 DEPTH = 4
 """Layers of archives and compression, as in `a.tar.gz` (two) with a `b.zip` of `c.xml.gz` (four)."""
 
@@ -68,6 +75,15 @@ def members(content: Content, limits: Limits | None = None, depth: int = 0) -> I
             yield from members(stream(content.name, plain), limits, depth + 1)
     except Unreadable as error:
         yield Rejected(content.name, error.reason, error.detail)
+
+
+def attachment(content: Content, *, inside: bool) -> Noted | None:
+    """Why a file is no document, if it is a drawing or the like by its name or first bytes. A PDF belongs to
+    the documents `inside` an archive beside it; elsewhere it is a document that cannot be read."""
+    head = content.head()
+    if ATTACHED.search(content.name) or DRAWING.match(head) or (inside and head.startswith(b"%PDF")):
+        return Noted(content.name, "attachment", "a drawing, structure, style or schema")
+    return None
 
 
 def _zip_members(content: Content, limits: Limits, depth: int) -> Iterator[Content | Rejected]:

@@ -37,6 +37,9 @@ AT_LINE = re.compile(
 IN_LINE = re.compile(r"(?:\A\s*|(?<=[.。．])\s*)(\d{1,4})\s*[.．、](?!\d)\s*")
 """A claim's number at the start of a line, and one after the full stop of the claim before it."""
 
+EMPTY = ("[]", "{}", "[{}]", "null", "NULL", "None", "nan", "NaN", "\\N")
+"""Texts that stand for an empty cell in exports as CSV; not in columns that have a field's own name."""
+
 PUBLICATION = re.compile(
     r"(?P<office>[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
 )
@@ -53,12 +56,15 @@ def records(
         column = ""
         try:
             for column in columns:
+                value = row.get(column)
+                if is_absent(value) or (column != field and str(value).strip() in EMPTY):
+                    value = None
                 if field in (*TEXTS, PARTS):
-                    _merge(texts.setdefault(field, {}), field, row.get(column), column)
+                    _merge(texts.setdefault(field, {}), field, value, column)
                 elif field == "ipc":
-                    values["ipc"] = [*(values.get("ipc") or ()), *(_symbols(row.get(column)) or ())] or None
+                    values["ipc"] = [*(values.get("ipc") or ()), *(_symbols(value) or ())] or None
                 elif not values.get(field):
-                    values[field] = _plain(field, column, row.get(column))
+                    values[field] = _plain(field, column, value)
         except UnicodeEncodeError:
             return Rejected(source, "bad-encoding", f"column {column!r}: half a surrogate pair (\\ud800…)")
         except ValueError as error:
@@ -79,6 +85,23 @@ def records(
     return [_record(values, texts, language, options) for language in _languages(texts)]
 
 
+def is_absent(value: Any) -> bool:
+    """Whether a cell is empty in one of the forms that exports give it: null, NaN, white space, an empty list
+    or object, a list of these, or a localised text without text."""
+    match value:
+        case None:
+            return True
+        case float():
+            return math.isnan(value)
+        case str():
+            return not value.strip()
+        case list():
+            return all(map(is_absent, value))
+        case dict():
+            return is_absent(value["text"]) if "text" in value else all(map(is_absent, value.values()))
+    return False
+
+
 def _merge(texts: dict[str | None, Any], field: str, value: Any, column: str) -> None:
     """Add a cell's texts by language: all sections of a description, and of other fields the first text."""
     for language, content in _by_language(value).items():
@@ -91,14 +114,14 @@ def _merge(texts: dict[str | None, Any], field: str, value: Any, column: str) ->
 
 def _by_language(value: Any) -> dict[str | None, Any]:
     """Google's localised texts by language; any other value under None."""
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(v, dict) and v.keys() >= {"text", "language"} for v in value)
-    ):
+    items = [value] if isinstance(value, dict) else value
+    if isinstance(items, list) and items and all(isinstance(item, dict) and "text" in item for item in items):
+        if not any("language" in item for item in items) and len(items) > 1:
+            return {None: value}  # a list of texts, such as claims
         found: dict[str | None, Any] = {}
-        for item in value:
-            found.setdefault((item["language"] or "").lower() or None, item["text"])
+        for item in items:
+            if not is_absent(item):
+                found.setdefault((item.get("language") or "").lower() or None, item["text"])
         return found
     return {None: value}
 

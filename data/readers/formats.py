@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from data.readers import rows
 from data.readers.csv_rows import is_csv
 from data.readers.json_rows import Knows
-from data.record import Record, Rejected
+from data.record import Noted, Record, Rejected
 from data.stream import Content, FileSplit, Unreadable, as_utf8, is_of_the_machine, open_file
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def read(
         for content in archives.members(opened):
             if isinstance(content, Rejected):
                 yield content
+            elif attached := archives.attachment(content, inside=content.name != opened.name):
+                yield attached
             else:
                 yield from read_content(content, options or Options())
 
@@ -111,7 +113,9 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
     match name:
         case "APS":
             for document in uspto_aps.split(content, uspto_aps.MARK):
-                yield _outcome(partial(uspto_aps.read, document), document.source)
+                unknown: list[str] = []
+                yield _outcome(partial(uspto_aps.read, document, unknown), document.source)
+                yield from (Noted(document.source, "unknown-field", code) for code in unknown)
         case "BRS":
             for document in uspto_aps.split(content, uspto_brs.MARK):
                 yield _outcome(partial(uspto_brs.read, document), document.source)

@@ -6,7 +6,7 @@ on it. A worker reads a shard's files document by document and writes records as
 batch. The folder then holds `shard-00000.parquet`, … (Zstandard, the columns of `data.record.SCHEMA`) and
 `rejected.jsonl`: `{"source", "reason", "detail"}` for each document without a record. Every document is
 counted: documents = documents with records + rejected documents; records that the selection leaves out are
-counted by rule.
+counted by rule. What is no document, such as a drawing in an archive, is counted by itself.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from data.readers.file_splits import parts
 from data.readers.record_filter import SelectConfig, rule_that_drops
 from data.readers.source import Source, check_sources
 from data.readers.source_files import list_files
-from data.record import PARQUET, SCHEMA, Record, Rejected
+from data.record import PARQUET, SCHEMA, Noted, Record, Rejected
 from data.stream import FileSplit
 
 SHARD_BYTES = 256 << 20
@@ -42,8 +42,8 @@ BATCH_CHARACTERS = 16 << 20
 BATCH_RECORDS = 10_000
 
 Counts = Counter[tuple[str, ...]]
-"""By ("documents", SOURCE), ("rejected", SOURCE, REASON), ("dropped", SOURCE, RULE) and ("records", SOURCE,
-OFFICE, LANGUAGE)."""
+"""By ("documents", SOURCE), ("rejected", SOURCE, REASON), ("noted", SOURCE, REASON),
+("dropped", SOURCE, RULE) and ("records", SOURCE, OFFICE, LANGUAGE)."""
 
 
 class InputShard(NamedTuple):
@@ -68,8 +68,9 @@ def ingest(
     """Read all documents of `sources`, write the records that `select` takes to `folder`, return the counts.
 
     The files and data sets in `known` are left out, because an earlier corpus has them.
-    Counts: `documents`, `rejected` (`total`, `by_reason`), `dropped` (records by rule of `select`),
-    `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the source of each).
+    Counts: `documents`, `rejected` (`total`, `by_reason`), `noted` (by reason), `dropped` (records
+    by rule of `select`), `records`, `by_office_language`, `sources` (terms and counts of each), `shards` (the
+    source of each).
     Raises UserError if a source is missing or empty, or a column is mapped to an unknown field.
     """
     check_sources(sources)
@@ -120,6 +121,9 @@ def ingest_shard(select: SelectConfig, shard: InputShard, folder: Path) -> Rows:
     ):
         for path, source, part in shard.files:
             for outcome in _read(path, source, part):
+                if isinstance(outcome, Noted):
+                    counts["noted", source.name, outcome.reason] += 1
+                    continue
                 counts["documents", source.name] += 1
                 if isinstance(outcome, Rejected):
                     counts["rejected", source.name, outcome.reason] += 1
@@ -152,6 +156,7 @@ def _read(path: Path | None, source: Source, part: FileSplit | None) -> Iterator
 
 def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
     by_reason: Counter[str] = Counter()
+    noted: Counter[str] = Counter()
     by_rule: Counter[str] = Counter()
     by_office: dict[str, Counter[str]] = {}
     by_source: dict[str, Counter[str]] = {source.name: Counter() for source in sources}
@@ -159,6 +164,8 @@ def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
         by_source[source][what] += number
         if what == "rejected":
             by_reason[rest[0]] += number
+        elif what == "noted":
+            noted[rest[0]] += number
         elif what == "dropped":
             by_rule[rest[0]] += number
         elif what == "records":
@@ -166,6 +173,7 @@ def _summary(counts: Counts, sources: Sequence[Source]) -> dict[str, Any]:
     return {
         "documents": sum(found["documents"] for found in by_source.values()),
         "rejected": {"total": by_reason.total(), "by_reason": dict(by_reason)},
+        **({"noted": dict(noted)} if noted else {}),
         "dropped": dict(by_rule),
         "records": sum(found["records"] for found in by_source.values()),
         "by_office_language": {office: dict(languages) for office, languages in by_office.items()},

@@ -23,6 +23,15 @@ BEGINNING = re.compile(rb"PATN\s|HHHHHT")
 MARK = b"PATN"
 
 FIELD = re.compile(r"([A-Z][A-Z0-9]{1,3})(?: +(.*))?$")
+TEXT_FIELD = re.compile(r"PA[A-Z0-9]|TBL\d?|EQU|STM|NUM")
+"""Fields of the groups of text: paragraphs (`PAR`, `PAC` a heading, `PA1` indented, …), tables, claims."""
+GROUPS = frozenset(
+    (
+        "PATN", "INVT", "ASSG", "PRIR", "REIS", "RLAP", "CLAS", "UREF", "FREF", "OREF", "LREP", "PCTA",
+        "ABST", "GOVT", "PARN", "BSUM", "DRWD", "DETD", "CLMS", "DCLM",
+    )
+)  # fmt: skip
+OF_TEXT = frozenset(("ABST", "GOVT", "PARN", "BSUM", "DRWD", "DETD", "CLMS", "DCLM"))
 DESCRIPTION = ("PARN", "GOVT", "BSUM", "DRWD", "DETD")
 KINDS = {"D": "S", "PP": "P", "RE": "E", "H": "H", "T": "I5"}
 """WIPO ST.16 kind by the letters of a number; a number without letters is a patent, A."""
@@ -69,14 +78,9 @@ def split(content: Content, mark: bytes) -> Iterator[patent_xml.Document]:
         yield patent_xml.Document(f"{content.name}#{start}", start, b"".join(lines))
 
 
-def read(document: patent_xml.Document) -> list[Record]:
-    """The grant's record, none if it has no text."""
-    groups: dict[str, list[Field]] = {}
-    for field in fields(document):
-        if len(field.code) == 4:
-            group = groups.setdefault(field.code, [])
-        else:
-            group.append(field)
+def read(document: patent_xml.Document, unknown: list[str]) -> list[Record]:
+    """The grant's record, none if it has no text; adds the codes that it does not know to `unknown`."""
+    groups = grouped(document, unknown)
     head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
     number = without_zeros(head.get("WKU", "")[:8])  # without the check digit
     letters = re.match(r"[A-Z]*", number or "")
@@ -109,9 +113,36 @@ def fields(document: patent_xml.Document) -> list[Field]:
     return found
 
 
+def grouped(document: patent_xml.Document, unknown: list[str]) -> dict[str, list[Field]]:
+    """The fields of each group. In a group of text, an unknown code and its lines are text of the open
+    field; elsewhere an unknown code is a field or a group that nothing reads."""
+    groups: dict[str, list[Field]] = {}
+    name = ""
+    for field in fields(document):
+        group = groups.setdefault(name, [])
+        if field.code in GROUPS:
+            name = field.code
+            groups.setdefault(name, [])
+        elif name not in OF_TEXT:
+            if len(field.code) == 4:
+                name = field.code
+            else:
+                group.append(field)
+        elif TEXT_FIELD.fullmatch(field.code):
+            group.append(field)
+        else:
+            unknown.append(field.code)
+            lines = [f"{field.code} {field.lines[0]}".rstrip(), *field.lines[1:]]
+            if group:
+                group[-1].lines.extend(lines)
+            else:
+                group.append(Field("PAR", lines))
+    return groups
+
+
 def paragraph(field: Field) -> str:
     """A field's text on one line, or a table's line by line with tabs between its columns."""
-    if field.code != "TBL":
+    if not field.code.startswith("TBL"):
         return plain(" ".join(" ".join(field.lines).split()))
     rows = (re.split(r" {2,}", line.strip()) for line in field.lines if not RULE.fullmatch(line))
     return plain("\n".join("\t".join(cells) for cells in rows))
