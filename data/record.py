@@ -4,6 +4,7 @@ One record is one invention in one language. An invention published in several l
 records with one `application_id`. A field that the source does not have is None, never an empty string.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -74,6 +75,13 @@ SCHEMA = pa.schema(
 )
 """The same as an Arrow schema: the columns of a Parquet file of records."""
 
+ABSTRACT_HEADING = re.compile(
+    r"\W*(?:abstract(?: of (?:the )?(?:disclosure|invention))?|technical abstract"
+    r"|zusammenfassung|abr[ée]g[ée]|r[ée]sum[ée]|摘\s*要|说明书摘要|說明書摘要|发明摘要|發明摘要|中文摘要|要\s*約|要約書|요\s*약|요약서)\W*",
+    re.IGNORECASE,
+)
+"""Headings over an abstract, in the languages of the offices."""
+
 PARQUET = {"compression": "zstd", "use_dictionary": ["office", "kind", "language"]}
 """How such a file is written. A dictionary of texts, which are all different, would halve reading speed."""
 
@@ -110,13 +118,19 @@ def assemble(
         application_id="-".join(filter(None, (applied_at or office, applied))) if applied else None,
         family_id=family_id,
         title=title,
-        abstract=abstract,
+        abstract=without_heading(abstract),
         claims=claims,
         description=description,
         ipc=ipc,
         source=source,
     )
     return [record]
+
+
+def without_heading(abstract: str | None) -> str | None:
+    """An abstract without a line before it that says that it is one."""
+    first, _, rest = (abstract or "").partition("\n")
+    return rest if rest and ABSTRACT_HEADING.fullmatch(first) else abstract
 
 
 def invention(record: Record) -> str:

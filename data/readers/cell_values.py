@@ -21,7 +21,7 @@ from data.readers.column_mapping import (
     Options,
     shown,
 )
-from data.record import Record, Rejected
+from data.record import Record, Rejected, without_heading
 
 MARKUP = re.compile(
     r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
@@ -41,7 +41,7 @@ EMPTY = ("[]", "{}", "[{}]", "null", "NULL", "None", "nan", "NaN", "\\N")
 """Texts that stand for an empty cell in exports as CSV; not in columns that have a field's own name."""
 
 PUBLICATION = re.compile(
-    r"(?P<office>[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
+    r"(?P<office>(?!RE|PP)[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
 )
 KOREAN = re.compile(r"(\d\d)-(\d{4})-(\d{7})")
 
@@ -137,6 +137,8 @@ def _text(value: Any, column: str) -> str | None:
             return None
         case float() if value.is_integer():
             return str(int(value))
+        case list() if all(item is None or isinstance(item, str) for item in value):  # paragraphs
+            text = "\n".join(item for item in value if item and item.strip())
         case bool() | list() | dict():
             raise ValueError(f"expected text, not {shown([value])}")
         case str():
@@ -305,6 +307,7 @@ def _record(
     if record["language"] is None:
         text = next(filter(None, (record[field] for field in ("abstract", "description", "title", "claims"))))
         record["language"] = language_of_script(text if isinstance(text, str) else text[0])
+    record["abstract"] = without_heading(record["abstract"])
     missing = {field: value for field, value in options.defaults.items() if record[field] is None}
     return cast(Record, record | missing)
 

@@ -42,7 +42,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "date": (
         "publication_date", "date_published", "公开（公告）日", "公开（公告）日期", "授权公告日",
         "公告日", "公开日", "공개일자", "공개일", "공고일자", "등록일자", "등록일", "公開日",
-        "発行日", "patent_issue_date", "grant_date",
+        "発行日", "patent_issue_date", "patent_date", "grant_date",
     ),
     "application_id": (
         "application_number", "application_number_formatted", "appl_id", "申请号", "申請號",
@@ -57,7 +57,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "발명의명칭(국문)", "발명의명칭(한글)", "발명명칭", "発明の名称",
     ),
     "abstract": (
-        "abstract_localized", "abstract_html", "abstract_text", "摘要", "摘要（中文）", "中文摘要",
+        "abstract_localized", "abstract_html", "abstract_text", "patent_abstract",
+        "摘要", "摘要（中文）", "中文摘要",
         "요약", "초록", "요약(국문)", "要約",
     ),
     "claims": (

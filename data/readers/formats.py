@@ -242,7 +242,13 @@ def _vocabulary(root: str) -> Vocabulary | None:
             return Vocabulary(epo.read)
         case "ep-patent-document":
             return Vocabulary(epo.read_weekly)
-        case "world-patent-data" | "exchange-documents" | "fulltext-documents" | "fulltext-document":
+        case (
+            "world-patent-data"
+            | "exchange-documents"
+            | "exchange-document"
+            | "fulltext-documents"
+            | "fulltext-document"
+        ):
             return Vocabulary(epo.read, items=epo.ITEMS)
         case "response":
             return Vocabulary(kipo.read, items=(kipo.ITEM,))

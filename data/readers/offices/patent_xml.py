@@ -12,6 +12,7 @@ amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -48,11 +49,19 @@ SUPERSCRIPTS = dict(zip("0123456789+-−–=()®™°", "⁰¹²³⁴⁵⁶⁷�
 
 WRAPPED_WORDS = re.compile(f"{WRAP}(?<=[A-Za-z,;:.]{WRAP})(?=[A-Za-z])")
 
+_SIGN = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f"
+WRAPPED_SIGNS = re.compile(f"(?<=[{_SIGN}])[ \t]*\r?\n[ \t\r\n]*(?=[{_SIGN}])")
+"""Where the source wraps its lines between two Chinese or Japanese signs: no space (CSS Text 3, segment
+breaks)."""
+
 TOUCHED = (*AROUND, *PLACEHOLDERS, "sub", "sup", "row")
 
 Names = Mapping[str, str | None]
 """An office's own element names to those of ST.36, or to `inline` for elements that must not break the line;
 elements mapped to None are left out of the text."""
+
+GB2312 = re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:gb_?2312|gbk|euc-cn|cp936|gb_2312-80)[\"']")
+"""Declarations of encodings whose files are read in the larger one that has them, GB18030, as browsers do."""
 
 PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
 CLAIM_NUMBER = re.compile(r"\d+(?:\s*[-–]\s*\d+)?\s*[.)、．]\s*(?!\d)")
@@ -81,7 +90,10 @@ def root_name(data: bytes) -> str | None:
 
 def parse(document: Document, names: Names) -> etree._Element | Rejected:
     """The document's tree with its layout written as text, or why it cannot be parsed."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    encoding = "gb18030" if GB2312.match(document.data) else None
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding=encoding
+    )
     try:
         root = etree.fromstring(_with_doctype(document.data), parser)
     except etree.XMLSyntaxError as error:
@@ -109,6 +121,8 @@ def text(element: etree._Element | None) -> str | None:
     if element is None:
         return None
     flat = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
+    if "\n" in flat:
+        flat = WRAPPED_SIGNS.sub("", flat)
     lines = [" ".join(line.split()) for line in flat.split(BREAK)]
     if WRAP in flat:
         lines = [_unwrap(line) if WRAP in line else line for line in lines]
@@ -253,6 +267,7 @@ def index(content: str, *, up: bool) -> str:
     bare = content.strip()
     if not bare:
         return content
+    bare = "".join(c if c in characters else unicodedata.normalize("NFKC", c) for c in bare)
     if all(character in characters for character in bare):
         written = "".join(characters[character] for character in bare)
     else:

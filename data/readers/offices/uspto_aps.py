@@ -42,13 +42,14 @@ SIGNS = {
     "gradient": "∇", "gtoreq": "≥", "infin": "∞", "intg": "∫", "LAMBDA": "Λ", "ltoreq": "≤", "multidot": "·",
     "noteq": "≠", "OMEGA": "Ω", "perp": "⊥", "PHI": "Φ", "PI": "Π", "PSI": "Ψ", "rarw": "←", "reg": "®",
     "revreaction": "⇌", "sctn": "§", "SIGMA": "Σ", "sqroot": "√", "tbd": "≡", "THETA": "Θ", "times": "×",
-    "varies": "∝", "XI": "Ξ", "+-": "±", "-+": "∓",
+    "varies": "∝", "sym": "⊕", "crclbar": "⊖", "angle": "∠", "gtorsim": "≳", "ltorsim": "≲", "ident": "≡",
+    "RTM": "®", "TM": "™", "XI": "Ξ", "+-": "±", "-+": "∓",
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η",
     "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π",
     "rho": "ρ", "sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω",
 }  # fmt: skip
 SIGN = re.compile(r"\.(" + "|".join(map(re.escape, sorted(SIGNS, key=len, reverse=True))) + r")\.")
-INDEX = re.compile(r"\.(su[bp])\.([+-]?\d+(?:[-,.]\d+)*(?:[+-](?!\w))?|[+-]|\([^()\s]*\)|[^\W\d]+)")
+INDEX = re.compile(r"\.(su[bp])\.([+-]?\d+(?:[-,.]\d+)*(?:[+-](?!\w))?|[+-]|\([^()\s]*\)|[^\W\d]+|[⊕⊖∠®™°])")
 OBJECT = re.compile(r"##([A-Z]+)\d*##")
 OBJECTS = {"EQU": "[formula]", "STR": "[chemistry]"}
 RULE = re.compile(r"[\s_=-]*")
