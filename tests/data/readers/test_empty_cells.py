@@ -22,7 +22,7 @@ EMPTY = [None, "", " ", [], [None], [""], [{}], {}, {"text": None}, {"text": "",
 
 @pytest.mark.parametrize("empty", EMPTY, ids=repr)
 @pytest.mark.parametrize(
-    "column", ["description_localized", "claims_localized", "ipc", "family_id", "filing_date"]
+    "column", ["description_localized", "claims_localized", "ipcr", "application_number", "filing_date"]
 )
 def test_a_row_with_an_empty_cell_is_read(column: str, empty: Any, tmp_path: Path) -> None:
     (tmp_path / "bq.jsonl").write_text(json.dumps(ROW | {column: empty}) + "\n")
