@@ -176,8 +176,8 @@ def _make(config: ChatDataConfig, tokenizer: Any, todo: list[Todo], folder: Path
 
 def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int], folder: Path) -> None:
     records = sum(n for key, n in counts.items() if key[0] == "records")
-    dropped = {key: n for key, n in counts.items() if key[0] == "dropped" and key[2] not in TOO_LONG}
-    bad = sum(dropped.values())
+    dropped = {key: n for key, n in counts.items() if key[0] == "dropped"}
+    bad = sum(n for key, n in dropped.items() if key[2] not in TOO_LONG)
     if config.error_budget is not None and bad > max(ERRORS, config.error_budget * records):
         raise UserError(
             f"{bad:,} of {records:,} records have no usable chat, more than error_budget="
@@ -191,7 +191,8 @@ def _check_errors(config: ChatDataConfig, counts: Mapping[tuple[str, ...], int],
     if config.error_budget is not None and lost:
         raise UserError(
             f"source {min(lost)}: no record has a usable chat. {folder / 'dropped.jsonl'} lists each with its"
-            " reason. Fix the source or leave it out; error_budget=null keeps it."
+            " reason. Fix the source (raise max_tokens if its chats are too long) or leave it out;"
+            " error_budget=null keeps it."
         )
 
 

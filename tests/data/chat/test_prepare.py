@@ -251,6 +251,9 @@ def test_a_source_without_a_usable_chat_is_refused_and_a_template_without_an_end
         prepare(
             ChatDataConfig.model_validate(settings | {"sources": [good, empty | {"side": "auto"}]}), tokenizer
         )
+    long = {"path": str(write_lines(tmp_path / "d.jsonl", [{"instruction": "a", "output": "b " * 5000}]))}
+    with pytest.raises(UserError, match=r"d\.jsonl: no record has a usable chat"):
+        prepare(ChatDataConfig.model_validate(settings | {"sources": [good, long]}), tokenizer)
     with pytest.raises(UserError, match=r"b\.jsonl: no record has a usable chat"):
         prepare(
             ChatDataConfig.model_validate(settings | {"sources": [good, lost]}), tokenizer, say=said.append
