@@ -5,10 +5,13 @@ records with one `application_id`. A field that the source does not have is None
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import pyarrow as pa
+
+from data import patent_numbers
 
 
 class Record(TypedDict):
@@ -28,10 +31,18 @@ class Record(TypedDict):
     """Application number with its office, e.g. `US-13648029`."""
     family_id: str | None
     """The patent family's number, if the source has one."""
+    filed: str | None
+    """Filing date of the application, ISO 8601."""
+    priority: str | None
+    """Earliest date from which priority is claimed, ISO 8601; the filing date if none is."""
+    cites: list[str] | None
+    """Publication numbers of the patents that the publication cites, in the notation of `id`."""
     title: str | None
     abstract: str | None
     claims: list[str] | None
-    """One text per claim, in order, without its number."""
+    """One text per claim, in order, without its number; cancelled claims are left out."""
+    claim_numbers: list[int] | None
+    """The claims' own numbers, to which their references refer; None if they are 1, 2, 3 …."""
     description: str | None
     ipc: list[str] | None
     """IPC (or IPCR) symbols, main one first, e.g. `G06F 15/16`; then CPC symbols that are not among them."""
@@ -65,9 +76,13 @@ SCHEMA = pa.schema(
             pa.field(name, pa.string())
             for name in ("office", "kind", "language", "date", "application_id", "family_id")
         ),
+        pa.field("filed", pa.string()),
+        pa.field("priority", pa.string()),
+        pa.field("cites", pa.list_(pa.string())),
         pa.field("title", pa.string()),
         pa.field("abstract", pa.string()),
         pa.field("claims", pa.list_(pa.string())),
+        pa.field("claim_numbers", pa.list_(pa.int32())),
         pa.field("description", pa.string()),
         pa.field("ipc", pa.list_(pa.string())),
         pa.field("source", pa.string(), nullable=False),
@@ -95,36 +110,71 @@ def assemble(
     date: str | None = None,
     applied: str | None = None,
     applied_at: str | None = None,
+    applied_kind: str | None = None,
     family_id: str | None = None,
+    filed: str | None = None,
+    priority: Iterable[str | None] = (),
+    cites: Iterable[str | None] = (),
     language: str | None = None,
     title: str | None = None,
     abstract: str | None = None,
-    claims: list[str] | None = None,
+    claims: Mapping[int, str] | None = None,
     description: str | None = None,
     ipc: list[str] | None = None,
 ) -> list[Record]:
     """One publication's record, or none if it has no text; its id is empty if the number is missing.
 
-    `applied` is the application's number, at the same office unless `applied_at` is another.
+    `applied` is the application's number, at the same office unless `applied_at` is another, and
+    `applied_kind` its kind code in DOCDB; `priority` is the dates of all earlier applications. Numbers are
+    written as data/patent_numbers.py writes them.
     """
     if not (title or abstract or claims or description):
         return []
+    published = patent_numbers.publication(number, office, kind)
+    plain_id = "-".join(filter(None, (office, number, kind))) if number else ""
     record = Record(
-        id="-".join(filter(None, (office, number, kind))) if number else "",
+        id=published.id if published else plain_id,
         office=office,
         kind=kind,
         language=language.lower() if language else None,
         date=date,
-        application_id="-".join(filter(None, (applied_at or office, applied))) if applied else None,
+        application_id=patent_numbers.application(applied, applied_at or office, applied_kind),
         family_id=family_id,
+        filed=filed,
+        priority=min(filter(None, (*priority, filed)), default=None),
+        cites=citations(cites),
         title=title,
         abstract=without_heading(abstract),
-        claims=claims,
+        claims=list(claims.values()) if claims else None,
+        claim_numbers=numbers_column(claims or ()),
         description=description,
         ipc=ipc,
         source=source,
     )
     return [record]
+
+
+def citations(numbers: Iterable[str | None]) -> list[str] | None:
+    """The value of `cites` for publication numbers in any spelling; what is no number is left out."""
+    found = (patent_numbers.publication(number) for number in numbers)
+    return list(dict.fromkeys(publication.id for publication in found if publication)) or None
+
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+def with_all_columns(rows: Rows) -> Rows:
+    """The rows with null columns for the fields that they lack: those of an older version."""
+    for field in SCHEMA:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
+
+
+def numbers_column(numbers: Iterable[int]) -> list[int] | None:
+    """The value of `claim_numbers` for claims of these numbers."""
+    found = list(numbers)
+    return None if found == list(range(1, len(found) + 1)) else found
 
 
 def without_heading(abstract: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import cast
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data.record import Record
+from data.record import Record, with_all_columns
 
 
 def read_records(folder: Path) -> Iterator[Record]:
@@ -28,4 +28,4 @@ def read_shard(shard: Path) -> Iterator[Record]:
     """The records of one shard file, in order, streamed."""
     with pq.ParquetFile(shard) as file:
         for batch in file.iter_batches(batch_size=256):
-            yield from cast(list[Record], batch.to_pylist())
+            yield from cast(list[Record], with_all_columns(batch).to_pylist())

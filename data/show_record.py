@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from core.errors import UserError
 from core.provenance import manifest
+from data import claim_numbers
 from data.cleaning.record_cleaner import CleanConfig, size, steps, texts
-from data.record import Record
+from data.record import Record, with_all_columns
 from data.sections import sections
 
 SHOWN_LINES = 12
@@ -64,7 +65,7 @@ def find_records(folder: Path, record_id: str) -> list[Record]:
     found: list[Record] = []
     for shard in sorted(folder.glob("shard-*.parquet")):
         table = pq.read_table(shard, filters=[("id", "=", record_id)])
-        found += cast(list[Record], table.to_pylist())
+        found += cast(list[Record], with_all_columns(table).to_pylist())
     return found
 
 
@@ -72,7 +73,7 @@ def _outline(record: Record) -> Iterator[str]:
     yield f"  {record['id']}  {record['language'] or 'language unknown'}  {size(record):,} characters"
     yield f"  title       {_short(record['title'])}"
     yield f"  abstract    {_short(record['abstract'])}"
-    for number, claim in enumerate(record["claims"] or (), 1):
+    for number, claim in claim_numbers.of_record(record).items():
         yield f"  claim {number:<5} {_short(claim)}"
     for section in sections(record["description"] or ""):
         yield f"  {section.name:<11} {len(section.text):,} characters: {_short(section.text)}"

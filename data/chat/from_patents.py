@@ -21,6 +21,7 @@ from pydantic import Field
 from core.errors import UserError
 from core.provenance import manifest
 from data.chat.patent_tasks import TASKS, Labels, TaskSample, samples_of, translations
+from data.claim_numbers import of_record
 from data.language import base
 from data.packing.train_val_split import SplitConfig, link_families, split_of
 from data.record import invention
@@ -112,7 +113,9 @@ def choose(
                 offer(sample, side)
             if language in ("zh", "en") and record["claims"]:
                 key = invention(record)
-                line = json.dumps([key, record["id"], language, record["claims"], side], ensure_ascii=False)
+                line = json.dumps(
+                    [key, record["id"], language, list(of_record(record).items()), side], ensure_ascii=False
+                )
                 buckets[hash_of(key) % BUCKETS].write(line + "\n")
     for file in buckets:
         file.close()
@@ -134,12 +137,12 @@ def hash_of(key: str) -> int:
 
 def _translated(file: Path, seed: int) -> Iterator[tuple[TaskSample, str]]:
     """The translations in one bucket: of each invention, its first Chinese and its first English record."""
-    found: dict[str, dict[str, tuple[str, list[str], str]]] = {}
+    found: dict[str, dict[str, tuple[str, dict[int, str], str]]] = {}
     for line in file.read_text("utf-8").splitlines():
         key, record_id, language, claims, side = json.loads(line)
         before = found.setdefault(key, {})
         if language not in before or record_id < before[language][0]:
-            before[language] = (record_id, claims, side)
+            before[language] = (record_id, dict(claims), side)
     for by_language in found.values():
         if len(by_language) == 2:
             record_id, chinese, side = by_language["zh"]

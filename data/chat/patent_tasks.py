@@ -7,16 +7,18 @@ ipc              the section of the main IPC symbol, a letter, from title and ab
 extract          phrases of the abstract by type, if they are labelled, in the form that evaluation reads:
                  `解决问题:…;技术手段:…,…;实施效果:;`; no sample if a phrase contains a separator
 translate-zh-en  a claim in the other language, if an invention has both languages: the same claim
-translate-en-zh  of two lists of equal length
+translate-en-zh  of two lists with the same numbers
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
 
+from data import claim_numbers
+from data.claim_numbers import Claims
 from data.claims import dependencies
 from data.language import base
 from data.record import Record
@@ -48,12 +50,12 @@ class TaskSample(NamedTuple):
 def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[TaskSample]:
     """The samples of one record for all tasks except translation."""
     language = base(record["language"] or "")
-    title, abstract, claims = record["title"], record["abstract"], record["claims"] or []
+    title, abstract, claims = record["title"], record["abstract"], claim_numbers.of_record(record)
     made: list[tuple[str, str, str, dict[str, Any]]] = []
     if title and abstract:
         made.append(("title", abstract, title, {}))
     if abstract and claims:
-        made.append(("abstract", _numbered(claims), abstract, {}))
+        made.append(("abstract", claim_numbers.printed(claims), abstract, {}))
     if abstract and record["ipc"] and record["ipc"][0][:1] in set("ABCDEFGH"):
         made.append(("ipc", "\n".join(filter(None, (title, abstract))), record["ipc"][0][0], {}))
     if abstract and labels:
@@ -62,32 +64,25 @@ def samples_of(record: Record, labels: Labels | None, seed: int) -> Iterator[Tas
         if phrases and not SEPARATORS & set("".join(phrases)):
             answer = "".join(f"{kind}:{','.join(each)};" for kind, each in found.items())
             made.append(("extract", abstract, answer, {}))
-    dependent = [n for n in range(2, len(claims) + 1) if dependencies(claims[n - 1], language, n)]
+    parents = {number: dependencies(claim, language, number, claims) for number, claim in claims.items()}
+    dependent = [number for number, on in parents.items() if on]
     if dependent:
         number = dependent[_hash(seed, record["id"], "claim") % len(dependent)]
-        on = dependencies(claims[number - 1], language, number)[0]
-        made.append(
-            (
-                "next-claim",
-                _numbered(claims[: number - 1]),
-                claims[number - 1],
-                {"claim": on, "number": number},
-            )
-        )
+        before = {n: claim for n, claim in claims.items() if n < number}
+        question = {"claim": parents[number][0], "number": number}
+        made.append(("next-claim", claim_numbers.printed(before), claims[number], question))
     for task, text, answer, slots in made:
         if instruction := instruct(task, language, f"{record['id']} {language}", seed, slots):
             made_of = _sample(task, record["id"], instruction, text, answer, language, seed)
             yield made_of._replace(id=f"{record['id']} {language}")
 
 
-def translations(
-    chinese: Sequence[str], english: Sequence[str], record_id: str, seed: int
-) -> list[TaskSample]:
-    """A claim in both directions, of an invention's claims in both languages; none if they are not as
-    many."""
-    if not chinese or len(chinese) != len(english):
+def translations(chinese: Claims, english: Claims, record_id: str, seed: int) -> list[TaskSample]:
+    """A claim in both directions, of an invention's claims in both languages; none if they do not have the
+    same numbers."""
+    if not chinese or chinese.keys() != english.keys():
         return []
-    number = _hash(seed, record_id, "translate") % len(chinese)
+    number = list(chinese)[_hash(seed, record_id, "translate") % len(chinese)]
     pair = chinese[number], english[number]
     found = []
     for task, (text, answer) in (("translate-zh-en", pair), ("translate-en-zh", pair[::-1])):
@@ -111,10 +106,6 @@ def _sample(
 ) -> TaskSample:
     draw = _hash(seed, record_id, language, task)
     return TaskSample(task, record_id, instruction, text.strip(), answer.strip(), draw)
-
-
-def _numbered(claims: Sequence[str]) -> str:
-    return "\n".join(f"{number}. {claim}" for number, claim in enumerate(claims, start=1))
 
 
 @lru_cache(maxsize=1)

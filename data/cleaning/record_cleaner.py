@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from core.config.loader import Config
+from data import claim_numbers
 from data import language as lang
 from data.cleaning import text_rules
 from data.cleaning.quality import broken_share, odd_share
@@ -41,7 +42,7 @@ class CleanConfig(Config):
     paragraph_numbers: bool = True
     """Remove `[0001]` and `【０００１】` before paragraphs."""
     claim_numbers: bool = True
-    """Remove the number before each claim, which equals its position in the list."""
+    """Remove the number before each claim, if each text begins with the claim's own."""
     sequences: bool = True
     """Remove lines of nucleotide and amino acid sequence listings."""
     people: bool = True
@@ -112,8 +113,9 @@ def steps(
             record = _with_texts(record, change)
             yield name, record
     if config.claim_numbers and record["claims"]:
-        claims = text_rules.unnumbered_claims(record["claims"])
-        record = record if claims is record["claims"] else {**record, "claims": claims}
+        claims = claim_numbers.of_record(record)
+        bare = claim_numbers.unnumbered(claims)
+        record = record if bare is claims else claim_numbers.with_claims(record, bare)
         yield "claim-numbers", record
     for name, switch, change in (
         ("sequences", config.sequences, text_rules.drop_sequences),
@@ -197,14 +199,10 @@ def _with_texts(record: Record, change: Change) -> Record:
         change(text) or None if text else None
         for text in (record["title"], record["abstract"], record["description"])
     )
-    claims = [text for claim in record["claims"] or () if (text := change(claim))] or None
-    changed: Record = {
-        **record,
-        "title": title,
-        "abstract": abstract,
-        "claims": claims,
-        "description": description,
-    }
+    claims = {number: change(claim) for number, claim in claim_numbers.of_record(record).items()}
+    changed = claim_numbers.with_claims(
+        {**record, "title": title, "abstract": abstract, "description": description}, claims
+    )
     return record if changed == record else changed
 
 
@@ -222,12 +220,13 @@ def _without_sections(record: Record, is_bad: Callable[[str], bool]) -> Record:
         return bool(text) and len((text or "").encode()) >= LEAST_PIECE and is_bad(text or "")
 
     abstract = None if judge(record["abstract"]) else record["abstract"]
-    claims = None if judge("\n".join(record["claims"] or ())) else record["claims"]
+    numbered = claim_numbers.of_record(record)
+    claims = {} if judge("\n".join(numbered.values())) else numbered
     description = record["description"]
     if description:
         pieces = _sections(description)
         kept = [piece.text for piece in pieces if not judge(piece.text)]
         if len(kept) < len(pieces):
             description = "".join(kept).strip() or None
-    changed: Record = {**record, "abstract": abstract, "claims": claims, "description": description}
+    changed = claim_numbers.with_claims({**record, "abstract": abstract, "description": description}, claims)
     return record if changed == record else changed

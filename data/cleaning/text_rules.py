@@ -111,14 +111,6 @@ def boilerplate_key(line: str) -> str:
     return _unnumbered(line).strip()
 
 
-def unnumbered_claims(claims: list[str]) -> list[str]:
-    """Claims without their numbers, if every claim has one and it is its position in the list."""
-    found = [re.match(r"\s*(\d+)\s*[.．、)）:：]\s*(?!\d)", claim) for claim in claims]
-    if not all(number and int(number[1]) == place for place, number in enumerate(found, 1)):
-        return claims
-    return [claim[number.end() :] for claim, number in zip(claims, found, strict=True) if number]
-
-
 def _is_regular(line: str) -> bool:
     if not line.isprintable() or "  " in line or line[:1] == " " or line[-1:] == " ":
         return False

@@ -12,7 +12,6 @@ Rolling hashes find passages, which are then compared character by character. A 
 can only be matched by the other two rules.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,9 +31,9 @@ from data.dedup.normalise import (
     kernel,
     whole_texts,
 )
+from data.patent_numbers import publication_key
 
 RULES = ("publication", "exact", "overlap")
-NUMBER = re.compile(r"([A-Z]{2})0*(\d{4,})([A-Z]\d?)?")
 
 
 class EvalSample(NamedTuple):
@@ -73,7 +72,7 @@ class Index:
         for number, digest in enumerate(digests(self._keys)):
             if digest.any():
                 self._texts.setdefault(digest.tobytes(), []).append(number)
-            if publication := publication_number(self.samples[number].publication):
+            if publication := publication_key(self.samples[number].publication):
                 self._publications.setdefault(publication, []).append(number)
         hashes, bounds = grams(self._keys, characters, words)
         numbers = np.repeat(np.arange(len(self.samples)), np.diff(bounds))
@@ -129,7 +128,7 @@ class Index:
 
     def _scan(self, keys: Keys, publications: Sequence[str | None]) -> Iterator[tuple[int, int, int]]:
         for row, digest in enumerate(digests(keys)):
-            number = publication_number(publications[row])
+            number = publication_key(publications[row])
             yield from ((row, 0, sample) for sample in self._publications.get(number or "", ()))
             yield from ((row, 1, sample) for sample in self._texts.get(digest.tobytes(), ()))
         hashes, bounds = grams(keys, *self._sizes)
@@ -147,13 +146,6 @@ class Index:
             ours = _passage(self._keys, self._numbers[at], self._places[at], self._sizes)
             if np.array_equal(_passage(keys, row, place, self._sizes), ours):
                 yield int(row), 2, int(target)
-
-
-def publication_number(text: str | None) -> str | None:
-    """Office and number of a publication without kind code, leading zeros and punctuation, e.g. `US8930553`;
-    None if the text is not such a number."""
-    found = NUMBER.fullmatch(re.sub(r"[^0-9A-Z]", "", (text or "").upper()))
-    return found[1] + found[2] if found else None
 
 
 def _passage(keys: Keys, number: int, place: int, sizes: tuple[int, int]) -> Units:

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data.dedup.ngram_index import EvalSample, publication_number
+from data.dedup.ngram_index import EvalSample
 from data.dedup.normalise import digests, fold, whole_texts
+from data.patent_numbers import application, publication_key
 
 NAME = "seen.parquet"
 NAMES = ("publication", "application", "family")
@@ -63,7 +64,7 @@ def seen_rows(records: pa.RecordBatch) -> pa.RecordBatch:
         {
             "id": records["id"],
             "language": records["language"],
-            "publication": [publication_number(each) for each in records["id"].to_pylist()],
+            "publication": [publication_key(each) for each in records["id"].to_pylist()],
             "application": records["application_id"],
             "family": records["family_id"],
             **{name: text_digests(column) for name, column in texts.items()},
@@ -98,8 +99,8 @@ def find_seen(pack: Path, samples: Iterable[EvalSample]) -> Iterator[Met]:
     wanted: dict[str, dict[str | bytes, list[EvalSample]]] = {name: {} for name in (*NAMES, "text")}
     for sample in samples:
         values = {
-            "publication": publication_number(sample.publication),
-            "application": sample.application,
+            "publication": publication_key(sample.publication),
+            "application": application(sample.application),
             "family": sample.family,
             "text": text_digests([sample.text])[0].as_py(),
         }

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from core.config.loader import Config
+from data import claim_numbers
 from data.language import base
 from data.record import Record
 
@@ -61,7 +62,7 @@ class LayoutConfig(Config):
 
 
 def layout(record: Record, config: LayoutConfig) -> str:
-    """The text of a record: its parts, claims numbered from 1; empty if it has none of them."""
+    """The text of a record: its parts, claims under their own numbers; empty if it has none of them."""
     language = record["language"] or ""
     parts = config.language_parts.get(language) or config.language_parts.get(base(language), config.parts)
     texts = {part: text for part in parts if (text := part_text(record, part))}
@@ -75,7 +76,7 @@ def layout(record: Record, config: LayoutConfig) -> str:
 def part_text(record: Record, part: RecordPart) -> str:
     """One part of a record, the claims numbered, one per line; empty if the record lacks it."""
     if part == "claims":
-        return "\n".join(f"{number}. {claim}" for number, claim in enumerate(record["claims"] or (), 1))
+        return claim_numbers.printed(claim_numbers.of_record(record))
     return record[part] or ""
 
 

@@ -44,7 +44,7 @@ from data.packing.train_val_split import (
     link_families,
     split_of,
 )
-from data.record import SCHEMA, Record
+from data.record import SCHEMA, Record, with_all_columns
 from data.record_store import read_shard
 
 SAMPLE = 400
@@ -145,7 +145,7 @@ def pack_shard(
     ):
         writers = {"train": train, "validation": validation}
         for batch in read_batches(shard, SCHEMA.names):
-            records: list[Record] = batch.to_pylist()
+            records: list[Record] = with_all_columns(batch).to_pylist()
             texts = [layout(record, config) for record in records]
             counts["dropped", "empty"] += texts.count("")
             tokens = encode(texts)

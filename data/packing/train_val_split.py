@@ -20,9 +20,9 @@ import xxhash
 from pydantic import Field
 
 from core.config.loader import Config
-from data.dedup.ngram_index import publication_number
 from data.dedup.normalise import Hashes
 from data.executor import map_in_order
+from data.patent_numbers import publication_key
 from data.record import Record, invention
 
 Split = Literal["train", "validation"]
@@ -91,7 +91,7 @@ def names(shard: Path) -> Hashes:
     for batch in table.to_batches():
         for record in batch.to_pylist():
             key = record["family_id"] or record["application_id"] or record["id"]
-            others = (key, record["application_id"], publication_number(record["id"]))
+            others = (key, record["application_id"], publication_key(record["id"]))
             found.update((_hash(key), _hash(name)) for name in others if name)
     return np.array(sorted(found), np.uint64).reshape(-1, 2)
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from data import claim_numbers, patent_numbers
 from data.readers.column_mapping import (
     FIELDS,
     PARTS,
@@ -21,7 +22,7 @@ from data.readers.column_mapping import (
     Options,
     shown,
 )
-from data.record import Record, Rejected, without_heading
+from data.record import Record, Rejected, numbers_column, without_heading
 
 MARKUP = re.compile(
     r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
@@ -29,21 +30,15 @@ MARKUP = re.compile(
 )
 """Only tags that cannot be mathematics: `x<b and b>c` does not match."""
 
-AT_LINE = re.compile(
-    r"^[ \t]*(?:[【\[]?(?:청구항|請求項|请求项|权利要求|권리요구)\s*(\d{1,4})(?:\s*[】\].．、:：]|(?=\s)|$)"
-    r"|(\d{1,4})\s*[.．、:：](?!\d))\s*",
-    re.MULTILINE,
-)
-IN_LINE = re.compile(r"(?:\A\s*|(?<=[.。．])\s*)(\d{1,4})\s*[.．、](?!\d)\s*")
-"""A claim's number at the start of a line, and one after the full stop of the claim before it."""
+CLAIM_NUMBERS = ("num", "number", "claim_num", "claim_number", "claim_no")
+"""Keys of an object in a list of claims."""
 
 EMPTY = ("[]", "{}", "[{}]", "null", "NULL", "None", "nan", "NaN", "\\N")
 """Texts that stand for an empty cell in exports as CSV; not in columns that have a field's own name."""
 
-PUBLICATION = re.compile(
-    r"(?P<office>(?!RE|PP)[A-Z]{2})[- ]?(?P<number>(?:RE|PP|[DHT])?\d{5,})[- ]?(?P<kind>[A-Z]\d?)?(?:-\d{8})?"
-)
-KOREAN = re.compile(r"(\d\d)-(\d{4})-(\d{7})")
+LEAST_DIGITS = 4
+"""A publication number has as many."""
+KOREAN = re.compile(r"\d\d-\d{4}-\d{7}")
 
 
 def records(
@@ -63,6 +58,8 @@ def records(
                     _merge(texts.setdefault(field, {}), field, value, column)
                 elif field == "ipc":
                     values["ipc"] = [*(values.get("ipc") or ()), *(_symbols(value) or ())] or None
+                elif field == "claim_numbers":
+                    values[field] = _numbers(value)
                 elif not values.get(field):
                     values[field] = _plain(field, column, value)
         except UnicodeEncodeError:
@@ -167,17 +164,26 @@ def strip_markup(text: str) -> str:
     return patent_xml.text(root) or ""
 
 
-def _claims(value: Any, column: str) -> list[str] | None:
+def _claims(value: Any, column: str) -> dict[int, str]:
     """Claims from a list (of texts, or of objects with their text), a JSON list, or one numbered text."""
     value = _json_list(value)
     if not isinstance(value, list):
         text = _text(value, column)
-        return split_claims(text) if text else None
-    claims = [claim for claim in (_text(_claim(item), column) for item in value) if claim]
-    numbers = [AT_LINE.match(claim) for claim in claims]
-    if [_number(found) for found in numbers if found] == list(range(1, len(claims) + 1)):
-        claims = [claim[found.end() :] for claim, found in zip(claims, numbers, strict=True) if found]
-    return [claim for claim in claims if claim] or None
+        return claim_numbers.split(text) if text else {}
+    texts = (_text(_claim(item), column) or "" for item in value)
+    return claim_numbers.numbered(texts, map(_claim_number, value), partly=False)
+
+
+def _numbers(value: Any) -> list[int] | None:
+    value = _json_list(value)
+    if value is None or (isinstance(value, list) and all(type(item) is int for item in value)):
+        return value
+    raise ValueError(f"expected a list of numbers, not {shown([value])}")
+
+
+def _claim_number(item: Any) -> str | None:
+    found = [item[key] for key in CLAIM_NUMBERS if item.get(key)] if isinstance(item, dict) else []
+    return str(found[0]) if found else None
 
 
 def _claim(item: Any) -> Any:
@@ -187,28 +193,6 @@ def _claim(item: Any) -> Any:
     if item is not None and not isinstance(item, str):
         raise ValueError(f"expected a list of texts, not {shown([item])}")
     return item
-
-
-def split_claims(text: str) -> list[str]:
-    """Claims without their numbers if these count from 1 without a gap; else the text as one claim."""
-    best = [text]
-    gaps = False
-    for pattern in (AT_LINE, IN_LINE):
-        found = list(pattern.finditer(text))
-        if not found or text[: found[0].start()].strip():
-            continue
-        ends = [number.start() for number in found[1:]] + [len(text)]
-        claims = [text[number.end() : end].strip() for number, end in zip(found, ends, strict=True)]
-        if [_number(number) for number in found] != list(range(1, len(found) + 1)) or not all(claims):
-            gaps = True
-        elif len(claims) > len(best) or best == [text]:
-            best = claims
-    return [text] if gaps and len(best) == 1 else best
-
-
-def _number(found: re.Match[str]) -> int:
-    assert found.lastindex is not None
-    return int(found[found.lastindex])
 
 
 def _symbols(value: Any) -> list[str] | None:
@@ -264,29 +248,20 @@ def _digest(values: Mapping[str, Any], texts: Mapping[str, Mapping[str | None, A
 
 def _complete(values: dict[str, Any], fields: Fields) -> None:
     """Write numbers in the record's notation, and set office and kind from them."""
-    number = values.setdefault("id", None) or ""
-    found = PUBLICATION.fullmatch(number.strip())
-    korean = KOREAN.fullmatch(number.strip())
-    if found:
-        digits = found["number"]
-        if found["office"] == "US" and len(digits) == 10 and (found["kind"] or "").startswith("A"):
-            digits = f"{digits[:4]}0{digits[4:]}"  # Google omits a zero
+    number = (values.setdefault("id", None) or "").strip()
+    at = "KR" if KOREAN.fullmatch(number) else None
+    found = patent_numbers.publication(number, values.get("office") or at, values.get("kind"))
+    if found and len(re.sub(r"\D", "", found.number)) >= LEAST_DIGITS:
         if fields["id"][0] != "id":
-            values["id"] = "-".join(filter(None, (found["office"], digits, found["kind"])))
-        if not re.fullmatch("[A-Z]{2}", values.get("office") or ""):
-            values["office"] = (
-                values.get("office") if "office" in fields.get("office", ()) else found["office"]
-            )
-        values["office"] = values.get("office") or found["office"]
-        values["kind"] = values.get("kind") or found["kind"]
-    elif korean and fields["id"][0] != "id":
-        values["id"], values["office"] = f"KR-{''.join(korean.groups())}", values.get("office") or "KR"
-    application = values.get("application_id")
-    if application and fields["application_id"][0] != "application_id":
-        prefix = re.match(r"([A-Z]{2})[- ]?(?=\d)", application)
-        office = prefix[1] if prefix else values.get("office")
-        rest = application[prefix.end() :] if prefix else application
-        values["application_id"] = f"{office}-{rest}" if office else rest
+            values["id"] = found.id
+        if not re.fullmatch("[A-Z]{2}", values.get("office") or "") and "office" not in fields.get(
+            "office", ()
+        ):
+            values["office"] = found.office
+        values["office"] = values.get("office") or found.office
+        values["kind"] = values.get("kind") or found.kind
+    if application := values.get("application_id"):
+        values["application_id"] = patent_numbers.application(application, values.get("office"))
 
 
 def _languages(texts: Mapping[str, Mapping[str | None, Any]]) -> list[str | None]:
@@ -303,6 +278,12 @@ def _record(
 ) -> Record:
     record = {field: values.get(field) for field in FIELDS}
     record |= {field: found.get(language) for field, found in texts.items()}
+    if claims := record["claims"]:
+        numbers = values.get("claim_numbers") or ()
+        record["claims"] = list(claims.values())
+        record["claim_numbers"] = numbers_column(numbers if len(numbers) == len(claims) else claims)
+    else:
+        record["claims"] = record["claim_numbers"] = None
     record["language"] = language or record["language"] or options.defaults.get("language")
     if record["language"] is None:
         text = next(filter(None, (record[field] for field in ("abstract", "description", "title", "claims"))))

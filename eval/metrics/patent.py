@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from data.claims import dependencies
+from data.claims import references as references_in
 from eval.metrics.measure import Measure, f1, mean, ratio
 from eval.metrics.terminology import kept
 from eval.sample import EvalSample
@@ -149,7 +149,7 @@ def claim_references(text: str) -> list[str]:
     """References between claims, in Chinese and English: `7`, or `9:7` for one in claim 9."""
     references = []
     for number, claim in split_claims(text):
-        refers = {n for language in ("zh", "en") for n in dependencies(claim, language)}
+        refers = {n for language in ("zh", "en") for n in references_in(claim, language)}
         references += [f"{number}:{n}" if number else str(n) for n in sorted(refers)]
     return references
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.claims import dependencies
+from data.claims import dependencies, references
 from data.sections import heading, sections
 
 HEADINGS = {
@@ -161,12 +161,55 @@ en|The pump of claim 9, a slip, or claim 12|
 
 
 @pytest.mark.parametrize("line", REFERENCES.strip().splitlines())
-def test_a_claim_says_on_which_it_depends(line: str) -> None:
+def test_a_claim_says_to_which_it_refers(line: str) -> None:
     language, claim, numbers = line.split("|")
-    assert dependencies(claim, language, 9) == [int(number) for number in numbers.split()]
+    assert references(claim, language, 9) == [int(number) for number in numbers.split()]
 
 
 def test_without_its_number_a_claim_tells_what_it_names() -> None:
-    assert dependencies("The pump of claims 3 to 5", "en") == [3, 4, 5]
-    assert dependencies("A pump according to any preceding claim", "en") == []
-    assert dependencies("The pump of claims 1 to 999999999", "en") == [1, 999999999], "no endless list"
+    assert references("The pump of claims 3 to 5", "en") == [3, 4, 5]
+    assert references("A pump according to any preceding claim", "en") == []
+    assert references("The pump of claims 1 to 999999999", "en") == [1, 999999999], "no endless list"
+
+
+CLAIMS = {
+    "zh": {1: "一种水泵，包括泵体。", 2: "一种水泵的制造方法，包括铸造。"},
+    "en": {1: "A lock comprising a lever.", 2: "A method for opening a lock, comprising turning it."},
+    "ja": {1: "弁を備えるポンプ。", 2: "ポンプの製造方法。"},
+    "ko": {1: "밸브를 포함하는 펌프.", 2: "펌프를 제조하는 방법."},
+    "de": {1: "Pumpe mit einem Rotor.", 2: "Verfahren zum Gießen einer Pumpe."},
+    "fr": {1: "Pompe comprenant un rotor.", 2: "Procédé de fabrication d'une pompe."},
+}
+DEPENDENT = """
+zh|根据权利要求1所述的水泵，其特征在于|1
+zh|一种如权利要求1所述的水泵，包括阀|1
+zh|一种包括权利要求1所述的水泵的汽车|
+zh|如权利要求1所述的水泵的制造方法，包括铸造|
+zh|根据权利要求2所述的制造方法，其中所述水泵为权利要求1所述的水泵|2
+zh|权利要求1所述的水泵在灌溉中的应用|
+en|The lock of claim 1, wherein the lever is of steel|1
+en|A lock as claimed in any of the preceding claims, comprising a spring|1
+en|A kit comprising the lock of claim 1 and a key|
+en|A method of making the lock of claim 1|
+en|The method of claim 2, using the lock of claim 1|2
+en|Use of the lock of claim 1|
+en|A method for opening a safe according to claim 2|2
+ja|請求項１に記載のポンプであって、弁を備えるポンプ。|1
+ja|前記弁を有する、請求項１に記載のポンプ。|1
+ja|請求項１に記載のポンプを備える車両。|
+ja|請求項１に記載のポンプの製造方法。|
+ko|제1항에 있어서, 밸브를 포함하는 펌프.|1
+ko|제1항의 펌프를 포함하는 차량.|
+ko|제1항의 펌프의 제조 방법.|
+de|Pumpe nach Anspruch 1, dadurch gekennzeichnet|1
+de|Fahrzeug, umfassend eine Pumpe nach Anspruch 1|
+de|Verwendung der Pumpe nach Anspruch 1|
+fr|Pompe selon l'une des revendications précédentes|1
+fr|Véhicule comprenant une pompe selon la revendication 1|
+"""
+
+
+@pytest.mark.parametrize("line", DEPENDENT.strip().splitlines())
+def test_a_claim_that_only_mentions_another_does_not_depend_on_it(line: str) -> None:
+    language, claim, numbers = line.split("|")
+    assert dependencies(claim, language, 3, CLAIMS[language]) == [int(number) for number in numbers.split()]

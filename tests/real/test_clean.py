@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.claims import dependencies
+from data import claim_numbers
+from data.claims import references
 from data.cleaning.clean import clean
 from data.cleaning.record_cleaner import CleanConfig, clean_record, size
 from data.language import other_language
@@ -94,8 +95,8 @@ def test_no_section_of_a_real_patent_is_taken_for_another_language(ingested: Pat
 def test_claims_that_name_a_claim_depend_on_it(ingested: Path) -> None:
     dependent = total = 0
     for record in read_records(ingested):
-        for number, claim in enumerate(record["claims"] or (), 1):
-            numbers = dependencies(claim, record["language"] or "", number)
+        for number, claim in claim_numbers.of_record(record).items():
+            numbers = references(claim, record["language"] or "", number)
             assert numbers == sorted(set(numbers))
             assert all(1 <= found < number for found in numbers)
             total += 1

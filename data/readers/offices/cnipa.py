@@ -9,6 +9,7 @@ import re
 
 from lxml import etree
 
+from data import claim_numbers
 from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
@@ -86,16 +87,18 @@ def _description(element: etree._Element | None, title: str) -> str | None:
     return patent_xml.text(element)
 
 
-def _rejoined(elements: list[etree._Element]) -> list[str] | None:
+def _rejoined(elements: list[etree._Element]) -> dict[int, str]:
     """The claims, those across pages joined."""
     texts: list[str] = []
+    declared: list[str | None] = []
     for element in elements:
         text = patent_xml.text(element) or ""
-        if texts and _starts_on_a_new_page(element) and not patent_xml.CLAIM_NUMBER.match(text):
+        if texts and _starts_on_a_new_page(element) and not claim_numbers.NUMBER.match(text):
             texts[-1] += text
         else:
             texts.append(text)
-    return patent_xml.without_claim_numbers(texts)
+            declared.append(patent_xml.claim_number(element))
+    return claim_numbers.numbered(texts, declared)
 
 
 def _starts_on_a_new_page(element: etree._Element) -> bool:

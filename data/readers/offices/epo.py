@@ -20,7 +20,7 @@ from data.record import Record, assemble
 ITEMS = ("{*}exchange-document", "{*}fulltext-document")
 """The publications in an answer of Open Patent Services or a file of DOCDB."""
 
-Text = TypeVar("Text", str, list[str])
+Text = TypeVar("Text", str, dict[int, str])
 Texts = Mapping[str | None, str]
 
 
@@ -42,6 +42,7 @@ def read(root: etree._Element, source: str) -> list[Record]:
         date=root.get("date") or patent_xml.child(publication, "{*}date"),
         applied=patent_xml.child(application, "{*}doc-number"),
         applied_at=patent_xml.child(application, "{*}country"),
+        applied_kind=patent_xml.child(application, "{*}kind"),
         family_id=root.get("family-id"),
         ipc=patent_xml.ipc_then_cpc(map(patent_xml.ipcr, (*ipc, *older)), map(patent_xml.ipcr, _cpc(biblio))),
     )
@@ -79,6 +80,7 @@ def read_weekly(root: etree._Element, source: str) -> list[Record]:
         date=root.get("date-publ") or patent_xml.child(root, "SDOBI/B100/B140/date"),
         applied=(patent_xml.child(root, "SDOBI/B200/B210") or "").partition(".")[0],
         applied_at="EP",
+        applied_kind=None,
         family_id=None,
         ipc=patent_xml.ipc_symbols(_without_edition(patent_xml.ipcr(entry)) for entry in ipc),
     )
@@ -95,6 +97,7 @@ def _records(
     date: str | None,
     applied: str | None,
     applied_at: str | None,
+    applied_kind: str | None,
     family_id: str | None,
     ipc: list[str] | None,
 ) -> list[Record]:
@@ -111,11 +114,12 @@ def _records(
         for record in assemble(
             source=source,
             office=office,
-            number=number and number.removeprefix(office or "").replace("/", ""),
+            number=number and number.removeprefix(office or ""),
             kind=kind,
             date=patent_xml.iso_date(date),
             applied=applied,
             applied_at=applied_at,
+            applied_kind=applied_kind,
             family_id=family_id,
             language=language,
             title=titles.get(language),
@@ -140,7 +144,7 @@ def _by_language(
     return found
 
 
-def _claims(element: etree._Element) -> list[str] | None:
+def _claims(element: etree._Element) -> dict[int, str]:
     return patent_xml.claims(element.iter("{*}claim"))
 
 
@@ -158,16 +162,16 @@ def _lines(element: etree._Element) -> str | None:
     return patent_xml.without_paragraph_numbers(patent_xml.text(element))
 
 
-def _plain_claims(element: etree._Element) -> list[str] | None:
+def _plain_claims(element: etree._Element) -> dict[int, str]:
     """The claims of Open Patent Services, which are all in one `claim`: split at their numbers."""
-    claims: list[list[str]] = []
+    claims: dict[int, list[str]] = {}
     for line in (_lines(element) or "").split("\n"):
         number = re.match(r"(\d+)\s*[.)]\s*(?!\d)", line)
         if number and int(number[1]) == len(claims) + 1:
-            claims.append([line[number.end() :]])
+            claims[len(claims) + 1] = [line[number.end() :]]
         elif claims:
-            claims[-1].append(line)
-    return ["\n".join(lines) for lines in claims] or _claims(element)
+            claims[len(claims)].append(line)
+    return {number: "\n".join(lines) for number, lines in claims.items()} or _claims(element)
 
 
 def _without_edition(symbol: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lxml import etree
 
+from data import claim_numbers
 from data.readers.offices import epo, patent_xml
 from data.record import Record, assemble
 from data.stream import Content, Unreadable, decoded
@@ -74,7 +75,7 @@ def _summary(publication: Mapping[str, Any], content: Mapping[str, Any], source:
         family_id=content.get("family_id"),
         title=content.get("title"),
         abstract=content.get("abstract"),
-        claims=patent_xml.without_claim_numbers(claims),
+        claims=claim_numbers.numbered(claims),
         description=patent_xml.without_paragraph_numbers(content.get("description")),
         ipc=patent_xml.ipc_symbols(content.get("intl_class") or ()),
     )

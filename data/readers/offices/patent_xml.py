@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from data import claim_numbers
 from data.readers.offices import sgml_entities
 from data.record import Rejected
 
@@ -64,7 +65,6 @@ GB2312 = re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:gb_?2312|gbk|euc-cn
 """Declarations of encodings whose files are read in the larger one that has them, GB18030, as browsers do."""
 
 PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
-CLAIM_NUMBER = re.compile(r"\d+(?:\s*[-–]\s*\d+)?\s*[.)、．]\s*(?!\d)")
 
 # Declaration, comments, DOCTYPE with its internal subset, then the root's name; possessive: linear in time.
 PROLOGUE = re.compile(
@@ -145,15 +145,16 @@ def without_paragraph_numbers(content: str | None) -> str | None:
     return PARAGRAPH_NUMBER.sub("", content) or None if content else None
 
 
-def claims(elements: Iterable[etree._Element]) -> list[str] | None:
-    """The claims' texts without the number that many offices print before them, or None."""
-    return without_claim_numbers(text(element) or "" for element in elements)
+def claims(elements: Iterable[etree._Element]) -> dict[int, str]:
+    """The claims by the number that is printed before each or declared by its element."""
+    found = list(elements)
+    return claim_numbers.numbered((text(element) or "" for element in found), map(claim_number, found))
 
 
-def without_claim_numbers(numbered: Iterable[str]) -> list[str] | None:
-    """The same of texts; empty ones are left out."""
-    found = (claim[number.end() :] if (number := CLAIM_NUMBER.match(claim)) else claim for claim in numbered)
-    return [claim for claim in found if claim] or None
+def claim_number(element: etree._Element) -> str | None:
+    """The number that a claim's element declares: `num="00019"`, `id="CLM-00019"`."""
+    own = element.get("num")
+    return own if own is not None or not (element.get("id") or "").startswith("CLM") else element.get("id")
 
 
 def iso_date(digits: str | None) -> str | None:
@@ -267,7 +268,7 @@ def index(content: str, *, up: bool) -> str:
     bare = content.strip()
     if not bare:
         return content
-    bare = "".join(c if c in characters else unicodedata.normalize("NFKC", c) for c in bare)
+    bare = "".join(unicodedata.normalize("NFKC", c) if "\uff00" < c < "\uffef" else c for c in bare)
     if all(character in characters for character in bare):
         written = "".join(characters[character] for character in bare)
     else:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from data import claim_numbers
 from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import in_columns, without_zeros
 from data.record import Record, assemble
@@ -52,6 +53,10 @@ SIGN = re.compile(r"\.(" + "|".join(map(re.escape, sorted(SIGNS, key=len, revers
 INDEX = re.compile(r"\.(su[bp])\.([+-]?\d+(?:[-,.]\d+)*(?:[+-](?!\w))?|[+-]|\([^()\s]*\)|[^\W\d]+|[⊕⊖∠®™°])")
 OBJECT = re.compile(r"##([A-Z]+)\d*##")
 OBJECTS = {"EQU": "[formula]", "STR": "[chemistry]"}
+DELETED = re.compile(r"\.\[\..*?\.\]\.", re.DOTALL)
+"""What a reissue takes out, 37 CFR 1.173: `.[.ply/wood.].`; what it puts in is `.Iadd.plywood.Iaddend.`."""
+ADDED = re.compile(r"\.\[\.|\.\]\.|\.Iadd(?:end)?\.")
+ADDED_CLAIM = re.compile(r"(?:\.Iadd\.|(?<=[.;]) )\s*(\d{1,3})\s*\.\s+(?=[A-Z])")
 RULE = re.compile(r"[\s_=-]*")
 """A line across a table."""
 
@@ -82,6 +87,8 @@ def split(content: Content, mark: bytes) -> Iterator[patent_xml.Document]:
 def read(document: patent_xml.Document, unknown: list[str]) -> list[Record]:
     """The grant's record, none if it has no text; adds the codes that it does not know to `unknown`."""
     groups = grouped(document, unknown)
+    if b".[." in document.data:
+        groups |= _without_deletions({name: groups[name] for name in groups if name in OF_TEXT})
     head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
     number = without_zeros(head.get("WKU", "")[:8])  # without the check digit
     letters = re.match(r"[A-Z]*", number or "")
@@ -151,21 +158,48 @@ def paragraph(field: Field) -> str:
 
 def plain(text: str) -> str:
     """The text with symbols, indices and formulas written in Unicode."""
+    if ".I" in text or ".[." in text:
+        text = ADDED.sub("", DELETED.sub("", text))
     text = SIGN.sub(lambda sign: SIGNS[sign[1]], text)
     text = INDEX.sub(lambda found: patent_xml.index(found[2], up=found[1] == "sup"), text)
     return OBJECT.sub(lambda found: OBJECTS.get(found[1], "[image]"), text)
+
+
+def _without_deletions(groups: dict[str, list[Field]]) -> dict[str, list[Field]]:
+    """The groups without what the reissue takes out, which may begin in one field and end in another."""
+    whole = "\f".join("\v".join(field.lines) for group in groups.values() for field in group)
+    left = iter(DELETED.sub(lambda deleted: re.sub(r"[^\v\f]", "", deleted[0]), whole).split("\f"))
+    return {
+        name: [Field(field.code, next(left).split("\v")) for field in group] for name, group in groups.items()
+    }
 
 
 def _text(group: Iterable[Field]) -> str | None:
     return "\n".join(filter(None, map(paragraph, group))) or None
 
 
-def _claims(group: list[Field]) -> list[str] | None:
+def _claims(group: list[Field]) -> dict[int, str]:
     """One text for each `NUM`; a design has one claim without a number. `STM` is the phrase before them."""
     claims: list[list[str]] = []
     for field in group:
         if field.code == "NUM" or (not claims and field.code != "STM"):
             claims.append([])
         if field.code not in ("NUM", "STM"):
-            claims[-1].append(paragraph(field))
-    return patent_xml.without_claim_numbers("\n".join(claim) for claim in claims)
+            text, *added = _added_claims(field, len(claims) + 1)
+            claims[-1].append(paragraph(text))
+            claims += [[paragraph(claim)] for claim in added]
+    return claim_numbers.numbered("\n".join(claim) for claim in claims)
+
+
+def _added_claims(field: Field, expected: int) -> list[Field]:
+    """The field, and the claims that a reissue adds after it in the same field, which begin with `expected`
+    and the numbers after it."""
+    text = " ".join(" ".join(field.lines).split())
+    if ".Iadd." not in text:
+        return [field]
+    starts = [0]
+    for start in ADDED_CLAIM.finditer(text, text.index(".Iadd.")):
+        if int(start[1]) == expected:
+            starts.append(start.start())
+            expected += 1
+    return [Field(field.code, [text[a:b]]) for a, b in zip(starts, [*starts[1:], None], strict=True)]

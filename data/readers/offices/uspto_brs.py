@@ -12,6 +12,7 @@ A field is repeated for each of its paragraphs. Characters are written as in the
 
 import re
 
+from data import claim_numbers
 from data.readers.offices import patent_xml, uspto_aps
 from data.record import Record, assemble
 
@@ -43,7 +44,7 @@ def read(document: patent_xml.Document) -> list[Record]:
         language="en",
         title=_first(by_code, "TTL"),
         abstract="\n".join(by_code.get("ABPR", ())) or None,
-        claims=patent_xml.without_claim_numbers(claims),
+        claims=claim_numbers.numbered(claims),
         description="\n".join(text for code in DESCRIPTION for text in by_code.get(code, ())) or None,
         ipc=patent_xml.ipc_symbols(_in_st8(entry) for entry in by_code.get("IPCG", ())),
     )

@@ -10,6 +10,7 @@ import re
 
 from lxml import etree
 
+from data import claim_numbers
 from data.readers.offices import patent_xml
 from data.record import Record, assemble
 
@@ -49,7 +50,8 @@ def read(root: etree._Element, source: str) -> list[Record]:
         for heading in specification.findall("{*}Heading"):
             patent_xml.replace(heading, "")
     text = patent_xml.without_paragraph_numbers(patent_xml.text(specification))
-    claims = patent_xml.claims(claim for claim in root.iter("{*}Claim") if _loses_its_number(claim))
+    elements = {claim: number for claim in root.iter("{*}Claim") if (number := _taken_number(claim))}
+    texts = (STATUS.sub("", patent_xml.text(claim) or "", count=1) for claim in elements)
     return assemble(
         source=source,
         office="US",
@@ -57,15 +59,16 @@ def read(root: etree._Element, source: str) -> list[Record]:
         applied=application,
         language="en",
         abstract=text if code == "ABST" else None,
-        claims=[STATUS.sub("", claim, count=1) for claim in claims] if claims else None,
+        claims=claim_numbers.numbered(texts, elements.values()),
         description=None if code == "ABST" else text,
     )
 
 
-def _loses_its_number(claim: etree._Element) -> bool:
-    """Remove the number; False if there is none, as in a remark that was converted as a claim."""
-    number = claim.find("{*}ClaimNumber")
-    if number is None or not (number.text or "").strip():
-        return False
-    patent_xml.replace(number, "")
-    return True
+def _taken_number(claim: etree._Element) -> str:
+    """The number, removed from the claim; "" if there is none, as in a remark that was converted as a
+    claim."""
+    element = claim.find("{*}ClaimNumber")
+    number = "" if element is None else (element.text or "").strip()
+    if element is not None and number:
+        patent_xml.replace(element, "")
+    return number

@@ -120,12 +120,6 @@ def test_paragraph_numbers_go_and_references_stay(raw: str, left: str) -> None:
     assert text_rules.drop_paragraph_numbers(raw) == left
 
 
-def test_claim_numbers_go_where_they_are_the_places_of_the_claims() -> None:
-    assert text_rules.unnumbered_claims(["1. A pump", "2、水泵", "3) x"]) == ["A pump", "水泵", "x"]
-    for claims in (["1.5 mm thick", "2. b"], ["A", "2. B"], ["2. A", "1. B"], []):
-        assert text_rules.unnumbered_claims(claims) == claims
-
-
 LISTING = """The probe of SEQ ID NO: 1 is used.
 SEQUENCE LISTING
 <110> Pump Company

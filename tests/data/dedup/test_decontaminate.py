@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from benchmarks.planted import synthetic_records
 from core.errors import UserError
 from data.dedup.decontaminate import DecontaminateConfig, EvaluationSet, decontaminate
-from data.dedup.ngram_index import EvalSample, Index, publication_number
+from data.dedup.ngram_index import EvalSample, Index
+from data.patent_numbers import publication_key
 from data.record import SCHEMA
 from tests.data.dedup.test_dedup import TEXTS, lines, record, write
 
@@ -111,9 +112,7 @@ def test_overlaps_of_words_are_those_of_sets(samples: list[str], text: str, n: i
     ],
 )
 def test_publications_are_compared_without_kind(one: str, other: str, same: bool) -> None:
-    assert (
-        publication_number(one) is not None and publication_number(one) == publication_number(other)
-    ) is same
+    assert (publication_key(one) is not None and publication_key(one) == publication_key(other)) is same
     found = Index([EvalSample("s", "1", "text", one)]).overlaps("another text", other)
     assert [hit.rule for hit in found] == (["publication"] if same else [])
 

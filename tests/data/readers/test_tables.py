@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.readers.cell_values import split_claims
 from data.readers.column_mapping import Options
 from data.readers.formats import read
 from data.readers.record_filter import SelectConfig, rule_that_drops
@@ -160,27 +159,6 @@ def test_paragraphs_are_documents_where_the_layout_says_so(tmp_path: Path) -> No
         ("statutes-000006", "第二条 发明。"),
     ]
     assert len(records(path)) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "claims"),
-    [
-        ("1. A pump.\n2. The pump of claim 1.", ["A pump.", "The pump of claim 1."]),
-        ("1. A pump. 2. The pump of claim 1.", ["A pump.", "The pump of claim 1."]),
-        ("1、一种泵。2、根据权利要求1所述的泵。", ["一种泵。", "根据权利要求1所述的泵。"]),
-        ("1．一种泵，\n包括转子。\n2．如权利要求1的泵。", ["一种泵，\n包括转子。", "如权利要求1的泵。"]),
-        ("【청구항 1】\n펌프.\n【청구항 2】\n제1항의 펌프.", ["펌프.", "제1항의 펌프."]),
-        ("권리요구 1: 펌프.\n권리요구 2: 제1항의 펌프.", ["펌프.", "제1항의 펌프."]),
-        ("权利要求1：一种泵。\n权利要求1所述的泵。", ["一种泵。\n权利要求1所述的泵。"]),
-        ("1. A pump", ["A pump"]),
-        ("1-3. (canceled) 4. A pump.", ["1-3. (canceled) 4. A pump."]),
-        ("1. A pump. 3. A valve.", ["1. A pump. 3. A valve."]),
-        ("2. A pump.\n3. A valve.", ["2. A pump.\n3. A valve."]),
-        ("A pump. 1. B. 2. C.", ["A pump. 1. B. 2. C."]),
-    ],
-)
-def test_claims_are_split_only_where_they_count_from_one(text: str, claims: list[str]) -> None:
-    assert split_claims(text) == claims
 
 
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
