@@ -99,7 +99,7 @@ READING = (
         "categories share one."
     ),
     "The score marked primary is the one that comparisons of the task rest on.",
-    "A name with | scores what a filter leaves of an answer: bleu-zh|title its title, without an opening "
+    "A name with | scores what a filter leaves of an answer: one with |title its title, without an opening "
     "phrase or quotation marks. Scores named lenient do not punish an answer for its form alone.",
 )
 """The lines of the scores."""

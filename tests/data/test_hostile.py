@@ -100,7 +100,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
     ("long.jsonl", lambda: LINE + b'\n{"title": "' + b"x" * (65 << 20) + b'"}\n' + LINE, ["too-long"], 2),
     ("deep.json", lambda: b"[" * 100_000, ["bad-json"], 0),
     ("empty.xml", lambda: b"", ["empty-file"], 0),
-    ("photo.jpg", lambda: b"\xff\xd8\xff\xe0\x00\x10JFIF", ["unknown-format"], 0),
+    ("photo.jpg", lambda: b"\xff\xd8\xff\xe0\x00\x10JFIF", [], 0),
     ("brief.pdf", lambda: b"%PDF-1.7 ...", ["unknown-format"], 0),
     ("other.xml", lambda: b"<html><body>Not found</body></html>", ["unknown-format"], 0),
     ("cut.xml", lambda: grant().encode()[:-300], ["malformed-xml"], 0),
@@ -128,6 +128,7 @@ def test_a_run_ends_well_and_counts_everything(made: tuple[Path, subprocess.Comp
     counts = manifest.read(folder / "corpus" / "ingest")["counts"]
     assert counts["records"] == GOOD + sum(records for _, _, _, records in HOSTILE)
     assert counts["rejected"]["total"] == sum(len(reasons) for _, _, reasons, _ in HOSTILE)
+    assert counts["noted"] == {"attachment": 1}, "the photograph"
     assert "rejected.jsonl lists each rejected document with its reason" in done.stdout
 
 

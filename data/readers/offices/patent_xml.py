@@ -267,7 +267,7 @@ def index(content: str, *, up: bool) -> str:
     bare = content.strip()
     if not bare:
         return content
-    bare = "".join(c if c in characters else unicodedata.normalize("NFKC", c) for c in bare)
+    bare = "".join(unicodedata.normalize("NFKC", c) if "\uff00" < c < "\uffef" else c for c in bare)
     if all(character in characters for character in bare):
         written = "".join(characters[character] for character in bare)
     else:
