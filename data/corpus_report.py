@@ -22,6 +22,7 @@ from data.record_store import read_shard
 
 STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", "pack")
 NOTED = {
+    "guessed-column": "tables whose longest column was taken for the text",
     "attachment": "drawings, structures, styles and schemas, which are no documents",
     "unknown-field": "unknown field codes whose lines are kept as text",
 }

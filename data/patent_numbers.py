@@ -36,7 +36,7 @@ OFFICES = frozenset(_CODES.split())
 """Codes of WIPO ST.3."""
 
 PUBLICATION = re.compile(
-    r"(?:(?P<office>(?!RE|PP|PI|AI|ZL)[A-Z]{2})[-\s]*)?"
+    r"(?:(?P<office>(?!RE|PP|PI|AI|ZL)[A-Z]{2})[-/\s]*)?"
     r"(?P<number>(?:(?:RE|PP|PI|AI|WO|ZL|[A-Z])[-\s]*)?\d(?:[\d\s,./-]*\d)?|[^A-Z]*[昭平令特再][^A-Z]*?\d+号?(?:公報)?)"
     r"[-\s]*(?P<kind>[A-Z]\d{0,2})?(?:-\d{8})?"
 )
@@ -75,7 +75,7 @@ def application(number: str | None, office: str | None = None, kind: str | None 
     ending = re.search(r"(?<=\d)[-\s]*([A-Z]\d?)$", text)
     if ending and (ending[1] != "X" or re.search(r"[-\s]X$", text)):  # X is a check digit too
         kind, text = kind or ending[1], text[: ending.start()]
-    if not office:
+    if office not in OFFICES:
         office = _office_of(text)
     form = APPLICATIONS.get(office or "")
     found = form(text, kind or "") if form else None
@@ -87,7 +87,7 @@ def application(number: str | None, office: str | None = None, kind: str | None 
 def publication(number: str | None, office: str | None = None, kind: str | None = None) -> Publication | None:
     """A publication number in parts; None if its office is unknown or it has no digits."""
     text = re.sub(r"\s+", " ", (number or "").strip()).upper()
-    found = PUBLICATION.fullmatch(text)
+    found = PUBLICATION.fullmatch(text.lstrip("/- "))
     if found is None:
         return None
     office = found["office"] or office or _office_of(text)
@@ -313,7 +313,7 @@ def _jp_publication(text: str, _kind: str) -> str | None:
         return f"{letter}{found[2].zfill(2)}{found[3].zfill(6)}"
     if found := re.search(r"(?<!\d)((?:19|20)\d\d)[-/](\d{1,6})号?(?:公報)?$", text):
         return found[1] + found[2].zfill(6)
-    digits = re.sub(r"^特許第?|号$|[\s,-]", "", text)
+    digits = re.sub(r"^特許第?|号(?:公報)?$|[\s,-]", "", text)
     return digits if digits.isdigit() else None
 
 

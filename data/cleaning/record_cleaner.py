@@ -33,7 +33,8 @@ class CleanConfig(Config):
 
     boilerplate_share: float | None = Field(0.01, gt=0, le=1)
     """Remove lines of 20 characters or more that are in this share of all descriptions, and in at least 50
-    (rule `boilerplate`)."""
+    (rule `boilerplate`); not from a description of which less than half would be left: it is a copy, which
+    deduplication finds."""
     regular: bool = True
     """Remove control and invisible characters, normalise to Unicode NFC, collapse runs of spaces and empty
     lines."""
@@ -102,7 +103,7 @@ def steps(
     The same object if nothing changed; None, as the last step, if the rule dropped the record.
     """
     if boilerplate:
-        record = _with_description(record, lambda text: text_rules.drop_lines(text, boilerplate))
+        record = _with_description(record, partial(_without_boilerplate, lines=boilerplate))
         yield "boilerplate", record
     for name, switch, change in (
         ("regular", config.regular, text_rules.regular_text),
@@ -130,6 +131,11 @@ def steps(
             if after is None:
                 return
             record = after
+
+
+def _without_boilerplate(text: str, lines: frozenset[str]) -> str:
+    left = text_rules.drop_lines(text, lines)
+    return left if 2 * len(left) >= len(text) else text
 
 
 def _judge_sections(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:

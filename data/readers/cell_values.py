@@ -22,13 +22,16 @@ from data.readers.column_mapping import (
     Options,
     shown,
 )
-from data.record import Record, Rejected, numbers_column, without_heading
+from data.record import Record, Rejected, citations, numbers_column, without_heading
 
 MARKUP = re.compile(
     r"</(?:p|div|span|sub|sup|b|i|u|em|strong|ul|ol|li|table|tr|td|h\d|a|claim|claim-text|heading|figref)>|<br\s*/?>",
     re.IGNORECASE,
 )
 """Only tags that cannot be mathematics: `x<b and b>c` does not match."""
+
+COUNT = re.compile(r"\((\d{1,4})\)\s+(?=\S)")
+"""The number of a paragraph in the USPTO's public search."""
 
 CLAIM_NUMBERS = ("num", "number", "claim_num", "claim_number", "claim_no")
 """Keys of an object in a list of claims."""
@@ -58,6 +61,8 @@ def records(
                     _merge(texts.setdefault(field, {}), field, value, column)
                 elif field == "ipc":
                     values["ipc"] = [*(values.get("ipc") or ()), *(_symbols(value) or ())] or None
+                elif field == "cites":
+                    values[field] = values.get(field) or _cites(value)
                 elif field == "claim_numbers":
                     values[field] = _numbers(value)
                 elif not values.get(field):
@@ -143,9 +148,27 @@ def _text(value: Any, column: str) -> str | None:
         case _:
             text = str(value)
     text.encode("utf-8")  # JSON can encode half a surrogate pair, which UTF-8 cannot
-    if column.lower().endswith("html") or MARKUP.search(text):
+    if column.lower().endswith("html"):
+        text = _of_public_search(strip_markup(text))
+    elif MARKUP.search(text):
         text = strip_markup(text)
     return text if text.strip() else None
+
+
+def _of_public_search(text: str) -> str:
+    """A text of the USPTO's public search with its signs (`CO.sub.2`) in Unicode, and without the numbers
+    that the search prints before paragraphs: `(1)`, `(2)` …"""
+    from data.readers.offices import uspto_aps
+
+    lines = text.split("\n")
+    starts = [COUNT.match(line) for line in lines]
+    if 2 * sum(map(bool, starts)) >= len(lines):
+        expected = next((int(start[1]) for start in starts if start), 0)
+        for place, start in enumerate(starts):
+            if start and int(start[1]) == expected:
+                lines[place] = lines[place][start.end() :]
+                expected += 1
+    return uspto_aps.plain("\n".join(lines))
 
 
 def strip_markup(text: str) -> str:
@@ -172,6 +195,14 @@ def _claims(value: Any, column: str) -> dict[int, str]:
         return claim_numbers.split(text) if text else {}
     texts = (_text(_claim(item), column) or "" for item in value)
     return claim_numbers.numbered(texts, map(_claim_number, value), partly=False)
+
+
+def _cites(value: Any) -> list[str] | None:
+    """Publication numbers from a list (of texts, or of Google's objects) or from one text."""
+    value = _json_list(value)
+    items = value if isinstance(value, list) else re.split(r"\s*[|;；\n]\s*|,\s+", _text(value, "") or "")
+    numbers = (item.get("publication_number") if isinstance(item, dict) else item for item in items)
+    return citations(number for number in numbers if isinstance(number, str))
 
 
 def _numbers(value: Any) -> list[int] | None:
@@ -230,9 +261,15 @@ def _plain(field: str, column: str, value: Any) -> str | None:
     if text is None or column == field:
         return text
     match field:
-        case "date":
+        case "date" | "filed" | "priority":
             found = re.match(r"(\d{4})[-./年]?(\d{1,2})[-./月]?(\d{1,2})(?!\d)", text.strip())
-            return "-".join((found[1], found[2].zfill(2), found[3].zfill(2))) if found else text
+            return (
+                "-".join((found[1], found[2].zfill(2), found[3].zfill(2)))
+                if found
+                else text
+                if field == "date"
+                else None
+            )
         case "language":
             return text.lower()
         case _:
@@ -289,6 +326,8 @@ def _record(
         text = next(filter(None, (record[field] for field in ("abstract", "description", "title", "claims"))))
         record["language"] = language_of_script(text if isinstance(text, str) else text[0])
     record["abstract"] = without_heading(record["abstract"])
+    dates = [date for date in (record["priority"], record["filed"]) if date]
+    record["priority"] = min(dates, default=None)
     missing = {field: value for field, value in options.defaults.items() if record[field] is None}
     return cast(Record, record | missing)
 

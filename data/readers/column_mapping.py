@@ -3,7 +3,8 @@
 In this order: the user's mapping (`columns`, `text_field`), a column with the field's own name, the names in
 ALIASES; if several columns hold one field, the first with a value counts. Names are compared without case,
 width, spaces and punctuation, so `公开(公告)号`, `Publication Number` and `publicationNumber` need no
-separate entries. If no column holds text, the longest text column is used, if it is prose.
+separate entries. If no column holds text, the column with the longest texts is used, if these are sentences
+and its name is not that of people, addresses, classes, numbers or dates; the run and `inspect` say so.
 """
 
 import re
@@ -22,6 +23,22 @@ it."""
 
 PROSE_CHARACTERS = 50
 """Minimum mean length of a column with an unknown name to be taken as the text."""
+
+NO_TEXT = re.compile(
+    r"name|person|people|inventor|applicant|assignee|author|owner|holder|proprietor|agent|attorney|examiner"
+    r"|address|city|country|street|region|class|ipc|cpc|uspc|locarno|code|number|serial|date|year|url|link|path"
+    r"|file|email|phone|fax|status|citation|reference|keyword"
+    r"|人$|申请人|申請人|发明人|發明人|代理|作者|地址|住所|分类|分類|号$|號$|编号|番号|日期|日$|链接|网址"
+    r"|発明者|出願人|権利者|著者|発明人|発明家|氏名|名前"
+    r"|발명자|출원인|권리자|대리인|성명|주소|분류|번호|일자|국가"
+    r"|автор|правооблад|заявител|патентооблад|изобретател|адрес|класс|номер|дата|ссылк|имя"
+    r"|erfinder|anmelder|inhaber|anschrift|klasse|nummer|datum|vertreter|inventeur|demandeur|titulaire|adresse"
+    r"|numéro|inventor|solicitante|titular|dirección|clase|número|fecha|autor",
+    re.IGNORECASE,
+)
+"""Parts of the names of columns that hold no running text, in the languages of the offices."""
+
+SENTENCE = re.compile(r"[^\W\d_]{2,}[^.!?。！？]{20,}[.!?。！？]")
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "id": (
@@ -50,6 +67,17 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "family_id": (
         "family_identifier_cur", "docdb_family_id", "simple_family_id", "同族编号", "패밀리번호",
+    ),
+    "filed": (
+        "filing_date", "application_date", "date_filed", "申请日", "申请日期", "申請日", "출원일자", "출원일",
+        "出願日",
+    ),
+    "priority": (
+        "priority_date", "earliest_priority_date", "优先权日", "最早优先权日", "優先權日", "우선일",
+        "우선권주장일자", "優先日",
+    ),
+    "cites": (
+        "citation", "citations", "cited_patents", "引用专利", "引证专利", "인용특허", "引用文献番号",
     ),
     "title": (
         "title_localized", "invention_title", "patent_title", "标题", "发明名称", "专利名称",
@@ -105,6 +133,8 @@ class Options:
     """For plain text: `documents` (one per file) or `paragraphs` (separated by blank lines)."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Values of fields that a row does not have, e.g. `{"language": "en"}`."""
+    guessed: set[str] = field(default_factory=set)
+    """Filled while reading: columns with unknown names that were taken for the text."""
     notes: dict[str, str | None] = field(default_factory=dict)
     """Filled while reading, for `inspect`: each column's field, or None if it is not used."""
 
@@ -138,6 +168,7 @@ def map_columns(
             known = f"no column is {', '.join(TEXTS)} or text; map one under `columns`"
             return Rejected(source, "unknown-columns", f"{known}: {shown(names)}")
         fields["description"] = [text]
+        options.guessed.add(text)
     return fields
 
 
@@ -175,11 +206,25 @@ KNOWN = {
 
 
 def _longest_text(names: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> str | None:
-    """The column with the longest texts, if they are long enough to be prose."""
+    """The column with the longest texts, if they are long enough and most of them are running text."""
+    texts = {
+        name: [value for row in sample if isinstance(value := row.get(name), str) and value.strip()]
+        for name in names
+        if not NO_TEXT.search(name)
+    }
+    lengths = {name: sum(map(len, found)) / len(sample) for name, found in texts.items() if found}
+    best = max(lengths, key=lambda name: lengths[name], default=None)
+    if best is None or lengths[best] < PROSE_CHARACTERS:
+        return None
+    return best if 2 * sum(map(is_running_text, texts[best])) >= len(texts[best]) else None
 
-    def length(name: str) -> float:
-        values = [row.get(name) for row in sample]
-        return sum(len(value) for value in values if isinstance(value, str)) / len(sample)
 
-    best = max(names, key=length, default=None) if sample else None
-    return best if best is not None and length(best) >= PROSE_CHARACTERS else None
+def is_running_text(text: str) -> bool:
+    """Whether a text has sentences: most words of a cased script in lower case, and few figures."""
+    letters = [character for character in text if character.isalpha()]
+    words = re.findall(r"[^\W\d_]+", text)
+    cased = [word for word in words if word[0].lower() != word[0].upper()]
+    lower = sum(word[0].islower() for word in cased)
+    return 2 * len(letters) >= len(text.replace(" ", "")) and (
+        3 * lower >= 2 * len(cased) if 2 * len(cased) > len(words) else bool(SENTENCE.search(text))
+    )

@@ -77,7 +77,7 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
 def format_of(content: Content, knows: Knows) -> str:
     """What a file is: `XML`, a container of rows (`rows.CONTAINERS`), `text`, `nothing`, or, if it is not
     read, what to tell the user. `knows` recognises column names."""
-    from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
+    from data.readers.offices import epo_ops_json, epo_text, uspto_aps, uspto_brs
 
     if content.part:
         return "JSON"  # the only format that is read in splits here
@@ -88,6 +88,7 @@ def format_of(content: Content, knows: Knows) -> str:
         ("APS", uspto_aps.BEGINNING),
         ("BRS", uspto_brs.BEGINNING),
         ("OPS", epo_ops_json.BEGINNING),
+        ("EP-TEXT", epo_text.BEGINNING),
     ):
         if beginning.match(text):
             return name
@@ -105,7 +106,7 @@ def format_of(content: Content, knows: Knows) -> str:
 
 def _read(content: Content, name: str, options: "Options") -> Iterator[list[Record] | Rejected]:
     from data.readers import plain_text, table_records
-    from data.readers.offices import epo_ops_json, uspto_aps, uspto_brs
+    from data.readers.offices import epo_ops_json, epo_text, uspto_aps, uspto_brs
 
     if name in rows.CONTAINERS:
         yield from table_records.read_table(content, name, options)
@@ -122,6 +123,12 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
         case "OPS":
             for publication in epo_ops_json.publications(content):
                 yield _outcome(publication, content.name)
+        case "EP-TEXT":
+            for found in epo_text.publications(content):
+                if isinstance(found, Rejected):
+                    yield found
+                else:
+                    yield _outcome(partial(epo_text.read, found), found.source)
         case "XML":
             yield from _read_xml(content)
         case "text":
@@ -134,7 +141,7 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
             yield Rejected(content.name, "unknown-format", name)
 
 
-Publication = Callable[[], list[Record]]
+Publication = Callable[[], list[Record] | Rejected]
 """A publication that was found but is not read yet."""
 
 
@@ -182,6 +189,8 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
         if is_of_the_machine(error):
             raise
         return Rejected(source, "reader-error", f"{type(error).__name__}: {error}")
+    if isinstance(records, Rejected):
+        return records
     if not records:
         return Rejected(source, "missing-text", "no title, abstract, claim or description")
     if records[0]["id"] == "":

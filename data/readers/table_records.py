@@ -14,7 +14,7 @@ from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
 from data.readers.row import Place, Row
 from data.readers.rows import dataset_tables, tables
-from data.record import Record, Rejected
+from data.record import Noted, Record, Rejected
 from data.stream import Content, Unreadable, stream
 
 SAMPLE_ROWS = 20
@@ -77,6 +77,7 @@ def _own_columns(
         if names not in known and len(known) < 10_000:
             alike = [item for item in sample if names == tuple(item)]
             known[names] = _noted(names, map_columns(names, options, source, alike), options)
+            yield from _guess(known[names], options, source)
         fields = known.get(names) or map_columns(names, options, source)
         if isinstance(fields, Rejected):
             yield Rejected(source, fields.reason, fields.detail)
@@ -93,6 +94,7 @@ def _under_header(
     if isinstance(fields, Rejected):
         yield fields
         return
+    yield from _guess(fields, options, content.name)
     for place, row in rows:
         if isinstance(row, Rejected):
             yield row
@@ -102,8 +104,15 @@ def _under_header(
 
 def _noted(names: Sequence[str], fields: Fields | Rejected, options: Options) -> Fields | Rejected:
     found = {} if isinstance(fields, Rejected) else {name: f for f, taken in fields.items() for name in taken}
+    found = {name: f"{f} (guessed)" if name in options.guessed else f for name, f in found.items()}
     options.notes.update({name: found.get(name) for name in names})
     return fields
+
+
+def _guess(fields: Fields | Rejected, options: Options, source: str) -> Iterator[Noted]:
+    """That a column was taken for the text."""
+    taken = () if isinstance(fields, Rejected) else fields.get("description", ())
+    yield from (Noted(source, "guessed-column", name) for name in taken if name in options.guessed)
 
 
 def _sample(rows: Iterator[Row]) -> tuple[Iterator[Row], list[Mapping[str, Any]]]:

@@ -70,6 +70,7 @@ def test_chinese_descriptions_pass_unharmed(real: Path) -> None:
     for name, text in chinese_descriptions(real).items():
         record = {
             **dict.fromkeys(("office", "kind", "date", "application_id", "family_id", "title", "abstract")),
+            **dict.fromkeys(("filed", "priority", "cites", "claim_numbers")),
             **{
                 "id": name,
                 "language": "zh",

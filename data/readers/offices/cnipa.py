@@ -51,6 +51,11 @@ def read_old(root: etree._Element, source: str) -> list[Record]:
         kind=patent_xml.child(publication, "kind"),
         date=patent_xml.iso_date(patent_xml.child(publication, "date")),
         applied=patent_xml.child(root, "cn-bibliographic-data/application-reference/document-id/doc-number"),
+        filed=patent_xml.iso_date(
+            patent_xml.child(root, "cn-bibliographic-data/application-reference/document-id/date")
+        ),
+        priority=patent_xml.dates(root.iterfind("cn-bibliographic-data//priority-claim//date")),
+        cites=patent_xml.cited(root.find("cn-bibliographic-data")),
         language=root.get("lang"),
         title=patent_xml.text(root.find("cn-bibliographic-data/invention-title")),
         abstract=patent_xml.text(root.find("cn-bibliographic-data/abstract")),
@@ -71,6 +76,10 @@ def read_new(root: etree._Element, source: str) -> list[Record]:
         kind=root.get("kind"),
         date=patent_xml.iso_date(root.get("datePublication")),
         applied=patent_xml.child(biblio, "{*}ApplicationReference/{*}DocumentID/{*}DocNumber"),
+        filed=patent_xml.iso_date(patent_xml.child(biblio, "{*}ApplicationReference/{*}DocumentID/{*}Date")),
+        priority=patent_xml.dates(
+            root.iterfind("{*}BibliographicData/{*}PriorityDetails/{*}Priority/{*}Date")
+        ),
         language=root.get("lang"),
         title=patent_xml.text(None if biblio is None else biblio.find("{*}InventionTitle")),
         abstract=patent_xml.text(root.find("{*}Abstract")),

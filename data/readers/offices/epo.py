@@ -9,16 +9,29 @@ vocabulary is used for other offices' documents, so the office is taken from the
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from lxml import etree
 
-from data.readers.offices import patent_xml
+from data.readers.offices import patent_xml, uspto_aps
 from data.record import Record, assemble
 
 ITEMS = ("{*}exchange-document", "{*}fulltext-document")
 """The publications in an answer of Open Patent Services or a file of DOCDB."""
+
+EMBEDDED = re.compile(r"<(?:EMI(?: ID=[\d.]+)?|IMAGE)>", re.IGNORECASE)
+SUPERSCRIPT = re.compile(r"(?<=\S)<([+-]?\d{1,3}[+-]?|[+-]|\(R\)|TM)>")
+GREEK = {name: sign for name, sign in uspto_aps.SIGNS.items() if "\u0370" < sign < "\u03ff"}
+SIGNS = {**GREEK, "deg.": "°", "micro": "µ", "plus or minus": "±", "infinity": "∞", "square root": "√"}
+SIGNS |= {name.capitalize(): sign for name, sign in SIGNS.items() if name.isupper()}
+SIGN = re.compile(r"\[(" + "|".join(map(re.escape, SIGNS)) + r")\]")
+INDICES = {"(R)": "®", "TM": "™"}
+ROW = re.compile(r"\s*<tb>\s*(.*)", re.IGNORECASE)
+TABLE = re.compile(r"</?TABLE>|\bId=|:?\s*\bColumns=\d+", re.IGNORECASE)
+HEAD = re.compile(r"(?:Sub)?head Col [\d, andto-]+:\s*(.*)", re.IGNORECASE)
+"""How Open Patent Services and DOCDB write in plain characters what is none: `10<-5>`, `[deg.]C`, a table's
+`<tb>A<SEP>0.6`."""
 
 Text = TypeVar("Text", str, dict[int, str])
 Texts = Mapping[str | None, str]
@@ -44,8 +57,15 @@ def read(root: etree._Element, source: str) -> list[Record]:
         applied_at=patent_xml.child(application, "{*}country"),
         applied_kind=patent_xml.child(application, "{*}kind"),
         family_id=root.get("family-id"),
+        filed=next(filter(None, _dates(biblio, ".//{*}application-reference/{*}document-id/")), None),
+        priority=_dates(biblio, ".//{*}priority-claim//"),
+        cites=patent_xml.cited(biblio),
         ipc=patent_xml.ipc_then_cpc(map(patent_xml.ipcr, (*ipc, *older)), map(patent_xml.ipcr, _cpc(biblio))),
     )
+
+
+def _dates(element: etree._Element | None, path: str) -> list[str | None]:
+    return [] if element is None else patent_xml.dates(element.iterfind(f"{path}{{*}}date"))
 
 
 def _cpc(biblio: etree._Element | None) -> Iterator[etree._Element]:
@@ -82,6 +102,9 @@ def read_weekly(root: etree._Element, source: str) -> list[Record]:
         applied_at="EP",
         applied_kind=None,
         family_id=None,
+        filed=patent_xml.iso_date(patent_xml.child(root, "SDOBI/B200/B220/date")),
+        priority=patent_xml.dates(root.iterfind("SDOBI/B300/B320/date")),
+        cites=(),
         ipc=patent_xml.ipc_symbols(_without_edition(patent_xml.ipcr(entry)) for entry in ipc),
     )
 
@@ -99,12 +122,15 @@ def _records(
     applied_at: str | None,
     applied_kind: str | None,
     family_id: str | None,
+    filed: str | None,
+    priority: Iterable[str | None],
+    cites: Iterable[str],
     ipc: list[str] | None,
 ) -> list[Record]:
     """One record for each language, with the publication's data in each."""
     default = root.get("lang")
     plain = etree.QName(root).localname == "fulltext-document"
-    abstracts = _by_language(patent_xml.text, root.findall("{*}abstract"), default)
+    abstracts = _by_language(_abstract, root.findall("{*}abstract"), default)
     descriptions = _by_language(_lines if plain else _description, root.findall("{*}description"), default)
     claims = _by_language(_plain_claims if plain else _claims, root.findall("{*}claims"), default)
     languages = {**descriptions, **claims} or abstracts or titles
@@ -121,6 +147,9 @@ def _records(
             applied_at=applied_at,
             applied_kind=applied_kind,
             family_id=family_id,
+            filed=filed,
+            priority=priority,
+            cites=cites,
             language=language,
             title=titles.get(language),
             abstract=abstracts.get(language),
@@ -144,8 +173,13 @@ def _by_language(
     return found
 
 
+def _abstract(element: etree._Element) -> str | None:
+    return _plain(patent_xml.text(element) or "") or None
+
+
 def _claims(element: etree._Element) -> dict[int, str]:
-    return patent_xml.claims(element.iter("{*}claim"))
+    claims = patent_xml.claims(element.iter("{*}claim"))
+    return {number: _plain(claim) for number, claim in claims.items()}
 
 
 def _description(element: etree._Element) -> str | None:
@@ -159,7 +193,38 @@ def _lines(element: etree._Element) -> str | None:
             node.text = (node.text or "").replace("\n", patent_xml.BREAK)
             for inner in node:
                 inner.tail = (inner.tail or "").replace("\n", patent_xml.BREAK)
-    return patent_xml.without_paragraph_numbers(patent_xml.text(element))
+    return _plain(patent_xml.without_paragraph_numbers(patent_xml.text(element)) or "") or None
+
+
+def _plain(content: str) -> str:
+    """The text with images, indices, signs and tables of plain characters written as everywhere else."""
+    if "<" in content:
+        content = EMBEDDED.sub("[image]", content)
+        content = SUPERSCRIPT.sub(
+            lambda found: INDICES.get(found[1]) or patent_xml.index(found[1], up=True), content
+        )
+        if "<tb>" in content.lower():
+            content = "\n".join(_rows(content.split("\n")))
+    return SIGN.sub(lambda found: SIGNS[found[1]], content) if "[" in content else content
+
+
+def _rows(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, a table's with tabs between cells; its head, a column on each line, is one row."""
+    heads: list[str] = []
+    for line in lines:
+        row = ROW.fullmatch(line)
+        content = TABLE.sub("", row[1]).strip() if row else line
+        head = HEAD.fullmatch(content) if row else None
+        if head:
+            heads.append(head[1])
+            continue
+        if heads:
+            yield "\t".join(heads)
+            heads = []
+        if content:
+            yield re.sub(r"\s*<sep>\s*", "\t", content, flags=re.IGNORECASE) if row else content
+    if heads:
+        yield "\t".join(heads)
 
 
 def _plain_claims(element: etree._Element) -> dict[int, str]:

@@ -50,6 +50,11 @@ def read(root: etree._Element, source: str) -> list[Record]:
         kind=root.get("kind-of-st16"),
         date=patent_xml.iso_date(patent_xml.child(publication, "date")),
         applied=patent_xml.child(root, "bibliographic-data/application-reference/document-id/doc-number"),
+        filed=patent_xml.iso_date(
+            patent_xml.child(root, "bibliographic-data/application-reference/document-id/date")
+        ),
+        priority=patent_xml.dates(root.iterfind("bibliographic-data//{*}priority-claim//date")),
+        cites=patent_xml.cited(root),
         language=root.get("lang"),
         title=patent_xml.text(root.find("bibliographic-data/invention-title")),
         abstract=patent_xml.text(root.find("abstract")),

@@ -64,6 +64,8 @@ elements mapped to None are left out of the text."""
 GB2312 = re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:gb_?2312|gbk|euc-cn|cp936|gb_2312-80)[\"']")
 """Declarations of encodings whose files are read in the larger one that has them, GB18030, as browsers do."""
 
+DELETION = re.compile(rb"<\?delete-start\b|<DEL-S\b")
+
 PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
 
 # Declaration, comments, DOCTYPE with its internal subset, then the root's name; possessive: linear in time.
@@ -103,8 +105,25 @@ def parse(document: Document, names: Names) -> etree._Element | Rejected:
         if character is None:
             return _unknown_entity(document, entity.text or "")
         replace(entity, character)
+    if DELETION.search(document.data):
+        _remove_deletions(root)
     write_layout(root, names)
     return root
+
+
+def _remove_deletions(root: etree._Element) -> None:
+    """Remove what a reissue of the USPTO takes out: the text between two processing instructions or, in
+    ST.32, two empty elements."""
+    deleting = False
+    for event, node in etree.iterwalk(root, events=("start", "end", "pi")):
+        name = str(node.target if event == "pi" else node.tag)
+        deleting = (deleting or name in ("delete-start", "DEL-S")) and name not in ("delete-end", "DEL-E")
+        if not deleting:
+            continue
+        if event == "start":
+            node.text = None
+        else:
+            node.tail = None
 
 
 def _with_doctype(data: bytes) -> bytes:
@@ -161,6 +180,27 @@ def iso_date(digits: str | None) -> str | None:
     """`20150106` as `2015-01-06`; a month or day of 00 is unknown and left out. None if it is not a date."""
     found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)", (digits or "").strip())
     return "-".join(found.groups()).removesuffix("-00").removesuffix("-00") if found else None
+
+
+def dates(elements: Iterable[etree._Element]) -> list[str | None]:
+    """The dates that elements hold."""
+    return [iso_date(element.text) for element in elements]
+
+
+def cited(element: etree._Element | None) -> list[str]:
+    """The publications that the `patcit`s of a document cite, as they are written: by their identifier, their
+    parts, or their text (`特許第６１５１５５７号公報`)."""
+    return [] if element is None else [_citation(entry) for entry in element.iter("{*}patcit")]
+
+
+def _citation(entry: etree._Element) -> str:
+    if identifier := entry.get("ucid"):
+        return identifier
+    for document in entry.iterfind("{*}document-id"):
+        if number := child(document, "{*}doc-number"):
+            parts = child(document, "{*}country"), number, child(document, "{*}kind")
+            return "-".join(filter(None, parts))
+    return unicodedata.normalize("NFKC", " ".join("".join(map(str, entry.itertext())).split()))
 
 
 def ipc_symbols(entries: Iterable[str]) -> list[str] | None:

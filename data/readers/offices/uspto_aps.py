@@ -101,6 +101,14 @@ def read(document: patent_xml.Document, unknown: list[str]) -> list[Record]:
         kind=KINDS.get(letters[0], "A") if letters else None,
         date=patent_xml.iso_date(head.get("ISD")),
         applied=f"{head.get('SRC', '').zfill(2)}{applied[:6]}" if applied else None,
+        filed=patent_xml.iso_date(head.get("APD")),
+        priority=[
+            patent_xml.iso_date(field.lines[0])
+            for name in ("PRIR", "RLAP")
+            for field in groups.get(name, ())
+            if field.code == "APD"
+        ],
+        cites=_cited(groups),
         language="en",
         title=head.get("TTL"),
         abstract=_text(groups.get("ABST", ())),
@@ -159,7 +167,7 @@ def paragraph(field: Field) -> str:
 def plain(text: str) -> str:
     """The text with symbols, indices and formulas written in Unicode."""
     if ".I" in text or ".[." in text:
-        text = ADDED.sub("", DELETED.sub("", text))
+        text = re.sub(" {2,}", " ", ADDED.sub("", DELETED.sub("", text))).strip(" ")
     text = SIGN.sub(lambda sign: SIGNS[sign[1]], text)
     text = INDEX.sub(lambda found: patent_xml.index(found[2], up=found[1] == "sup"), text)
     return OBJECT.sub(lambda found: OBJECTS.get(found[1], "[image]"), text)
@@ -172,6 +180,17 @@ def _without_deletions(groups: dict[str, list[Field]]) -> dict[str, list[Field]]
     return {
         name: [Field(field.code, next(left).split("\v")) for field in group] for name, group in groups.items()
     }
+
+
+def _cited(groups: dict[str, list[Field]]) -> Iterator[str]:
+    """United States patents (`UREF`), and foreign ones (`FREF`), whose country is three letters: `DEX`."""
+    yield from (f"US-{field.lines[0].strip()}" for field in groups.get("UREF", ()) if field.code == "PNO")
+    number = ""
+    for field in groups.get("FREF", ()):
+        if field.code == "PNO":
+            number = field.lines[0].strip()
+        elif field.code == "CNT":
+            yield f"{field.lines[0][:2]}-{number}"
 
 
 def _text(group: Iterable[Field]) -> str | None:

@@ -41,6 +41,8 @@ def read(document: patent_xml.Document) -> list[Record]:
         kind=kind,
         date=patent_xml.iso_date(_first(by_code, "GISD") or _first(by_code, "PD")),
         applied=_first(by_code, "APNR"),
+        filed=patent_xml.iso_date(_first(by_code, "AFD")),
+        cites=["-".join(entry.split()[:3]) for code in ("URGP", "FRGP") for entry in by_code.get(code, ())],
         language="en",
         title=_first(by_code, "TTL"),
         abstract="\n".join(by_code.get("ABPR", ())) or None,

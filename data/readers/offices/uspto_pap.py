@@ -42,6 +42,10 @@ def read(root: etree._Element, source: str) -> list[Record]:
         kind=patent_xml.child(biblio, "document-id/kind-code"),
         date=patent_xml.iso_date(patent_xml.child(biblio, "document-id/document-date")),
         applied=patent_xml.child(biblio, "domestic-filing-data/application-number/doc-number"),
+        filed=patent_xml.iso_date(patent_xml.child(biblio, "domestic-filing-data/filing-date")),
+        priority=patent_xml.dates(
+            root.iterfind("subdoc-bibliographic-information//foreign-priority-data/filing-date")
+        ),
         language="en",
         title=patent_xml.text(
             None if biblio is None else biblio.find("technical-information/title-of-invention")

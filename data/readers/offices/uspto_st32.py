@@ -41,6 +41,10 @@ NAMES: patent_xml.Names = {
 }
 
 
+EARLIER = ("B300/B320", "B600//PDOC/DOC")
+"""The applications from which priority may be claimed."""
+
+
 def as_xml(document: patent_xml.Document) -> patent_xml.Document:
     """The document with its empty elements closed and an address for its DTD, as XML requires."""
     data = PUBLIC.sub(rb'\1 ""', document.data, count=1)
@@ -57,6 +61,11 @@ def read(root: etree._Element, source: str) -> list[Record]:
         kind=_data(root, "B100/B130"),
         date=patent_xml.iso_date(_data(root, "B100/B140/DATE")),
         applied=_data(root, "B200/B210/DNUM"),
+        filed=patent_xml.iso_date(_data(root, "B200/B220/DATE")),
+        priority=patent_xml.dates(
+            element for path in EARLIER for element in root.iterfind(f"SDOBI/{path}/DATE/PDAT")
+        ),
+        cites=[_cited(document) for document in root.iterfind("SDOBI/B500/B560/B561/PCIT/DOC")],
         language="en",
         title=patent_xml.text(root.find("SDOBI/B500/B540")),
         abstract=patent_xml.text(root.find("SDOAB")),
@@ -64,6 +73,12 @@ def read(root: etree._Element, source: str) -> list[Record]:
         description=patent_xml.text(root.find("SDODE")),
         ipc=patent_xml.ipc_symbols(in_columns(symbol.text or "") for symbol in symbols),
     )
+
+
+def _cited(document: etree._Element) -> str:
+    parts = (patent_xml.child(document, f"{name}/PDAT") for name in ("CTRY", "DNUM", "KIND"))
+    country, number, kind = parts
+    return "-".join(filter(None, (country or "US", number, kind)))
 
 
 def without_zeros(number: str | None) -> str | None:

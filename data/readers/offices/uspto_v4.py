@@ -11,6 +11,14 @@ from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import without_zeros
 from data.record import Record, assemble
 
+EARLIER = (
+    "priority-claims/priority-claim",
+    "us-related-documents//parent-doc/document-id",
+    "us-related-documents/us-provisional-application/document-id",
+)
+"""The applications from which priority may be claimed."""
+CITED = ("./*/us-references-cited", "./*/references-cited")
+
 
 def read(root: etree._Element, source: str) -> list[Record]:
     """The document's record, none if it has no text; its id is empty if the number is missing."""
@@ -22,6 +30,11 @@ def read(root: etree._Element, source: str) -> list[Record]:
         kind=patent_xml.child(publication, "kind"),
         date=patent_xml.iso_date(patent_xml.child(publication, "date")),
         applied=patent_xml.child(root, "./*/application-reference/document-id/doc-number"),
+        filed=patent_xml.iso_date(patent_xml.child(root, "./*/application-reference/document-id/date")),
+        priority=patent_xml.dates(
+            element for path in EARLIER for element in root.iterfind(f"./*/{path}/date")
+        ),
+        cites=patent_xml.cited(next((e for path in CITED for e in root.iterfind(path)), None)),
         language=root.get("lang"),
         title=patent_xml.text(root.find("./*/invention-title")),
         abstract=patent_xml.text(root.find("abstract")),

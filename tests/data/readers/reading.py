@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.readers.column_mapping import Options
 from data.readers.formats import read
-from data.record import Record, Rejected
+from data.record import Noted, Record, Rejected
 
 GRANT = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE us-patent-grant SYSTEM "us-patent-grant-v45-2014-04-03.dtd" [ ]>
@@ -44,7 +44,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 def records(path: Path, options: Options | None = None) -> list[Record]:
     """All records of a file that has no rejected document."""
-    outcomes = list(read(path, options))
+    outcomes = [outcome for outcome in read(path, options) if not isinstance(outcome, Noted)]
     assert not [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
     return [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
 

@@ -33,6 +33,10 @@ def test_hupd_one_object_a_file(tmp_path: Path) -> None:
             "date": "2008-01-31",
             "application_id": "US-11462122",
             "family_id": None,
+            "filed": None,
+            "priority": None,
+            "cites": None,
+            "claim_numbers": None,
             "title": "Pump",
             "abstract": "A pump.",
             "claims": ["A pump with 2.5 mm of play.", "The pump of claim 1."],
@@ -75,7 +79,7 @@ def test_google_patents_give_a_record_a_language(tmp_path: Path) -> None:
     both = ("id", "office", "kind", "date", "application_id", "family_id", "ipc")
     assert [chinese[field] for field in both] == [english[field] for field in both]  # type: ignore[literal-required]
     assert [chinese[field] for field in both] == [  # type: ignore[literal-required]
-        "CN-103012345-A", "CN", "A", "2013-04-03", "CN-201210012345-A", "47890", ["F04D 13/06", "F04D 29/00"]
+        "CN-103012345-A", "CN", "A", "2013-04-03", "CN-201210012345", "47890", ["F04D 13/06", "F04D 29/00"]
     ]  # fmt: skip
     assert (chinese["title"], chinese["claims"]) == ("泵", ["一种泵，包括转子。", "根据权利要求1所述的泵。"])
     assert (chinese["abstract"], chinese["description"]) == (None, "泵是圆的。")
@@ -137,8 +141,12 @@ def test_exports_with_chinese_headers(tmp_path: Path) -> None:
             "kind": "A",
             "language": "zh",
             "date": "2013-04-03",
-            "application_id": "CN-201210012345.6",
+            "application_id": "CN-201210012345",
             "family_id": None,
+            "filed": None,
+            "priority": None,
+            "cites": None,
+            "claim_numbers": None,
             "title": "泵",
             "abstract": "一种泵。",
             "claims": ["一种泵，包括转子。", "根据权利要求1所述的泵。"],
@@ -161,8 +169,8 @@ def test_exports_with_korean_headers_also_in_an_archive(tmp_path: Path) -> None:
          "청구항 1\n펌프.\n청구항 2\n제1항의 펌프.", "F04D 13/06|F04D 29/00", "2015.02.03"],
     )  # fmt: skip
     (record,) = records(path)
-    assert (record["id"], record["office"], record["language"]) == ("KR-1020150012345", "KR", "ko")
-    assert (record["application_id"], record["date"]) == ("KR-10-2014-0012345", "2015-02-03")
+    assert (record["id"], record["office"], record["language"]) == ("KR-20150012345", "KR", "ko")
+    assert (record["application_id"], record["date"]) == ("KR-1020140012345", "2015-02-03")
     assert record["claims"] == ["펌프.", "제1항의 펌프."]
     assert record["ipc"] == ["F04D 13/06", "F04D 29/00"]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

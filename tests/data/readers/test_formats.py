@@ -38,6 +38,10 @@ def test_a_us_grant_gives_every_field(tmp_path: Path) -> None:
             "date": "2015-01-06",
             "application_id": "US-13648029",
             "family_id": None,
+            "filed": None,
+            "priority": None,
+            "cites": None,
+            "claim_numbers": None,
             "title": "Pump for H₂O",
             "abstract": "A pump that pumps.",
             "claims": ["A pump, comprising:\na rotor; and\na seal.", "The pump of claim 1."],
@@ -164,7 +168,7 @@ def test_a_collection_is_read_one_publication_after_the_other(tmp_path: Path) ->
     documents[2] = documents[2].replace("brick", "\x00")
     whole = (DOCDB + "".join(documents) + DOCDB_END).encode().replace(b"\0", b"\xe9")
     path = write(tmp_path, "docdb.xml", whole)
-    expected = ["EP-1-A1", "malformed-xml", "bad-encoding", "EP-4-A1"]
+    expected = ["EP-0000001-A1", "malformed-xml", "bad-encoding", "EP-0000004-A1"]
     assert reasons(path) == expected
     records, bad, encoded, _ = read(path)
     assert isinstance(records, list)

@@ -110,8 +110,12 @@ def test_old_chinese_lines_are_joined_and_cut_claims_rejoined(tmp_path: Path) ->
         "kind": "A",
         "language": "zh",
         "date": "2014-12-24",
-        "application_id": "CN-201410408762.5",
+        "application_id": "CN-201410408762",
         "family_id": None,
+        "filed": None,
+        "priority": None,
+        "cites": None,
+        "claim_numbers": None,
         "title": "一种水泵",
         "abstract": "一种水泵。",
         "claims": [
@@ -139,8 +143,12 @@ def test_new_chinese_publications(tmp_path: Path) -> None:
         "kind": "B",
         "language": "zh",
         "date": "2021-12-10",
-        "application_id": "CN-202111286633.X",
+        "application_id": "CN-202111286633",
         "family_id": None,
+        "filed": None,
+        "priority": None,
+        "cites": None,
+        "claim_numbers": None,
         "title": "显示设备",
         "abstract": "一种设备，含H₂O。",
         "claims": ["显示设备，包括：\n显示面板。", "如权利要求1所述的设备。"],
@@ -160,6 +168,10 @@ def test_japanese_gazettes_get_the_headings_that_are_printed(tmp_path: Path) -> 
         "date": "2021-03-18",
         "application_id": "JP-2019165329",
         "family_id": None,
+        "filed": None,
+        "priority": None,
+        "cites": ["JP-6151"],
+        "claim_numbers": None,
         "title": "加工方法",
         "abstract": "【課題】形成する。\n【解決手段】分割する。",
         "claims": ["ウェーハを分割する工程と、\nを備える加工方法。"],
@@ -205,7 +217,7 @@ def test_korean_answers_give_one_outcome_an_item(tmp_path: Path) -> None:
     assert isinstance(model, list)
     assert (model[0]["id"], model[0]["date"]) == ("KR-200456789-Y1", "2026-07-01")
     assert isinstance(applied, list)
-    assert applied[0]["id"] == "KR-1020250000003"
+    assert applied[0]["id"] == "KR-20250000003"
     assert isinstance(empty, Rejected)
     (nothing,) = read(write(tmp_path, "a.xml", "<response><header/></response>"))
     assert isinstance(nothing, Rejected)

@@ -39,6 +39,10 @@ def test_the_european_weekly_has_three_claim_sets_and_flat_titles(tmp_path: Path
         "date": "2025-01-29",
         "application_id": "EP-12783558",
         "family_id": None,
+        "filed": "2012-10-29",
+        "priority": "2012-10-29",
+        "cites": None,
+        "claim_numbers": None,
         "abstract": None,
         "ipc": ["H04W 12/04", "H04W 36/00"],
         "source": str(tmp_path / "a.xml"),
@@ -107,6 +111,10 @@ def test_answers_of_open_patent_services(tmp_path: Path) -> None:
         "date": "2000-05-17",
         "application_id": "EP-99203729",
         "family_id": "19768124",
+        "filed": None,
+        "priority": None,
+        "cites": None,
+        "claim_numbers": None,
         "title": "Bricks",
         "abstract": "The invention relates to bricks (1).",
         "claims": None,
@@ -173,6 +181,10 @@ def test_what_clients_of_open_patent_services_keep(tmp_path: Path) -> None:
     row = {
         **publication,
         "family_id": "77",
+        "filed": None,
+        "priority": None,
+        "cites": None,
+        "claim_numbers": None,
         "intl_class": ["B28B 1/ 29 A I"],
         "title": "Bricks",
         "abstract": "A brick.",
@@ -202,6 +214,6 @@ def test_wipo_publications_are_of_the_european_family(tmp_path: Path) -> None:
         "</wo-published-application>",
     )
     record = only(path)
-    assert (record["id"], record["application_id"]) == ("WO-2025078629-A1", "IB-PCT/IB2025/000001")
+    assert (record["id"], record["application_id"]) == ("WO-2025078629-A1", "WO-IB2025000001")
     assert (record["title"], record["abstract"], record["claims"]) == ("Pump", "A pump.", ["A pump."])
     assert (record["description"], record["ipc"]) == ("It pumps.", ["G06F 15/16"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data.readers.column_mapping import Options
 from data.readers.formats import read
 from data.readers.record_filter import SelectConfig, rule_that_drops
-from data.record import Record, Rejected
+from data.record import Noted, Record, Rejected
 from tests.data.readers.reading import reasons, records, rejected, without_digest, write
 
 
@@ -145,6 +145,8 @@ def test_other_texts_by_their_field_or_the_longest(tmp_path: Path) -> None:
     rows = [{"case": f"({n})最高法知民终{n}号", "court": "最高人民法院", "judgment": LAW} for n in range(3)]
     path = write(tmp_path, "law.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     assert [record["description"] for record in records(path)] == [LAW] * 3
+    (noted,) = (outcome for outcome in read(path) if isinstance(outcome, Noted))
+    assert (noted.reason, noted.detail) == ("guessed-column", "judgment")
     assert records(path)[0]["language"] == "zh"
     assert records(path, Options(text_field="court"))[0]["description"] == "最高人民法院"
 
@@ -167,6 +169,11 @@ lists = st.none() | st.lists(words, min_size=1, max_size=3, unique=True)
 any_record = st.fixed_dictionaries(
     {name: lists if name in ("claims", "ipc") else optional for name in Record.__annotations__}
     | dict.fromkeys(("id", "office", "kind", "language", "source"), words)
+    | {
+        "claim_numbers": st.none(),
+        "filed": st.none(),
+        "cites": st.just(["EP-1000000-B1", "US-7654321-B2"]) | st.none(),
+    }
 ).filter(lambda record: any(record[name] for name in ("title", "abstract", "claims", "description")))
 
 
