@@ -97,6 +97,9 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
                 lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens per character")
             lines.append(f"tokenised with {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for source, found in counts.get("markup", {}).items():
+                kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.items())
+                lines.append(f"looks like markup in {source}: {kinds}")
         case _:
             lines += [f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int)]
     return [f"               {line}" for line in lines]

@@ -62,8 +62,7 @@ def application(number: str | None, office: str | None = None, kind: str | None 
     `office` is the source's, and stands in the number itself too in many; `kind` is the kind code of DOCDB
     (`A`, `U` utility model, `P` provisional, `F` design, `W` international).
     """
-    whole = (number or "").strip()
-    text = re.sub(r"\s+", " ", whole).upper()
+    text = re.sub(r"\s+", " ", (number or "").strip()).upper()
     if not text:
         return None
     international = _international(text, office, kind)
@@ -81,7 +80,7 @@ def application(number: str | None, office: str | None = None, kind: str | None 
     found = form(text, kind or "") if form else None
     if form is None and office in OFFICES and text.isdigit():
         found = text
-    return f"{office}-{found}" if found else "-".join(filter(None, (None if named else office, whole)))
+    return f"{office}-{found}" if found else "-".join(filter(None, (None if named else office, number)))
 
 
 def publication(number: str | None, office: str | None = None, kind: str | None = None) -> Publication | None:

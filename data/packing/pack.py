@@ -34,6 +34,7 @@ from data.executor import (
 )
 from data.packing.document_text import LayoutConfig, layout
 from data.packing.indexed_dataset import Writer
+from data.packing.markup_scan import scan
 from data.packing.shuffle import ROWS, merge_parts, order_key, sort_part
 from data.packing.tokenizer import Encoder, choose_encoder, open_encoder
 from data.packing.train_val_split import (
@@ -177,6 +178,8 @@ def _count(counts: Counts, record: Record, split: str, source: str, text: str, t
     for key in (("split", split), ("language", language), ("source", source)):
         for what, amount in amounts.items():
             counts[*key, what] += amount
+    for kind, number in scan(text).items():
+        counts["markup", source, kind] += number
     counts["documents", office, language] += 1
     counts["tokens", office, language] += tokens
 
@@ -190,6 +193,7 @@ def _summary(counts: Counts) -> dict[str, Any]:
         **{split: splits.get(split, {}) for split in SPLITS},
         **{what: nested(of(what)) for what in ("documents", "tokens")},
         **{f"by_{what}": _with_ratio(nested(of(what))) for what in ("language", "source")},
+        "markup": nested(of("markup")),
         "dropped": {rule: number for (rule,), number in of("dropped").items() if number},
     }
 

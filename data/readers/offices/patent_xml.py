@@ -11,6 +11,7 @@ Nothing is fetched: no DTD, no external entity, no network, and libxml2's limits
 amplification stay on (https://gitlab.gnome.org/GNOME/libxml2/-/wikis/Security).
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,8 @@ GB2312 = re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:gb_?2312|gbk|euc-cn
 """Declarations of encodings whose files are read in the larger one that has them, GB18030, as browsers do."""
 
 DELETION = re.compile(rb"<\?delete-start\b|<DEL-S\b")
+
+ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d{2,6});")
 
 PARAGRAPH_NUMBER = re.compile(r"^\[\d{4,}\]\s*", re.MULTILINE)
 
@@ -140,6 +143,8 @@ def text(element: etree._Element | None) -> str | None:
     if element is None:
         return None
     flat = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
+    if "&" in flat:  # an entity that was escaped twice
+        flat = ENTITY.sub(lambda found: html.unescape(found[0]), flat)
     if "\n" in flat:
         flat = WRAPPED_SIGNS.sub("", flat)
     lines = [" ".join(line.split()) for line in flat.split(BREAK)]
