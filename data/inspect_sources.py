@@ -80,7 +80,7 @@ def _read(
     if attached := attachment(content, inside=inside):
         return "attachments", iter([attached])
     try:
-        content = as_utf8(content)
+        content = as_utf8(content, options.encoding)
         name = formats.format_of(content, options.knows)
     except Unreadable as error:
         return "not opened", iter([Rejected(content.name, error.reason, error.detail)])

@@ -31,11 +31,19 @@ TOO_LONG = f"longer than {LINE_BYTES >> 20} MiB"
 
 COMPRESSED = re.compile(r"\.(?:gz|gzip|zst|zstd|bz2|xz)$", re.IGNORECASE)
 
-# The characters and full-width punctuation that make up a tenth of any Chinese text, including table headers.
-# Korean and Japanese bytes also decode as GB18030, but to other characters.
-COMMON = set(
-    "的一是在不了和有中为上个我以要到时用于与及其由种该所述之从方法或对可本请号公开发明人题摘专利，。、；"
-)
+COMMON = {
+    "gb18030": "的一是在不了和有中为上个我以要到时用于与及其由种该所述之从方法或对可本请号公开发明人题摘专利"
+    "，。、；",
+    "cp949": "이의는을에하다가고로한지기도사리자은를서부시어수있상인정제전되발명번호공개등록일출원요약청구항",
+    "cp932": "のにをはがとでしてたるれいなっもこからすあ、。さ公開番号発明称要約請求項出願日",
+    "big5": "的一是在不了和有中為上個我以要到時用於與及其由種該所述之從方法或對可本請號公開發明人題摘專利"
+    "，。、；",
+}
+"""By encoding, the characters that make up a tenth of any text in it, including the headers of tables. Bytes
+of one also decode as others, but to other characters."""
+
+
+DECLARED = re.compile(r"""(<\?xml[^>]{1,60}?encoding\s*=\s*)(["'])[\w.:-]+\2""", re.IGNORECASE)
 
 
 class Unreadable(Exception):
@@ -196,25 +204,30 @@ def lines(content: Content) -> Iterator[Line]:
         offset += length
 
 
-def as_utf8(content: Content) -> Content:
-    """The content itself or, if it has a byte order mark of UTF-16, its text in UTF-8.
+def as_utf8(content: Content, given: str | None = None) -> Content:
+    """The content itself or, if it has a byte order mark of UTF-16, or its encoding is `given`, its text in
+    UTF-8.
 
-    Offsets into such a file are those of its UTF-8 form. A lone surrogate is kept, so that the reader rejects
-    its row or document.
+    Offsets into such a file are those of its UTF-8 form. A byte that cannot be decoded becomes a lone
+    surrogate, so that the reader rejects its row or document; an XML declaration is made to say UTF-8.
     """
-    mark = content.head()[:2]
-    if content.part or mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    is_utf16 = content.head()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if content.part or not (is_utf16 or given):
         return content
-    decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+    decoder = codecs.getincrementaldecoder("utf-16" if is_utf16 else given or "")(
+        "surrogatepass" if is_utf16 else "surrogateescape"
+    )
 
     def chunks() -> Iterator[bytes]:
         while chunk := content.file.read1(CHUNK_BYTES):
             if text := decoder.decode(chunk):
+                if not is_utf16:
+                    text = DECLARED.sub(r"\1\2utf-8\2", text)
                 yield text.encode("utf-8", "surrogatepass")
         try:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            raise Unreadable("bad-encoding", "the UTF-16 text ends in the middle of a character") from None
+            raise Unreadable("bad-encoding", "the text ends in the middle of a character") from None
 
     return stream(content.name, chunks())
 
@@ -229,12 +242,17 @@ def decoded(data: bytes, offset: int = 0) -> str:
 
 
 def encoding(head: bytes) -> str:
-    """`gb18030` if a head is not UTF-8, decodes strictly as GB18030 and reads as Chinese; else `utf-8`."""
+    """The encoding of a head: `utf-8`, or if it is not, the one of COMMON in which it decodes strictly and
+    reads as text of its language; `utf-8` if it does in none."""
     if _decode(head, "utf-8") is not None:
         return "utf-8"
-    foreign = [character for character in _decode(head, "gb18030") or "" if character > "\x7f"]
-    common = sum(character in COMMON for character in foreign)
-    return "gb18030" if len(foreign) >= 4 and common >= len(foreign) / 10 else "utf-8"
+
+    def share(name: str) -> float:
+        foreign = [character for character in _decode(head, name) or "" if character > "\x7f"]
+        return sum(c in COMMON[name] for c in foreign) / len(foreign) if len(foreign) >= 4 else 0
+
+    best = max(COMMON, key=share)
+    return best if share(best) >= 0.1 else "utf-8"
 
 
 def _decode(head: bytes, name: str) -> str | None:

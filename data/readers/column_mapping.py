@@ -133,6 +133,8 @@ class Options:
     """For plain text: `documents` (one per file) or `paragraphs` (separated by blank lines)."""
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Values of fields that a row does not have, e.g. `{"language": "en"}`."""
+    encoding: str | None = None
+    """The encoding of all files; None to recognise it."""
     guessed: set[str] = field(default_factory=set)
     """Filled while reading: columns with unknown names that were taken for the text."""
     notes: dict[str, str | None] = field(default_factory=dict)

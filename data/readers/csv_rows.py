@@ -1,4 +1,4 @@
-"""Rows of CSV, separated by commas, tabs or semicolons, in UTF-8 or Chinese GB18030."""
+"""Rows of CSV, separated by commas, tabs or semicolons, in an encoding that `stream.encoding` recognises."""
 
 import csv
 import itertools

@@ -27,7 +27,11 @@ def parts(path: Path, options: Options, part_bytes: int) -> list[FileSplit | Non
         head = content.head()
         if is_zip(head):
             found = list(_members(path, part_bytes))
-        elif as_utf8(content) is content and format_of(content, options.knows) == "JSON" and is_lines(head):
+        elif (
+            as_utf8(content, options.encoding) is content
+            and format_of(content, options.knows) == "JSON"
+            and is_lines(head)
+        ):
             found = list(_lines(content.file, part_bytes))
     return [*found] if len(found) > 1 else [None]
 

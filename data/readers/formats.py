@@ -64,7 +64,7 @@ def read_content(content: Content, options: "Options") -> Iterator[list[Record] 
     """The documents of one file that is not an archive; an error that ends it early is the last one, as a
     rejection."""
     try:
-        content = as_utf8(content)
+        content = as_utf8(content, options.encoding)
         yield from _read(content, format_of(content, options.knows), options)
     except Unreadable as error:  # the documents before it are read
         yield Rejected(content.name, error.reason, error.detail)

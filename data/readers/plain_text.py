@@ -1,4 +1,4 @@
-"""Plain text in UTF-8 or Chinese GB18030: one document per file, or per paragraph (between blank lines)."""
+"""Plain text: one document per file, or per paragraph (between blank lines)."""
 
 from collections.abc import Iterator
 

@@ -1,5 +1,6 @@
 """Where documents come from, and which use their licence permits."""
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,9 @@ class Source(Config):
     """For plain text: one document per file, or one per paragraph (separated by blank lines)."""
     defaults: dict[str, str] = Field(default_factory=dict)
     """Values for `office`, `kind`, `language` and `date` if a record has none, e.g. `{"language": "en"}`."""
+    encoding: str | None = None
+    """The encoding of all its files, e.g. `cp949`, if it is not recognised; null to recognise UTF-8, UTF-16,
+    what XML declares and, in tables and plain text, GB18030, CP949 (EUC-KR), CP932 (Shift_JIS) and Big5."""
     licence: str = "unknown"
     """The licence, e.g. `CC0-1.0` or `official publications`."""
     use: Use = "unknown"
@@ -52,6 +56,13 @@ class Source(Config):
     def _one_place(self) -> "Source":
         if (self.path is None) == (self.dataset is None):
             raise ValueError("set either `path` or `dataset`")
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                raise ValueError(f"`encoding: {self.encoding}` is unknown; e.g. cp949, cp932, big5") from None
+            if self.dataset is not None:
+                raise ValueError("`encoding` requires `path`: data sets of the hub are Unicode")
         if self.dataset is None and (self.revision or self.split):
             raise ValueError("`revision` and `split` require `dataset`")
         if self.dataset is not None and self.revision is None and not Path(self.dataset).is_dir():
@@ -74,7 +85,7 @@ class Source(Config):
 
     def options(self) -> Options:
         """The options for the readers of tables and texts."""
-        return Options(self.columns, self.text_field, self.layout, self.defaults)
+        return Options(self.columns, self.text_field, self.layout, self.defaults, self.encoding)
 
 
 def check_sources(sources: Sequence[Source], require_use: str | None = None) -> None:

@@ -62,8 +62,16 @@ Names = Mapping[str, str | None]
 """An office's own element names to those of ST.36, or to `inline` for elements that must not break the line;
 elements mapped to None are left out of the text."""
 
-GB2312 = re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:gb_?2312|gbk|euc-cn|cp936|gb_2312-80)[\"']")
-"""Declarations of encodings whose files are read in the larger one that has them, GB18030, as browsers do."""
+LARGER = {
+    encoding: re.compile(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"'](?i:" + names + rb")[\"']")
+    for encoding, names in {
+        "gb18030": rb"gb_?2312|gbk|euc-cn|cp936|gb_2312-80",
+        "CP949": rb"euc-?kr|ks_c_5601(?:-1987)?|ksc5601|ms949",
+        "CP932": rb"shift_jis|shift-jis|sjis|x-sjis|ms_kanji",
+        "BIG5-HKSCS": rb"big-?5",
+    }.items()
+}
+"""Declarations of encodings whose files are read in the larger one that has them, as browsers do."""
 
 DELETION = re.compile(rb"<\?delete-start\b|<DEL-S\b")
 
@@ -95,7 +103,7 @@ def root_name(data: bytes) -> str | None:
 
 def parse(document: Document, names: Names) -> etree._Element | Rejected:
     """The document's tree with its layout written as text, or why it cannot be parsed."""
-    encoding = "gb18030" if GB2312.match(document.data) else None
+    encoding = next((name for name, declared in LARGER.items() if declared.match(document.data)), None)
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding=encoding
     )

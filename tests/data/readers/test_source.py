@@ -19,6 +19,7 @@ from data.record_store import read_records
 
 RECORD = Record(
     id="CN-1-A", office="CN", kind="A", language="zh", date="2015-01-06", application_id=None, family_id=None,
+    filed=None, priority=None, cites=None, claim_numbers=None,
     title="泵", abstract=None, claims=None, description=None, ipc=["F04D 13/06", "G06F 15/16"], source="a",
 )  # fmt: skip
 
