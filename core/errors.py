@@ -22,6 +22,15 @@ with one could move the cursor, hide text, or not be printable at all."""
 class UserError(Exception):
     """A mistake in the input, the configuration or the environment that the user can fix."""
 
+    status = 2
+    """The exit code."""
+
+
+class NothingNewError(UserError):
+    """There is nothing to do, which a pipeline must tell from a mistake: exit code 3."""
+
+    status = 3
+
 
 class DiskError(UserError):
     """The disk is full or a write failed. What has been written is kept, and the command can be resumed."""
@@ -39,7 +48,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:
-        status = _report(str(error))
+        status = _report(str(error), error.status)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         status = 130
@@ -97,12 +106,12 @@ def explain_os_error(error: OSError) -> str | None:
             return None
 
 
-def _report(message: str) -> int:
-    """Print a message, once for all processes of a run on this machine."""
+def _report(message: str, status: int = 2) -> int:
+    """Print a message, once for all processes of a run on this machine; returns the exit code."""
     line = rank_report.report(message)
     if line is not None:
-        print(f"error: {printable(line)}", file=sys.stderr)
-    return 2
+        print(f"{'error: ' if status == 2 else ''}{printable(line)}", file=sys.stderr)
+    return status
 
 
 def _report_crash(error: Exception) -> int:

@@ -6,7 +6,7 @@ extends: [JANUARY] ──▶ files not read again · known records dropped · in
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import NothingNewError, UserError
 from core.provenance import manifest
 from data.packing.train_val_split import SplitConfig
 
@@ -30,7 +30,7 @@ def new_inputs(inputs: Mapping[str, str], earlier: Sequence[Path]) -> tuple[set[
     known = {name for name, digest in inputs.items() if digest in read}
     if len(known) == len(inputs):
         listed = ", ".join(map(str, earlier))
-        raise UserError(f"no new files: {listed} already have all {len(inputs):,} files of the sources.")
+        raise NothingNewError(f"nothing new: {listed} already have all {len(inputs):,} files of the sources.")
     return known, {name: digest for name, digest in inputs.items() if name not in known}
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from core.errors import UserError
+from core.errors import NothingNewError, UserError
 from data.dedup import training_index
 from data.dedup.normalise import read_batches
 from data.executor import (
@@ -96,6 +96,8 @@ def pack(
     work = partial(pack_shard, config, tokenizer, encoder, ids, families)
     todo = list(zip(shards, sources or ["unknown"] * len(shards), strict=True))
     counts = sum_rows(map_shards(work, todo, folder, executor, title="tokenise"))
+    if earlier and not any(counts["split", split, "documents"] for split in SPLITS):
+        raise NothingNewError("nothing new: the earlier corpora have all documents of the new files.")
     if not counts["split", "train", "documents"]:
         raise UserError("no document is left to train on. Add sources, or lower pack.validation_share.")
     for split in SPLITS:

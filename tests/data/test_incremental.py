@@ -108,15 +108,30 @@ def test_an_unchanged_corpus_is_up_to_date(months: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extends", "message"),
-    [("2", "no new files: .* already have all 1 files"), ("no", "extends: .*no is not a finished corpus")],
+    ("extends", "status", "message"),
+    [
+        ("2", 3, "^nothing new: .* already have all 1 files"),
+        ("no", 2, "^error: extends: .*no is not a finished corpus"),
+    ],
 )
-def test_what_cannot_be_extended_is_said(months: Path, tmp_path: Path, extends: str, message: str) -> None:
+def test_nothing_new_is_told_from_a_mistake(
+    months: Path, tmp_path: Path, extends: str, status: int, message: str
+) -> None:
     made = [f"output_dir={tmp_path}/new", f"sources=[{months / 'raw' / '1.jsonl'}]", *SETTINGS]
     done = run("data", "run", *made, f"extends=[{months / extends}]")
-    assert done.returncode == 2
+    assert done.returncode == status
     assert re.search(message, done.stderr), done.stderr
     assert not (tmp_path / "new" / "ingest").exists()
+
+
+def test_new_files_without_a_new_document_are_nothing_new(months: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "again.jsonl"
+    raw.write_text((months / "raw" / "1.jsonl").read_text("utf-8") + "\n", "utf-8")  # another hash
+    made = [f"output_dir={tmp_path}/new", f"sources=[{raw}]", *SETTINGS]
+    done = run("data", "run", *made, f"extends=[{months / '2'}]")
+    assert (done.returncode, done.stderr.splitlines()[-1].partition(":")[0]) == (3, "nothing new"), (
+        done.stderr
+    )
 
 
 def test_too_many_bad_documents_end_the_run_and_it_goes_on_where_they_are_allowed(
