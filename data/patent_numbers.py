@@ -285,6 +285,11 @@ def _seven(text: str, _kind: str) -> str | None:
     return digits.zfill(7) if digits.isdigit() else None
 
 
+def _russian(text: str, _kind: str) -> str | None:
+    digits = re.sub(r"[\s,./-]", "", text)
+    return digits.removeprefix("0") if len(digits) == 8 and digits.isdigit() else None
+
+
 def _wo_publication(text: str, _kind: str) -> str | None:
     digits = re.sub(r"[\s,./-]", "", text)
     if not digits.isdigit():
@@ -325,6 +330,7 @@ PUBLICATIONS: Mapping[str, Form] = {
     "EP": _seven,
     "GB": _seven,
     "FR": _seven,
+    "RU": _russian,
     "WO": _wo_publication,
     "KR": _kr_publication,
     "JP": _jp_publication,

@@ -226,10 +226,12 @@ def _vocabulary(root: str) -> Vocabulary | None:
         epo,
         jpo,
         kipo,
+        tipo,
         uspto_pap,
         uspto_st32,
         uspto_st96,
         uspto_v4,
+        wipo_st96,
     )
 
     match root:
@@ -251,6 +253,20 @@ def _vocabulary(root: str) -> Vocabulary | None:
             return Vocabulary(epo.read)
         case "ep-patent-document":
             return Vocabulary(epo.read_weekly)
+        case "ru-patent-document":
+            return Vocabulary(epo.read_russian)
+        case "tw-patent-grants" | "tw-patent-grant":
+            return Vocabulary(tipo.read, items=(tipo.ITEM,))
+        case "KIPO" | "PatentCAFDOC":
+            return Vocabulary(kipo.read_specification, items=(f"{{*}}{kipo.SPECIFICATION}",))
+        case (
+            "PatentPublication"
+            | "PatentGrant"
+            | "UnexaminedPatentPublication"
+            | "RegisteredPatentPublication"
+            | "InternationalPatentPublication"
+        ):
+            return Vocabulary(wipo_st96.read, wipo_st96.NAMES)
         case (
             "world-patent-data"
             | "exchange-documents"

@@ -109,6 +109,36 @@ def read_weekly(root: etree._Element, source: str) -> list[Record]:
     )
 
 
+def read_russian(root: etree._Element, source: str) -> list[Record]:
+    """The same of Rospatent's `ru-patent-document`, with bibliographic data (`SDOBI`) in Russian and
+    English."""
+    biblio = root.find("SDOBI[@lang='ru']")
+    biblio = root.find("SDOBI") if biblio is None else biblio
+    titles: dict[str | None, str] = {
+        (found.get("lang") or "ru").lower(): title
+        for found in root.iterfind("SDOBI")
+        if (title := patent_xml.text(next(found.iter("ru-b542", "B542"), None)))
+    }
+    ipc = () if biblio is None else biblio.iter("classification-ipcr")
+    return _records(
+        root,
+        titles=titles,
+        source=source,
+        office=root.get("country") or "RU",
+        number=root.get("doc-number") or patent_xml.child(biblio, "B100/B110"),
+        kind=root.get("kind") or patent_xml.child(biblio, "B100/B130"),
+        date=root.get("date-publ") or patent_xml.child(biblio, "B100/B140/date"),
+        applied=patent_xml.child(biblio, "B200/B210"),
+        applied_at="RU",
+        applied_kind=None,
+        family_id=None,
+        filed=patent_xml.iso_date(patent_xml.child(biblio, "B200/B220/date")),
+        priority=patent_xml.dates(() if biblio is None else biblio.iterfind("B300//B320/date")),
+        cites=(),
+        ipc=patent_xml.ipc_symbols(map(patent_xml.ipcr, ipc)),
+    )
+
+
 def _records(
     root: etree._Element,
     *,
