@@ -69,8 +69,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "family_identifier_cur", "docdb_family_id", "simple_family_id", "同族编号", "패밀리번호",
     ),
     "filed": (
-        "filing_date", "application_date", "date_filed", "申请日", "申请日期", "申請日", "출원일자", "출원일",
-        "出願日",
+        "filing_date", "filing/creation date", "application_date", "date_filed", "申请日", "申请日期", "申請日",
+        "출원일자", "출원일", "出願日",
     ),
     "priority": (
         "priority_date", "earliest_priority_date", "优先权日", "最早优先权日", "優先權日", "우선일",
@@ -90,7 +90,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "요약", "초록", "요약(국문)", "要約",
     ),
     "claims": (
-        "claims_localized", "claims_html", "claims_text", "claim", "权利要求", "权利要求书",
+        "claims_localized", "claims_html", "claims_text", "claim_text", "claim", "权利要求", "权利要求书",
         "全部权利要求", "權利要求", "申請專利範圍", "청구항", "청구범위", "특허청구범위",
         "전체청구항", "請求項", "特許請求の範囲", "独立权利要求", "首项权利要求", "主权利要求",
         "主权项", "대표청구항", "독립항", "first_claim",

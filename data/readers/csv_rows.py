@@ -12,12 +12,16 @@ from data.stream import TOO_LONG, Content, encoding, lines
 if TYPE_CHECKING:
     from _csv import Reader
 
+SEARCH = "search URL:"
+"""The first line of Google Patents' download, before the header."""
+
 CELL_CHARACTERS = 1 << 26
 """The longest cell: a missing quotation mark must not pull the rest of the file into one."""
 
 
 def is_csv(head: bytes, knows: Callable[[Iterable[str]], bool]) -> bool:
     """Whether the first line has a column name that the caller knows."""
+    head = head.partition(b"\n")[2] if head.startswith(SEARCH.encode()) else head
     header = head.partition(b"\n")[0].decode(encoding(head), "replace").strip()
     return knows(cell.strip(' "') for cell in header.split(_delimiter(header)))
 
@@ -28,6 +32,8 @@ def csv_rows(content: Content) -> tuple[list[str] | None, Iterator[Row]]:
     wrong: list[Rejected] = []
     decoded = _decode(content, wrong)
     first = next(decoded).removeprefix("\ufeff")
+    if first.startswith(SEARCH):
+        first = next(decoded, "")
     reader = csv.reader(itertools.chain([first], decoded), delimiter=_delimiter(first), strict=True)
     header = next(_cells(reader))[1]
     if wrong:

@@ -10,12 +10,16 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.readers import lens
 from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
 from data.readers.row import Place, Row
 from data.readers.rows import dataset_tables, tables
 from data.record import Noted, Record, Rejected
 from data.stream import Content, Unreadable, stream
+
+CLAIM_TABLE = frozenset(("patent_id", "claim_sequence", "claim_text"))
+"""Columns of a table with a claim a row."""
 
 SAMPLE_ROWS = 20
 """Rows in which the longest text column is searched if no column name is known."""
@@ -74,6 +78,9 @@ def _own_columns(
             continue
         names = tuple(row)
         source = place.in_file(content.name)
+        if lens.KEY in row and "biblio" in row:
+            yield lens.records(row, source)
+            continue
         if names not in known and len(known) < 10_000:
             alike = [item for item in sample if names == tuple(item)]
             known[names] = _noted(names, map_columns(names, options, source, alike), options)
@@ -95,11 +102,36 @@ def _under_header(
         yield fields
         return
     yield from _guess(fields, options, content.name)
-    for place, row in rows:
+    for place, row in _grouped(rows, header):
         if isinstance(row, Rejected):
             yield row
         else:
             yield records(row, fields, options, place.in_file(content.name), _name(content, place))
+
+
+def _grouped(rows: Iterator[Row], header: Sequence[str]) -> Iterator[Row]:
+    """The rows; of a table of claims, with a claim a row (PatentsView's `g_claims`), one for each patent,
+    with a list of its claims. The rows of a patent follow each other."""
+    if not set(header) >= CLAIM_TABLE:
+        yield from rows
+        return
+    place, patent = Place(""), dict[str, Any]()
+    for at, row in rows:
+        if isinstance(row, Rejected):
+            yield at, row
+        elif patent and row["patent_id"] == patent["patent_id"]:
+            patent["claim_text"].append(_claim(row))
+        else:
+            if patent:
+                yield place, patent
+            place, patent = at, {**row, "claim_text": [_claim(row)]}
+    if patent:
+        yield place, patent
+
+
+def _claim(row: Mapping[str, Any]) -> dict[str, Any]:
+    number = row.get("claim_number") or int(row["claim_sequence"]) + 1
+    return {"claim_number": str(number), "text": row["claim_text"]}
 
 
 def _noted(names: Sequence[str], fields: Fields | Rejected, options: Options) -> Fields | Rejected:
