@@ -69,8 +69,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "family_identifier_cur", "docdb_family_id", "simple_family_id", "同族编号", "패밀리번호",
     ),
     "filed": (
-        "filing_date", "filing/creation date", "application_date", "date_filed", "申请日", "申请日期", "申請日",
-        "출원일자", "출원일", "出願日",
+        "filing_date", "filing/creation date", "application_date", "date_filed", "申请日", "申请日期",
+        "申請日", "출원일자", "출원일", "出願日",
     ),
     "priority": (
         "priority_date", "earliest_priority_date", "优先权日", "最早优先权日", "優先權日", "우선일",
