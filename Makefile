@@ -127,7 +127,7 @@ test-coverage: $(READY) ## the same, with line coverage of core, data, delta and
 	@$(PY) -m coverage report
 
 test-slow: $(READY) ## the tests that take longer
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "slow and not real"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) --no-loadscope-reorder -m "slow and not real"
 
 soak: $(READY) ## kill a small run 20 times at random moments: its weights must not change
 	@$(PY) -m tests.pretrain.soak $$(mktemp -d) --kills $(or $(KILLS),20)

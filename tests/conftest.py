@@ -38,6 +38,14 @@ TINY = [
 """Overrides of configs/pretrain/tiny.yaml that make a run a matter of seconds."""
 
 
+LONGEST = ("test_baseline.py", "test_demo_whole.py", "test_smoke.py", "test_first_minutes.py")
+"""Files with one test of minutes: they begin first, so that no process waits for the last of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def run(
     *arguments: str | Path, timeout: float = 300, threads: int = 1, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
