@@ -57,7 +57,7 @@ def test_a_recipe_ends_with_a_whole_model_a_card_and_a_delta(recipe: str, tmp_pa
     must(*train)
     whole = tmp_path / "run/model"
     if (whole / "adapter_config.json").exists():
-        must("sft", "merge", "--adapter", whole, "--output", tmp_path / "merged")
+        must("sft", "merge", "--adapter", whole, "--output", tmp_path / "merged", "--dtype", "float32")
         whole = tmp_path / "merged"
     assert front_matter(whole / "README.md")[0]["base_model"] == "some/base"
     settings = json.loads((whole / "generation_config.json").read_text())
