@@ -116,19 +116,50 @@ def dependencies(
 ) -> list[int]:
     """The numbers of the claims on which a claim depends, ascending; none for an independent claim.
 
-    Takes what `references` takes. With the texts of the `claims`, a claim to a method does not depend on one
-    to a product, nor a product on a method.
+    Takes what `references` takes. The texts of the `claims` make it certain: a claim depends on one whose
+    subject it restates, whatever that is called, and a claim to a method does not depend on one to a product,
+    nor a product on a method.
     """
     grammar = GRAMMARS.get(base(language))
-    depends = (one for one in _found(claim, language, number) if not one.is_mention)
-    numbers = sorted({found for one in depends for found in one.numbers})
-    if grammar is None or claims is None:
-        return numbers
+    if grammar is None:
+        return []
 
     def is_method(text: str) -> bool:
         return bool(re.search(grammar.method, text, re.IGNORECASE))
 
-    return [found for found in numbers if found not in claims or is_method(claims[found]) == is_method(claim)]
+    def depends(place: _Reference, on: int) -> bool:
+        if claims is None or on not in claims:
+            return not place.is_mention
+        same = is_method(claims[on]) == is_method(claim)
+        return same and (not place.is_mention or _restates(place, claims[on], base(language)))
+
+    return sorted(
+        {on for place in _found(claim, language, number) for on in place.numbers if depends(place, on)}
+    )
+
+
+def _restates(place: "_Reference", parent: str, language: str) -> bool:
+    """Whether the words beside a reference are those that name the subject of the claim referred to: before
+    it those at the beginning, in Japanese and Korean after it those at the end."""
+    if language in ("ja", "ko"):
+        subject = re.match(r"(?:に?(?:記載|係る|よる)の?|의|에 따른)?\s*([^、。，,.]+)", place.after)
+        return subject is not None and parent.rstrip("。. \n").endswith(
+            subject[1].removesuffix("であって").strip()
+        )
+    own, others = (re.findall(r"\w+", ARTICLE.sub("", text.lower())) for text in (place.before, parent))
+    equal = next(
+        (i for i, pair in enumerate(zip(own, others, strict=False)) if len(set(pair)) > 1), len(others)
+    )
+    return equal > 0 and all(word in CONNECTIVES for word in own[equal:])
+
+
+ARTICLE = re.compile(r"^\W*(?:an?|the|une?|les?|la|eine?s?|der|die|das)\s+|^\W*l'", re.IGNORECASE)
+_CONNECTIVES = """
+according to of as claimed recited defined described set forth in by any one the a an or
+nach gemäß einem einer der selon l une la quelconque des de
+"""
+CONNECTIVES = frozenset(_CONNECTIVES.split())
+"""Words between a subject and a reference."""
 
 
 class _Reference(NamedTuple):
@@ -136,6 +167,9 @@ class _Reference(NamedTuple):
 
     numbers: frozenset[int]
     is_mention: bool
+    before: str
+    """The text before it, without the references in between."""
+    after: str
 
 
 def _found(claim: str, language: str, number: int | None) -> Iterator[_Reference]:
@@ -162,7 +196,8 @@ def _found(claim: str, language: str, number: int | None) -> Iterator[_Reference
             previous = this
         numbers = frozenset(n for n in found if n > 0 and (number is None or n < number))
         if numbers:
-            yield _Reference(numbers, bool(mention.search(text[end:] if follows else passed)))
+            is_mention = bool(mention.search(text[end:] if follows else passed))
+            yield _Reference(numbers, is_mention, passed, text[end:])
 
 
 LONGEST_SPAN = 1000

@@ -201,6 +201,8 @@ ja|請求項１に記載のポンプの製造方法。|
 ko|제1항에 있어서, 밸브를 포함하는 펌프.|1
 ko|제1항의 펌프를 포함하는 차량.|
 ko|제1항의 펌프의 제조 방법.|
+en|The lock comprising a lever of claim 1, of steel|1
+ja|請求項１に記載の弁を備えるポンプであって、弁が二つあるポンプ。|1
 de|Pumpe nach Anspruch 1, dadurch gekennzeichnet|1
 de|Fahrzeug, umfassend eine Pumpe nach Anspruch 1|
 de|Verwendung der Pumpe nach Anspruch 1|
