@@ -80,7 +80,7 @@ def records(
             found.setdefault(language if language in localised else localised[0], found.pop(None))
     if not any(texts.values()):
         return Rejected(source, "missing-text", "no title, abstract, claim or description")
-    _complete(values, fields)
+    _complete(values, fields, options.defaults.get("office"))
     values["id"] = values["id"] or values.get("application_id") or f"{name}-{_digest(values, texts)}"
     values["source"] = values.get("source") or source
     values["ipc"] = list(dict.fromkeys(values.get("ipc") or ())) or None
@@ -283,11 +283,12 @@ def _digest(values: Mapping[str, Any], texts: Mapping[str, Mapping[str | None, A
     return hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
 
 
-def _complete(values: dict[str, Any], fields: Fields) -> None:
-    """Write numbers in the record's notation, and set office and kind from them."""
+def _complete(values: dict[str, Any], fields: Fields, default: str | None) -> None:
+    """Write numbers in the record's notation, and set office and kind from them; `default` is the office of
+    numbers without one."""
     number = (values.setdefault("id", None) or "").strip()
-    at = "KR" if KOREAN.fullmatch(number) else None
-    found = patent_numbers.publication(number, values.get("office") or at, values.get("kind"))
+    at = values.get("office") or ("KR" if KOREAN.fullmatch(number) else default)
+    found = patent_numbers.publication(number, at, values.get("kind"))
     if found and len(re.sub(r"\D", "", found.number)) >= LEAST_DIGITS:
         if fields["id"][0] != "id":
             values["id"] = found.id
@@ -298,7 +299,7 @@ def _complete(values: dict[str, Any], fields: Fields) -> None:
         values["office"] = values.get("office") or found.office
         values["kind"] = values.get("kind") or found.kind
     if application := values.get("application_id"):
-        values["application_id"] = patent_numbers.application(application, values.get("office"))
+        values["application_id"] = patent_numbers.application(application, values.get("office") or default)
 
 
 def _languages(texts: Mapping[str, Mapping[str | None, Any]]) -> list[str | None]:
