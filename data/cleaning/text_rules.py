@@ -54,18 +54,20 @@ CONTACT_VALUE = re.compile(
     r"|.*(?:straße|str\.) ?\d.*",
     re.IGNORECASE,
 )
+PLACEHOLDERS = re.compile(r"^(\[(?:image|formula|chemistry)\])(?:\n\1)+$", re.MULTILINE)
 LONGEST_CONTACT = 200
 """Characters; a longer line is prose."""
 
 
 def regular_text(text: str) -> str:
     """Without control and invisible characters, in Unicode NFC, with single spaces and at most two line
-    breaks.
+    breaks; lines that are only the same placeholder (`[image]`) are one.
 
     Never NFKC, which would turn `10³` into `103`. Tabs, which separate the cells of a table row, stay.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return _join(line if _is_regular(line) else _regular_line(line) for line in lines)
+    joined = _join(line if _is_regular(line) else _regular_line(line) for line in lines)
+    return PLACEHOLDERS.sub(r"\1", joined) if "]\n[" in joined else joined
 
 
 def fold_full_width(text: str) -> str:

@@ -22,7 +22,7 @@ KINDS = {
         ("\u200b", "\u2060", "\ufeff", "\ufffe"),
         re.compile("[\u200b\u2060\ufeff\ufffe]"),
     ),
-    "doubled headings": (("\n",), re.compile(r"^([^\n]{3,60})\n\1$", re.MULTILINE)),
+    "doubled headings": (("\n",), re.compile(r"^(?!\[)([^\n]{3,60})\n\1$", re.MULTILINE)),
 }
 """By the name in the report: texts of which every match has one, and the pattern."""
 

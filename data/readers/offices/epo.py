@@ -21,7 +21,7 @@ ITEMS = ("{*}exchange-document", "{*}fulltext-document")
 """The publications in an answer of Open Patent Services or a file of DOCDB."""
 
 EMBEDDED = re.compile(r"<(?:EMI(?: ID=[\d.]+)?|IMAGE)>", re.IGNORECASE)
-SUPERSCRIPT = re.compile(r"(?<=\S)<([+-]?\d{1,3}[+-]?|[+-]|\(R\)|TM)>")
+SUPERSCRIPT = re.compile(r"(?<=\S)<([+-]?\d{1,3}[+-]?|[+-]|[a-z]|\(R\)|TM)>")
 GREEK = {name: sign for name, sign in uspto_aps.SIGNS.items() if "\u0370" < sign < "\u03ff"}
 SIGNS = {**GREEK, "deg.": "°", "micro": "µ", "plus or minus": "±", "infinity": "∞", "square root": "√"}
 SIGNS |= {name.capitalize(): sign for name, sign in SIGNS.items() if name.isupper()}
@@ -204,12 +204,12 @@ def _by_language(
 
 
 def _abstract(element: etree._Element) -> str | None:
-    return _plain(patent_xml.text(element) or "") or None
+    return plain(patent_xml.text(element) or "") or None
 
 
 def _claims(element: etree._Element) -> dict[int, str]:
     claims = patent_xml.claims(element.iter("{*}claim"))
-    return {number: _plain(claim) for number, claim in claims.items()}
+    return {number: plain(claim) for number, claim in claims.items()}
 
 
 def _description(element: etree._Element) -> str | None:
@@ -223,10 +223,10 @@ def _lines(element: etree._Element) -> str | None:
             node.text = (node.text or "").replace("\n", patent_xml.BREAK)
             for inner in node:
                 inner.tail = (inner.tail or "").replace("\n", patent_xml.BREAK)
-    return _plain(patent_xml.without_paragraph_numbers(patent_xml.text(element)) or "") or None
+    return plain(patent_xml.without_paragraph_numbers(patent_xml.text(element)) or "") or None
 
 
-def _plain(content: str) -> str:
+def plain(content: str) -> str:
     """The text with images, indices, signs and tables of plain characters written as everywhere else."""
     if "<" in content:
         content = EMBEDDED.sub("[image]", content)
@@ -252,7 +252,7 @@ def _rows(lines: Iterable[str]) -> Iterator[str]:
             yield "\t".join(heads)
             heads = []
         if content:
-            yield re.sub(r"\s*<sep>\s*", "\t", content, flags=re.IGNORECASE) if row else content
+            yield re.sub(r"\s*<sep>\s*", "\t", content, flags=re.IGNORECASE)
     if heads:
         yield "\t".join(heads)
 

@@ -74,8 +74,8 @@ def _summary(publication: Mapping[str, Any], content: Mapping[str, Any], source:
         applied_at=applied.get("country"),
         family_id=content.get("family_id"),
         title=content.get("title"),
-        abstract=content.get("abstract"),
+        abstract=epo.plain(content.get("abstract") or "") or None,
         claims=claim_numbers.numbered(claims),
-        description=patent_xml.without_paragraph_numbers(content.get("description")),
+        description=epo.plain(patent_xml.without_paragraph_numbers(content.get("description")) or "") or None,
         ipc=patent_xml.ipc_symbols(content.get("intl_class") or ()),
     )

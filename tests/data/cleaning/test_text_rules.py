@@ -120,6 +120,11 @@ def test_paragraph_numbers_go_and_references_stay(raw: str, left: str) -> None:
     assert text_rules.drop_paragraph_numbers(raw) == left
 
 
+def test_placeholders_on_lines_of_their_own_are_folded_to_one() -> None:
+    raw = "A pump.\n[image]\n[image]\n[image]\n[formula]\nSee [image]\n[image]\nend"
+    assert text_rules.regular_text(raw) == "A pump.\n[image]\n[formula]\nSee [image]\n[image]\nend"
+
+
 LISTING = """The probe of SEQ ID NO: 1 is used.
 SEQUENCE LISTING
 <110> Pump Company
