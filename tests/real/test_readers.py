@@ -132,8 +132,8 @@ def test_chinese_and_korean_texts_are_told_apart_in_encodings_that_are_not_decla
     chunks = ["\n".join(titles[start : start + 5]) for start in range(0, len(titles), 5)]
     found = [encoding(chunk.encode("gb18030")) for chunk in chunks]
     assert found.count("gb18030") >= 0.97 * len(found)
-    file = real / "instructions" / "user_oriented_instructions_eval.jsonl"
-    korean = re.findall("[가-힣][가-힣 ,.]+", file.read_text("utf-8"))
+    chats = real / "instructions" / "user_oriented_instructions_eval.jsonl"
+    korean = re.findall("[가-힣][가-힣 ,.]+", chats.read_text("utf-8"))
     text = "".join(korean)
     assert len(text) > 20_000
     pieces = [text[start : start + 200].encode("euc-kr", "ignore") for start in range(0, 20_000, 200)]
