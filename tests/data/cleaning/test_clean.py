@@ -99,8 +99,9 @@ def test_a_record_keeps_what_is_not_text_and_loses_empty_parts() -> None:
     config = CleanConfig(min_characters=0)
     raw = record(title=" A  pump ", abstract=" \n", claims=["1\u00a0m", " ", "2"], description=None)
     cleaned = clean_record(config, raw).record
-    left = {"claims": ["1 m", "2"], "claim_numbers": [1, 3]}
-    assert cleaned == record(title="A pump", abstract=None, description=None, **left)
+    assert cleaned == record(
+        title="A pump", abstract=None, claims=["1 m", "2"], claim_numbers=[1, 3], description=None
+    )
     empty = clean_record(config, record(claims=["\x00", ""])).record
     assert empty is not None
     assert empty["claims"] is None
