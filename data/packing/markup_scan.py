@@ -1,4 +1,4 @@
-"""What looks like markup in packed text: tags, entities, signs of the offices' text formats.
+"""What looks like markup in packed text: tags, entities, codes of the offices' text formats.
 
 A reader that knows its source leaves none. `scan` counts them in each document; the run and the report show
 the sums by source, so that a source of an unknown make does not fill a corpus with `<tb>` unnoticed.
@@ -14,7 +14,7 @@ _TAGS = (
 KINDS = {
     "tags": (("<",), re.compile(rf"</?(?:[\w-]+:)?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)),
     "entities": (("&",), re.compile(r"&(?:[a-z]{2,8}|#\d{2,6}|#x[0-9a-f]{2,5});", re.IGNORECASE)),
-    "signs of APS": (
+    "APS codes": (
         (".sub.", ".sup.", ".Iadd", ".[.", "##"),
         re.compile(r"\.su[bp]\.|\.Iadd(?:end)?\.|\.\[\.|##(?:EQU|STR)\d+##"),
     ),

@@ -168,7 +168,10 @@ def wilson(successes: float, n: float) -> Interval:
     share, z2 = successes / n, _NORMAL_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _NORMAL_95 / (1 + z2 / n) * math.sqrt(max(0.0, share * (1 - share) / n + z2 / (4 * n * n)))
-    return Interval(middle - half if successes else 0.0, middle + half if successes < n else 1.0)
+    # Rounding may lead out of 0 to 1 beside its ends.
+    return Interval(
+        max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < n else 1.0
+    )
 
 
 def mcnemar(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Comparison:

@@ -12,7 +12,7 @@ from data.packing.markup_scan import scan
         ('<p num="1">A <br/> B</p> <EMI ID=1.1>', {"tags": 4}),
         ("if t<t1 and a<b, then b>c; <class>!<unique device ID>", {}),
         ("AT&amp;T &#945; R&D;", {"entities": 2}),
-        ("CO.sub.2 at 10.sup.3, .Iadd.new.Iaddend. ##EQU1##", {"signs of APS": 5}),
+        ("CO.sub.2 at 10.sup.3, .Iadd.new.Iaddend. ##EQU1##", {"APS codes": 5}),
         ("e.g. sub. 2", {}),
         ("zero\u200bwidth", {"invisible characters": 1}),
         ("Abstract\nAbstract\nA pump.", {"doubled headings": 1}),

@@ -192,6 +192,12 @@ def populations() -> dict[str, tuple[Measure, Draw]]:
     return {name: (measure, drawing(measure)) for name, measure in found.items()}
 
 
+@pytest.mark.parametrize("successes", [0.0, 1e-77, 1e-20, 1e-9, 40 - 1e-9, 40.0])
+def test_a_proportion_beside_an_end_has_an_interval_within_the_ends(successes: float) -> None:
+    low, high = wilson(successes, 40)
+    assert 0 <= low < high <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_equal_models_are_seldom_called_different(n: int) -> None:
@@ -213,16 +219,16 @@ def test_equal_models_are_seldom_called_different(n: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_intervals_hold_the_true_score_as_often_as_they_say(n: int) -> None:
-    """93% to 97% for every kind of metric; BLEU and chrF of a few translations weigh long ones more and are
-    further off below 30, which docs/eval.md says."""
+    """93% to 97% for every kind of metric; chrF of a few translations weighs long ones more and is further
+    off below 30, which docs/eval.md says."""
     generator = np.random.default_rng(100 + n)
     trials = 3_000
     for name, (whole, draw) in populations().items():
         true = float(whole.combine(whole.statistics.sum(axis=0)))
         ends = [score_interval(draw(generator, n)) for _ in range(trials)]
         covered = sum(low <= true <= high for low, high in ends) / trials
-        least = 0.88 if name in ("bleu-char", "chrf") and n < 30 else 0.93
-        assert least <= covered <= 0.975, (name, n, covered)
+        least = 0.90 if name == "chrf" and n < 30 else 0.93
+        assert least <= covered <= 0.97, (name, n, covered)
 
 
 def difference_covered(draw: Draw, generator: np.random.Generator, n: int, trials: int) -> float:
