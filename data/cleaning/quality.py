@@ -15,7 +15,7 @@ def odd_share(text: str) -> float:
     """The share of unreadable or wrongly decoded characters."""
     if text.isascii():
         return 0.0
-    misread = sum(text.count(sequence) * len(sequence) for sequence in MISREAD)
+    misread = sum(text.count(sequence) * len(sequence) for sequence in MISREAD if sequence in text)
     return (len(ODD.findall(text)) + misread) / len(text)
 
 
@@ -24,4 +24,5 @@ def broken_share(text: str) -> float:
     words = " ".join(samples(text, 5)).split(" ")
     if len(words) < LEAST_WORDS:
         return 0.0
-    return sum(len(word) == 1 and word.isalpha() for word in words) / len(words)
+    letters = [word for word in words if len(word) == 1]
+    return sum(map(str.isalpha, letters)) / len(words)

@@ -223,7 +223,9 @@ def _without_sections(record: Record, is_bad: Callable[[str], bool]) -> Record:
     """The record without its abstract, claims or sections of the description if they are bad."""
 
     def judge(text: str | None) -> bool:
-        return bool(text) and len((text or "").encode()) >= LEAST_PIECE and is_bad(text or "")
+        if not text or 4 * len(text) < LEAST_PIECE:
+            return False
+        return (len(text) >= LEAST_PIECE or len(text.encode()) >= LEAST_PIECE) and is_bad(text)
 
     abstract = None if judge(record["abstract"]) else record["abstract"]
     numbered = claim_numbers.of_record(record)

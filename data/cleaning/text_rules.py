@@ -1,7 +1,7 @@
 """The cleaning rules that change a text: each takes a text and returns the result.
 
-Most texts need no change, so each rule first checks, line by line, whether there is anything to do. All
-except `regular_text` expect regular text.
+Most texts need no change, so each rule first checks, in the whole text where it can, whether there is
+anything to do. All except `regular_text` expect regular text.
 """
 
 import re
@@ -65,14 +65,19 @@ def regular_text(text: str) -> str:
 
     Never NFKC, which would turn `10³` into `103`. Tabs, which separate the cells of a table row, stay.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    joined = _join(line if _is_regular(line) else _regular_line(line) for line in lines)
+    if _is_regular(text.replace("\n", "")) and " \n" not in text and "\n " not in text:
+        joined = _tidy(text)
+    else:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        joined = _join(line if _is_regular(line) else _regular_line(line) for line in lines)
     return PLACEHOLDERS.sub(r"\1", joined) if "]\n[" in joined else joined
 
 
 def fold_full_width(text: str) -> str:
     """Full-width letters, digits and decimal points as ASCII: `３．５ｍｍ` to `3.5mm`; punctuation stays."""
-    return _join(line if line.isascii() else _fold(line) for line in text.split("\n"))
+    if not text.isascii():
+        text = FULL_WIDTH.sub(lambda found: found[0].translate(HALF_WIDTH), text)
+    return _tidy(text)
 
 
 def drop_paragraph_numbers(text: str) -> str:
@@ -89,7 +94,7 @@ def drop_sequences(text: str) -> str:
     kept: list[str] = []
     inside = False
     for line in text.split("\n"):
-        inside = bool(SEQUENCE.fullmatch(line) or (inside and (not line or POSITIONS.fullmatch(line))))
+        inside = bool((line[:1].isascii() and SEQUENCE.fullmatch(line)) or (inside and (not line or POSITIONS.fullmatch(line))))
         if not inside:
             kept.append(line)
         elif kept and len(kept[-1]) < LONGEST_CONTACT and heading(kept[-1]) == "sequences":
@@ -99,6 +104,8 @@ def drop_sequences(text: str) -> str:
 
 def drop_people(text: str) -> str:
     """Without lines marked as names, addresses, telephone numbers or e-mail addresses of people."""
+    if not any(mark in text for mark in ":：】"):
+        return _tidy(text)
     return _join(line for line in text.split("\n") if not _names_people(line))
 
 
@@ -126,12 +133,9 @@ def _regular_line(line: str) -> str:
     return line if "\t" in row else row  # a table row may begin with an empty cell
 
 
-def _fold(line: str) -> str:
-    return FULL_WIDTH.sub(lambda found: found[0].translate(HALF_WIDTH), line)
-
-
 def _unnumbered(line: str) -> str:
-    number = PARAGRAPH_NUMBER.match(line)
+    may_be = line[:1] in "[【［〔" or line[:1].isspace()
+    number = PARAGRAPH_NUMBER.match(line) if may_be else None
     return line[number.end() :] if number else line
 
 
@@ -145,5 +149,9 @@ def _names_people(line: str) -> bool:
 
 
 def _join(lines: Iterable[str]) -> str:
-    text = "\n".join(lines).strip()
+    return _tidy("\n".join(lines))
+
+
+def _tidy(text: str) -> str:
+    text = text.strip()
     return EMPTY_LINES.sub("\n\n", text) if "\n\n\n" in text else text
