@@ -71,11 +71,15 @@ def log_to_wandb(rows: Sequence[Row], runs: Sequence[Path], project: str) -> Non
             )  # fmt: skip
         except wandb.Error as error:
             raise UserError(f"--wandb {project}: {error}. WANDB_MODE=offline needs no account.") from None
+        ends = {"": "value", "/low": "low", "/high": "high", "/n": "n"}
         with run:
-            for row in mine:
-                score = f"{row['task']}/{row['metric']}"
-                run.summary[score] = row["value"]
-                run.summary.update({f"{score}/{end}": row[end] for end in ("low", "high", "n")})
+            run.summary.update(
+                {
+                    f"{row['task']}/{row['metric']}{end}": row[column]
+                    for row in mine
+                    for end, column in ends.items()
+                }
+            )
             run.log(
                 {"scores": wandb.Table(list(COLUMNS), [[row[column] for column in COLUMNS] for row in mine])}
             )

@@ -52,9 +52,9 @@ SUPERSCRIPTS = dict(zip("0123456789+-−–=()®™°", "⁰¹²³⁴⁵⁶⁷�
 WRAPPED_WORDS = re.compile(f"{WRAP}(?<=[A-Za-z,;:.]{WRAP})(?=[A-Za-z])")
 
 _SIGN = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f"
-WRAPPED_SIGNS = re.compile(f"(?<=[{_SIGN}])[ \t]*\r?\n[ \t\r\n]*(?=[{_SIGN}])")
-"""Where the source wraps its lines between two Chinese or Japanese signs: no space (CSS Text 3, segment
-breaks)."""
+WRAPPED_SIGNS = re.compile(f"[ \t\r\n](?<=[{_SIGN}][ \t\r\n])[ \t\r\n]*+(?=[{_SIGN}])")
+"""White space between two Chinese or Japanese signs: nothing if the source wraps its lines there (CSS Text 3,
+segment breaks)."""
 
 TOUCHED = (*AROUND, *PLACEHOLDERS, "sub", "sup", "row")
 
@@ -73,7 +73,7 @@ LARGER = {
 }
 """Declarations of encodings whose files are read in the larger one that has them, as browsers do."""
 
-DELETION = re.compile(rb"<\?delete-start\b|<DEL-S\b")
+DELETIONS = (b"<?delete-start", b"<DEL-S")
 
 ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d{2,6});")
 
@@ -111,12 +111,12 @@ def parse(document: Document, names: Names) -> etree._Element | Rejected:
         root = etree.fromstring(_with_doctype(document.data), parser)
     except etree.XMLSyntaxError as error:
         return _syntax_error(document, error)
-    for entity in root.iter(etree.Entity):
+    for entity in root.iter(etree.Entity) if b"&" in document.data else ():
         character = sgml_entities.character(entity.text or "")
         if character is None:
             return _unknown_entity(document, entity.text or "")
         replace(entity, character)
-    if DELETION.search(document.data):
+    if any(mark in document.data for mark in DELETIONS):
         _remove_deletions(root)
     write_layout(root, names)
     return root
@@ -154,7 +154,7 @@ def text(element: etree._Element | None) -> str | None:
     if "&" in flat:  # an entity that was escaped twice
         flat = ENTITY.sub(lambda found: html.unescape(found[0]), flat)
     if "\n" in flat:
-        flat = WRAPPED_SIGNS.sub("", flat)
+        flat = WRAPPED_SIGNS.sub(lambda found: "" if "\n" in found[0] else found[0], flat)
     lines = [" ".join(line.split()) for line in flat.split(BREAK)]
     if WRAP in flat:
         lines = [_unwrap(line) if WRAP in line else line for line in lines]

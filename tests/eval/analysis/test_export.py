@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import wandb
 
 from core.errors import UserError
 from eval.analysis.export import COLUMNS, export, rows_of
@@ -79,6 +80,7 @@ def test_scores_go_to_a_weights_and_biases_project(tmp_path: Path, monkeypatch: 
     (run / "manifest.json").write_text(json.dumps({"step": "eval", "config": {"model": "mine"}}))
     code, said = here("eval", "export", run, "--wandb", "patents")
     assert code == 0, said
+    wandb.teardown()  # its service writes the file to the end, as when the command ends
     (folder,) = run.glob("wandb/offline-run-*")
     (file,), (table,) = folder.glob("*.wandb"), folder.glob("files/media/table/*.json")
     assert json.loads(table.read_text("utf-8"))["columns"] == list(COLUMNS)
