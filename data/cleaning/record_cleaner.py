@@ -16,7 +16,7 @@ from core.config.loader import Config
 from data import claim_numbers
 from data import language as lang
 from data.cleaning import text_rules
-from data.cleaning.quality import broken_share, odd_share
+from data.cleaning.quality import broken_share, may_be_odd, odd_share
 from data.record import Record
 from data.sections import sections
 
@@ -141,7 +141,8 @@ def _without_boilerplate(text: str, lines: frozenset[str]) -> str:
 def _judge_sections(config: CleanConfig, record: Record) -> Iterator[tuple[str, Record]]:
     """Remove sections damaged by scanning or decoding, and those in another language."""
     if (odd := config.max_odd_share) is not None:
-        record = _without_sections(record, lambda text: odd_share(text) > odd)
+        if any(map(may_be_odd, texts(record))):
+            record = _without_sections(record, lambda text: odd_share(text) > odd)
         yield "odd-characters", record
     if (broken := config.max_broken_share) is not None:
         record = _without_sections(record, lambda text: broken_share(text) > broken)

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 
+from data.characters import has_any, table_of
 from data.sections import PARAGRAPH_NUMBER, heading
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
@@ -16,6 +17,7 @@ TABS = re.compile(r" ?\t ?")
 EMPTY_LINES = re.compile(r"\n{3,}")
 
 FULL_WIDTH = re.compile(r"[０-９Ａ-Ｚａ-ｚ]+(?:．[０-９]+)*")
+FULL_WIDTH_CHARACTERS = table_of("０９", "ＡＺ", "ａｚ")
 HALF_WIDTH = {code: code - 0xFEE0 for code in range(ord("！"), ord("～") + 1)}
 
 INNER_NUMBER = re.compile(r"(?<=[。！？；.;!?])\s*[\[【［][0０][0-9０-９]{3}[\]】］]\s*")
@@ -65,7 +67,7 @@ def regular_text(text: str) -> str:
 
     Never NFKC, which would turn `10³` into `103`. Tabs, which separate the cells of a table row, stay.
     """
-    if _is_regular(text.replace("\n", "")) and " \n" not in text and "\n " not in text:
+    if _is_regular_as_a_whole(text):
         joined = _tidy(text)
     else:
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -75,7 +77,7 @@ def regular_text(text: str) -> str:
 
 def fold_full_width(text: str) -> str:
     """Full-width letters, digits and decimal points as ASCII: `３．５ｍｍ` to `3.5mm`; punctuation stays."""
-    if not text.isascii():
+    if not text.isascii() and has_any(text, FULL_WIDTH_CHARACTERS):
         text = FULL_WIDTH.sub(lambda found: found[0].translate(HALF_WIDTH), text)
     return _tidy(text)
 
@@ -94,7 +96,10 @@ def drop_sequences(text: str) -> str:
     kept: list[str] = []
     inside = False
     for line in text.split("\n"):
-        inside = bool((line[:1].isascii() and SEQUENCE.fullmatch(line)) or (inside and (not line or POSITIONS.fullmatch(line))))
+        inside = bool(
+            (line[:1].isascii() and SEQUENCE.fullmatch(line))
+            or (inside and (not line or POSITIONS.fullmatch(line)))
+        )
         if not inside:
             kept.append(line)
         elif kept and len(kept[-1]) < LONGEST_CONTACT and heading(kept[-1]) == "sequences":
@@ -120,9 +125,21 @@ def boilerplate_key(line: str) -> str:
     return _unnumbered(line).strip()
 
 
+def _is_regular_as_a_whole(text: str) -> bool:
+    if "  " in text or " \n" in text or "\n " in text or text[:1] == " " or text[-1:] == " ":
+        return False
+    if not text.replace("\n", "").isprintable():
+        return False
+    return text.isascii() or all(map(_is_nfc, text.split("\n")))
+
+
 def _is_regular(line: str) -> bool:
     if not line.isprintable() or "  " in line or line[:1] == " " or line[-1:] == " ":
         return False
+    return _is_nfc(line)
+
+
+def _is_nfc(line: str) -> bool:
     return line.isascii() or unicodedata.is_normalized("NFC", line)
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 STARTS = {
     **rows.STARTS,
-    rb"<": "XML",
     rb"%PDF": "a PDF file",
     rb"\xd0\xcf\x11\xe0": "an Office file from before 2007; save it as XLSX or CSV",
     rb".{0,64}\x00": "a binary file",
@@ -84,6 +83,8 @@ def format_of(content: Content, knows: Knows) -> str:
     text = content.head().removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "nothing"
+    if text[:1] == b"<":
+        return "XML"
     for name, beginning in (
         ("APS", uspto_aps.BEGINNING),
         ("BRS", uspto_brs.BEGINNING),
