@@ -24,6 +24,8 @@ STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", 
 NOTED = {
     "guessed-column": "tables whose longest column was taken for the text",
     "attachment": "drawings, structures, styles and schemas, which are no documents",
+    "bad-bytes": "documents with unreadable bytes or characters, which are U+FFFD in the text",
+    "unknown-entity": "unknown entities, which stay in the text as they are written (&name;)",
     "unknown-field": "unknown field codes whose lines are kept as text",
 }
 """What is counted beside the documents."""

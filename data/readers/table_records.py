@@ -7,6 +7,8 @@ object of JSON with one list of objects, as a search service answers, is the row
 """
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +17,14 @@ from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
 from data.readers.row import Place, Row
 from data.readers.rows import dataset_tables, tables
-from data.record import Noted, Record, Rejected
-from data.stream import Content, Unreadable, stream
+from data.record import Noted, Record, Rejected, bad_bytes
+from data.stream import Content, Unreadable, are_few, stream
 
 CLAIM_TABLE = frozenset(("patent_id", "claim_sequence", "claim_text"))
 """Columns of a table with a claim a row."""
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON can write one, and UTF-8 cannot."""
 
 SAMPLE_ROWS = 20
 """Rows in which the longest text column is searched if no column name is known."""
@@ -89,7 +94,20 @@ def _own_columns(
         if isinstance(fields, Rejected):
             yield Rejected(source, fields.reason, fields.detail)
         else:
-            yield records(row, fields, options, source, _name(content, place))
+            outcome = records(row, fields, options, source, _name(content, place))
+            if isinstance(outcome, Rejected) and outcome.reason == "bad-encoding":
+                whole, bad = _whole_characters(row)
+                if bad:
+                    outcome = records(whole, fields, options, source, _name(content, place))
+                    yield bad_bytes(source, bad)
+            yield outcome
+
+
+def _whole_characters(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """The row with U+FFFD for each half of a surrogate pair, and their number; 0 and the row itself if they
+    are too many."""
+    written, bad = HALF_PAIR.subn("\ufffd", json.dumps(row, ensure_ascii=False))
+    return (json.loads(written), bad) if are_few(bad, len(written)) else (row, 0)
 
 
 def _under_header(
