@@ -24,6 +24,9 @@ STEPS = ("synthetic", "ingest", "clean", "dedup", "decontaminate", "tokenizer", 
 NOTED = {
     "guessed-column": "tables whose longest column was taken for the text",
     "attachment": "drawings, structures, styles and schemas, which are no documents",
+    "bad-bytes": "documents with unreadable bytes or characters, which are U+FFFD in the text",
+    "unknown-entity": "unknown entities, which stay in the text as they are written (&name;)",
+    "table-row": "rows of tables that hold parts of patents, joined to one document a patent",
     "unknown-field": "unknown field codes whose lines are kept as text",
 }
 """What is counted beside the documents."""

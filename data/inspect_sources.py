@@ -41,6 +41,7 @@ class FormatStatistics:
     columns: Counter[tuple[tuple[str, str | None], ...]] = field(default_factory=Counter)
     """Files by their columns with the field of each."""
     reasons: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
 
 
 def inspect(folder: Path, documents: int) -> str:
@@ -91,6 +92,7 @@ def _read(
 
 def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
     if isinstance(outcome, Noted):
+        seen.noted[outcome.reason] += 1
         return
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
@@ -126,10 +128,14 @@ def _describe(found: Mapping[str, FormatStatistics], documents: int) -> Iterator
         for columns, files in seen.columns.most_common():
             yield f"#\n# Columns of {name} ({files:,} {'file' if files == 1 else 'files'}):"
             yield from (f"#   {_plain(column)} -> {taken or 'not used'}" for column, taken in columns)
-    reasons = sum((seen.reasons for seen in found.values()), Counter[str]())
-    if reasons:
-        yield "#\n# Rejected:"
-        yield from (f"#   {number:,} {reason}" for reason, number in reasons.most_common())
+    for title, counts in (
+        ("Rejected", [seen.reasons for seen in found.values()]),
+        ("Noted, read nevertheless", [seen.noted for seen in found.values()]),
+    ):
+        total = sum(counts, Counter[str]())
+        if total:
+            yield f"#\n# {title}:"
+            yield from (f"#   {number:,} {reason}" for reason, number in total.most_common())
     yield "#"
 
 

@@ -69,6 +69,11 @@ class Noted(Rejected):
     reader does not know and kept as text."""
 
 
+def bad_bytes(source: str, number: int) -> Noted:
+    """That a document has U+FFFD instead of this many bytes or characters that could not be read."""
+    return Noted(source, "bad-bytes", f"{number:,} unreadable; each is U+FFFD in the text")
+
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),

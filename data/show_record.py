@@ -30,6 +30,8 @@ def describe_record(corpus: Path, record_id: str) -> list[str]:
     """A description of every record with this id (one per language); UserError if there is none."""
     config = CleanConfig.model_validate(manifest.read(corpus / "clean")["config"]["clean"])
     boilerplate = frozenset(json.loads((corpus / "clean" / "boilerplate.json").read_text("utf-8")))
+    table = corpus / "clean" / "words.json"
+    words = json.loads(table.read_text("utf-8")) if table.exists() else {}  # older corpora have none
     records = find_records(corpus / "ingest", record_id)
     if not records:
         raise UserError(f"{corpus / 'ingest'}: no record {record_id!r}. An id looks like US-8930553-B2.")
@@ -37,7 +39,7 @@ def describe_record(corpus: Path, record_id: str) -> list[str]:
     for record in records:
         lines += ["before", *_outline(record)]
         before, after = record, cast(Record | None, record)
-        for rule, after in steps(config, record, boilerplate):
+        for rule, after in steps(config, record, boilerplate, words):
             lines += _changes(rule, before, after)
             before = after or before
         if after is not None:

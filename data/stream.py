@@ -46,6 +46,11 @@ of one also decode as others, but to other characters."""
 DECLARED = re.compile(r"""(<\?xml[^>]{1,60}?encoding\s*=\s*)(["'])[\w.:-]+\2""", re.IGNORECASE)
 
 
+REPLACEMENT = "\ufffd".encode()
+LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+"""How `as_utf8` passes on a byte that cannot be decoded: one character, as it was one byte."""
+
+
 class Unreadable(Exception):
     """A stream that cannot be read any further, for a reason with a name."""
 
@@ -209,7 +214,7 @@ def as_utf8(content: Content, given: str | None = None) -> Content:
     UTF-8.
 
     Offsets into such a file are those of its UTF-8 form. A byte that cannot be decoded becomes a lone
-    surrogate, so that the reader rejects its row or document; an XML declaration is made to say UTF-8.
+    surrogate, which `decoded` counts as a bad byte; an XML declaration is made to say UTF-8.
     """
     is_utf16 = content.head()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if content.part or not (is_utf16 or given):
@@ -232,13 +237,32 @@ def as_utf8(content: Content, given: str | None = None) -> Content:
     return stream(content.name, chunks())
 
 
-def decoded(data: bytes, offset: int = 0) -> str:
-    """UTF-8 as text; Unreadable with the first byte that is not UTF-8, counted from `offset`."""
+def decoded(data: bytes, offset: int = 0, name: str = "utf-8") -> tuple[str, int]:
+    """A document, or a row, as text, and the number of bad bytes in it, each of which became U+FFFD.
+
+    Unreadable, with the place of the first counted from `offset`, if they are too many to be few bad bytes
+    in the right encoding.
+    """
     try:
-        return data.decode("utf-8")
+        return data.decode(name), 0
     except UnicodeDecodeError as error:
-        place = f"byte {offset + error.start} of the file is not UTF-8"
+        data = LONE_SURROGATE.sub(b"\xff", data) if name == "utf-8" else data
+        text = data.decode(name, "replace")
+        bad = text.count("\ufffd") - data.decode(name, "ignore").count("\ufffd")
+        if are_few(bad, len(data)):
+            return text, bad
+        place = f"byte {offset + error.start} of the file is not {name.upper()}"
         raise Unreadable("bad-encoding", place) from None
+
+
+def are_few(bad: int, length: int) -> bool:
+    """Whether a text of `length` bytes with so many bad ones is damaged, and not in another encoding: at most
+    one in a hundred is bad, and at most five, or one in ten thousand of a long text.
+
+    In another encoding all letters outside ASCII are bad: some 2% of a German or French text, all of a
+    Chinese one.
+    """
+    return 100 * bad <= length and bad <= max(5, length // 10_000)
 
 
 def encoding(head: bytes) -> str:

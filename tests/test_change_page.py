@@ -11,6 +11,7 @@ import torch
 from core.config.schema import ModelConfig
 from data.chat import chat_template
 from data.cleaning import record_cleaner
+from data.cleaning.hyphens import Words
 from data.cleaning.record_cleaner import CleanConfig, clean_record
 from data.readers import formats
 from data.record import Record, Rejected
@@ -89,10 +90,10 @@ def test_a_new_cleaning_rule_runs_and_is_counted(monkeypatch: pytest.MonkeyPatch
     known = record_cleaner.steps
 
     def steps(
-        config: CleanConfig, given: Record, boilerplate: frozenset[str]
+        config: CleanConfig, given: Record, boilerplate: frozenset[str], words: Words
     ) -> Iterator[tuple[str, Record | None]]:
         last = given
-        for name, after in known(config, given, boilerplate):
+        for name, after in known(config, given, boilerplate, words):
             yield name, after
             if after is None:
                 return

@@ -13,7 +13,7 @@ from data.readers.archives import attachment, members
 from data.readers.formats import format_of
 from data.readers.row import Place
 from data.readers.rows import CONTAINERS, dataset_tables, tables
-from data.record import Rejected
+from data.record import Noted, Rejected
 from data.stream import (
     Content,
     FileSplit,
@@ -66,8 +66,14 @@ def _rows(content: Content) -> Iterator[ChatRow]:
         yield content.name, Rejected(content.name, reason, container)
         return
     for table in tables(content, container, knows):
+        damaged: Place | None = None
         for place, row in table.rows:
-            if isinstance(row, Rejected):
+            if isinstance(row, Noted):  # an answer is learnt letter by letter: one that is damaged is not
+                damaged = place
+                yield _place(content, place), Rejected(row.source, "bad-encoding", row.detail)
+            elif place == damaged:
+                continue
+            elif isinstance(row, Rejected):
                 if row.reason != "empty-row":  # an empty line is not a record
                     yield _place(content, place), row
             elif container == "JSON" and not knows(row) and (named := _named_items(row)):

@@ -1,12 +1,14 @@
 """Clean patent records: normalise text, remove useless parts, count every removal by rule.
 
     ingest/shard-*.parquet ──count lines──▶ boilerplate.json
+                           ──count words──▶ words.json
                            ──clean_shard──▶ clean/shard-*.parquet, dropped.jsonl
 
 A record goes through the rules of `data.cleaning.record_cleaner` in order. `clean_shard` depends only on its
 shard, the configuration and the table of boilerplate lines, so the result is the same for any number of
 processes. `dropped.jsonl` has `{"id", "language", "source", "rule", "detail"}` for each record
-that a rule dropped, `boilerplate.json` the boilerplate lines and the number of descriptions with each.
+that a rule dropped, `boilerplate.json` the boilerplate lines and the number of descriptions with each,
+`words.json` the whole forms of words that line ends divide, with the number of descriptions with each.
 """
 
 import json
@@ -23,6 +25,7 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from core.provenance import atomic_io
 from data.cleaning.boilerplate import count_lines, frequent_lines
+from data.cleaning.hyphens import Words, count_words, words_of_corpus
 from data.cleaning.record_cleaner import CleanConfig, clean_record, size
 from data.executor import (
     Rows,
@@ -62,7 +65,8 @@ def clean(
     """
     shards = shard_files(ingested)
     lines = boilerplate_lines(config, shards, folder / "boilerplate.json", executor)
-    work = partial(clean_shard, config, frozenset(lines))
+    words = divided_words(config, shards, folder / "words.json", executor)
+    work = partial(clean_shard, config, frozenset(lines), words)
     counts = sum_rows(map_shards(work, shards, folder, executor, title="clean"))
     join_parts(folder, "dropped.jsonl")
     if not counts["out", "records"]:
@@ -89,7 +93,21 @@ def boilerplate_lines(
     return kept
 
 
-def clean_shard(config: CleanConfig, boilerplate: frozenset[str], shard: Path, folder: Path) -> Rows:
+def divided_words(
+    config: CleanConfig, shards: Sequence[Path], table: Path, executor: Executor | None
+) -> dict[str, int]:
+    """The whole forms of words that line ends divide, and the number of descriptions with each; saved in
+    `table`."""
+    if not table.exists():
+        words = words_of_corpus(map_in_order(executor, count_words, shards)) if config.hyphens else {}
+        atomic_io.write_text(table, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+    kept: dict[str, int] = json.loads(table.read_text("utf-8"))
+    return kept
+
+
+def clean_shard(
+    config: CleanConfig, boilerplate: frozenset[str], words: Words, shard: Path, folder: Path
+) -> Rows:
     """Clean one shard into `folder`: `parquet`, and `dropped.jsonl` with the dropped records.
 
     A record on which a rule fails is dropped under the rule `error`; it does not end the run.
@@ -105,7 +123,7 @@ def clean_shard(config: CleanConfig, boilerplate: frozenset[str], shard: Path, f
             counts["in", "records"] += 1
             try:
                 counts["in", "characters"] += size(record)
-                outcome = clean_record(config, record, boilerplate)
+                outcome = clean_record(config, record, boilerplate, words)
             except Exception as error:  # one bad record must not end a run over millions
                 if is_of_the_machine(error):
                     raise

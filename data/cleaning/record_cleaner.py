@@ -3,11 +3,12 @@
     record ──boilerplate──▶ ──regular──▶ ──full-width──▶ … ──too-short──▶ record, or dropped by a rule
 
 `steps` yields the record after each rule; `clean_record` applies them all and counts. The rules depend only
-on the record and the table of boilerplate lines. docs/data.md shows each with an example.
+on the record and the tables of boilerplate lines and divided words. docs/data.md shows each with an example.
 """
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from pydantic import Field
 from core.config.loader import Config
 from data import claim_numbers
 from data import language as lang
-from data.cleaning import text_rules
+from data.cleaning import hyphens, text_rules
 from data.cleaning.quality import broken_share, may_be_odd, odd_share
 from data.record import Record
 from data.sections import sections
@@ -38,6 +39,9 @@ class CleanConfig(Config):
     regular: bool = True
     """Remove control and invisible characters, normalise to Unicode NFC, collapse runs of spaces and empty
     lines."""
+    hyphens: bool = True
+    """Rejoin words that the end of a printed line divided, if the whole word stands elsewhere in the document
+    or the corpus: `drill- ing` to `drilling`."""
     full_width: bool = True
     """Convert full-width letters and digits to ASCII: `３．５ｍｍ` to `3.5mm`."""
     paragraph_numbers: bool = True
@@ -83,10 +87,15 @@ class Outcome(NamedTuple):
     """The characters removed by each rule that changed something."""
 
 
-def clean_record(config: CleanConfig, record: Record, boilerplate: frozenset[str] = frozenset()) -> Outcome:
+def clean_record(
+    config: CleanConfig,
+    record: Record,
+    boilerplate: frozenset[str] = frozenset(),
+    words: hyphens.Words = MappingProxyType({}),
+) -> Outcome:
     """The record after all rules."""
     changed: dict[str, int] = {}
-    for rule, after in steps(config, record, boilerplate):
+    for rule, after in steps(config, record, boilerplate, words):
         if after is None:
             return Outcome(None, rule, changed)
         if after is not record:
@@ -96,17 +105,23 @@ def clean_record(config: CleanConfig, record: Record, boilerplate: frozenset[str
 
 
 def steps(
-    config: CleanConfig, record: Record, boilerplate: frozenset[str]
+    config: CleanConfig, record: Record, boilerplate: frozenset[str], words: hyphens.Words
 ) -> Iterator[tuple[str, Record | None]]:
-    """The name of each enabled rule and the record after it.
+    """The name of each enabled rule and the record after it; `words` are those of the corpus that divided
+    words may be.
 
     The same object if nothing changed; None, as the last step, if the rule dropped the record.
     """
     if boilerplate:
         record = _with_description(record, partial(_without_boilerplate, lines=boilerplate))
         yield "boilerplate", record
+    if config.regular:
+        record = _with_texts(record, text_rules.regular_text)
+        yield "regular", record
+    if config.hyphens:
+        record = _with_whole_words(record, words)
+        yield "hyphens", record
     for name, switch, change in (
-        ("regular", config.regular, text_rules.regular_text),
         ("full-width", config.full_width, text_rules.fold_full_width),
         ("paragraph-numbers", config.paragraph_numbers, text_rules.drop_paragraph_numbers),
     ):
@@ -131,6 +146,13 @@ def steps(
             if after is None:
                 return
             record = after
+
+
+def _with_whole_words(record: Record, words: hyphens.Words) -> Record:
+    if not any(forms for text in texts(record) for forms in hyphens.divided(text)):
+        return record
+    own = hyphens.words_of(texts(record))
+    return _with_texts(record, partial(hyphens.rejoin, document=own, corpus=words))
 
 
 def _without_boilerplate(text: str, lines: frozenset[str]) -> str:

@@ -118,7 +118,8 @@ def _by_language(value: Any) -> dict[str | None, Any]:
     """Google's localised texts by language; any other value under None."""
     items = [value] if isinstance(value, dict) else value
     if isinstance(items, list) and items and all(isinstance(item, dict) and "text" in item for item in items):
-        if not any("language" in item for item in items) and len(items) > 1:
+        several = len(items) > 1 or (items is value and any(key in items[0] for key in CLAIM_NUMBERS))
+        if several and not any("language" in item for item in items):
             return {None: value}  # a list of texts, such as claims
         found: dict[str | None, Any] = {}
         for item in items:

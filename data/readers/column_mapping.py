@@ -44,14 +44,14 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "id": (
         "publication_number", "publication_numbers", "guid", "公开（公告）号", "授权公告号",
         "公告号", "公开号", "文献号", "公開公告號", "공개번호", "공고번호", "등록번호", "公開番号",
-        "登録番号", "patent_number", "patent_id", "document_number", "专利号",
+        "登録番号", "patent_number", "patent_id", "pgpub_id", "document_number", "专利号",
     ),
     "office": (
         "country_code", "office", "publication_country", "country", "公开国家", "公开国家/地区",
         "国家代码", "国家", "受理局", "국가코드", "국가", "발행국", "国コード",
     ),
     "kind": (
-        "kind_code", "文献种类代码", "文献类型", "문헌코드", "문헌종류코드",
+        "kind_code", "wipo_kind", "文献种类代码", "文献类型", "문헌코드", "문헌종류코드",
     ),
     "language": (
         "lang", "language_code", "language_indicator", "语言", "语种", "언어",
@@ -110,8 +110,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     PARTS: (
         "technical_field", "技术领域", "기술분야", "background", "background_text_html", "背景技术",
-        "배경기술", "brief_html", "summary", "summary_of_invention", "发明内容", "발명의내용",
-        "drawings", "附图说明", "description_html", "detailed_description", "具体实施方式",
+        "배경기술", "brief_html", "summary", "summary_of_invention", "summary_text", "发明内容", "발명의내용",
+        "drawings", "draw_desc_text", "附图说明", "description_html", "detailed_description", "具体实施方式",
     ),
 }  # fmt: skip
 """Other names of the fields, best first: HUPD, BIGPATENT, Google Patents in BigQuery, the USPTO's public

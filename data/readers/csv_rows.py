@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from data.readers.row import Place, Row
-from data.record import Rejected
-from data.stream import TOO_LONG, Content, encoding, lines
+from data.record import Rejected, bad_bytes
+from data.stream import TOO_LONG, Content, Unreadable, decoded, encoding, lines
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -30,24 +30,33 @@ def csv_rows(content: Content) -> tuple[list[str] | None, Iterator[Row]]:
     """The header and the rows under it; None and one error if the header cannot be read."""
     csv.field_size_limit(CELL_CHARACTERS)
     wrong: list[Rejected] = []
-    decoded = _decode(content, wrong)
-    first = next(decoded).removeprefix("\ufeff")
+    bad: list[int] = []
+    text = _decode(content, wrong, bad)
+    first = next(text).removeprefix("\ufeff")
     if first.startswith(SEARCH):
-        first = next(decoded, "")
-    reader = csv.reader(itertools.chain([first], decoded), delimiter=_delimiter(first), strict=True)
+        first = next(text, "")
+    reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first), strict=True)
     header = next(_cells(reader))[1]
     if wrong:
         rejected = Rejected(content.name, wrong[0].reason, f"{wrong[0].detail}, in the header")
         return None, iter([(Place(""), rejected)])
     if isinstance(header, csv.Error):
         return None, iter([(Place(""), Rejected(content.name, "bad-csv", f"header: {header}"))])
-    return header, _rows(reader, header, content.name, wrong)
+    return header, _rows(reader, header, content.name, wrong, bad)
 
 
-def _rows(reader: "Reader", header: list[str], name: str, wrong: list[Rejected]) -> Iterator[Row]:
+def _rows(
+    reader: "Reader", header: list[str], name: str, wrong: list[Rejected], bad: list[int]
+) -> Iterator[Row]:
+    if bad:  # in the header
+        yield Place(""), bad_bytes(name, sum(bad))
+        bad.clear()
     for number, cells in _cells(reader):
         place = Place(number)
         source = place.in_file(name)
+        if bad:
+            yield place, bad_bytes(source, sum(bad))
+            bad.clear()
         if wrong:
             yield place, Rejected(source, wrong[0].reason, wrong[0].detail)
             wrong.clear()
@@ -76,8 +85,9 @@ def _cells(reader: "Reader") -> Iterator[tuple[int, list[str] | csv.Error]]:
             yield number, cells
 
 
-def _decode(content: Content, wrong: list[Rejected]) -> Iterator[str]:
-    """Decode line by line; the error of a line that cannot be read goes to `wrong`."""
+def _decode(content: Content, wrong: list[Rejected], bad: list[int]) -> Iterator[str]:
+    """Decode line by line; the error of a line that cannot be read goes to `wrong`, the number of bad bytes
+    in one that can to `bad`."""
     name = encoding(content.head())
     for line in lines(content):
         if line.data is None:
@@ -85,12 +95,13 @@ def _decode(content: Content, wrong: list[Rejected]) -> Iterator[str]:
             yield "\n"
             continue
         try:
-            yield line.data.decode(name)
-        except UnicodeDecodeError as error:
-            place = line.offset + error.start
-            detail = f"line {line.number}: byte {place} of the file is not {name.upper()}"
-            wrong.append(Rejected("", "bad-encoding", detail))
-            yield line.data.decode(name, "replace")
+            text, number = decoded(line.data, line.offset, name)
+        except Unreadable as error:
+            wrong.append(Rejected("", error.reason, f"line {line.number}: {error.detail}"))
+            text, number = line.data.decode(name, "replace"), 0
+        if number:
+            bad.append(number)
+        yield text
 
 
 def _delimiter(header: str) -> str:

@@ -112,24 +112,27 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
     if name in rows.CONTAINERS:
         yield from table_records.read_table(content, name, options)
         return
+    noted: list[Noted] = []
     match name:
         case "APS":
             for document in uspto_aps.split(content, uspto_aps.MARK):
-                unknown: list[str] = []
-                yield _outcome(partial(uspto_aps.read, document, unknown), document.source)
-                yield from (Noted(document.source, "unknown-field", code) for code in unknown)
+                yield _outcome(partial(uspto_aps.read, document, noted), document.source)
+                yield from _taken(noted)
         case "BRS":
             for document in uspto_aps.split(content, uspto_brs.MARK):
-                yield _outcome(partial(uspto_brs.read, document), document.source)
+                yield _outcome(partial(uspto_brs.read, document, noted), document.source)
+                yield from _taken(noted)
         case "OPS":
-            for publication in epo_ops_json.publications(content):
+            for publication in epo_ops_json.publications(content, noted):
                 yield _outcome(publication, content.name)
+            yield from noted
         case "EP-TEXT":
             for found in epo_text.publications(content):
                 if isinstance(found, Rejected):
                     yield found
                 else:
-                    yield _outcome(partial(epo_text.read, found), found.source)
+                    yield _outcome(partial(epo_text.read, found, noted), found.source)
+                    yield from _taken(noted)
         case "XML":
             yield from _read_xml(content)
         case "text":
@@ -140,6 +143,13 @@ def _read(content: Content, name: str, options: "Options") -> Iterator[list[Reco
             )
         case _:
             yield Rejected(content.name, "unknown-format", name)
+
+
+def _taken(noted: list[Noted]) -> list[Noted]:
+    """What the last document added to the list, which is then empty."""
+    taken = noted.copy()
+    noted.clear()
+    return taken
 
 
 Publication = Callable[[], list[Record] | Rejected]
@@ -167,8 +177,9 @@ def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
             yield document
             continue
         source = document.source
+        noted: list[Noted] = []
         try:
-            publications = _publications(document)
+            publications = _publications(document, noted)
         except Exception as error:
             if is_of_the_machine(error):
                 raise
@@ -178,6 +189,7 @@ def _read_xml(content: Content) -> Iterator[list[Record] | Rejected]:
         else:
             for publication in publications:
                 yield _outcome(publication, source)
+            yield from noted
 
 
 def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
@@ -199,7 +211,7 @@ def _outcome(publication: Publication, source: str) -> list[Record] | Rejected:
     return records
 
 
-def _publications(document: "Document") -> list[Publication] | Rejected:
+def _publications(document: "Document", noted: list[Noted]) -> list[Publication] | Rejected:
     """The publications of an XML document, not yet read: one or, in the answer of a service, several."""
     from data.readers.offices import patent_xml
 
@@ -210,7 +222,7 @@ def _publications(document: "Document") -> list[Publication] | Rejected:
     if vocabulary is None:
         return Rejected(document.source, "unknown-format", f"root element {root}")
     prepared = vocabulary.prepare(document) if vocabulary.prepare else document
-    tree = patent_xml.parse(prepared, vocabulary.names)
+    tree = patent_xml.parse(prepared, vocabulary.names, noted)
     if isinstance(tree, Rejected):
         return tree
     items = list(tree.iter(*vocabulary.items)) if vocabulary.items else [tree]

@@ -13,8 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from data.readers.row import Place, Row
-from data.record import Rejected
-from data.stream import CHUNK_BYTES, LINE_BYTES, TOO_LONG, Content, FileSplit, Line, Unreadable, lines
+from data.record import Rejected, bad_bytes
+from data.stream import (
+    CHUNK_BYTES,
+    LINE_BYTES,
+    TOO_LONG,
+    Content,
+    FileSplit,
+    Line,
+    Unreadable,
+    are_few,
+    decoded,
+    lines,
+)
 
 LOOK_BYTES = 8 << 20
 """How much of an object that is too long is looked at to find its first list."""
@@ -23,6 +34,12 @@ Knows = Callable[[Iterable[str]], bool]
 """Whether one of these names is a column of a row."""
 
 SPACE = re.compile(r"[ \t\r\n]*")
+
+DECODER = json.JSONDecoder(strict=False)
+"""Takes control characters inside a text, such as a tab, which writers forget to escape."""
+
+BAD = re.compile("[\udc80-\udcff]")
+"""A byte that is not UTF-8, as `_Buffer` decodes it."""
 
 
 def is_lines(head: bytes) -> bool:
@@ -107,11 +124,8 @@ def _named_items(buffer: "_Buffer", name: str, knows: Knows) -> Iterator[Row]:
         for number, (line, value, text) in enumerate(_items(buffer), start=1):
             place = Place(f"{key}.{number}")
             where = f"the item at line {line}"
-            if _is_utf8(text):
-                row = _object(value, place.in_file(name), where)
+            for row in _item(value, text, place.in_file(name), where):
                 yield place, row if isinstance(row, Rejected) else {key: [row]}
-            else:
-                yield place, Rejected(place.in_file(name), "bad-encoding", f"{where} is not UTF-8")
     buffer.at += 1
     if buffer.skip_space():
         raise Unreadable("bad-json", f"line {buffer.line}: text after the end of the document is not read")
@@ -126,15 +140,17 @@ def _line_rows(line: Line, name: str) -> Iterator[Row]:
         yield place, Rejected(source, "too-long", f"{where} is {TOO_LONG}; write one object per line")
         return
     try:
-        text = line.data.decode("utf-8").removeprefix("\ufeff").strip()
-        value = json.loads(text) if text else None
-    except UnicodeDecodeError as error:
-        detail = f"{where}: byte {line.offset + error.start} of the file is not UTF-8"
-        yield place, Rejected(source, "bad-encoding", detail)
+        text, bad = decoded(line.data, line.offset)
+        text = text.removeprefix("\ufeff").strip()
+        value = DECODER.decode(text) if text else None
+    except Unreadable as error:
+        yield place, Rejected(source, error.reason, f"{where}: {error.detail}")
         return
     except (ValueError, RecursionError) as error:
         yield place, Rejected(source, "bad-json", f"{where}: {error}")
         return
+    if bad:
+        yield place, bad_bytes(source, bad)
     if not text:
         yield place, Rejected(source, "empty-row", f"{where} is empty")
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -158,10 +174,7 @@ def _list_items(content: Content, one_line: bool) -> Iterator[Row]:
     for number, (line, value, text) in enumerate(_items(buffer), start=1):
         place = Place(f"{line}.{number}") if one_line else Place(str(number), line)
         where = f"the item at line {line}"
-        if _is_utf8(text):
-            yield place, _object(value, place.in_file(content.name), where)
-        else:
-            yield place, Rejected(place.in_file(content.name), "bad-encoding", f"{where} is not UTF-8")
+        yield from ((place, row) for row in _item(value, text, place.in_file(content.name), where))
     if buffer.skip_space():
         raise Unreadable("bad-json", f"line {buffer.line}: text after the end of the list is not read")
     if number == 0:
@@ -215,7 +228,7 @@ class _Buffer:
             length = len(self.text) - self.at
             if self.ended or length >= self.tried or length > LINE_BYTES:
                 try:
-                    value, stop = json.JSONDecoder().raw_decode(self.text, self.at)
+                    value, stop = DECODER.raw_decode(self.text, self.at)
                 except (ValueError, RecursionError) as error:
                     if self.ended or length > LINE_BYTES:
                         reason = "too-long" if length > LINE_BYTES else "bad-json"
@@ -240,9 +253,15 @@ class _Buffer:
         self.text, self.at = self.text[self.at :] + self.decoder.decode(data, self.ended), 0
 
 
-def _is_utf8(text: str) -> bool:
+def _item(value: Any, text: str, source: str, where: str) -> Iterator[dict[str, Any] | Rejected]:
+    """The object of an item, whose text may hold bad bytes, or why there is none."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return False
-    return True
+        text, bad = BAD.subn("\ufffd", text)
+        if not are_few(bad, len(text)):
+            yield Rejected(source, "bad-encoding", f"{where} is not UTF-8")
+            return
+        yield bad_bytes(source, bad)
+        value = DECODER.decode(text)
+    yield _object(value, source, where)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from data.readers.cell_values import records
 from data.readers.column_mapping import Options
-from data.record import Record, Rejected
-from data.stream import LINE_BYTES, Content, Line, encoding, lines
+from data.record import Record, Rejected, bad_bytes
+from data.stream import LINE_BYTES, Content, Line, Unreadable, decoded, encoding, lines
 
 FIELDS = {"description": ["text"]}
 
@@ -20,11 +20,11 @@ def read_text(content: Content, options: Options) -> Iterator[list[Record] | Rej
     if options.layout == "documents":
         data = content.file.read(LINE_BYTES + 1)
         whole = Line(0, 0, data if len(data) <= LINE_BYTES else None)
-        yield _document(whole, encoded, content.name, content.stem, options)
+        yield from _document(whole, encoded, content.name, content.stem, options)
         return
     for part in _paragraphs(content):
         source, name = f"{content.name}#{part.number}", f"{content.stem}-{part.number:06d}"
-        yield _document(part, encoded, source, name, options)
+        yield from _document(part, encoded, source, name, options)
 
 
 def _paragraphs(content: Content) -> Iterator[Line]:
@@ -46,13 +46,18 @@ def _paragraphs(content: Content) -> Iterator[Line]:
         yield start._replace(data=b"".join(run) if size <= LINE_BYTES else None)
 
 
-def _document(part: Line, encoded: str, source: str, name: str, options: Options) -> list[Record] | Rejected:
+def _document(
+    part: Line, encoded: str, source: str, name: str, options: Options
+) -> Iterator[list[Record] | Rejected]:
     if part.data is None:
-        return Rejected(source, "too-long", f"the text is longer than {LINE_BYTES >> 20} MiB")
+        yield Rejected(source, "too-long", f"the text is longer than {LINE_BYTES >> 20} MiB")
+        return
     try:
-        text = part.data.decode(encoded)
-    except UnicodeDecodeError as error:
-        place = part.offset + error.start
-        return Rejected(source, "bad-encoding", f"byte {place} of the file is not {encoded.upper()}")
+        text, bad = decoded(part.data, part.offset, encoded)
+    except Unreadable as error:
+        yield Rejected(source, error.reason, error.detail)
+        return
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").strip()
-    return records({"text": text}, FIELDS, options, source, name)
+    yield records({"text": text}, FIELDS, options, source, name)
+    if bad:
+        yield bad_bytes(source, bad)

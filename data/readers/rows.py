@@ -11,8 +11,8 @@ columns mean. Rows are streamed. The rules are the same for every container:
   name are ignored.
 - An empty line or row of a text file is an `empty-row`; empty rows of a sheet are formatting and are skipped.
 - A header without rows is an `empty-file`.
-- Text is UTF-8, UTF-16 with a byte order mark, or (CSV) what `stream.encoding` recognises. A wrong byte costs
-  its own row.
+- Text is UTF-8, UTF-16 with a byte order mark, or (CSV) what `stream.encoding` recognises. A few bad
+  bytes of a row become U+FFFD and are noted before it; more cost their own row.
 - A file that is cut off gives the rows before the cut, then one error.
 
 To add a container, enter it in CONTAINERS and in STARTS or SUFFIXES, and read it in `tables`.

@@ -7,6 +7,8 @@ object of JSON with one list of objects, as a search service answers, is the row
 """
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +17,15 @@ from data.readers.cell_values import records
 from data.readers.column_mapping import Fields, Options, is_known, map_columns
 from data.readers.row import Place, Row
 from data.readers.rows import dataset_tables, tables
-from data.record import Noted, Record, Rejected
-from data.stream import Content, Unreadable, stream
+from data.readers.table_join import KEYS, Fragment, order_of
+from data.record import Noted, Record, Rejected, bad_bytes
+from data.stream import Content, Unreadable, are_few, stream
 
-CLAIM_TABLE = frozenset(("patent_id", "claim_sequence", "claim_text"))
-"""Columns of a table with a claim a row."""
+CLAIM_TABLE = frozenset(("claim_sequence", "claim_text"))
+"""Columns of a table with a claim a row, beside one of KEYS."""
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON can write one, and UTF-8 cannot."""
 
 SAMPLE_ROWS = 20
 """Rows in which the longest text column is searched if no column name is known."""
@@ -89,7 +95,20 @@ def _own_columns(
         if isinstance(fields, Rejected):
             yield Rejected(source, fields.reason, fields.detail)
         else:
-            yield records(row, fields, options, source, _name(content, place))
+            outcome = records(row, fields, options, source, _name(content, place))
+            if isinstance(outcome, Rejected) and outcome.reason == "bad-encoding":
+                whole, bad = _whole_characters(row)
+                if bad:
+                    outcome = records(whole, fields, options, source, _name(content, place))
+                    yield bad_bytes(source, bad)
+            yield outcome
+
+
+def _whole_characters(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """The row with U+FFFD for each half of a surrogate pair, and their number; 0 and the row itself if they
+    are too many."""
+    written, bad = HALF_PAIR.subn("\ufffd", json.dumps(row, ensure_ascii=False))
+    return (json.loads(written), bad) if are_few(bad, len(written)) else (row, 0)
 
 
 def _under_header(
@@ -102,24 +121,27 @@ def _under_header(
         yield fields
         return
     yield from _guess(fields, options, content.name)
+    order = order_of(header)
     for place, row in _grouped(rows, header):
         if isinstance(row, Rejected):
             yield row
-        else:
-            yield records(row, fields, options, place.in_file(content.name), _name(content, place))
+            continue
+        found = records(row, fields, options, place.in_file(content.name), _name(content, place))
+        yield found if order is None or isinstance(found, Rejected) else Fragment(found, order)
 
 
 def _grouped(rows: Iterator[Row], header: Sequence[str]) -> Iterator[Row]:
     """The rows; of a table of claims, with a claim a row (PatentsView's `g_claims`), one for each patent,
     with a list of its claims. The rows of a patent follow each other."""
-    if not set(header) >= CLAIM_TABLE:
+    key = next((name for name in KEYS if name in header), None)
+    if key is None or not set(header) >= CLAIM_TABLE:
         yield from rows
         return
     place, patent = Place(""), dict[str, Any]()
     for at, row in rows:
         if isinstance(row, Rejected):
             yield at, row
-        elif patent and row["patent_id"] == patent["patent_id"]:
+        elif patent and row[key] == patent[key]:
             patent["claim_text"].append(_claim(row))
         else:
             if patent:

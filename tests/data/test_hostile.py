@@ -76,7 +76,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
     # file, its content, the reasons of its rejections, the records that it gives nevertheless
     ("bomb.xml", lambda: chinese("utf-8", "utf-8", BOMB), ["malformed-xml"], 0),
     ("entity.xml", lambda: chinese("utf-8", "utf-8", FILE_ENTITY), ["external-entity"], 0),
-    ("undeclared-entity.xml", lambda: chinese("utf-8", "utf-8", more="&secret;"), ["unknown-entity"], 0),
+    ("undeclared-entity.xml", lambda: chinese("utf-8", "utf-8", more="&secret;"), [], 1),
     ("bomb.zip", lambda: zip_of(("a.xml", b"<a>" + b" " * (200 << 20))), ["archive-bomb"], 0),
     ("out.zip", lambda: zip_of(("../../out.jsonl", LINE), ("in.jsonl", LINE)), ["unsafe-name"], 1),
     ("absolute.tar", lambda: tar_of("/etc/cron.d/x.jsonl", LINE), ["unsafe-name"], 0),
@@ -88,7 +88,7 @@ HOSTILE: list[tuple[str, Callable[[], bytes], list[str], int]] = [
      ["unknown-format", "truncated-archive"], 1),
     ("utf16.jsonl", lambda: codecs.BOM_UTF16_BE + LINE.decode().encode("utf-16-be"), [], 1),
     ("gb18030.jsonl", lambda: ROW.encode("gb18030"), ["bad-encoding"], 0),
-    ("nul.jsonl", lambda: LINE + b"\n{\"title\": \"a\0b\"}\n" + LINE + b"\n\0\0\0", ["bad-json"] * 2, 2),
+    ("nul.jsonl", lambda: LINE + b"\n{\"title\": \"a\0b\"}\n" + LINE + b"\n\0\0\0", ["bad-json"], 3),
     ("noise.xml.gz", lambda: b"\x1f\x8b\x08" + bytes(range(256)) * 9, ["damaged-archive"], 0),
     ("cut.zip", lambda: zip_of(("a.jsonl", LINE * 50))[:-60], ["damaged-archive"], 0),
     ("utf16.xml", lambda: codecs.BOM_UTF16_LE + chinese("utf-16-le", "utf-16"), [], 1),
@@ -128,7 +128,8 @@ def test_a_run_ends_well_and_counts_everything(made: tuple[Path, subprocess.Comp
     counts = manifest.read(folder / "corpus" / "ingest")["counts"]
     assert counts["records"] == GOOD + sum(records for _, _, _, records in HOSTILE)
     assert counts["rejected"]["total"] == sum(len(reasons) for _, _, reasons, _ in HOSTILE)
-    assert counts["noted"] == {"attachment": 1}, "the photograph"
+    assert counts["noted"] == {"attachment": 1, "unknown-entity": 1}, "the photograph, &secret;"
+    assert "unknown entities, which stay in the text as they are written (&name;): 1" in done.stdout
     assert "rejected.jsonl lists each rejected document with its reason" in done.stdout
 
 

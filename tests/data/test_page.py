@@ -86,7 +86,7 @@ def test_every_rule_stands_in_the_page() -> None:
     config = CleanConfig(
         convert="simplified", max_characters=10_000, max_repeated_lines=1, max_repeated_ngrams=1
     )
-    cleaning = {rule for rule, _ in steps(config, record, frozenset(["x"]))} | {"error"}
+    cleaning = {rule for rule, _ in steps(config, record, frozenset(["x"]), {})} | {"error"}
     assert len(cleaning) > 15
     selecting = ("office", "kind", "language", "date", "ipc")
     for title, rules in (

@@ -16,7 +16,7 @@ from lxml import etree
 
 from data import claim_numbers
 from data.readers.offices import epo, patent_xml
-from data.record import Record, assemble
+from data.record import Noted, Record, assemble, bad_bytes
 from data.stream import Content, Unreadable, decoded
 
 BEGINNING = re.compile(
@@ -24,13 +24,17 @@ BEGINNING = re.compile(
 )
 
 
-def publications(content: Content) -> list[Callable[[], list[Record]]]:
-    """The publications of an answer, not yet read; Unreadable if it has none."""
+def publications(content: Content, noted: list[Noted]) -> list[Callable[[], list[Record]]]:
+    """The publications of an answer, not yet read; Unreadable if it has none. Bad bytes are added to
+    `noted`."""
     source, found = content.name, list[Callable[[], list[Record]]]()
     try:
-        answer = json.loads(decoded(content.file.read()).removeprefix("\ufeff"))
+        text, bad = decoded(content.file.read())
+        answer = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise Unreadable("bad-json", str(error)) from None
+    if bad:
+        noted.append(bad_bytes(source, bad))
     match answer:
         case {"ops:world-patent-data": dict(body)}:
             root = _tree("world-patent-data", body)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from lxml import etree
 
 from data.readers.offices import epo, patent_xml
-from data.record import Record, Rejected
-from data.stream import Content, lines
+from data.record import Noted, Record, Rejected, bad_bytes
+from data.stream import Content, Unreadable, decoded, lines
 
 BEGINNING = re.compile(rb"[A-Z]{2}\t\d+\t[A-Z]\d?\t\d{4}-\d\d-\d\d\t[a-z]{2}\t[A-Z]{5}\t")
 ELEMENTS = {"TITLE": "invention-title", "ABSTR": "abstract", "DESCR": "description", "CLAIM": "claims"}
@@ -40,11 +40,13 @@ def publications(content: Content) -> Iterator[Publication | Rejected]:
     for line in lines(content):
         source = f"{content.name}#{line.number}"
         try:
-            cells = (line.data or b"").decode("utf-8").rstrip("\r\n").split("\t", WIDTH - 1)
-        except UnicodeDecodeError as error:
-            detail = f"line {line.number}: byte {line.offset + error.start} of the file is not UTF-8"
-            yield Rejected(source, "bad-encoding", detail)
+            whole, bad = decoded(line.data or b"", line.offset)
+        except Unreadable as error:
+            yield Rejected(source, error.reason, f"line {line.number}: {error.detail}")
             continue
+        if bad:
+            yield bad_bytes(source, bad)
+        cells = whole.rstrip("\r\n").split("\t", WIDTH - 1)
         if len(cells) < WIDTH:
             reason = "too-long" if line.data is None else "bad-row"
             yield Rejected(source, reason, f"line {line.number}: {len(cells)} of {WIDTH} columns")
@@ -60,8 +62,9 @@ def publications(content: Content) -> Iterator[Publication | Rejected]:
         yield current
 
 
-def read(publication: Publication) -> list[Record] | Rejected:
-    """The publication's records, one for each language, or why its text cannot be parsed."""
+def read(publication: Publication, noted: list[Noted]) -> list[Record] | Rejected:
+    """The publication's records, one for each language, or why its text cannot be parsed; what was replaced
+    is added to `noted`."""
     office, number, kind, date = publication.number
     root = etree.Element("patent-document", country=office, kind=kind, date=date.replace("-", ""))
     root.set("doc-number", number)
@@ -69,7 +72,7 @@ def read(publication: Publication) -> list[Record] | Rejected:
     for language, part, text in publication.texts:
         name = ELEMENTS[part]
         document = patent_xml.Document(publication.source, 0, f"<{name}>{text}</{name}>".encode())
-        element = patent_xml.parse(document, {})
+        element = patent_xml.parse(document, {}, noted)
         if isinstance(element, Rejected):
             return element
         element.set("lang", language)

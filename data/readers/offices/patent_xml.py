@@ -20,8 +20,8 @@ from typing import NamedTuple
 from lxml import etree
 
 from data import claim_numbers
-from data.readers.offices import sgml_entities
-from data.record import Rejected
+from data.readers.offices import xml_repair
+from data.record import Noted, Rejected
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
 CELL = "\ufdd0"  # a noncharacter, for private use: the border between two table cells
@@ -101,25 +101,52 @@ def root_name(data: bytes) -> str | None:
     return found[1].rpartition(b":")[2].decode("utf-8", "replace") if found else None
 
 
-def parse(document: Document, names: Names) -> etree._Element | Rejected:
-    """The document's tree with its layout written as text, or why it cannot be parsed."""
-    encoding = next((name for name, declared in LARGER.items() if declared.match(document.data)), None)
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding=encoding
-    )
-    try:
-        root = etree.fromstring(_with_doctype(document.data), parser)
-    except etree.XMLSyntaxError as error:
-        return _syntax_error(document, error)
-    for entity in root.iter(etree.Entity) if b"&" in document.data else ():
-        character = sgml_entities.character(entity.text or "")
-        if character is None:
-            return _unknown_entity(document, entity.text or "")
-        replace(entity, character)
+def parse(document: Document, names: Names, noted: list[Noted]) -> etree._Element | Rejected:
+    """The document's tree with its layout written as text, or why it cannot be parsed; what was replaced by
+    something else is added to `noted`."""
+    root = _tree(document, noted)
+    if isinstance(root, Rejected):
+        return root
+    characters: dict[str, str] = {}
+    for node in root.iter(etree.Entity) if b"&" in document.data else ():
+        reference = node.text or ""
+        if reference not in characters:
+            found = xml_repair.entity(document.source, document.data, reference)
+            if isinstance(found, Noted):
+                noted.append(found)
+            elif isinstance(found, Rejected):
+                return found
+            characters[reference] = found if isinstance(found, str) else reference
+        replace(node, characters[reference])
     if any(mark in document.data for mark in DELETIONS):
         _remove_deletions(root)
     write_layout(root, names)
     return root
+
+
+def _tree(document: Document, noted: list[Noted]) -> etree._Element | Rejected:
+    encoding = next((name for name, declared in LARGER.items() if declared.match(document.data)), None)
+    try:
+        return _parsed(document.data, encoding)
+    except etree.XMLSyntaxError as error:
+        start = PROLOGUE.match(document.data)
+        name = encoding or _declared_encoding(document.data)
+        repaired = start and xml_repair.repaired(document.source, document.data, name, start.start(1) - 1)
+        if not repaired:
+            return _syntax_error(document, error)
+    try:
+        root = _parsed(repaired.data, "utf-8")
+    except etree.XMLSyntaxError as error:
+        return _malformed(document, error)
+    noted += repaired.noted
+    return root
+
+
+def _parsed(data: bytes, encoding: str | None) -> etree._Element:
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding=encoding
+    )
+    return etree.fromstring(_with_doctype(data), parser)
 
 
 def _remove_deletions(root: etree._Element) -> None:
@@ -249,8 +276,7 @@ def ipcr(entry: etree._Element) -> str:
 
 
 def _syntax_error(document: Document, error: etree.XMLSyntaxError) -> Rejected:
-    declared = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", document.data)
-    encoding = declared[1].decode() if declared else "utf-8"
+    encoding = _declared_encoding(document.data)
     try:
         document.data.decode(encoding)
     except UnicodeDecodeError as wrong:
@@ -258,16 +284,16 @@ def _syntax_error(document: Document, error: etree.XMLSyntaxError) -> Rejected:
         return Rejected(document.source, "bad-encoding", f"{place} ({error.msg})")
     except LookupError:
         return Rejected(document.source, "bad-encoding", f"the declared encoding {encoding} is unknown")
+    return _malformed(document, error)
+
+
+def _malformed(document: Document, error: etree.XMLSyntaxError) -> Rejected:
     return Rejected(document.source, "malformed-xml", f"line {error.lineno} of the document: {error.msg}")
 
 
-def _unknown_entity(document: Document, reference: str) -> Rejected:
-    name = re.escape(reference.strip("&;").encode())
-    if re.search(rb"<!ENTITY\s+" + name + rb"\s+(?:SYSTEM|PUBLIC)\s", document.data):
-        return Rejected(
-            document.source, "external-entity", f"{reference} refers to a file; external files are not opened"
-        )
-    return Rejected(document.source, "unknown-entity", f"{reference} is not a known character")
+def _declared_encoding(data: bytes) -> str:
+    declared = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", data)
+    return declared[1].decode() if declared else "utf-8"
 
 
 def replace(node: etree._Element, characters: str) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from data import claim_numbers
 from data.readers.offices import patent_xml
 from data.readers.offices.uspto_st32 import in_columns, without_zeros
-from data.record import Record, assemble
+from data.record import Noted, Record, assemble, bad_bytes
 from data.stream import Content, decoded
 
 BEGINNING = re.compile(rb"PATN\s|HHHHHT")
@@ -84,9 +84,10 @@ def split(content: Content, mark: bytes) -> Iterator[patent_xml.Document]:
         yield patent_xml.Document(f"{content.name}#{start}", start, b"".join(lines))
 
 
-def read(document: patent_xml.Document, unknown: list[str]) -> list[Record]:
-    """The grant's record, none if it has no text; adds the codes that it does not know to `unknown`."""
-    groups = grouped(document, unknown)
+def read(document: patent_xml.Document, noted: list[Noted]) -> list[Record]:
+    """The grant's record, none if it has no text; adds the codes that it does not know, and bad bytes, to
+    `noted`."""
+    groups = grouped(document, noted)
     if b".[." in document.data:
         groups |= _without_deletions({name: groups[name] for name in groups if name in OF_TEXT})
     head = {field.code: paragraph(field) for field in reversed(groups["PATN"])}
@@ -118,10 +119,13 @@ def read(document: patent_xml.Document, unknown: list[str]) -> list[Record]:
     )
 
 
-def fields(document: patent_xml.Document) -> list[Field]:
-    """The fields and groups of a document, in order."""
+def fields(document: patent_xml.Document, noted: list[Noted]) -> list[Field]:
+    """The fields and groups of a document, in order; bad bytes are added to `noted`."""
     found: list[Field] = []
-    for line in decoded(document.data, document.offset).splitlines():
+    text, bad = decoded(document.data, document.offset)
+    if bad:
+        noted.append(bad_bytes(document.source, bad))
+    for line in text.splitlines():
         if start := FIELD.match(line):
             found.append(Field(start[1], [start[2] or ""]))
         elif found:
@@ -129,12 +133,12 @@ def fields(document: patent_xml.Document) -> list[Field]:
     return found
 
 
-def grouped(document: patent_xml.Document, unknown: list[str]) -> dict[str, list[Field]]:
+def grouped(document: patent_xml.Document, noted: list[Noted]) -> dict[str, list[Field]]:
     """The fields of each group. In a group of text, an unknown code and its lines are text of the open
     field; elsewhere an unknown code is a field or a group that nothing reads."""
     groups: dict[str, list[Field]] = {}
     name = ""
-    for field in fields(document):
+    for field in fields(document, noted):
         group = groups.setdefault(name, [])
         if field.code in GROUPS:
             name = field.code
@@ -147,7 +151,7 @@ def grouped(document: patent_xml.Document, unknown: list[str]) -> dict[str, list
         elif TEXT_FIELD.fullmatch(field.code):
             group.append(field)
         else:
-            unknown.append(field.code)
+            noted.append(Noted(document.source, "unknown-field", field.code))
             lines = [f"{field.code} {field.lines[0]}".rstrip(), *field.lines[1:]]
             if group:
                 group[-1].lines.extend(lines)

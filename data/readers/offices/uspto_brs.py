@@ -14,16 +14,16 @@ import re
 
 from data import claim_numbers
 from data.readers.offices import patent_xml, uspto_aps
-from data.record import Record, assemble
+from data.record import Noted, Record, assemble
 
 MARK = b"*** BRS DOCUMENT BOUNDARY ***"
 BEGINNING = re.compile(rb".{0,2000}?" + re.escape(MARK), re.DOTALL)
 DESCRIPTION = ("PARN", "CRTX", "GOTX", "BSTX", "DRTX", "DETX")
 
 
-def read(document: patent_xml.Document) -> list[Record]:
-    """The document's record, none if it has no text."""
-    fields = uspto_aps.fields(document)
+def read(document: patent_xml.Document, noted: list[Noted]) -> list[Record]:
+    """The document's record, none if it has no text; bad bytes are added to `noted`."""
+    fields = uspto_aps.fields(document, noted)
     by_code: dict[str, list[str]] = {}
     for field in fields:
         by_code.setdefault(field.code, []).append(uspto_aps.paragraph(field))

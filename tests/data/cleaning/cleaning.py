@@ -53,7 +53,7 @@ def prose(text: str, times: int = 12) -> str:
 BAD = record(
     title="Ａ  pump",
     abstract=prose(GERMAN),
-    claims=["1. A pump.", "2. The pump of claim 1."],
+    claims=["1. A pump with a ring of rub- ber.", "2. The pump of claim 1."],
     description="\n".join(
         [
             "[0001] TECHNICAL FIELD",

@@ -19,7 +19,8 @@ from tests.data.cleaning.cleaning import (
 
 OFF = {
     **dict.fromkeys(
-        ("regular", "full_width", "paragraph_numbers", "claim_numbers", "sequences", "people", "language"),
+        ("regular", "hyphens", "full_width", "paragraph_numbers", "claim_numbers", "sequences", "people",
+         "language"),
         False,
     ),
     **dict.fromkeys(
@@ -37,6 +38,7 @@ OFF = {
 
 TEXT_RULES = {
     "regular": "regular",
+    "hyphens": "hyphens",
     "full_width": "full-width",
     "paragraph_numbers": "paragraph-numbers",
     "claim_numbers": "claim-numbers",
@@ -55,7 +57,7 @@ def test_every_rule_takes_its_part_and_the_good_text_is_left() -> None:
         **BAD,
         "title": "A pump",
         "abstract": None,
-        "claims": ["A pump.", "The pump of claim 1."],
+        "claims": ["A pump with a ring of rubber.", "The pump of claim 1."],
         "description": f"TECHNICAL FIELD\n{prose(ENGLISH)}\nDETAILED DESCRIPTION\n"
         + prose(f"{ENGLISH} It works."),
     }

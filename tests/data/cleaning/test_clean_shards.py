@@ -91,7 +91,7 @@ def test_records_in_are_records_out_and_dropped_ones_by_their_rule(tmp_path: Pat
     ]
     assert {path.name for path in (tmp_path / "clean").iterdir()} == {
         "shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet",
-        "dropped.jsonl", "boilerplate.json",
+        "dropped.jsonl", "boilerplate.json", "words.json",
     }  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_a_record_on_which_a_rule_fails_does_not_end_the_run(tmp_path: Path) -> 
     claims = pa.array([None, ["a pump", None], None], pa.list_(pa.string()))
     broken = table.set_column(table.column_names.index("claims"), "claims", claims)
     pq.write_table(broken, source / "shard-00000.parquet")
-    counts = sum_rows([clean_shard(CleanConfig(), frozenset(), source / "shard-00000.parquet", tmp_path)])
+    counts = sum_rows([clean_shard(CleanConfig(), frozenset(), {}, source / "shard-00000.parquet", tmp_path)])
     assert counts["out", "records"] == 2
     assert counts["dropped", "error"] == 1
     line = json.loads((tmp_path / "dropped.jsonl").read_text())
