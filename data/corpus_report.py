@@ -37,7 +37,7 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
     pairs = [html_report.pair(*shown) for shown in sample(root, seed)]
     sections = [
         html_report.section("Documents and tokens", html_report.table(header, rows)),
-        html_report.section("What was removed", _removed(removals(steps))),
+        html_report.section("What was removed", _removed(removals(steps)), *_left_out(steps.get("pack", {}))),
         html_report.section(
             "Length of documents",
             html_report.paragraph("tokens per document"),
@@ -97,6 +97,8 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
                 lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens per character")
             lines.append(f"tokenised with {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for section, n in counts.get("left_out", {}).items():
+                lines.append(f"left out: {n:,} characters of the section {section}")
             for source, found in counts.get("markup", {}).items():
                 kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.items())
                 lines.append(f"looks like markup in {source}: {kinds}")
@@ -151,6 +153,12 @@ def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int
 
 def _removed(rows: list[tuple[str, str, int]]) -> str:
     return html_report.table(("step", "rule", "number"), rows) if rows else html_report.paragraph("Nothing.")
+
+
+def _left_out(packed: Mapping[str, Any]) -> Iterator[str]:
+    """A table of what packing left out of descriptions, if it left out something."""
+    if rows := sorted(packed.get("left_out", {}).items()):
+        yield html_report.table(("section of the description", "characters left out"), rows)
 
 
 def lengths(root: Path) -> dict[str, int]:
