@@ -99,6 +99,11 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
             for section, n in counts.get("left_out", {}).items():
                 lines.append(f"left out: {n:,} characters of the section {section}")
+            for language, n in counts.get("repeated_claims", {}).items():
+                share = n / (n + counts["by_language"].get(language, {}).get("characters", 0))
+                lines.append(
+                    f"{language}: {n:,} characters ({share:.1%}) repeated the claims and were left out"
+                )
             for source, found in counts.get("markup", {}).items():
                 kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.items())
                 lines.append(f"looks like markup in {source}: {kinds}")
@@ -157,8 +162,10 @@ def _removed(rows: list[tuple[str, str, int]]) -> str:
 
 def _left_out(packed: Mapping[str, Any]) -> Iterator[str]:
     """A table of what packing left out of descriptions, if it left out something."""
-    if rows := sorted(packed.get("left_out", {}).items()):
-        yield html_report.table(("section of the description", "characters left out"), rows)
+    rows = [(f"section {name}", n) for name, n in sorted(packed.get("left_out", {}).items())]
+    rows += [(f"in the claims ({name})", n) for name, n in packed.get("repeated_claims", {}).items()]
+    if rows:
+        yield html_report.table(("left out of descriptions", "characters"), rows)
 
 
 def lengths(root: Path) -> dict[str, int]:

@@ -4,7 +4,8 @@
 
 The headings are those that the offices print. They separate parts, so a text with only one part besides its
 title, such as a judgment, has none, nor has a language without headings here. A record is one document, or
-two with `claims: separate`; `leave_out` takes sections out of the description.
+two with `claims: separate`; `leave_out` takes sections out of the description, `repeated_claims: once` the
+sentences that are in the claims.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from core.config.loader import Config
 from data import claim_numbers
 from data.language import base
+from data.packing.repeated_claims import without_repeated
 from data.record import Record
 from data.sections import SectionName, sections
 
@@ -62,6 +64,16 @@ class LayoutConfig(Config):
     leave_out: tuple[SectionName, ...] = ()
     """Sections of the description to leave out, e.g. `[related, support, drawings, signs, sequences]`."""
 
+    repeated_claims: Literal["keep", "once"] = "keep"
+    """`once` leaves the sentences of the description out that stand word for word in a claim, but for an
+    introduction such as `In some embodiments`; the claims keep theirs."""
+
+    @model_validator(mode="after")
+    def _with_claims(self) -> Self:
+        if self.repeated_claims == "once" and self.claims == "none":
+            raise ValueError("`repeated_claims: once` needs the claims: set `claims` to in-text or separate")
+        return self
+
     @model_validator(mode="after")
     def _once(self) -> Self:
         if any(len(set(parts)) < len(parts) for parts in (self.parts, *self.language_parts.values())):
@@ -80,6 +92,8 @@ class LaidOut(NamedTuple):
     texts: tuple[str, ...]
     left_out: Counter[SectionName]
     """Characters by section."""
+    repeated: int
+    """Characters of the sentences that are in the claims."""
 
 
 def documents(record: Record, config: LayoutConfig) -> LaidOut:
@@ -90,6 +104,11 @@ def documents(record: Record, config: LayoutConfig) -> LaidOut:
     texts = {part: text for part in parts if (text := part_text(record, part))}
     if config.leave_out and "description" in texts:
         texts["description"], left_out = without_sections(texts["description"], config.leave_out)
+    repeated = 0
+    if config.repeated_claims == "once" and {"claims", "description"} <= texts.keys():
+        whole = texts["description"]
+        texts["description"] = without_repeated(whole, record["claims"] or (), language)
+        repeated = len(whole) - len(texts["description"])
     if config.claims == "none":
         texts.pop("claims", None)
     texts = {part: text for part, text in texts.items() if text}
@@ -108,7 +127,7 @@ def documents(record: Record, config: LayoutConfig) -> LaidOut:
             }
             for is_claims in (False, True)
         ]
-    return LaidOut(tuple(config.separator.join(each.values()) for each in found if each), left_out)
+    return LaidOut(tuple(config.separator.join(each.values()) for each in found if each), left_out, repeated)
 
 
 def layout(record: Record, config: LayoutConfig) -> str:

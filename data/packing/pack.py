@@ -56,7 +56,7 @@ AMOUNTS = ("documents", "tokens", "characters", "bytes")
 Counts = Counter[tuple[str, ...]]
 """AMOUNTS by ("split", NAME, AMOUNT), ("language", LANGUAGE, AMOUNT) and ("source", NAME, AMOUNT);
 ("documents", OFFICE, LANGUAGE) and ("tokens", OFFICE, LANGUAGE); records by ("dropped", RULE); characters by
-("left_out", SECTION)."""
+("left_out", SECTION) and ("repeated_claims", LANGUAGE)."""
 
 
 class PackConfig(LayoutConfig, SplitConfig):
@@ -84,7 +84,8 @@ def pack(
 
     Returns the counts for the manifest: AMOUNTS of each split, `documents` and `tokens` by office and
     language, `by_language` and `by_source` (AMOUNTS and `tokens_per_character`, of the texts only, without
-    beginning and end tokens), `dropped`, `left_out` (characters by section of the description), `encoder`.
+    beginning and end tokens), `dropped`, `left_out` (characters by section of the description),
+    `repeated_claims` (characters by language), `encoder`.
     """
     from core.model.loading import load_tokenizer
 
@@ -154,8 +155,9 @@ def pack_shard(
             texts = [text for each in laid_out for text in each.texts]
             record_of = [number for number, each in enumerate(laid_out) for _ in each.texts]
             counts["dropped", "empty"] += sum(not each.texts for each in laid_out)
-            for each in laid_out:
+            for record, each in zip(records, laid_out, strict=True):
                 counts.update({("left_out", name): n for name, n in each.left_out.items()})
+                counts["repeated_claims", record["language"] or "unknown"] += each.repeated
             tokens = encode(texts) if texts else []
             sides = [split_of(record, config, families) for record in records]
             for split in SPLITS:
@@ -201,8 +203,10 @@ def _summary(counts: Counts) -> dict[str, Any]:
         **{what: nested(of(what)) for what in ("documents", "tokens")},
         **{f"by_{what}": _with_ratio(nested(of(what))) for what in ("language", "source")},
         "markup": nested(of("markup")),
-        "dropped": {rule: number for (rule,), number in of("dropped").items() if number},
-        "left_out": {section: number for (section,), number in of("left_out").items()},
+        **{
+            what: {name: number for (name,), number in of(what).items() if number}
+            for what in ("dropped", "left_out", "repeated_claims")
+        },
     }
 
 

@@ -108,6 +108,7 @@ def test_every_language_has_its_own_headings(language: str) -> None:
         {"heading_texts": {"en": {"ipc": "IPC"}}},
         {"leave_out": ["drawing"]},
         {"claims": "own"},
+        {"claims": "none", "repeated_claims": "once"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
@@ -142,7 +143,7 @@ def test_sections_are_left_out_of_the_description(table: str) -> None:
     description = "\n".join(line.lstrip("+-") for line in marked)
     config = LayoutConfig(parts=("description",), leave_out=("related", "support", "drawings", "signs"))
     found = record(7, language=language, description=description)
-    (text,), left_out = documents(found, config)
+    (text,), left_out, _ = documents(found, config)
     assert text == "\n".join(kept)
     assert left_out["drawings"] > 10
     assert left_out.total() + len(text) - len(description) in (0, -1), "but for a line break at the end"
@@ -157,7 +158,7 @@ def test_a_short_section_that_swallowed_the_description_is_kept() -> None:
     )
     background = text.replace("Drawings", "Background")
     config = LayoutConfig(parts=("description",), leave_out=("background",))
-    assert documents(record(7, description=background), config) == ((), {"background": len(background)})
+    assert documents(record(7, description=background), config) == ((), {"background": len(background)}, 0)
 
 
 def test_a_description_of_which_nothing_is_left_has_no_heading() -> None:
@@ -181,3 +182,20 @@ def test_a_record_with_one_part_is_one_document(parts: Any) -> None:
     whole = documents(record(7), LayoutConfig(parts=parts))
     assert documents(record(7), LayoutConfig(parts=parts, claims="separate")) == whole
     assert len(whole.texts) == 1
+
+
+@pytest.mark.parametrize("claims", ["in-text", "separate"])
+def test_claims_in_the_description_may_be_kept_once(claims: Any) -> None:
+    repeated = "In some embodiments, the rotor is made of a light alloy of zinc."
+    found = record(
+        7,
+        description=f"It pumps well. {repeated}",
+        claims=["A pump, wherein the rotor is made of a light alloy of zinc."],
+    )
+    laid_out = documents(found, LayoutConfig(claims=claims, repeated_claims="once"))
+    assert laid_out.repeated == len(repeated) + 1
+    assert repeated not in "".join(laid_out.texts)
+    assert "It pumps well." in laid_out.texts[0]
+    assert "1. A pump, wherein the rotor is made of a light alloy of zinc." in laid_out.texts[-1]
+    description = LayoutConfig(parts=("description",), repeated_claims="once")
+    assert layout(found, description) == found["description"], "the claims are not packed"

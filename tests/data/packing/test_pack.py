@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from core.errors import UserError
+from data.corpus_report import describe
 from data.dedup.ngram_index import EvalSample
 from data.dedup.training_index import find_seen
 from data.executor import EngineConfig, open_executor
@@ -317,3 +318,13 @@ def test_what_is_left_out_is_counted_by_section(tokenizer: Any, tmp_path: Path) 
     empty = [record(1, description=None)]
     counts = packed_from(config, tokenizer, [records, empty], tmp_path / "with-empty")
     assert counts["dropped"] == {"empty": 2}
+
+
+def test_what_repeats_the_claims_is_counted_by_language(tokenizer: Any, tmp_path: Path) -> None:
+    repeated = "一种水泵，包括泵体和叶轮，所述叶轮设置在泵体内。"
+    chinese = record(1, "zh", claims=[repeated], description=f"水泵。{repeated}\n良好。")
+    config = PackConfig(repeated_claims="once", validation_share=0)
+    counts = packed_from(config, tokenizer, [[chinese, record(2)]], tmp_path / "out")
+    assert counts["repeated_claims"] == {"zh": len(repeated)}
+    lines = describe("pack", counts)
+    assert any(f"zh: {len(repeated)} characters (" in line for line in lines)
