@@ -40,7 +40,7 @@ def write_report(root: Path, steps: Mapping[str, Mapping[str, Any]], seed: int =
     pairs = [html_report.pair(*shown) for shown in sample(root, seed)]
     sections = [
         html_report.section("Documents and tokens", html_report.table(header, rows)),
-        html_report.section("What was removed", _removed(removals(steps))),
+        html_report.section("What was removed", _removed(removals(steps)), *_left_out(steps.get("pack", {}))),
         html_report.section(
             "Length of documents",
             html_report.paragraph("tokens per document"),
@@ -100,6 +100,13 @@ def describe(step: str, counts: Mapping[str, Any]) -> list[str]:
                 lines.append(f"{language}: {amounts['tokens_per_character']:.3f} tokens per character")
             lines.append(f"tokenised with {counts['encoder']}")
             lines += [f"dropped: {n:,} {rule}" for rule, n in counts["dropped"].items()]
+            for section, n in counts.get("left_out", {}).items():
+                lines.append(f"left out: {n:,} characters of the section {section}")
+            for language, n in counts.get("repeated_claims", {}).items():
+                share = n / (n + counts["by_language"].get(language, {}).get("characters", 0))
+                lines.append(
+                    f"{language}: {n:,} characters ({share:.1%}) repeated the claims and were left out"
+                )
             for source, found in counts.get("markup", {}).items():
                 kinds = ", ".join(f"{n:,} {kind}" for kind, n in found.items())
                 lines.append(f"looks like markup in {source}: {kinds}")
@@ -154,6 +161,14 @@ def removals(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, int
 
 def _removed(rows: list[tuple[str, str, int]]) -> str:
     return html_report.table(("step", "rule", "number"), rows) if rows else html_report.paragraph("Nothing.")
+
+
+def _left_out(packed: Mapping[str, Any]) -> Iterator[str]:
+    """A table of what packing left out of descriptions, if it left out something."""
+    rows = [(f"section {name}", n) for name, n in sorted(packed.get("left_out", {}).items())]
+    rows += [(f"in the claims ({name})", n) for name, n in packed.get("repeated_claims", {}).items()]
+    if rows:
+        yield html_report.table(("left out of descriptions", "characters"), rows)
 
 
 def lengths(root: Path) -> dict[str, int]:

@@ -39,6 +39,8 @@ from data.readers.source_files import input_hashes
 from data.record_store import read_records, shard_files
 from data.synthetic.patents import synthesize
 
+LATER_KEYS = ("claims", "leave_out", "repeated_claims")
+"""Keys of `pack` that older corpora do not have; their defaults change nothing."""
 ERRORS = 100
 """Up to this many bad documents never stop a run."""
 
@@ -261,8 +263,14 @@ def check_errors(config: DataConfig, errors: int, documents: int, file: Path) ->
 
 
 def _identity(config: DataConfig) -> dict[str, Any]:
-    """The part of the configuration that determines the result."""
+    """The part of the configuration that determines the result. LATER_KEYS at their defaults are left out, so
+    that a corpus from before them is up to date."""
     unused = {"synthetic"} if config.sources else set()
-    return config.model_dump(
+    settings = config.model_dump(
         mode="json", exclude={"output_dir", "engine", "require_use", "error_budget"} | unused
     )
+    defaults = PackConfig().model_dump(mode="json")
+    for key in LATER_KEYS:
+        if settings["pack"][key] == defaults[key]:
+            del settings["pack"][key]
+    return settings

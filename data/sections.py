@@ -10,7 +10,14 @@ implementing rules, the forms of Japan and Korea) and variants that applicants u
 """
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
+
+SectionName = Literal[
+    "opening", "related", "support", "notices", "field", "background", "citations", "summary", "drawings",
+    "description", "examples", "applicability", "signs", "deposit", "sequences",
+]  # fmt: skip
+"""`opening` is the text before the first heading, `support` the statement of government support, `notices`
+those of copyright, joint research and prior disclosures, `signs` the list of reference signs."""
 
 LONGEST_HEADING = 100
 """Characters; a longer line is prose."""
@@ -25,10 +32,13 @@ MARKED = re.compile(
 )
 BARE = " \t\u3000:：.。-—–_*【】［］[]〔〕<>＜＞《》()（）"
 
-EAST_ASIAN = {
+EAST_ASIAN: dict[SectionName, str] = {
     "related": "相关申请 相关申请的交叉引用 相关申请的交叉参考 对相关申请的交叉引用"
     " 相關申請案之交互參照 相關申請案 交叉引用 関連出願 関連出願の相互参照 관련출원"
-    " 관련출원에대한상호참조",
+    " 관련출원에대한상호참조 관련출원의상호참조 관련출원의교차참조",
+    "support": "政府支持 关于政府支持的声明 关于联邦资助研究的声明 政府支持声明 聯邦資助研究 政府の支援"
+    " 連邦政府の支援による研究に関する記載 政府支援の記載 정부지원 정부지원에관한진술 연방정부지원연구",
+    "notices": "版权声明 著作權聲明 著作権表示 저작권고지",
     "field": "技术领域 所属技术领域 所属领域 发明领域 技術領域 所屬技術領域 發明所屬之技術領域"
     " 新型所屬之技術領域 技術分野 発明の属する技術分野 産業上の利用分野 기술분야"
     " 발명의분야 발명이속하는기술분야 산업상이용분야",
@@ -36,7 +46,8 @@ EAST_ASIAN = {
     " 発明の背景 배경기술 종래기술 종래의기술 발명의배경 발명의배경이되는기술"
     " 발명이속하는기술및그분야의종래기술",
     "citations": "引用文献 先行技術文献 特許文献 非特許文献 現有技術文獻 선행기술문헌 특허문헌 비특허문헌",
-    "summary": "发明内容 实用新型内容 发明概述 发明概要 发明的公开 发明公开 发明目的 發明內容"
+    "summary": "发明内容 实用新型内容 发明概述 发明概要 发明的公开 发明公开 发明目的 要解决的技术问题"
+    " 发明要解决的技术问题 本发明要解决的技术问题 技术问题 技术方案 有益效果 技术效果 發明內容"
     " 新型內容 發明概述 實用新型內容 発明の概要 発明の開示 発明の目的"
     " 発明が解決しようとする課題 発明が解決しようとする問題点 課題を解決するための手段"
     " 問題点を解決するための手段 発明の効果 발명의내용 발명의개시 발명의요약 발명의목적"
@@ -64,49 +75,77 @@ EAST_ASIAN_EXAMPLE = re.compile(
     r"[0-9０-９一二三四五六七八九十]{0,3}"
 )
 
+_GOVERNMENT = r"(?:(?:U\.? ?S\.? |UNITED STATES )?GOVERNMENT(?:AL)?|FEDERAL(?:LY)?)"
 _THING = r"(?:INVENTIONS?|DISCLOSURE|TECHNOLOGY|UTILITY MODEL|APPLICATION)"
 _OF = rf"(?: (?:OF|FOR|TO) (?:THE )?(?:PRESENT |CLAIMED )?{_THING})?"
 _EN_FIGURES = (
     r"(?:SEVERAL )?(?:VIEWS? OF )?(?:THE )?(?:ACCOMPANYING |ATTACHED )?(?:DRAWING FIGURES|DRAWINGS?|FIGURES?)"
 )
 _EN_BODIES = rf"(?:{_THING}|EMBODIMENTS?|IMPLEMENTATIONS?)"
+_NTH = "(?:FIR|FOUR|FIF|SIX|SEVEN|EIGH|NIN|TEN)(?:ST|TH)|SECOND|THIRD"
+_NUMBER = r"[A-Z]?[\dIVX]{1,4}(?:[.-]\d{1,3})?\*?"
 _DE_OF = r"(?: DER (?:VORLIEGENDEN )?ERFINDUNG)?"
 _FR_OF = r"(?: DE (?:LA PRÉSENTE |L')INVENTION)?"
 
-LATIN = {
-    "related": r"CROSS[- ]?REFERENCES?(?: TO .*)?|(?:REFERENCE TO )?RELATED (?:PATENT )?APPLICATIONS?"
-    r"|(?:CLAIM (?:OF|TO) )?PRIORITY(?: CLAIM)?|GOVERNMENT (?:LICENSE )?(?:INTERESTS?|RIGHTS|SUPPORT)"
-    r"|(?:STATEMENT|NOTICE) .*(?:RESEARCH|INTERESTS?|RIGHTS|DEVELOPMENT)|QUERVERWEIS.*",
+LATIN: dict[SectionName, str] = {
+    "notices": r"(?:COPYRIGHTS?|TRADEMARKS?)(?: AND TRADE ?DRESS)?(?: NOTICES?| NOTICE AND PERMISSION)?"
+    r"|NOTICES? OF (?:COPYRIGHTS?|MATERIAL SUBJECT TO COPYRIGHT.*)"
+    r"|(?:THE )?(?:NAMES? OF )?(?:THE )?PARTIES TO (?:A )?JOINT RESEARCH.*|JOINT RESEARCH AGREEMENT"
+    r"|STATEMENTS? REGARDING PRIOR DISCLOSURES?.*",
+    "support": rf"{_GOVERNMENT}(?:[- ]\w+){{0,4}}[- ](?:INTERESTS?|RIGHTS|SUPPORT|FUNDING|RESEARCH|GRANTS?)"
+    r"(?: (?:STATEMENT|CLAUSE|AND .*))?"
+    rf"|(?:STATEMENT|NOTICE|ACKNOWLEDGE?MENT)S? .*{_GOVERNMENT}\b.*"
+    r"|(?:STATEMENT|NOTICE) .*(?:RESEARCH|INTERESTS?|RIGHTS|DEVELOPMENT)",
+    "related": r"CROSS[- ]?REFERENCES?(?: TO .*)?"
+    r"|(?:REFERENCES? TO )?RELATED (?:U\.?S\.? )?(?:PATENT )?APPLICATIONS?(?: DATA)?"
+    r"|(?:REFERENCE TO )?(?:PRIORITY|PRIOR|EARLIER[- ]FILED) APPLICATIONS?"
+    r"|(?:CLAIM (?:OF|TO|FOR) )?(?:THE )?(?:BENEFIT OF )?PRIORITY(?: CLAIMS?| INFORMATION| STATEMENT)?"
+    r"|INCORPORATION BY REFERENCE|QUERVERWEIS.*|(?:BEZUG ZU )?VERWANDTEN? ANMELDUNGEN"
+    r"|(?:R[ÉE]F[ÉE]RENCES?|RENVOI) (?:CROIS[ÉE]ES? )?(?:[ÀA] |AUX? )(?:UNE |DES |LA )?DEMANDES?.*"
+    r"|DEMANDES? (?:CONNEXE|APPARENT[ÉE]E)S?",
     "field": rf"(?:TECHNICAL |GENERAL )?FIELDS?(?: AND BACKGROUND)?{_OF}|FIELD OF (?:USE|ART|INVENTION)"
     rf"|(?:TECHNISCHES )?(?:FACH)?GEBIET{_DE_OF}|TECHNISCHER BEREICH|DOMAINE(?: TECHNIQUE)?{_FR_OF}",
     "background": rf"(?:TECHNICAL )?BACKGROUND(?: ART| INFORMATION| AND SUMMARY)?{_OF}|STATE OF THE ART"
-    r"|(?:DESCRIPTION OF )?(?:THE )?(?:RELATED|PRIOR|BACKGROUND|CONVENTIONAL) ART"
+    r"|(?:(?:BRIEF )?(?:DESCRIPTION|DISCUSSION|OVERVIEW|BACKGROUND) OF )?(?:THE )?"
+    r"(?:RELATED|PRIOR|BACKGROUND|CONVENTIONAL) ART"
     rf"|STAND DER TECHNIK|(?:TECHNISCHER )?HINTERGRUND{_DE_OF}"
     rf"|[ÉE]TAT DE LA TECHNIQUE(?: ANT[ÉE]RIEURE)?|ART ANT[ÉE]RIEUR|ARRI[ÈE]RE-PLAN(?: TECH\w+)?{_FR_OF}",
-    "citations": r"(?:PATENT |NON[- ]PATENT )?(?:CITATION LIST|LITERATURE|REFERENCES CITED)|PATENTLITERATUR",
-    "summary": rf"(?:BRIEF )?SUMMARY{_OF}|(?:BRIEF )?(?:DISCLOSURE|STATEMENT|OBJECTS?|AIM){_OF}"
+    "citations": r"(?:(?:PRIOR|RELATED)[- ]ART |PATENT |NON[- ]PATENT )?(?:CITATION LIST|LITERATURE)"
+    r"|(?:(?:PRIOR|RELATED|CITED)[- ]ART|PATENT|NON[- ]PATENT|CITED) DOCUMENTS?"
+    r"|(?:(?:LIST OF )?(?:CITED )?REFERENCES|BIBLIOGRAPHY)(?: CITED)?"
+    r"|(?:(?:NICHT)?PATENT)?LITERATUR(?:VERZEICHNIS)?|BIBLIOGRAPHIE",
+    "summary": rf"(?:BRIEF )?SUMMARY{_OF}|BRIEF DESCRIPTION{_OF}|(?:OVERVIEW|MERITS) OF (?:THE )?INVENTION"
+    rf"|(?:BRIEF )?(?:DISCLOSURE|STATEMENT|OBJECTS?|AIM){_OF}"
     rf"|(?:ADVANTAGEOUS )?EFFECTS?{_OF}|TECHNICAL (?:PROBLEM|SOLUTION)|SOLUTION TO (?:THE )?PROBLEM"
     r"|PROBLEMS? TO BE SOLVED.*|MEANS (?:FOR|OF) SOLVING.*"
-    rf"|ZUSAMMENFASSUNG{_DE_OF}|(?:KURZE )?DARSTELLUNG{_DE_OF}|OFFENBARUNG{_DE_OF}|AUFGABE{_DE_OF}"
+    rf"|ZUSAMMENFASSUNG{_DE_OF}|(?:KURZE )?DARSTELLUNG{_DE_OF}|OFFENBARUNG{_DE_OF}"
+    rf"|AUFGABE(?: UND L[ÖO]SUNG)?{_DE_OF}"
+    rf"|(?:VORTEILHAFTE )?(?:WIRKUNG(?:EN)?|VORTEILE){_DE_OF}"
     rf"|(?:EXPOS[ÉE]|R[ÉE]SUM[ÉE]|BUT){_FR_OF}",
     "drawings": rf"(?:(?:BRIEF |SHORT )?(?:DESCRIPTION|EXPLANATION) OF (?:THE )?)?{_EN_FIGURES}"
     r"|(?:KURZE )?BESCHREIBUNG DER (?:ZEICHNUNG(?:EN)?|FIGUR(?:EN)?|ABBILDUNGEN)|FIGURENBESCHREIBUNG"
     r"|(?:BR[ÈE]VE )?(?:DESCRIPTION|PR[ÉE]SENTATION)(?: SOMMAIRE| BR[ÈE]VE)? DES (?:DESSINS|FIGURES)"
     r"|L[ÉE]GENDES? DES FIGURES",
     "description": r"(?:DETAILED|FULL|SPECIFIC|GENERAL) (?:DESCRIPTION|DISCLOSURE)(?: OF .*)?"
-    rf"|DESCRIPTION(?: OF)?(?: THE)?(?: \w+){{0,3}} {_EN_BODIES}|(?:PREFERRED )?EMBODIMENTS?(?: \d+)?"
+    rf"|DESCRIPTION(?: OF)?(?: THE)?(?: \w+){{0,3}} {_EN_BODIES}"
+    rf"|(?:(?:PREFERRED|EXAMPLE|EXEMPLARY|ILLUSTRATIVE|{_NTH}) )?EMBODIMENTS?(?: \d+)?"
     r"|(?:BEST )?MODES? (?:FOR|OF) CARRYING OUT.*|DESCRIPTION OF EMBODIMENTS"
     rf"|(?:DETAILLIERTE|AUSF[ÜU]HRLICHE|GENAUE|N[ÄA]HERE) BESCHREIBUNG(?: DER .*)?|BESCHREIBUNG{_DE_OF}"
-    r"|AUSF[ÜU]HRUNGSFORM(?:EN)?|WEGE? ZUR AUSF[ÜU]HRUNG DER ERFINDUNG"
+    rf"|(?:WEITERE )?AUSF[ÜU]HRUNG(?:SFORM(?:EN)?(?: UND .*)?|{_DE_OF})|WEGE? ZUR AUSF[ÜU]HRUNG DER ERFINDUNG"
     r"|(?:DESCRIPTION|EXPOS[ÉE]) D[ÉE]TAILL[ÉE]E?(?: D.*)?|MODES? DE R[ÉE]ALISATION.*",
-    "examples": r"(?:WORKING |COMPARATIVE |REFERENCE |SYNTHESIS )?EXAMPLES?(?: [\dIVX]{1,4})?(?: ?[A-Z])?"
-    r"|EXAMPLES? \d+ (?:TO|AND) \d+.*|EXPERIMENTAL(?: SECTION| PART| EXAMPLES?)?"
-    r"|(?:VERGLEICHS|AUSF[ÜU]HRUNGS|HERSTELLUNGS)?BEISPIELE?(?: [\dIVX]{1,4})?|EXEMPLES?(?: [\dIVX]{1,4})?",
-    "applicability": r"INDUSTRIAL (?:APPLICABILITY|APPLICATION)|GEWERBLICHE ANWENDBARKEIT"
-    r"|APPLICATIONS? INDUSTRIELLES?",
-    "signs": r"(?:LIST OF )?(?:REFERENCE|PARTS) (?:SIGNS?|NUMERALS?|NUMBERS?|CHARACTERS?|LIST)(?: LIST)?"
+    "examples": r"(?:(?:WORKING|COMPARATIVE|REFERENCE|SYNTHESIS|APPLICATION|PREPARATION|PRODUCTION|SPECIFIC"
+    rf"|TEST|INVENTIVE) )?EXAMPLES?(?: {_NUMBER})?(?: ?[A-Z])?(?: ?[-:–] .*)?"
+    r"|(?:COMPARATIVE )?EXAMPLES? \d+ ?(?:TO|AND|[-–]) ?\d+.*|EXPERIMENTAL(?: SECTION| PART| EXAMPLES?)?"
+    rf"|(?:VERGLEICHS?|AUSF[ÜU]HRUNGS|HERSTELLUNGS|ANWENDUNGS)?BEISPIELE?(?: {_NUMBER})?(?: ?[(:] ?.*)?"
+    rf"|EXEMPLES?(?: {_NUMBER})?(?: ?[-:–] .*)?",
+    "applicability": r"INDUSTRIAL (?:APPLICABILITY|APPLICATION)(?: (?:OF )?THE INVENTION)?"
+    r"|GEWERBLICHE ANWENDBARKEIT|APPLICATIONS? INDUSTRIELLES?",
+    "signs": r"(?:(?:BRIEF )?(?:LIST(?:ING)?|TABLE|KEY) (?:OF|TO) )?(?:THE )?(?:REFERENCE|PARTS) "
+    r"(?:SIGNS?|NUMERALS?|NUMBERS?|CHARACTERS?|SYMBOLS?|LIST)(?: LIST)?(?: USED IN THE DRAWINGS)?"
     r"|(?:DESCRIPTION|EXPLANATION) OF (?:THE )?(?:REFERENCE )?(?:SIGNS?|NUMERALS?|SYMBOLS?|CODES)"
-    r"|BEZUGSZEICHEN(?:LISTE)?|LISTE DER BEZUGSZEICHEN",
+    r"|(?:LISTE DER )?BEZUGS(?:ZEICHEN|ZIFFERN)(?:LISTEN?)?|ZEICHNUNGSLEGENDE"
+    r"|(?:(?:LISTE|L[ÉE]GENDE) DES )?SIGNES DE R[ÉE]F[ÉE]RENCES?"
+    r"|(?:LISTE DES )?R[ÉE]F[ÉE]RENCES (?:NUM[ÉE]RIQUES|UTILIS[ÉE]ES)",
     "deposit": r"(?:BIOLOGICAL )?DEPOSIT(?: INFORMATION| OF .*)?",
     "sequences": r"SEQUENCE LISTINGS?|SEQUENZPROTOKOLL|LISTE (?:DE|DES) S[ÉE]QUENCES",
 }
@@ -123,8 +162,7 @@ _PATTERN = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in LAT
 class Section(NamedTuple):
     """A piece of a description."""
 
-    name: str
-    """A key of EAST_ASIAN, `examples`, or `opening` for the text before the first heading."""
+    name: SectionName
     text: str
     """Including its heading and the final line break."""
 
@@ -135,6 +173,7 @@ def sections(description: str) -> list[Section]:
     A heading that continues its section (`Example 2` after `Example 1`) does not split it.
     """
     found: list[Section] = []
+    name: SectionName
     name, start, position = "opening", 0, 0
     for line in description.splitlines(keepends=True):
         here = heading(line)
@@ -148,7 +187,7 @@ def sections(description: str) -> list[Section]:
     return found
 
 
-def heading(line: str) -> str | None:
+def heading(line: str) -> SectionName | None:
     """The section that a line begins, or None if the line is not a heading."""
     line = line[: LONGEST_HEADING + 1].strip()
     if line[:1] in "[【［〔" and (numbered := PARAGRAPH_NUMBER.match(line)):
@@ -162,7 +201,7 @@ def heading(line: str) -> str | None:
     return _east_asian(marked[1] or marked[2]) if marked else None
 
 
-def _named(line: str) -> str | None:
+def _named(line: str) -> SectionName | None:
     bare = line.strip(BARE)
     if not bare or (bare[0] >= "\u3000" and bare[-1] not in _LAST):
         return None
@@ -175,10 +214,10 @@ def _named(line: str) -> str | None:
     if not bare[0].isalpha() or "\t" in bare:
         return None
     found = _PATTERN.fullmatch(" ".join(bare.replace("\u2019", "'").upper().split()))
-    return found.lastgroup if found else None
+    return cast(SectionName, found.lastgroup) if found else None
 
 
-def _east_asian(text: str) -> str | None:
+def _east_asian(text: str) -> SectionName | None:
     bare = text.strip(BARE)
     if bare[-1:] not in _LAST:
         return None

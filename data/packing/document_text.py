@@ -1,19 +1,24 @@
-"""The text of a document: a record's parts in order, under headings of its language.
+"""The text of a record's documents: its parts in order, under headings of its language.
 
     title, abstract, claims, description ──▶  一种水泵 ⏎⏎ 摘要 ⏎ 一种… ⏎⏎ 权利要求书 ⏎ 1. 一种… ⏎⏎ 说明书 ⏎ …
 
 The headings are those that the offices print. They separate parts, so a text with only one part besides its
-title, such as a judgment, has none, nor has a language without headings here.
+title, such as a judgment, has none, nor has a language without headings here. A record is one document, or
+two with `claims: separate`; `leave_out` takes sections out of the description, `repeated_claims: once` the
+sentences that are in the claims.
 """
 
-from typing import Annotated, Literal, Self
+from collections import Counter
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from core.config.loader import Config
 from data import claim_numbers
 from data.language import base
+from data.packing.repeated_claims import without_repeated
 from data.record import Record
+from data.sections import SectionName, sections
 
 RecordPart = Literal["title", "abstract", "claims", "description"]
 RecordParts = Annotated[tuple[RecordPart, ...], Field(min_length=1)]
@@ -53,6 +58,21 @@ class LayoutConfig(Config):
     for no heading. The others are those of data/packing/document_text.py."""
     separator: str = "\n\n"
     """Text between two parts."""
+    claims: Literal["in-text", "separate", "none"] = "in-text"
+    """Where the claims of a record are: `in-text` with its other parts; `separate` in a document of their own
+    under the title, on the same side of the split; `none` leaves them out."""
+    leave_out: tuple[SectionName, ...] = ()
+    """Sections of the description to leave out, e.g. `[related, support, drawings, signs, sequences]`."""
+
+    repeated_claims: Literal["keep", "once"] = "keep"
+    """`once` leaves the sentences of the description out that stand word for word in a claim, but for an
+    introduction such as `In some embodiments`; the claims keep theirs."""
+
+    @model_validator(mode="after")
+    def _with_claims(self) -> Self:
+        if self.repeated_claims == "once" and self.claims == "none":
+            raise ValueError("`repeated_claims: once` needs the claims: set `claims` to in-text or separate")
+        return self
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -61,16 +81,71 @@ class LayoutConfig(Config):
         return self
 
 
-def layout(record: Record, config: LayoutConfig) -> str:
-    """The text of a record: its parts, claims under their own numbers; empty if it has none of them."""
+SHORT: frozenset[SectionName] = frozenset(("related", "support", "notices", "drawings", "signs"))
+"""Sections of a few lines. One that is longer than half of its description includes text whose own heading
+is missing, so it is not left out."""
+
+
+class LaidOut(NamedTuple):
+    """The texts that a record gives, and what was left out of them."""
+
+    texts: tuple[str, ...]
+    left_out: Counter[SectionName]
+    """Characters by section."""
+    repeated: int
+    """Characters of the sentences that are in the claims."""
+
+
+def documents(record: Record, config: LayoutConfig) -> LaidOut:
+    """The texts of a record, none if it has none of the parts; claims have their own numbers."""
     language = record["language"] or ""
     parts = config.language_parts.get(language) or config.language_parts.get(base(language), config.parts)
+    left_out: Counter[SectionName] = Counter()
     texts = {part: text for part in parts if (text := part_text(record, part))}
+    if config.leave_out and "description" in texts:
+        texts["description"], left_out = without_sections(texts["description"], config.leave_out)
+    repeated = 0
+    if config.repeated_claims == "once" and {"claims", "description"} <= texts.keys():
+        whole = texts["description"]
+        texts["description"] = without_repeated(whole, record["claims"] or (), language)
+        repeated = len(whole) - len(texts["description"])
+    if config.claims == "none":
+        texts.pop("claims", None)
+    texts = {part: text for part, text in texts.items() if text}
     several = len(texts.keys() - {"title"}) > 1
     headings = headings_of(language, config) if several and config.headings else {}
-    return config.separator.join(
-        f"{headings[part]}\n{text}" if headings.get(part) else text for part, text in texts.items()
-    )
+    headed = {
+        part: f"{headings[part]}\n{text}" if headings.get(part) else text for part, text in texts.items()
+    }
+    found: list[dict[RecordPart, str]] = [headed]
+    if several and config.claims == "separate" and "claims" in headed:
+        found = [
+            {
+                part: text
+                for part, text in headed.items()
+                if part == "title" or (part == "claims") == is_claims
+            }
+            for is_claims in (False, True)
+        ]
+    return LaidOut(tuple(config.separator.join(each.values()) for each in found if each), left_out, repeated)
+
+
+def layout(record: Record, config: LayoutConfig) -> str:
+    """The text of a record, that of its documents one after the other."""
+    return config.separator.join(documents(record, config).texts)
+
+
+def without_sections(description: str, names: tuple[SectionName, ...]) -> tuple[str, Counter[SectionName]]:
+    """A description without these sections and their headings, and the characters left out by section."""
+    left_out: Counter[SectionName] = Counter()
+    kept: list[str] = []
+    for section in sections(description):
+        overlong = section.name in SHORT and len(section.text) * 2 > len(description)
+        if section.name in names and not overlong:
+            left_out[section.name] += len(section.text)
+        else:
+            kept.append(section.text)
+    return "".join(kept).strip("\n") if left_out else description, left_out
 
 
 def part_text(record: Record, part: RecordPart) -> str:

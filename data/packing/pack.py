@@ -3,11 +3,11 @@ datasets.
 
     shard-*.parquet ──layout──▶ text ──split──▶ train | validation ──tokenise──▶ ──shuffle──▶ NAME.bin, .idx
 
-Every document is `<bos> text <eos>` (`<eos> text <eos>` if the tokenizer has no beginning token). All texts
-of one invention, in every language and office, are on the same side of the split
-(data/packing/train_val_split.py), and the seed determines the order (data/packing/shuffle.py). For each
-split, `NAME.bytes.npy` has the UTF-8 bytes of each document's text (int64), for bits per byte; `seen.parquet`
-lists what is in `train` (data/dedup/training_index.py).
+A record is one document, or two (data/packing/document_text.py). Each is `<bos> text <eos>` (`<eos> text
+<eos>` if the tokenizer has no beginning token). All texts of one invention, in every language and office, are
+on the same side of the split (data/packing/train_val_split.py), and the seed determines the order
+(data/packing/shuffle.py). For each split, `NAME.bytes.npy` has the UTF-8 bytes of each document's text
+(int64), for bits per byte; `seen.parquet` lists what is in `train` (data/dedup/training_index.py).
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ from data.executor import (
     sum_rows,
     to_rows,
 )
-from data.packing.document_text import LayoutConfig, layout
+from data.packing.document_text import LayoutConfig, documents, layout
 from data.packing.indexed_dataset import Writer
 from data.packing.markup_scan import scan
 from data.packing.shuffle import ROWS, merge_parts, order_key, sort_part
@@ -55,7 +55,8 @@ AMOUNTS = ("documents", "tokens", "characters", "bytes")
 
 Counts = Counter[tuple[str, ...]]
 """AMOUNTS by ("split", NAME, AMOUNT), ("language", LANGUAGE, AMOUNT) and ("source", NAME, AMOUNT);
-("documents", OFFICE, LANGUAGE) and ("tokens", OFFICE, LANGUAGE); records by ("dropped", RULE)."""
+("documents", OFFICE, LANGUAGE) and ("tokens", OFFICE, LANGUAGE); records by ("dropped", RULE); characters by
+("left_out", SECTION) and ("repeated_claims", LANGUAGE)."""
 
 
 class PackConfig(LayoutConfig, SplitConfig):
@@ -83,7 +84,8 @@ def pack(
 
     Returns the counts for the manifest: AMOUNTS of each split, `documents` and `tokens` by office and
     language, `by_language` and `by_source` (AMOUNTS and `tokens_per_character`, of the texts only, without
-    beginning and end tokens), `dropped`, `encoder`.
+    beginning and end tokens), `dropped`, `left_out` (characters by section of the description),
+    `repeated_claims` (characters by language), `encoder`.
     """
     from core.model.loading import load_tokenizer
 
@@ -149,25 +151,30 @@ def pack_shard(
         writers = {"train": train, "validation": validation}
         for batch in read_batches(shard, SCHEMA.names):
             records: list[Record] = with_all_columns(batch).to_pylist()
-            texts = [layout(record, config) for record in records]
-            counts["dropped", "empty"] += texts.count("")
-            tokens = encode(texts)
+            laid_out = [documents(record, config) for record in records]
+            texts = [text for each in laid_out for text in each.texts]
+            record_of = [number for number, each in enumerate(laid_out) for _ in each.texts]
+            counts["dropped", "empty"] += sum(not each.texts for each in laid_out)
+            for record, each in zip(records, laid_out, strict=True):
+                counts.update({("left_out", name): n for name, n in each.left_out.items()})
+                counts["repeated_claims", record["language"] or "unknown"] += each.repeated
+            tokens = encode(texts) if texts else []
             sides = [split_of(record, config, families) for record in records]
             for split in SPLITS:
-                chosen = [i for i, text in enumerate(texts) if text and sides[i] == split]
+                chosen = [i for i, number in enumerate(record_of) if sides[number] == split]
                 for i in chosen:
                     writers[split].add([ids.start, *tokens[i], ids.end])
-                    _count(counts, records[i], split, source, texts[i], len(tokens[i]) + 2)
-                rows[split].append(_rows(batch, texts, chosen, config.seed))
+                    _count(counts, records[record_of[i]], split, source, texts[i], len(tokens[i]) + 2)
+                owners = batch.take(pa.array([record_of[i] for i in chosen], pa.int64()))
+                rows[split].append(_rows(owners, [texts[i].encode() for i in chosen], config.seed))
     for split in SPLITS:
         sort_part(folder / f"unsorted-{split}", rows[split], folder / split, ids.vocabulary_size)
     return to_rows(counts)
 
 
-def _rows(batch: pa.RecordBatch, texts: Sequence[str], chosen: Sequence[int], seed: int) -> pa.RecordBatch:
-    """The rows of the chosen documents of a batch (ROWS of data/packing/shuffle.py)."""
-    found = training_index.seen_rows(batch.take(pa.array(chosen, pa.int64())))
-    encoded = [texts[i].encode() for i in chosen]
+def _rows(owners: pa.RecordBatch, encoded: Sequence[bytes], seed: int) -> pa.RecordBatch:
+    """The rows of documents (ROWS of data/packing/shuffle.py): the record of each, and its text in UTF-8."""
+    found = training_index.seen_rows(owners)
     named = zip(found["id"].to_pylist(), found["language"].to_pylist(), encoded, strict=True)
     keys = pa.array([order_key(*each, seed) for each in named], pa.uint64())
     sizes = pa.array([len(text) for text in encoded], pa.int64())
@@ -196,7 +203,10 @@ def _summary(counts: Counts) -> dict[str, Any]:
         **{what: nested(of(what)) for what in ("documents", "tokens")},
         **{f"by_{what}": _with_ratio(nested(of(what))) for what in ("language", "source")},
         "markup": nested(of("markup")),
-        "dropped": {rule: number for (rule,), number in of("dropped").items() if number},
+        **{
+            what: {name: number for (name,), number in of(what).items() if number}
+            for what in ("dropped", "left_out", "repeated_claims")
+        },
     }
 
 

@@ -19,13 +19,17 @@ HEADINGS = {
     "background": """
         背景技术|现有技术|先前技術|【背景技術】|従来の技術|【배경기술】|
         발명의 배경이 되는 기술|BACKGROUND|
-        Background of the Invention:|2. Description of the Related Art|Background Art|Prior Art|
+        Background of the Invention:|2. Description of the Related Art|BRIEF DESCRIPTION OF THE PRIOR ART|
+        2. Background Of Related Art|Background Art|Prior Art|
         Stand der Technik|État de la technique|ETAT DE LA TECHNIQUE ANTERIEURE|Art antérieur""",
     "summary": """
         发明内容|实用新型内容|（二）发明内容|發明內容|新型內容|
         【発明の概要】|【課題を解決するための手段】|
         【발명의 내용】|해결하려는 과제|과제의 해결 수단|SUMMARY|Summary of the Invention|BRIEF SUMMARY|
-        DISCLOSURE OF THE INVENTION|Technical Problem|Advantageous Effects of Invention|
+        本发明要解决的技术问题|技术方案|有益效果|Overview Of The Invention|Aufgabe und Lösung|
+        Brief Description of the Invention|
+        Vorteilhafte Wirkungen der Erfindung|DISCLOSURE OF THE INVENTION|Technical Problem|
+        Advantageous Effects of Invention|
         Zusammenfassung der Erfindung|Darstellung der Erfindung|Exposé de l'invention|
         Résumé de l'invention""",
     "drawings": """
@@ -39,13 +43,29 @@ HEADINGS = {
         DETAILED DESCRIPTION|Detailed Description of the Preferred Embodiments|
         DESCRIPTION OF THE PREFERRED EMBODIMENTS|Description of Embodiments|
         BEST MODE FOR CARRYING OUT THE INVENTION|Detaillierte Beschreibung|Ausführliche Beschreibung der
-        Erfindung|Description détaillée|Description détaillée de l'invention""",
+        Erfindung|First Embodiment|Example Embodiments|Ausführung der Erfindung|Description détaillée|
+        Description détaillée de l'invention""",
     "examples": """
         实施例1|实施例一：|對比例２|【実施例】|【実施例１】|실시예 1|EXAMPLES|Example 1|COMPARATIVE EXAMPLE 2|
-        Beispiele|Vergleichsbeispiel 3|Exemple 4""",
+        Beispiele|Vergleichsbeispiel 3|Exemple 4|Application Example 2-1|Example 3 - Blend Preparation|
+        (Comparative Examples 1-3)|Beispiel B1*|Beispiel 1 (erfindungsgemäß)|
+        Exemple 1 : Préparation des vecteurs""",
     "applicability": "工业实用性|【産業上の利用可能性】|【산업상 이용가능성】|INDUSTRIAL APPLICABILITY",
-    "signs": "附图标记说明|【符号の説明】|【부호의 설명】|Reference Signs List|Bezugszeichenliste",
-    "related": "相关申请的交叉引用|CROSS-REFERENCE TO RELATED APPLICATIONS|Related Applications",
+    "signs": "附图标记说明|【符号の説明】|【부호의 설명】|Reference Signs List|Bezugszeichenliste|"
+    "LISTING OF REFERENCE NUMERALS USED IN THE DRAWINGS|Zeichnungslegende",
+    "related": """
+        相关申请的交叉引用|CROSS-REFERENCE TO RELATED APPLICATIONS|Related Applications|관련 출원의 상호 참조|
+        RELATED APPLICATION DATA|CROSS REFERENCE TO RELATED U.S. APPLICATIONS|RELATED U.S. APPLICATION DATA|
+        CLAIM OF PRIORITY|INCORPORATION BY REFERENCE|Référence à des demandes connexes""",
+    "support": """
+        STATEMENT REGARDING FEDERALLY SPONSORED RESEARCH OR DEVELOPMENT|GOVERNMENT LICENSE RIGHTS|
+        Statement of Government Interest|GOVERNMENT SUPPORT|FEDERALLY-SPONSORED RESEARCH|
+        U.S. GOVERNMENT RIGHTS|
+        Acknowledgment of Federal Support|关于联邦资助研究的声明|정부 지원""",
+    "notices": """
+        COPYRIGHT NOTICE|Notice of Copyright|THE NAMES OF THE PARTIES TO A JOINT RESEARCH AGREEMENT|版权声明|
+        STATEMENT REGARDING PRIOR DISCLOSURES BY THE INVENTOR OR A JOINT INVENTOR""",
+    "citations": "【先行技術文献】|Patent Document|REFERENCES|Related Art Document|BIBLIOGRAPHIE|引用文献",
     "sequences": "序列表|【配列表】|SEQUENCE LISTING",
 }
 
@@ -87,6 +107,9 @@ def test_east_asian_headings_may_stand_at_the_beginning_of_their_text(line: str,
         "Examples\t1\t2\t3",
         "The field of the invention is pumps",
         "FIG. 1",
+        "Documents",
+        "Overview",
+        "The government supports research on pumps.",
         "[0001]",
         "1.",
         "：",

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from data import claim_numbers
-from data.readers.offices import xml_repair
+from data.readers.offices import mathml, xml_repair
 from data.record import Noted, Rejected
 
 BREAK = "\u2028"  # Unicode's LINE SEPARATOR: a line break that is not the source's own wrapping
@@ -331,7 +331,7 @@ def write_layout(root: etree._Element, names: Names) -> None:
             if after:
                 element.tail = after + (element.tail or "")
         elif name in PLACEHOLDERS:
-            _set(element, PLACEHOLDERS[name])
+            _set(element, _formula(element) if name in ("maths", "math") else PLACEHOLDERS[name])
         elif name == "inline":
             _set(element, _flat(element).replace(BREAK, ""))
         elif name == "row":
@@ -339,6 +339,15 @@ def write_layout(root: etree._Element, names: Names) -> None:
             _set(element, BREAK + CELL.join(cells).rstrip(CELL) + BREAK)
         else:
             _set(element, index(_flat(element), up=name == "sup"))
+
+
+def _formula(element: etree._Element) -> str:
+    """A formula as a line of text if its MathML is simple, else the placeholder."""
+    if etree.QName(element).localname == "math":
+        line = mathml.linear(element, lambda content, up: index(content, up=up))
+        return line.replace("\n", BREAK) if line else PLACEHOLDERS["math"]
+    written = (_flat(each) for each in element.iter("{*}math"))
+    return " ".join(dict.fromkeys(written)) or PLACEHOLDERS["maths"]
 
 
 def index(content: str, *, up: bool) -> str:

@@ -11,10 +11,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from core.errors import UserError
+from data.corpus_report import describe
 from data.dedup.ngram_index import EvalSample
 from data.dedup.training_index import find_seen
 from data.executor import EngineConfig, open_executor
-from data.packing.document_text import layout
+from data.packing.document_text import documents, layout
 from data.packing.indexed_dataset import Documents
 from data.packing.pack import PackConfig, pack, sample
 from data.packing.tokenizer import TokenizerConfig, prepare_tokenizer, record_texts
@@ -276,3 +277,54 @@ def test_a_record_with_none_of_the_parts_is_dropped_and_counted(tmp_path: Path, 
     counts = packed_from(config, tokenizer, [records], tmp_path / "out")
     assert counts["train"]["documents"] == 1
     assert counts["dropped"] == {"empty": 1}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_separate_claims_are_on_the_side_of_their_record_and_may_be_anywhere_in_it(
+    packed: Packed, tokenizer: Any, tmp_path: Path, shards: int
+) -> None:
+    config = PackConfig(validation_share=0.2, claims="separate")
+    counts = packed_from(config, tokenizer, [RECORDS[i::shards] for i in range(shards)], tmp_path / "out")
+    for name in SPLITS:
+        found = texts(tmp_path / "out", name, tokenizer)
+        wanted = [text for each in side(name) for text in documents(each, config).texts]
+        assert sorted(found) == sorted(wanted)
+        assert counts[name]["documents"] == len(found) == 2 * packed[1][name]["documents"]
+        sizes = np.load(tmp_path / "out" / f"{name}.bytes.npy").tolist()
+        assert sizes == [len(text.encode()) for text in found]
+    by_id = {each["id"]: documents(each, config).texts for each in RECORDS}
+    ids = pq.read_table(tmp_path / "out" / "seen.parquet")["id"].to_pylist()
+    found = texts(tmp_path / "out", "train", tokenizer)
+    assert all(text in by_id[name] for name, text in zip(ids, found, strict=True))
+    assert sum(a == b for a, b in itertools.pairwise(ids)) < 10, "the two documents are no neighbours"
+    assert counts["dropped"] == {}
+
+
+def test_separate_claims_do_not_depend_on_shards(tokenizer: Any, tmp_path: Path) -> None:
+    config = PackConfig(validation_share=0.2, claims="separate")
+    for name, shards in (("one", 1), ("many", 4)):
+        packed_from(config, tokenizer, [RECORDS[i::shards] for i in range(shards)], tmp_path / name)
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+def test_what_is_left_out_is_counted_by_section(tokenizer: Any, tmp_path: Path) -> None:
+    described = "FIELD\nPumps.\nDRAWINGS\nFIG. 1\nDESCRIPTION OF EMBODIMENTS\nIt pumps 7 l."
+    records = [record(n, description=described) for n in range(3)] + [record(3, description="FIELD\nPumps.")]
+    config = PackConfig(parts=("description",), leave_out=("drawings", "field"), validation_share=0)
+    counts = packed_from(config, tokenizer, [records], tmp_path / "out")
+    assert counts["left_out"] == {"field": 3 * 13 + 12, "drawings": 3 * 16}
+    assert counts["dropped"] == {"empty": 1}
+    assert counts["train"]["documents"] == 3
+    empty = [record(1, description=None)]
+    counts = packed_from(config, tokenizer, [records, empty], tmp_path / "with-empty")
+    assert counts["dropped"] == {"empty": 2}
+
+
+def test_what_repeats_the_claims_is_counted_by_language(tokenizer: Any, tmp_path: Path) -> None:
+    repeated = "一种水泵，包括泵体和叶轮，所述叶轮设置在泵体内。"
+    chinese = record(1, "zh", claims=[repeated], description=f"水泵。{repeated}\n良好。")
+    config = PackConfig(repeated_claims="once", validation_share=0)
+    counts = packed_from(config, tokenizer, [[chinese, record(2)]], tmp_path / "out")
+    assert counts["repeated_claims"] == {"zh": len(repeated)}
+    lines = describe("pack", counts)
+    assert any(f"zh: {len(repeated)} characters (" in line for line in lines)

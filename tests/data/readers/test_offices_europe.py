@@ -52,7 +52,7 @@ def test_the_european_weekly_has_three_claim_sets_and_flat_titles(tmp_path: Path
         "language": "en",
         "title": "METHODS",
         "claims": ["A key:\na lock.", "The key of claim 1."],
-        "description": "Field\nA key [formula] of 10.",
+        "description": "Field\nA key x of 10.",
     }
     assert german == {
         **shared,

@@ -62,7 +62,7 @@ def test_st32_grants_are_read_as_sgml_and_as_xml(tmp_path: Path) -> None:
         "title": "Pump",
         "abstract": "A pump.",
         "claims": ["A pump, comprising:\na rotor 10.", "The pump of claim 1 ."],
-        "description": "BACKGROUND\nSiO₂ in FIG. 1 at 5° and τ=Ω“α”: [formula]\npart\tshare",
+        "description": "BACKGROUND\nSiO₂ in FIG. 1 at 5° and τ=Ω“α”: Φ\npart\tshare",
         "ipc": ["G06F 7/28", "G06F 13/00"],
         "source": f"{path}#0",
     }
