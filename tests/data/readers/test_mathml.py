@@ -196,6 +196,6 @@ def test_any_tree_has_a_line_with_all_its_signs_or_none(inner: str) -> None:
 )  # fmt: skip
 def test_a_reader_writes_formulas_into_the_text(maths: str, text: str) -> None:
     document = patent_xml.Document("a.xml", 0, f"<d>So {maths} is</d>".encode())
-    root = patent_xml.parse(document, {})
+    root = patent_xml.parse(document, {}, [])
     assert isinstance(root, etree._Element)
     assert patent_xml.text(root) == text
