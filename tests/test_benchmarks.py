@@ -1,10 +1,13 @@
-"""The benchmark of training runs to its end with the choices that a GPU takes."""
+"""Benchmarks run to their end, and what documentation rests on is what they measure."""
 
 import json
 
 import pytest
 
-from tests.conftest import run
+from benchmarks.labelled_pairs import labelled
+from benchmarks.near_threshold import THRESHOLDS, compare, judge, made_records
+from data.dedup.near_duplicates import NearConfig
+from tests.conftest import ROOT, run
 
 
 @pytest.mark.slow
@@ -22,3 +25,28 @@ def test_training_is_measured_beside_both_peers_as_on_a_gpu() -> None:
         "peak_memory_vs_hf_trainer_ratio",
     }
     assert all(value > 0 for value in results.values())
+
+
+def test_the_table_of_thresholds_is_that_of_the_labelled_pairs() -> None:
+    """Its columns for synthetic texts, which `--quick` measures."""
+    texts = labelled(made_records(20))
+    pairs, limit = compare(texts), NearConfig().short_ngrams
+    long, short = ([pair for pair in pairs if (pair.least < limit) is small] for small in (False, True))
+    page = (ROOT / "docs/data.md").read_text("utf-8")
+    assert f"{len(texts)} synthetic texts" in page
+    for threshold in THRESHOLDS:
+        found = judge(long, threshold), judge(short, threshold), judge(short, threshold, same_title=True)
+        cells = [f"{each.recall:.2f}, {each.precision:.2f}" for each in found]
+        [row] = [line for line in page.splitlines() if line.startswith(f"| {threshold:.2f} |")]
+        assert row.strip("| ").split(" | ")[4:] == cells
+
+
+def test_the_default_threshold_is_precise_for_long_texts_and_titles_are_needed_for_short_ones() -> None:
+    pairs, config = compare(labelled(made_records(20))), NearConfig()
+    long, short = (
+        [pair for pair in pairs if (pair.least < config.short_ngrams) is small] for small in (False, True)
+    )
+    assert judge(long, config.threshold).precision >= 0.99
+    assert judge(long, config.threshold).recall >= 0.95
+    assert judge(short, config.threshold).precision < 0.7
+    assert judge(short, config.threshold, same_title=True).precision >= 0.99

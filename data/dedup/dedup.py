@@ -9,8 +9,9 @@ in order:
             at other offices and in other languages are kept, and linked in families.jsonl
     exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
             script
-    near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing
-            finds (data/dedup/lsh.py) is compared exactly before anything is dropped
+    near    the sets of n-grams have a Jaccard index of at least `threshold`, and texts of fewer than
+            `short_ngrams` n-grams the same title; each pair that hashing finds (data/dedup/lsh.py) is
+            compared exactly before anything is dropped
 
 Records of older corpora (`known`) are preferred, then grants, then longer texts, then the smaller id. Every
 record dropped as near is similar to one that is kept, not to one that is dropped itself. So the result

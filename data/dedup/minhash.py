@@ -61,10 +61,18 @@ def signatures(keys: Keys, characters: int, words: int, bins: int) -> Signatures
 
 
 def prune(
-    keys: Keys, characters: int, words: int, left: Indices, right: Indices, threshold: float
+    keys: Keys,
+    characters: int,
+    words: int,
+    left: Indices,
+    right: Indices,
+    threshold: float,
+    titles: Hashes,
+    short: int,
 ) -> tuple[Indices, npt.NDArray[np.float64], Indices]:
     """Drop the right one of every pair whose exact Jaccard index is at least `threshold`, unless one of
-    them is dropped already.
+    them is dropped already, or one has fewer than `short` distinct n-grams and their `titles` (a hash for
+    each key) differ.
 
     Pairs are sorted by (left, right), left < right. So at most one of two similar texts is kept, and each
     dropped one is similar to one that is kept. Returns for each key the one for which it is dropped, or -1,
@@ -73,16 +81,15 @@ def prune(
     kept = np.full(len(keys.words), -1, np.int64)
     jaccards = np.zeros(len(keys.words))
     counts = np.zeros(2, np.int64)
-    _prune(
-        keys.units, keys.bounds, keys.words, characters, words, left, right, threshold, kept, jaccards, counts
-    )
+    texts = keys.units, keys.bounds, keys.words
+    _prune(*texts, characters, words, left, right, threshold, titles, short, kept, jaccards, counts)
     return kept, jaccards, counts
 
 
 def jaccard(a: str, b: str, characters: int, words: int) -> float:
     """The exact Jaccard index of two texts' sets of n-grams; 0 if a text is empty."""
     pair = np.zeros(1, np.int64), np.ones(1, np.int64)
-    return float(prune(fold([a, b]), characters, words, *pair, 0.0)[1][1])
+    return float(prune(fold([a, b]), characters, words, *pair, 0.0, np.zeros(2, np.uint64), 0)[1][1])
 
 
 @kernel
@@ -209,7 +216,8 @@ def _mask(count: int) -> int:
 @kernel
 def _prune(
     units: Units, bounds: Indices, words: Flags, n: int, m: int, left: Indices, right: Indices,
-    threshold: float, kept: Indices, jaccards: npt.NDArray[np.float64], counts: Indices,
+    threshold: float, titles: Hashes, short: int,
+    kept: Indices, jaccards: npt.NDArray[np.float64], counts: Indices,
 ) -> None:  # fmt: skip
     longest = _longest(bounds)
     slots = _mask(longest) + 1
@@ -239,7 +247,8 @@ def _prune(
                 shared += 1
         counts[0] += 1
         alike = shared / max(1, size + others)
-        if alike >= threshold and shared > 0:
+        is_sure = titles[a] == titles[b] or min(size, shared + others) >= short
+        if alike >= threshold and shared > 0 and is_sure:
             counts[1] += 1
             kept[b] = a
             jaccards[b] = alike
