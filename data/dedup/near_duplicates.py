@@ -19,7 +19,7 @@ from pydantic import Field
 
 from core.provenance.atomic_io import scratch_array
 from data.dedup.fingerprints import KeyConfig, KeyedShard, key_batches
-from data.dedup.lsh import Bands
+from data.dedup.lsh import MEMORY_BYTES, Bands
 from data.dedup.minhash import prune
 from data.dedup.normalise import (
     TEXTS,
@@ -31,9 +31,6 @@ from data.dedup.normalise import (
     read_batches,
     whole_texts,
 )
-
-MEMORY_BYTES = 512 << 20
-"""Folded texts larger than this are in a file."""
 
 
 class NearConfig(KeyConfig):
@@ -72,8 +69,8 @@ def near(
     """Drop the less preferred of similar records; the N records are in order of preference.
 
     `where` and `row` (N each) are the shard and row of each record, `lengths` the UTF-16 units of its folded
-    text; none of the first `known` is dropped. The signatures are written to `scratch`, and so are the texts
-    of all records in pairs, if they are large.
+    text; none of the first `known` is dropped. The signatures and the texts of all records in pairs are
+    written to `scratch`, if they are large.
     """
     bands = Bands(scratch, len(where), config.bands, config.rows)
     for part, numbers in _by_part(parts, np.arange(len(where)), where, row):
