@@ -184,9 +184,9 @@ def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
 
     A shard without dropped rows is hard-linked, so that it takes no extra disk space.
     """
-    about = pq.read_table(shard, columns=["office", "language"]).filter(pa.array(~dropped)).to_pylist()
+    about = pq.read_table(shard, columns=["office", "language"], use_threads=False).filter(pa.array(~dropped))
     counts = Counter[tuple[str, ...]]()
-    counts.update((row["office"] or "unknown", row["language"] or "unknown") for row in about)
+    counts.update(zip(*(pc.fill_null(column, "unknown").to_pylist() for column in about), strict=True))
     if dropped.any():
         _write_rest(shard, target, dropped)
     else:
