@@ -4,8 +4,8 @@
 
 The pairs (benchmarks/labelled_pairs.py) are made from synthetic patents or, with --real, from the offices'
 files in a folder (`uspto`, `epo`, `jp`, `kr`, `cn`), and their exact Jaccard index is computed. A pair is
-short if a text has fewer distinct n-grams than `dedup.short_ngrams`. Of a text's edits each counts as a
-share, so that every text has one copy in sum:
+short if a text has fewer than SHORT_NGRAMS distinct n-grams. Of a text's edits each counts as a share, so
+that every text has one copy in sum:
 
     recall     share of the copies that are found
     precision  copies found / (copies found + pairs of two inventions found)
@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 def main() -> None:
     """Measure, print the tables and the JSON line."""
-    from data.dedup.near_duplicates import NearConfig
+    from data.dedup.near_duplicates import SHORT_NGRAMS, NearConfig
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.near_threshold", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer synthetic patents")
@@ -74,8 +74,8 @@ def main() -> None:
     config, pairs = NearConfig(), compare(labelled(records))
     copies = sum(bool(pair.edit) for pair in pairs)
     print(f"{len(records)} records, {copies:,} edited copies")
-    short = [pair for pair in pairs if pair.least < config.short_ngrams]
-    long = [pair for pair in pairs if pair.least >= config.short_ngrams]
+    short = [pair for pair in pairs if pair.least < SHORT_NGRAMS]
+    long = [pair for pair in pairs if pair.least >= SHORT_NGRAMS]
     print_highest(pairs)
     print_thresholds(long, short)
     print_languages(long)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import peer
 from benchmarks.labelled_pairs import labelled
 from benchmarks.near_threshold import THRESHOLDS, compare, judge, made_records
-from data.dedup.near_duplicates import NearConfig
+from data.dedup.near_duplicates import SHORT_NGRAMS, NearConfig
 from tests.conftest import ROOT, run
 
 
@@ -33,8 +33,10 @@ def test_training_is_measured_beside_both_peers_as_on_a_gpu() -> None:
 def test_the_table_of_thresholds_is_that_of_the_labelled_pairs() -> None:
     """Its columns for synthetic texts, which `--quick` measures."""
     texts = labelled(made_records(20))
-    pairs, limit = compare(texts), NearConfig().short_ngrams
-    long, short = ([pair for pair in pairs if (pair.least < limit) is small] for small in (False, True))
+    pairs = compare(texts)
+    long, short = (
+        [pair for pair in pairs if (pair.least < SHORT_NGRAMS) is small] for small in (False, True)
+    )
     page = (ROOT / "docs/data.md").read_text("utf-8")
     assert f"{len(texts)} synthetic texts" in page
     for threshold in THRESHOLDS:
@@ -47,7 +49,7 @@ def test_the_table_of_thresholds_is_that_of_the_labelled_pairs() -> None:
 def test_the_default_threshold_is_precise_for_long_texts_and_titles_are_needed_for_short_ones() -> None:
     pairs, config = compare(labelled(made_records(20))), NearConfig()
     long, short = (
-        [pair for pair in pairs if (pair.least < config.short_ngrams) is small] for small in (False, True)
+        [pair for pair in pairs if (pair.least < SHORT_NGRAMS) is small] for small in (False, True)
     )
     assert judge(long, config.threshold).precision >= 0.99
     assert judge(long, config.threshold).recall >= 0.95

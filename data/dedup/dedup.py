@@ -10,7 +10,7 @@ in order:
     exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
             script
     near    the sets of n-grams have a Jaccard index of at least `threshold`, and texts of fewer than
-            `short_ngrams` n-grams the same title; each pair that hashing finds (data/dedup/lsh.py) is
+            SHORT_NGRAMS n-grams the same title; each pair that hashing finds (data/dedup/lsh.py) is
             compared exactly before anything is dropped
 
 Records of older corpora (`known`) are preferred, then grants, then longer texts, then the smaller id. Every

@@ -32,15 +32,16 @@ from data.dedup.normalise import (
     whole_texts,
 )
 
+SHORT_NGRAMS = 200
+"""A text with fewer distinct n-grams is short: its near duplicates have the same title, apart from case,
+width, punctuation and script (benchmarks/near_threshold.py)."""
+
 
 class NearConfig(KeyConfig):
     """When texts are near duplicates."""
 
     threshold: float = Field(0.6, gt=0, le=1)
     """Minimum Jaccard index of the sets of n-grams of near duplicates."""
-    short_ngrams: int = Field(200, ge=0)
-    """A text with fewer distinct n-grams is short: its near duplicates have the same title, apart from case,
-    width, punctuation and script. 0 for no such rule."""
     bucket_cap: int = Field(100, ge=2)
     """Number of records in a bucket that are compared with all others in it; see data/dedup/lsh.py."""
 
@@ -81,9 +82,7 @@ def near(
     numbers = np.unique(np.concatenate((pairs.left, pairs.right)))
     keys, titles, place = _fetch(parts, numbers, where, row, lengths, scratch / "texts.u16")
     sizes, sides = (config.characters, config.words), (place[pairs.left], place[pairs.right])
-    kept, jaccards, (compared, alike) = prune(
-        keys, *sizes, *sides, config.threshold, titles, config.short_ngrams
-    )
+    kept, jaccards, (compared, alike) = prune(keys, *sizes, *sides, config.threshold, titles, SHORT_NGRAMS)
     kept_for, index = np.full(len(where), -1), np.zeros(len(where))
     number_at = np.empty(len(numbers), np.int64)
     number_at[place[numbers]] = numbers

@@ -156,8 +156,6 @@ def test_short_texts_are_alike_only_under_one_title(
     ]
     _, kept = run(tmp_path / "out", write(tmp_path / "in", rows))
     assert len(kept) == (1 if alike else 2)
-    config = DedupConfig(short_ngrams=0)
-    assert len(run(tmp_path / "any", write(tmp_path / "in", rows), config=config)[1]) == 1
 
 
 def test_a_record_goes_only_for_one_that_stays_and_is_alike(tmp_path: Path) -> None:
@@ -257,7 +255,7 @@ def test_later_shards_are_compared_with_what_was_kept_before(tmp_path: Path) -> 
     assert (counts["records"], counts["known"], counts["kept"]) == (4, 3, 1)
     assert counts["dropped"] == {"family": 1, "exact": 1, "near": 1}
     assert before == {path: path.read_bytes() for path in before}
-    strict = DedupConfig(threshold=0.9, short_ngrams=0)  # another threshold than that of the older corpus
+    strict = DedupConfig(threshold=0.9)  # another threshold than that of the older corpus
     _, kept = run(tmp_path / "strict", new, known=[tmp_path / "kept"], config=strict)
     assert kept == ["CN-6-B", "CN-7-B"]
     again, kept = run(tmp_path / "third", new, known=[tmp_path / "kept", tmp_path / "out"])
