@@ -99,7 +99,7 @@ lineage: $(READY) ## what a model or a score was made from, back to the raw file
 
 ##@ Measure
 
-bench: $(READY) ## a benchmark against its peers: NAME=corpus; keeps its figures in benchmarks/results
+bench: $(READY) ## a benchmark against its peers, which it installs into .venv-bench: NAME=corpus; keeps its figures in benchmarks/results
 	@mkdir -p benchmarks/results
 	@$(PY) -m benchmarks.$(NAME) $(ARGS) | tee /dev/stderr | tail -n 1 | $(PY) -m json.tool 2> /dev/null > benchmarks/results/.$(NAME).partial \
 		|| { rm -f benchmarks/results/.$(NAME).partial; exit 2; }

@@ -1,14 +1,14 @@
-"""The corpus pipeline: reading XML, raw files to packed ids, and deduplication compared with datatrove.
+"""The corpus pipeline: reading XML, raw files to packed ids, and deduplication compared with its peers.
 
-    python -m benchmarks.corpus [--quick] [--real DIR]
+    python -m benchmarks.corpus [--quick] [--real DIR] [--without-peers] [--only deduplication]
 
     reading        XML of the Chinese office and the USPTO to Parquet shards of records: synthetic patents
                    or, with --real, copies of the offices' files in a folder (`cn/xml`, `uspto`)
     raw to packed  the whole pipeline over synthetic Chinese XML in ZIP archives with a given tokenizer, and
                    the share of each step
-    deduplication  both tools read the same Parquet shards, drop duplicates and write the rest, alternately
-                   after a warm-up on a small corpus. datatrove is configured for Chinese (language `cmn`,
-                   which splits words with jieba; language `zh` would silently split at white space)
+    deduplication  our code, datatrove and text-dedup read the same Parquet shards, drop duplicates and write
+                   the rest, alternately after a warm-up on a small corpus; the peers in environments of
+                   their own (benchmarks/peer.py), configured for Chinese (benchmarks/peers)
 
 All on one core. Rates are per CPU second, medians over the rounds; for XML with markup, for texts without.
 The last line is one JSON object.
@@ -22,20 +22,40 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from benchmarks.offices import american, chinese, write_files, write_weekly, write_zips
-from benchmarks.planted import Planted, Score, character_grams, plant, score, synthetic_records, whole_text
-from benchmarks.result import print_result, versions
+from benchmarks.peer import WITHOUT, Peer, environment, versions_of
+from benchmarks.planted import Planted, Score, character_grams, plant, score, synthetic_records
+from benchmarks.result import print_result
 from data.record import Record
 
-PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc", "datatrove", "spacy", "jieba")
+PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc")
+PEERS = {
+    "datatrove_cmn": ("datatrove", "datatrove.py"),
+    "text_dedup": ("text-dedup", "text_dedup.py"),
+    "text_dedup_characters": ("text-dedup", "text_dedup.py", "--characters"),
+}
+"""Environment, script and arguments of each peer."""
 ROUNDS = 3
+
+
+class Run(NamedTuple):
+    """What a tool did with the planted corpus."""
+
+    seconds: float
+    """CPU time, reading and writing included."""
+    kept: set[str]
+    kept_for: dict[str, str]
+    """For each dropped id the one that it duplicates, if the tool says so."""
+
+
+Tool = Callable[[Planted, Path], Run]
 
 
 def main() -> None:
@@ -43,16 +63,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smaller corpus: under 4 minutes on 2 cores")
     parser.add_argument("--real", type=Path, metavar="DIR", help="a folder with real files of the offices")
+    parser.add_argument(WITHOUT, action="store_true", help="our code alone, and no peers are installed")
+    parser.add_argument("--only", choices=["reading", "pipeline", "deduplication"], help="one of the parts")
     arguments = parser.parse_args()
+    parts = [arguments.only] if arguments.only else ["reading", "pipeline", "deduplication"]
+    with_peers = not arguments.without_peers and "deduplication" in parts
+    names = sorted({command[0] for command in PEERS.values()} if with_peers else ())
+    for name in names:
+        environment(name)  # before anything is measured
     results: dict[str, float] = {}
     size = 2 if arguments.quick else 5
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "made").mkdir()
-        zh, en = (long_records(Path(scratch) / "made", 2000 * size, language) for language in ("zh", "en"))
-        results |= measure_reading(fresh(Path(scratch) / "reading"), zh, en, arguments.real)
-        results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), zh)
-        results |= compare_dedup(fresh(Path(scratch) / "dedup"), 2000 * size)
-    print_result("corpus", PACKAGES, results)
+        made = fresh(Path(scratch) / "made")
+        if "reading" in parts or "pipeline" in parts:
+            zh, en = (long_records(made, 2000 * size, language) for language in ("zh", "en"))
+        if "reading" in parts:
+            results |= measure_reading(fresh(Path(scratch) / "reading"), zh, en, arguments.real)
+        if "pipeline" in parts:
+            results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), zh)
+        if "deduplication" in parts:
+            results |= compare_dedup(fresh(Path(scratch) / "dedup"), 2000 * size, with_peers=with_peers)
+    peers = {package: version for name in names for package, version in versions_of(name).items()}
+    print_result("corpus", PACKAGES, results, peers)
 
 
 def long_records(
@@ -154,108 +186,78 @@ def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, floa
     return {"raw_to_packed_zh_mb_per_core_s": round(speed, 1), **shares}
 
 
-def compare_dedup(scratch: Path, inventions: int) -> dict[str, float]:
-    """Deduplication of a planted Chinese corpus by our code and by datatrove."""
+def compare_dedup(scratch: Path, inventions: int, *, with_peers: bool) -> dict[str, float]:
+    """Deduplication of a planted Chinese corpus by our code and by the peers."""
     corpora = {}
     for name, size in (("warm-up", 60), ("corpus", inventions)):
         (scratch / name).mkdir()
         records = synthetic_records(scratch / name / "source", size, "zh")
         corpora[name] = plant(records, scratch / name, character_grams)
     planted = corpora["corpus"]
-    tools: dict[str, Callable[[Planted, Path], None]] = {"ours": run_ours}
-    if missing := missing_packages("datatrove", "spacy", "jieba"):
-        print(f"datatrove (cmn) is skipped; not installed: {', '.join(missing)}")
-    else:
-        tools["datatrove"] = run_datatrove
-    seconds: dict[str, list[float]] = {name: [] for name in tools}
-    scores: dict[str, Score] = {}
+    peers = {name: Peer(*command) for name, command in PEERS.items()} if with_peers else {}
+    tools: dict[str, Tool] = {"ours": run_ours, **{name: partial(run_peer, peers[name]) for name in peers}}
     for tool in tools.values():
         tool(corpora["warm-up"], fresh(scratch / "out"))
-    for _ in range(ROUNDS):
+    seconds: dict[str, list[float]] = {name: [] for name in tools}
+    scores: dict[str, Score] = {}
+    for number in range(ROUNDS):
         for name, tool in tools.items():
             # Ours is so fast that a single run is mostly noise.
             for _ in range(5 if name == "ours" else 1):
-                start = time.process_time()
-                tool(planted, fresh(scratch / "out"))
-                seconds[name].append(time.process_time() - start)
-            scores[name] = score(planted, *outcome(scratch / "out"))
+                run = tool(planted, fresh(scratch / "out"))
+                seconds[name].append(run.seconds)
+            scores[name] = score(planted, run.kept, run.kept_for)
+        own = statistics.median(seconds["ours"][-5:])
+        ratios = (f"{name} {seconds[name][-1] / own:.0f}x" for name in peers)
+        print(f"round {number + 1}, CPU seconds / ours: {', '.join(ratios) or 'no peers'}")
+    for peer in peers.values():
+        peer.close()
     megabytes = planted.text_bytes / 1e6
     print(
         f"{megabytes:.0f} MB of Chinese text, {len(planted.family):,} records, {len(planted.pairs):,} copies"
     )
     print(
-        f"{'':12}{'MB/s per core':>15}{'recall J>=0.6':>15}{'0.5<=J<0.6':>12}{'precision':>11}{'dropped':>9}"
+        f"{'':23}{'MB/s per core':>14}{'recall J>=0.6':>15}{'0.5<=J<0.6':>12}{'precision':>11}{'dropped':>9}"
     )
     speeds = {name: megabytes / statistics.median(times) for name, times in seconds.items()}
+    results: dict[str, float] = {}
     for name, found in scores.items():
         high, low = (hits / max(1, pairs) for hits, pairs in found.recall.values())
         print(
-            f"{name:12}{speeds[name]:15.2f}{high:15.4f}{low:12.4f}{found.precision:11.4f}{found.dropped:9,}"
+            f"{name:23}{speeds[name]:14.2f}{high:15.4f}{low:12.4f}{found.precision:11.4f}{found.dropped:9,}"
         )
-    hits, pairs = scores["ours"].recall["0.6-1.0"]
-    results = {
-        "dedup_zh_mb_per_core_s": round(speeds["ours"], 1),
-        "dedup_recall_j60": round(hits / max(1, pairs), 4),
-        "dedup_precision": round(scores["ours"].precision, 4),
-    }
-    if "datatrove" in speeds:
-        ratio = speeds["ours"] / speeds["datatrove"]
-        print(f"ours / datatrove, CPU seconds on the same corpus: {ratio:.0f}x")
-        results["dedup_vs_datatrove_cmn_cpu_ratio"] = round(ratio, 1)
+        key = "" if name == "ours" else f"_{name}"
+        results |= {
+            f"dedup{key}_zh_mb_per_core_s": round(speeds[name], 2),
+            f"dedup{key}_recall_j60": round(high, 4),
+            f"dedup{key}_precision": round(found.precision, 4),
+        }
+    for name in peers:
+        results[f"dedup_vs_{name}_cpu_ratio"] = round(speeds["ours"] / speeds[name], 1)
     return results
 
 
-def run_ours(planted: Planted, folder: Path) -> None:
+def run_ours(planted: Planted, folder: Path) -> Run:
     """`data.dedup` with its default settings."""
     from data.dedup.dedup import DedupConfig, dedup
 
+    start = time.process_time()
     dedup(DedupConfig(), planted.shards, folder)
+    seconds = time.process_time() - start
+    lines = map(json.loads, (folder / "duplicates.jsonl").read_text("utf-8").splitlines())
+    return Run(seconds, kept_ids(folder), {line["id"]: line["kept"] for line in lines})
 
 
-def run_datatrove(planted: Planted, folder: Path) -> None:
-    """The four steps of datatrove's MinHash example, in this process, with its default settings."""
-    from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.dedup.minhash import (
-        MinhashConfig,
-        MinhashDedupBuckets,
-        MinhashDedupCluster,
-        MinhashDedupFilter,
-        MinhashDedupSignature,
-    )
-    from datatrove.pipeline.readers import ParquetReader
-    from datatrove.pipeline.writers import ParquetWriter
-    from loguru import logger
-
-    def document(_: Any, row: dict[str, Any], __: str, ___: int | str) -> dict[str, Any]:
-        return {"id": row["id"], "text": whole_text(row), "metadata": {}}  # type: ignore[arg-type]
-
-    def reader() -> Any:
-        return ParquetReader(str(planted.shards[0].parent), glob_pattern="shard-*.parquet", adapter=document)
-
-    logger.disable("datatrove")
-    config = MinhashConfig()
-    signing = MinhashDedupSignature(str(folder / "signatures"), config, language="cmn")
-    # datatrove 0.10.1 passes str to xxhash, which only takes bytes from version 4 on.
-    signing._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
-    signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
-    steps = [
-        [reader(), signing],
-        [MinhashDedupBuckets(signatures, buckets, config=config)],
-        [MinhashDedupCluster(buckets, removed, config=config)],
-        [reader(), MinhashDedupFilter(removed), ParquetWriter(str(folder))],
-    ]
-    for number, step in enumerate(steps):
-        tasks = config.num_buckets if number == 1 else 1
-        log = str(folder / f"log{number}")
-        LocalPipelineExecutor(step, tasks=tasks, workers=1, logging_dir=log).run()
+def run_peer(peer: Peer, planted: Planted, folder: Path) -> Run:
+    """A peer's script, which says what it kept, but not for what the others were dropped."""
+    found = peer.ask({"shards": str(planted.shards[0].parent), "folder": str(folder)})
+    return Run(found["seconds"], set(found["kept"]), {})
 
 
-def outcome(folder: Path) -> tuple[set[str], dict[str, str]]:
-    """The kept ids and, if the tool reports it, for each dropped id the one it duplicates."""
+def kept_ids(folder: Path) -> set[str]:
+    """The ids of the records in a folder's shards."""
     tables = [pq.read_table(file, columns=["id"]) for file in folder.glob("*.parquet")]
-    dropped = folder / "duplicates.jsonl"
-    lines = [json.loads(line) for line in dropped.read_text("utf-8").splitlines()] if dropped.exists() else []
-    return set(pa.concat_tables(tables)["id"].to_pylist()), {line["id"]: line["kept"] for line in lines}
+    return set(pa.concat_tables(tables)["id"].to_pylist())
 
 
 def fresh(folder: Path) -> Path:
@@ -263,11 +265,6 @@ def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
-
-
-def missing_packages(*names: str) -> list[str]:
-    """The packages of `names` that are not installed."""
-    return [name for name in names if name not in versions(names)]
 
 
 if __name__ == "__main__":

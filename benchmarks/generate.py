@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.peer import require
 from benchmarks.planted import synthetic_records
 from benchmarks.result import print_result
 from core.html_report import text_table
@@ -39,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer prompts, one round")
     quick = parser.parse_args().quick
+    require("lm_eval")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prompts = write_prompts(folder, 96 if quick else 256)

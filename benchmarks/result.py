@@ -8,8 +8,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 
-def print_result(benchmark: str, packages: Iterable[str], results: Mapping[str, float]) -> None:
-    """Print the results with date, machine and package versions; units are in the keys."""
+def print_result(
+    benchmark: str,
+    packages: Iterable[str],
+    results: Mapping[str, float],
+    peers: Mapping[str, str] | None = None,
+) -> None:
+    """Print the results with date, machine and package versions, also those of peers in environments of their
+    own; units are in the keys."""
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, {platform.system()}"
     )
@@ -19,7 +25,7 @@ def print_result(benchmark: str, packages: Iterable[str], results: Mapping[str, 
                 "benchmark": benchmark,
                 "date": datetime.now(UTC).date().isoformat(),
                 "machine": machine,
-                "versions": versions(packages),
+                "versions": versions(packages) | {**(peers or {})},
                 "results": {key: round(value, 3) for key, value in results.items()},
             }
         )

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.peer import require
 from benchmarks.result import print_result
 
 LENGTH, SAMPLES = 2048, 8
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round with fewer chats")
     parser.add_argument("--chats", nargs="+", type=Path, help="files of chats; default: synthetic ones")
     arguments = parser.parse_args()
+    require("trl")
     rounds, number = (1, 48) if arguments.quick else (3, 192)
     ways: dict[str, Callable[[Chats], Found]] = {
         "packed": measure_packed, "padded": measure_padded, "trl": measure_trl,

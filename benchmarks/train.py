@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.peer import require
 from benchmarks.result import print_result
 
 WAYS = ("ours-equal", "trainer-equal", "ours-packed", "trainer-concat", "trainer-padded", "trl-packed")
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="run only these variants")
     parser.add_argument("--worker", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    require("trl")
     if arguments.worker:
         from benchmarks.train_ways import work
 

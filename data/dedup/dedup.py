@@ -9,8 +9,9 @@ in order:
             at other offices and in other languages are kept, and linked in families.jsonl
     exact   the whole text is the same after folding (data/dedup/normalise.py): case, width, punctuation,
             script
-    near    the sets of n-grams have a Jaccard index of at least `threshold`; each pair that hashing
-            finds (data/dedup/lsh.py) is compared exactly before anything is dropped
+    near    the sets of n-grams have a Jaccard index of at least `threshold`, and texts of fewer than
+            SHORT_NGRAMS n-grams the same title; each pair that hashing finds (data/dedup/lsh.py) is
+            compared exactly before anything is dropped
 
 Records of older corpora (`known`) are preferred, then grants, then longer texts, then the smaller id. Every
 record dropped as near is similar to one that is kept, not to one that is dropped itself. So the result
@@ -183,9 +184,9 @@ def filter_shard(shard: Path, target: Path, dropped: Flags) -> Rows:
 
     A shard without dropped rows is hard-linked, so that it takes no extra disk space.
     """
-    about = pq.read_table(shard, columns=["office", "language"]).filter(pa.array(~dropped)).to_pylist()
+    about = pq.read_table(shard, columns=["office", "language"], use_threads=False).filter(pa.array(~dropped))
     counts = Counter[tuple[str, ...]]()
-    counts.update((row["office"] or "unknown", row["language"] or "unknown") for row in about)
+    counts.update(zip(*(pc.fill_null(column, "unknown").to_pylist() for column in about), strict=True))
     if dropped.any():
         _write_rest(shard, target, dropped)
     else:

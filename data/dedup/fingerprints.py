@@ -70,7 +70,7 @@ def sign_shard(config: KeyConfig, shard: Path, folder: Path) -> None:
             folded = fold(whole_texts(batch))
             texts = digests(folded)
             signed = signatures(folded, config.characters, config.words, config.bands * config.rows)
-            sources = [xxhash.xxh3_64_intdigest(source.as_buffer()) for source in batch["source"]]
+            sources = list(map(xxhash.xxh3_64_intdigest, batch["source"].cast(pa.binary()).to_pylist()))
             application = [pc.fill_null(batch["office"], ""), batch["application_id"]]
             found = {
                 "id": batch["id"],

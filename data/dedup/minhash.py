@@ -61,10 +61,18 @@ def signatures(keys: Keys, characters: int, words: int, bins: int) -> Signatures
 
 
 def prune(
-    keys: Keys, characters: int, words: int, left: Indices, right: Indices, threshold: float
+    keys: Keys,
+    characters: int,
+    words: int,
+    left: Indices,
+    right: Indices,
+    threshold: float,
+    titles: Hashes,
+    short: int,
 ) -> tuple[Indices, npt.NDArray[np.float64], Indices]:
     """Drop the right one of every pair whose exact Jaccard index is at least `threshold`, unless one of
-    them is dropped already.
+    them is dropped already, or one has fewer than `short` distinct n-grams and their `titles` (a hash for
+    each key) differ.
 
     Pairs are sorted by (left, right), left < right. So at most one of two similar texts is kept, and each
     dropped one is similar to one that is kept. Returns for each key the one for which it is dropped, or -1,
@@ -73,16 +81,15 @@ def prune(
     kept = np.full(len(keys.words), -1, np.int64)
     jaccards = np.zeros(len(keys.words))
     counts = np.zeros(2, np.int64)
-    _prune(
-        keys.units, keys.bounds, keys.words, characters, words, left, right, threshold, kept, jaccards, counts
-    )
+    texts = keys.units, keys.bounds, keys.words
+    _prune(*texts, characters, words, left, right, threshold, titles, short, kept, jaccards, counts)
     return kept, jaccards, counts
 
 
 def jaccard(a: str, b: str, characters: int, words: int) -> float:
     """The exact Jaccard index of two texts' sets of n-grams; 0 if a text is empty."""
     pair = np.zeros(1, np.int64), np.ones(1, np.int64)
-    return float(prune(fold([a, b]), characters, words, *pair, 0.0)[1][1])
+    return float(prune(fold([a, b]), characters, words, *pair, 0.0, np.zeros(2, np.uint64), 0)[1][1])
 
 
 @kernel
@@ -112,11 +119,10 @@ def _grams(units: Units, start: int, stop: int, words: bool, n: int, hashes: Has
             hashes[count] = _mix(word)
             count += 1
     else:
-        for i in range(start, stop):
-            hashes[i - start] = (np.uint64(units[i]) + _FIRST) * _SECOND
         count = stop - start
-        for i in range(count):
-            hashes[i] ^= hashes[i] >> np.uint64(29)
+        for i in range(np.uint64(count)):
+            hashed = (np.uint64(units[np.uint64(start) + i]) + _FIRST) * _SECOND
+            hashes[i] = hashed ^ (hashed >> np.uint64(29))
     if count == 0:
         return 0
     size = min(n, count)
@@ -125,10 +131,10 @@ def _grams(units: Units, start: int, stop: int, words: bool, n: int, hashes: Has
     for i in range(size):
         oldest *= _BASE
         rolling = rolling * _BASE + hashes[i]
-    for i in range(count - size):
+    for i in range(np.uint64(count - size)):
         leaving = hashes[i] * oldest
         hashes[i] = _mix(rolling)
-        rolling = rolling * _BASE + hashes[i + size] - leaving
+        rolling = rolling * _BASE + hashes[i + np.uint64(size)] - leaving
     hashes[count - size] = _mix(rolling)
     return count - size + 1
 
@@ -164,7 +170,7 @@ def _sign(hashes: Hashes, count: int, signature: npt.NDArray[np.uint32]) -> None
     bins = np.uint64(len(signature))
     half = np.uint64(32)
     signature[:] = EMPTY
-    for i in range(count):
+    for i in range(np.uint64(count)):
         place = ((hashes[i] >> half) * bins) >> half
         signature[place] = min(signature[place], np.uint32(hashes[i] & np.uint64(0xFFFFFFFE)))
     turn = np.uint64(0)
@@ -179,16 +185,16 @@ def _sign(hashes: Hashes, count: int, signature: npt.NDArray[np.uint32]) -> None
 
 
 @kernel
-def _find(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64) -> np.int64:
+def _find(table: Hashes, stamps: Stamps, mask: np.uint64, stamp: int, value: np.uint64) -> np.uint64:
     """The place of a value, or where it can be put, in the hash set of `stamp`."""
-    place = np.int64(value >> np.uint64(20)) & mask
+    place = (value >> np.uint64(20)) & mask
     while stamps[place] == stamp and table[place] != value:
-        place = (place + 1) & mask
+        place = (place + np.uint64(1)) & mask
     return place
 
 
 @kernel
-def _put(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64) -> bool:
+def _put(table: Hashes, stamps: Stamps, mask: np.uint64, stamp: int, value: np.uint64) -> bool:
     """Put a value into a hash set; returns whether it is new."""
     place = _find(table, stamps, mask, stamp, value)
     is_new = stamps[place] != stamp
@@ -198,25 +204,26 @@ def _put(table: Hashes, stamps: Stamps, mask: int, stamp: int, value: np.uint64)
 
 
 @kernel
-def _mask(count: int) -> int:
+def _mask(count: int) -> np.uint64:
     """The mask of places in a hash set that `count` values fill to at most a half."""
-    mask = 15
-    while mask < 2 * count:
-        mask = 2 * mask + 1
+    mask = np.uint64(15)
+    while mask < np.uint64(2 * count):
+        mask = np.uint64(2) * mask + np.uint64(1)
     return mask
 
 
 @kernel
 def _prune(
     units: Units, bounds: Indices, words: Flags, n: int, m: int, left: Indices, right: Indices,
-    threshold: float, kept: Indices, jaccards: npt.NDArray[np.float64], counts: Indices,
+    threshold: float, titles: Hashes, short: int,
+    kept: Indices, jaccards: npt.NDArray[np.float64], counts: Indices,
 ) -> None:  # fmt: skip
     longest = _longest(bounds)
-    slots = _mask(longest) + 1
+    slots = np.int64(_mask(longest)) + 1
     hashes, table = np.empty(longest, np.uint64), np.empty(slots, np.uint64)
     stamps, met = np.zeros(slots, np.int32), np.zeros(slots, np.int32)
     other_table, other_stamps = np.empty(slots, np.uint64), np.zeros(slots, np.int32)
-    current, size, mask, stamp = -1, 0, 0, 0
+    current, size, mask, stamp = -1, 0, np.uint64(0), 0
     for pair in range(len(left)):
         a, b = left[pair], right[pair]
         if kept[a] >= 0 or kept[b] >= 0 or words[a] != words[b]:
@@ -225,12 +232,12 @@ def _prune(
             current, stamp, size = a, stamp + 1, 0
             count = _grams(units, bounds[a], bounds[a + 1], words[a], m if words[a] else n, hashes)
             mask = _mask(count)
-            for i in range(count):
+            for i in range(np.uint64(count)):
                 size += _put(table, stamps, mask, stamp, hashes[i])
         count = _grams(units, bounds[b], bounds[b + 1], words[b], m if words[b] else n, hashes)
         other_mask = _mask(count)
         shared, others = 0, 0
-        for i in range(count):
+        for i in range(np.uint64(count)):
             place = _find(table, stamps, mask, stamp, hashes[i])
             if stamps[place] != stamp:
                 others += _put(other_table, other_stamps, other_mask, pair + 1, hashes[i])
@@ -239,7 +246,8 @@ def _prune(
                 shared += 1
         counts[0] += 1
         alike = shared / max(1, size + others)
-        if alike >= threshold and shared > 0:
+        is_sure = titles[a] == titles[b] or min(size, shared + others) >= short
+        if alike >= threshold and shared > 0 and is_sure:
             counts[1] += 1
             kept[b] = a
             jaccards[b] = alike

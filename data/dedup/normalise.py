@@ -24,9 +24,13 @@ Units = npt.NDArray[np.uint16]
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Int = int | np.int64
 F = TypeVar("F", bound=Callable[..., Any])
 
 SPACE = np.uint16(32)
+ONE, TWO, THREE, FOUR, SIX, TWELVE = map(np.uint64, (1, 2, 3, 4, 6, 12))
+LEAD, LOW_4, LOW_6 = np.uint64(0xE), np.uint64(0xF), np.uint64(0x3F)
+"""UTF-8: the high half of the first of three bytes, and the bits of a byte that belong to the character."""
 TEXTS = ("title", "abstract", "claims", "description")
 BATCH_ROWS = 256
 
@@ -126,28 +130,46 @@ def _fold(data: Bytes, bounds: Indices, table: Units, units: Units, ends: Indice
 
     A unit is always written, and kept by advancing: a branch at each punctuation mark would be mispredicted.
     """
-    at = 0
+    at: Int = 0
     for d in range(len(words)):
         place, stop = bounds[d], bounds[d + 1]
-        han = 0
-        for i in range(place, stop):
-            han += 0xE3 <= data[i] <= 0xE9  # first byte of U+3000 to U+9FFF, three bytes each
-        words[d] = 12 * han < stop - place or han == 0
+        han = np.uint64(0)
+        for i in range(np.uint64(place), np.uint64(stop)):
+            han += np.uint64(0xE3 <= data[i] <= 0xE9)  # first byte of U+3000 to U+9FFF, three bytes each
+        words[d] = 12 * np.int64(han) < stop - place or han == 0
         if words[d]:
             at = _fold_words(data, place, stop, table, units, at)
         else:
-            while place < stop:
-                code, place = _decode(data, place)
-                if code < 1 << 16:
-                    units[at] = table[code]
-                    at += table[code] != 0
-                else:
-                    at = _put_pair(units, at, code)
+            at = _fold_characters(data, place, stop, table, units, at)
         ends[d + 1] = at
 
 
 @kernel
-def _fold_words(data: Bytes, place: int, stop: int, table: Units, units: Units, at: int) -> int:
+def _fold_characters(data: Bytes, place: int, stop: int, table: Units, units: Units, at: Int) -> Int:
+    """One text, without spaces. Indices are unsigned, so that none is checked for being negative: half the
+    time."""
+    i, end, out = np.uint64(place), np.uint64(stop), np.uint64(at)
+    while i < end:
+        byte = np.uint64(data[i])
+        if byte >> FOUR == LEAD:  # three bytes, as nearly all here
+            second, third = np.uint64(data[i + ONE]), np.uint64(data[i + TWO])
+            unit = table[(byte & LOW_4) << TWELVE | (second & LOW_6) << SIX | third & LOW_6]
+            units[out] = unit
+            out += np.uint64(unit != 0)
+            i += THREE
+        else:
+            code, after = _decode(data, np.int64(i))
+            i = np.uint64(after)
+            if code < 1 << 16:
+                units[out] = table[code]
+                out += np.uint64(table[code] != 0)
+            else:
+                out = np.uint64(_put_pair(units, np.int64(out), code))
+    return np.int64(out)
+
+
+@kernel
+def _fold_words(data: Bytes, place: Int, stop: Int, table: Units, units: Units, at: Int) -> Int:
     """One text, with a space between two words."""
     first, gap = at, False
     while place < stop:
@@ -165,14 +187,14 @@ def _fold_words(data: Bytes, place: int, stop: int, table: Units, units: Units, 
 
 
 @kernel
-def _put_pair(units: Units, at: int, code: np.int64) -> int:
+def _put_pair(units: Units, at: Int, code: np.int64) -> Int:
     units[at] = np.uint16(0xD800 + ((code - (1 << 16)) >> 10))
     units[at + 1] = np.uint16(0xDC00 + (code & 0x3FF))
     return at + 2
 
 
 @kernel
-def _decode(data: Bytes, place: int) -> tuple[np.int64, int]:
+def _decode(data: Bytes, place: Int) -> tuple[np.int64, Int]:
     """The code point that begins at a byte of UTF-8, and the place after it."""
     code = np.int64(data[place])
     if code < 0x80:

@@ -47,7 +47,7 @@ def deduplicate(planted: Planted, folder: Path) -> Score:
     folder.mkdir()
     dedup(DedupConfig(), planted.shards, folder)
     lines = [json.loads(line) for line in (folder / "duplicates.jsonl").read_text("utf-8").splitlines()]
-    assert all(line["jaccard"] >= 0.5 for line in lines)
+    assert all(line["jaccard"] >= 0.6 for line in lines)
     kept_for = {line["id"]: line["kept"] for line in lines}
     return score(planted, planted.family.keys() - kept_for.keys(), kept_for)
 
