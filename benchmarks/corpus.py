@@ -4,8 +4,10 @@
 
     reading        XML of the Chinese office and the USPTO to Parquet shards of records: synthetic patents
                    or, with --real, copies of the offices' files in a folder (`cn/xml`, `uspto`)
-    raw to packed  the whole pipeline over synthetic Chinese XML in ZIP archives with a given tokenizer, and
-                   the share of each step
+                   and its time compared with lxml's parse of the same documents
+    raw to packed  the whole pipeline over synthetic Chinese XML in ZIP archives and a weekly file of the
+                   USPTO with a given tokenizer, the share of each step, and its time compared with the
+                   floor: lxml's parse of the same documents and SentencePiece's encoding of the same texts
     deduplication  our code, datatrove and text-dedup read the same Parquet shards, drop duplicates and write
                    the rest, alternately after a warm-up on a small corpus; the peers in environments of
                    their own (benchmarks/peer.py), configured for Chinese (benchmarks/peers)
@@ -21,6 +23,7 @@ import shutil
 import statistics
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +31,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sentencepiece
+from lxml import etree
 
 from benchmarks.offices import american, chinese, write_files, write_weekly, write_zips
 from benchmarks.peer import WITHOUT, Peer, environment, versions_of
@@ -35,7 +40,7 @@ from benchmarks.planted import Planted, Score, character_grams, plant, score, sy
 from benchmarks.result import print_result
 from data.record import Record
 
-PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc")
+PACKAGES = ("numba", "numpy", "pyarrow", "xxhash", "opencc", "lxml", "sentencepiece")
 PEERS = {
     "datatrove_cmn": ("datatrove", "datatrove.py"),
     "text_dedup": ("text-dedup", "text_dedup.py"),
@@ -80,7 +85,8 @@ def main() -> None:
         if "reading" in parts:
             results |= measure_reading(fresh(Path(scratch) / "reading"), zh, en, arguments.real)
         if "pipeline" in parts:
-            results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), zh)
+            for office, made_records in (("zh", zh), ("us", en)):
+                results |= measure_pipeline(fresh(Path(scratch) / "pipeline"), office, made_records)
         if "deduplication" in parts:
             results |= compare_dedup(fresh(Path(scratch) / "dedup"), 2000 * size, with_peers=with_peers)
     peers = {package: version for name in names for package, version in versions_of(name).items()}
@@ -121,7 +127,8 @@ def measure_reading(
             sizes[office] = write_files(documents * copies, fresh(scratch / office))
     results: dict[str, float] = {}
     print(
-        f"{'real' if real else 'synthetic'} XML, MB/s per core{'MB':>10}{'to records':>12}{'to shards':>12}"
+        f"{'real' if real else 'synthetic'} XML, MB/s per core{'MB':>10}{'lxml':>12}{'to records':>12}"
+        f"{'to shards':>12}{'to records / lxml':>20}"
     )
     gc.freeze()  # keep the synthetic records out of the garbage collections that the readers cause
     for office, size in sizes.items():
@@ -133,27 +140,41 @@ def measure_reading(
         def to_shards(folder: Path = scratch / office) -> None:
             ingest([Source(path=str(folder))], fresh(scratch / "out"), None)
 
-        times: dict[str, list[float]] = {"xml": [], "ingest": []}
-        for what, work in (("xml", read), ("ingest", to_shards)):
-            for _ in range(ROUNDS + 1):
-                start = time.process_time()
-                work()
-                times[what].append(time.process_time() - start)
+        documents = documents_of(scratch / office)
+        times: dict[str, list[float]] = {"lxml": [], "xml": [], "ingest": []}
+        for _ in range(ROUNDS + 1):
+            for what, work in (("lxml", partial(parse, documents)), ("xml", read), ("ingest", to_shards)):
+                times[what].append(cpu_seconds(work))
         speeds = {what: size / 1e6 / statistics.median(some[1:]) for what, some in times.items()}
-        print(f"{office:30}{size / 1e6:10.0f}{speeds['xml']:12.1f}{speeds['ingest']:12.1f}")
+        ratio = statistics.median(
+            ours / lxml for ours, lxml in list(zip(times["xml"], times["lxml"], strict=True))[1:]
+        )
+        print(
+            f"{office:30}{size / 1e6:10.0f}"
+            + "".join(f"{speed:12.1f}" for speed in speeds.values())
+            + f"{ratio:20.1f}"
+        )
         results |= {f"{what}_{office}_mb_per_core_s": round(speed, 1) for what, speed in speeds.items()}
+        results[f"xml_{office}_vs_lxml_ratio"] = round(ratio, 2)
     return results
 
 
-def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, float]:
-    """The whole pipeline on Chinese XML, in MB of XML per CPU second, and each step's share of the time."""
+def measure_pipeline(scratch: Path, office: str, records: Sequence[Record]) -> dict[str, float]:
+    """The whole pipeline on an office's XML, in MB of XML per CPU second and compared with the floor, and
+    each step's share of the time."""
+    from data.packing.document_text import LayoutConfig, layout
     from data.pipeline import DataConfig, run
+    from data.record_store import read_records
 
     sizes = {}
     for name, some in (("warm-up", records[: len(records) // 10]), ("corpus", records)):
         (scratch / name).mkdir()
-        sizes[name] = write_zips([chinese(record) for record in some], scratch / name)
+        if office == "zh":
+            sizes[name] = write_zips([chinese(record) for record in some], scratch / name)
+        else:
+            sizes[name] = write_weekly(map(american, some), scratch / name / "weekly.xml")
     steps: dict[str, list[float]] = {}
+    ratios: list[float] = []
     config = DataConfig.model_validate(
         {
             "output_dir": str(scratch / "first"),
@@ -163,10 +184,11 @@ def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, floa
         }
     )
     run(config, say=lambda _: None)
-    given = {"tokenizer": {"path": str(scratch / "first" / "tokenizer")}}
+    tokenizer = scratch / "first" / "tokenizer"
+    documents = documents_of(scratch / "corpus")
     for _ in range(ROUNDS):
         made = {"output_dir": str(fresh(scratch / "out")), "sources": [str(scratch / "corpus")]}
-        start = time.process_time()
+        start = began = time.process_time()
 
         def note(line: str) -> None:
             nonlocal start
@@ -174,16 +196,62 @@ def measure_pipeline(scratch: Path, records: Sequence[Record]) -> dict[str, floa
             steps.setdefault(line.split(maxsplit=1)[0] if line.strip() else "report", []).append(now - start)
             start = now
 
+        given = {"tokenizer": {"path": str(tokenizer)}}
         run(DataConfig.model_validate(config.model_dump() | given | made), say=note)
+        ours = time.process_time() - began
+        texts = [layout(record, LayoutConfig()) for record in read_records(scratch / "out" / "decontaminate")]
+        floor = cpu_seconds(partial(parse, documents)) + cpu_seconds(partial(encode, texts, tokenizer))
+        ratios.append(ours / floor)
     medians = {name: statistics.median(times) for name, times in steps.items()}
     total = sum(medians.values())
     speed = sizes["corpus"] / 1e6 / total
     print(
-        f"raw to packed: {sizes['corpus'] / 1e6:.0f} MB of Chinese XML, {speed:.1f} MB/s per core; by step:"
+        f"raw to packed, {office}: {sizes['corpus'] / 1e6:.0f} MB of XML, {speed:.1f} MB/s per core,"
+        f" {', '.join(f'{ratio:.2f}' for ratio in ratios)} times the floor; by step:"
     )
     print("".join(f"  {name} {seconds / total:.0%}" for name, seconds in medians.items()))
-    shares = {f"share_{name}_ratio": round(seconds / total, 3) for name, seconds in medians.items()}
-    return {"raw_to_packed_zh_mb_per_core_s": round(speed, 1), **shares}
+    shares = {f"share_{office}_{name}_ratio": round(part / total, 3) for name, part in medians.items()}
+    return {
+        f"raw_to_packed_{office}_mb_per_core_s": round(speed, 1),
+        f"raw_to_packed_{office}_vs_floor_ratio": round(statistics.median(ratios), 2),
+        **shares,
+    }
+
+
+def documents_of(folder: Path) -> list[bytes]:
+    """The XML documents of a folder, of its ZIP archives and weekly files."""
+    found: list[bytes] = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                found += [archive.read(name) for name in archive.namelist()]
+        else:
+            start, *rest = path.read_bytes().split(b"<?xml ")
+            found += [b"<?xml " + document for document in rest] or [start]
+    return found
+
+
+def parse(documents: Sequence[bytes]) -> None:
+    """lxml's trees of the documents, with the parser's settings of data/readers."""
+    for document in documents:
+        etree.fromstring(
+            document,
+            etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False),
+        )
+
+
+def encode(texts: Sequence[str], tokenizer: Path) -> None:
+    """SentencePiece's ids of the texts."""
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer / "tokenizer.model"))
+    for text in texts:
+        model.encode(text)
+
+
+def cpu_seconds(work: Callable[[], None]) -> float:
+    """The time that this process computes."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def compare_dedup(scratch: Path, inventions: int, *, with_peers: bool) -> dict[str, float]:
