@@ -39,8 +39,10 @@ from data.readers.source_files import input_hashes
 from data.record_store import read_records, shard_files
 from data.synthetic.patents import synthesize
 
-LATER_KEYS = ("claims", "leave_out", "repeated_claims")
-"""Keys of `pack` that older corpora do not have; their defaults change nothing."""
+LATER_KEYS = {"clean": ("hyphens",), "pack": ("claims", "leave_out", "repeated_claims")}
+"""Keys that older corpora do not have. At their defaults they do not count, so that such a corpus is up to
+date."""
+
 ERRORS = 100
 """Up to this many bad documents never stop a run."""
 
@@ -263,14 +265,14 @@ def check_errors(config: DataConfig, errors: int, documents: int, file: Path) ->
 
 
 def _identity(config: DataConfig) -> dict[str, Any]:
-    """The part of the configuration that determines the result. LATER_KEYS at their defaults are left out, so
-    that a corpus from before them is up to date."""
+    """The part of the configuration that determines the result, without LATER_KEYS at their defaults."""
     unused = {"synthetic"} if config.sources else set()
     settings = config.model_dump(
         mode="json", exclude={"output_dir", "engine", "require_use", "error_budget"} | unused
     )
-    defaults = PackConfig().model_dump(mode="json")
-    for key in LATER_KEYS:
-        if settings["pack"][key] == defaults[key]:
-            del settings["pack"][key]
+    for step, keys in LATER_KEYS.items():
+        defaults = getattr(config, step).__class__().model_dump(mode="json")
+        for key in keys:
+            if settings[step][key] == defaults[key]:
+                del settings[step][key]
     return settings
