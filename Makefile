@@ -2,7 +2,7 @@
 #
 # On a cluster with its own torch and driver: `make setup PYTHON=/path/to/python` makes $(VENV) on top of that
 # interpreter's packages; `make … VENV=/path/to/environment` uses an existing environment, after `make setup` has added
-# the missing packages. Neither replaces an installed torch (2.9 or newer).
+# the missing packages. Neither replaces an installed torch (2.11 or newer).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

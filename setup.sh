@@ -5,7 +5,7 @@
 #   bash setup.sh constraints      write constraints.txt: the newest versions that pyproject.toml allows, with torch $TORCH
 #   bash setup.sh kernel [FILE]    only compile delta's inner loops, to delta/libkernel.so or FILE
 #
-# Missing packages are added to an existing environment. An installed torch (2.9 or newer) is kept.
+# Missing packages are added to an existing environment. An installed torch (2.11 or newer) is kept.
 set -euo pipefail
 PYTHON=${PYTHON:-python3} VENV=${VENV:-.venv} TORCH=${TORCH:-2.13.0}
 
@@ -36,10 +36,12 @@ install() { # $1: interpreter, $2: constraints file or empty
   pins=$(mktemp)
   if has_torch "$python"; then
     "$python" - <<'PY' > "$pins"
-import sys
+import re, sys
 import torch
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
-    sys.exit(f"error: torch {torch.__version__} is installed; 2.9 or newer is needed.")
+from pip._vendor.packaging.version import Version
+minimum = re.search(r'"torch>=([\d.]+)"', open("pyproject.toml").read())[1]
+if Version(torch.__version__) < Version(minimum):
+    sys.exit(f"error: torch {torch.__version__} is installed; {minimum} or newer is needed.")
 print(f"torch=={torch.__version__}")
 PY
     echo "using the installed torch $(sed 's/.*==//' "$pins") (tested: $(sed -n 's/^torch==//p' constraints.txt))"

@@ -34,6 +34,24 @@ def test_a_script_is_right_for_bash_and_shellcheck(script: str) -> None:
     assert found.returncode == 0, found.stdout
 
 
+@pytest.mark.parametrize("version", ["2.10.0", "2.11.0a0+cluster"])
+def test_an_environment_with_an_older_torch_is_refused_before_anything_is_installed(
+    tmp_path: Path, version: str
+) -> None:
+    (tmp_path / "torch.py").write_text(f"__version__ = {version!r}\n")
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "setup.sh"], cwd=ROOT, env=os.environ | {"VENV": str(tmp_path / "venv")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"torch {version} is installed; 2.11 or newer is needed" in done.stderr
+    assert "using the installed torch" not in done.stdout
+
+
 @pytest.mark.parametrize("script", SLURM)
 def test_a_job_is_queued_again_when_it_is_ended_early(script: str) -> None:
     text = (ROOT / script).read_text("utf-8")

@@ -16,9 +16,12 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
 
 from core.errors import run_command
 
@@ -74,8 +77,11 @@ def main() -> int:
     return int(failed)
 
 
-def packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Finding]:
-    """The versions of the main packages, compared with those that were tested together."""
+def packages(
+    constraints: Path = ROOT / "constraints.txt", project: Path = ROOT / "pyproject.toml"
+) -> Iterator[Finding]:
+    """The versions of the main packages, compared with those that are needed and that were tested together."""
+    needed = {each.name: each.specifier for each in map(Requirement, _dependencies(project))}
     tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints.read_text("utf-8"), re.MULTILINE))
     for name in PACKAGES:
         try:
@@ -83,12 +89,22 @@ def packages(constraints: Path = ROOT / "constraints.txt") -> Iterator[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding("FAIL", name, "not installed", "make setup")
             continue
+        if not needed[name].contains(version, prereleases=True):
+            yield Finding(
+                "FAIL", name, f"{version}; {name}{needed[name]} is needed", "make setup in a new .venv"
+            )
+            continue
         wanted = tested.get(name) or tested.get(name.replace("-", "_"))
         if wanted in (None, version.partition("+")[0]):
             yield Finding("ok", name, version)
         else:
             advice = "run `make test` before a long run, or `make setup` in a new .venv"
             yield Finding("note", name, f"{version}; tested with {wanted}", advice)
+
+
+def _dependencies(project: Path) -> list[str]:
+    found: list[str] = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
+    return found
 
 
 def gpus() -> Iterator[Finding]:

@@ -30,6 +30,16 @@ def test_another_version_than_the_tested_one_is_named(tmp_path: Path) -> None:
     assert by_name["sacrebleu"].verdict == "ok"
 
 
+def test_a_version_older_than_needed_fails(tmp_path: Path) -> None:
+    project = tmp_path / "pyproject.toml"
+    text = (ROOT / "pyproject.toml").read_text()
+    project.write_text(text.replace("torch>=2", "torch>=9").replace('"jieba"', '"jieba<0.1"'))
+    by_name = {finding.subject: finding for finding in packages(project=project)}
+    assert (by_name["torch"].verdict, by_name["jieba"].verdict) == ("FAIL", "FAIL")
+    assert "torch>=9.11 is needed" in by_name["torch"].found
+    assert by_name["deepspeed"].verdict == "ok"
+
+
 def test_a_folder_that_does_not_exist_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:
     (finding,) = disk(tmp_path / "runs" / "patents")
     assert str(tmp_path) in finding.found
