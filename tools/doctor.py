@@ -80,7 +80,7 @@ def main() -> int:
 def packages(
     constraints: Path = ROOT / "constraints.txt", project: Path = ROOT / "pyproject.toml"
 ) -> Iterator[Finding]:
-    """The versions of the main packages, compared with those that are needed and that were tested together."""
+    """The versions of the main packages, compared with those needed and those tested together."""
     needed = {each.name: each.specifier for each in map(Requirement, _dependencies(project))}
     tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints.read_text("utf-8"), re.MULTILINE))
     for name in PACKAGES:
@@ -236,7 +236,7 @@ def sum_over_processes() -> int:
         speed = 4 * SUM_ELEMENTS / 1e9 / seconds
         backend = torch.distributed.get_backend()
         print(f"summed over {world.size} processes by {backend}, {speed:.1f} GB/s")
-    process_group.teardown()
+    process_group.teardown(world)
     return int(not right)
 
 

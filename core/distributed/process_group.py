@@ -90,10 +90,14 @@ def setup(timeout_minutes: float) -> World:
     return World(rank, size, local_rank, device, watch)
 
 
-def teardown() -> None:
-    """Leave the run."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def teardown(world: World) -> None:
+    """Leave the run; collective. Rank 0 may hold the store that the watchdogs use, so no process exits before
+    the watchdogs of all have ended."""
+    world.barrier()
+    if world.watch:
+        world.watch.leave()
+    world.barrier()
+    dist.destroy_process_group()
 
 
 def on_main(world: World, call: Callable[[], T]) -> T:

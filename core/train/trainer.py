@@ -232,7 +232,7 @@ def train(recipes: Sequence[Recipe]) -> int:
         torch.cuda.empty_cache()
         if not finished:
             break
-    process_group.teardown()
+    process_group.teardown(world)
     return 0 if finished else 143
 
 

@@ -42,7 +42,7 @@ def main(path: str, out: str, small: str) -> None:
     save.SHARD_BYTES = SHARD_BYTES
     _, exporting = measure(lambda: save.export(engine, Tokenizer(), Path(out) / "model", world))
     (Path(out) / f"{world.rank}.json").write_text(json.dumps([loading, exporting]))
-    process_group.teardown()
+    process_group.teardown(world)
 
 
 def measure(work: Callable[[], Any]) -> tuple[Any, float]:

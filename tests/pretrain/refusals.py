@@ -48,7 +48,7 @@ def main(path: str, out: str) -> None:
         training = TrainingConfig(global_batch_size=BATCH, micro_batch_size=1, steps=1, precision=precision)
         with make_engine(path, settings, training, optimizer) as engine:
             check(engine, training, world, log)
-    process_group.teardown()
+    process_group.teardown(world)
 
 
 def check(engine: Engine, training: TrainingConfig, world: Any, log: Log) -> None:

@@ -58,7 +58,7 @@ def main(path: str, out: str) -> None:
             found.append((world.size, stage, micro, BATCH // micro // world.size, worst / scale))
     if world.is_main:
         Path(out).write_text(json.dumps(found))
-    process_group.teardown()
+    process_group.teardown(world)
 
 
 def by_torch(path: str, config: ModelConfig) -> dict[str, torch.Tensor]:

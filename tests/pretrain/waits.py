@@ -84,7 +84,7 @@ def main(path: str, out: str) -> None:
     found["watched"] = waits(path, out, world, DeepSpeedConfig(zero_stage=1), "bf16", every_steps=1)
     if world.is_main:
         (Path(out) / "waits.json").write_text(json.dumps(found, indent=1))
-    process_group.teardown()
+    process_group.teardown(world)
 
 
 def waits(

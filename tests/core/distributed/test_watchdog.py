@@ -83,6 +83,24 @@ def test_a_process_that_left_by_itself_is_not_taken_for_dead() -> None:
     del store
 
 
+@pytest.mark.slow
+def test_a_rank_may_exit_long_after_the_one_that_holds_the_store() -> None:
+    place = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "core.launch", "--processes", "1", "--nnodes=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-id=1", place, "--local-addr=127.0.0.1", "-m", "tests.core.distributed.late_rank", "4"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    hosts = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        told = [host.communicate(timeout=120)[1] for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert [host.returncode for host in hosts] == [0, 0], told
+
+
 def test_processes_do_not_outlive_a_launcher_that_was_killed() -> None:
     port = int(free_port())
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)

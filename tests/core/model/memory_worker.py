@@ -56,7 +56,7 @@ def main() -> None:
     )
     if world.is_main:
         (folder / "memory.json").write_text(json.dumps(lines))
-    process_group.teardown()
+    process_group.teardown(world)
 
 
 def compare(
