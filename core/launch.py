@@ -4,7 +4,9 @@
     python -m core.launch --hostfile FILE -m MODULE [ARGUMENT ...]
 
 A hostfile has one line per host, `worker-1 slots=8`, as for MPI and DeepSpeed. Each host is reached by ssh
-without a password and has this folder at the same path. Rank 0 runs on the first host.
+without a password and has this folder at the same path. Rank 0 runs on the first host. The launcher there is
+told through its standard input, which nobody else can see, what to set in its environment and which signals
+to act on; if the connection breaks it does as after SIGHUP.
 
 The launcher is torchrun, with five differences. One process is run without it. Each process of a CPU run gets
 its share of the cores, not one thread. A rank that ends with a message for the user (exit code 2) ends the
@@ -13,6 +15,7 @@ them, which is named. No rank outlives a launcher that was killed.
 """
 
 import ctypes
+import json
 import logging
 import os
 import re
@@ -23,19 +26,29 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-FORWARDED = ("NCCL_", "HF_", "TORCH_", "CUDA_", "OMP_", "GLOO_", "WANDB_")
+FORWARDED = (
+    "CUDA_", "FI_", "GLOO_", "HF_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "PYTORCH_",
+    "TOKENIZERS_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRANSFORMERS_", "TRITON_", "UCX_", "WANDB_",
+)  # fmt: skip
 """Prefixes of the environment variables that are set on other hosts too."""
 LOCAL = ("localhost", "127.0.0.1")
 LAUNCHER = "PATENT_LLAMA_LAUNCH"
 """The environment variable with the launcher's process, for its ranks."""
+REMOTE = "--from-stdin"
+"""The argument of a launcher on another host; `TOLD` is set once it has its environment."""
+TOLD = "PATENT_LLAMA_TOLD"
 
 
 def main(arguments: list[str]) -> int:
     """Run `arguments` as described above; returns the exit code."""
+    if arguments[:1] == [REMOTE]:
+        arguments = _told_by_stdin(arguments)
     wait_asleep()
     options = {"--processes": "", "--hostfile": ""}
     while arguments and arguments[0] in options:
@@ -132,22 +145,24 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
         where = [f"--master-addr={hosts[0][0]}", f"--master-port={port}"]
         launch = [sys.executable, "-m", "core.launch", "--processes", slots, *nodes, *where, *arguments]
         if host not in LOCAL:
-            variables = [
-                f"{name}={value}" for name, value in os.environ.items() if name.startswith(FORWARDED)
-            ]
-            remote = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(['env', *variables, *launch])}"
-            launch = ["ssh", "-tt", "-o", "BatchMode=yes", host, remote]
-        started.append(
-            subprocess.Popen(
-                launch,
-                stdin=subprocess.DEVNULL,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509 (no thread runs here)
-            )
+            launch.insert(3, REMOTE)
+            remote = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(launch)}"
+            launch = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=20", host, remote]
+        process = subprocess.Popen(
+            launch,
+            stdin=subprocess.DEVNULL if host in LOCAL else subprocess.PIPE,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509 (no thread runs here)
+            process_group=0,  # a terminal's Ctrl-C reaches this launcher only, which passes it on
         )
+        started.append(process)
+        _tell(process, {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)})
 
     def forward(number: int, _: object) -> None:
         for process in started:
-            process.send_signal(number)
+            if process.stdin:
+                _tell(process, number)
+            else:
+                process.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, forward)
@@ -159,6 +174,34 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
     codes = [process.wait() for process in started]
     failed = failed or next((code for code in codes if code), 0)
     return failed if failed >= 0 else 128 - failed
+
+
+def _tell(process: subprocess.Popen[bytes], message: object) -> None:
+    """Send a line of JSON to a launcher on another host, if the connection to it is not lost."""
+    if process.stdin:
+        with suppress(OSError):
+            os.write(process.stdin.fileno(), json.dumps(message).encode() + b"\n")
+
+
+def _told_by_stdin(arguments: list[str]) -> list[str]:
+    """Start again with the environment that the first line of standard input holds (LD_LIBRARY_PATH counts
+    from the start of a process), then obey the signals in the lines that follow; returns the other
+    arguments."""
+    if TOLD not in os.environ:
+        with open(0, "rb", buffering=0, closefd=False) as told:
+            variables = json.loads(told.readline() or "{}")
+        command = [sys.executable, "-m", "core.launch", *arguments]
+        os.execve(sys.executable, command, {**os.environ, **variables, TOLD: "1"})
+    lines = os.fdopen(os.dup(0), "rb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the ranks must not read from it
+
+    def obey() -> None:
+        for line in lines:
+            os.kill(os.getpid(), json.loads(line))
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=obey, daemon=True, name="signals").start()
+    return arguments[1:]
 
 
 def wait_asleep() -> None:

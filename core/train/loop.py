@@ -8,6 +8,7 @@ where one is due.
 """
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -192,8 +193,11 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, self._note)
 
-    def _note(self, *_: object) -> None:
+    def _note(self, number: int, _: object) -> None:
         self.received = True
+        if number == signal.SIGHUP:  # nobody reads what is printed, and printing it must not end the run
+            for output in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
 
 
 def _set_rate(engine: Engine, value: float) -> None:

@@ -1,5 +1,6 @@
 """What the launcher gives its ranks, and that they do not outlive it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,85 @@ def test_no_rank_outlives_a_launcher_that_was_killed(tmp_path: Path, way: str) -
             if is_running(process):
                 os.kill(process, signal.SIGKILL)
         launcher.wait()
+
+
+FAKE_SSH = """#!{python}
+import os, subprocess, sys
+open("{folder}/command", "w").write(" ".join(sys.argv))
+there = {{"PATH": os.environ["PATH"], "HOME": "/", "OMP_NUM_THREADS": "1"}}
+sys.exit(subprocess.run(["sh", "-c", sys.argv[-1]], env=there).returncode)
+"""
+
+
+@pytest.mark.parametrize(("end", "name"), [(signal.SIGUSR1, "SIGUSR1"), (signal.SIGKILL, "SIGHUP")])
+def test_another_host_gets_environment_and_signals_but_nobody_sees_the_secrets(
+    tmp_path: Path, end: signal.Signals, name: str
+) -> None:
+    (tmp_path / "hosts").write_text("127.0.0.2 slots=1\n")  # `ssh` starts a shell with an empty environment
+    (tmp_path / "ssh").write_text(FAKE_SSH.format(python=sys.executable, folder=tmp_path))
+    (tmp_path / "ssh").chmod(0o755)
+    chosen = {
+        "HF_TOKEN": "hidden-1",
+        "WANDB_API_KEY": "hidden-2",
+        "UCX_TLS": "tcp",
+        "LD_LIBRARY_PATH": "/a b",
+    }
+    chosen |= {
+        "PYTORCH_ALLOC_CONF": "x:1",
+        "FI_PROVIDER": "efa",
+        "TRITON_CACHE_DIR": "/t",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    environment = {**os.environ, **chosen, "NOT_FORWARDED": "1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "core.launch", "--hostfile", str(tmp_path / "hosts")]
+    command += ["-m", "tests.core.distributed.noting_rank", str(tmp_path)]
+    launcher = subprocess.Popen(command, cwd=ROOT, env=environment)
+    below: list[psutil.Process] = []
+    try:
+        wait_for(tmp_path / "environment.json", launcher)
+        below = psutil.Process(launcher.pid).children(recursive=True)
+        seen = [(tmp_path / "command").read_text(), *(" ".join(each.cmdline()) for each in below)]
+        assert not any("hidden" in each for each in seen)
+        found = json.loads((tmp_path / "environment.json").read_text())
+        assert {key: found.get(key) for key in chosen} == chosen
+        assert "NOT_FORWARDED" not in found
+        launcher.send_signal(end)
+        wait_for(tmp_path / "signals")
+        assert (tmp_path / "signals").read_text() == name
+        assert launcher.wait(30) == (-9 if end == signal.SIGKILL else 138)
+        assert not psutil.wait_procs(below, 30)[1]
+    finally:
+        launcher.kill()
+        launcher.wait()
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def wait_for(file: Path, launcher: subprocess.Popen[bytes] | None = None) -> None:
+    """Until there is such a file, while the launcher lives."""
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert launcher is None or launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_printing_to_a_lost_connection_does_not_end_a_run_that_is_about_to_save() -> None:
+    code = (
+        "import os, signal, sys\nfrom core.train.loop import _Signals\nsignals = _Signals()\n"
+        "sys.stdin.read()\nos.kill(os.getpid(), signal.SIGHUP)\n"
+        "print(1, flush=True)\nprint(2, file=sys.stderr, flush=True)\nsys.exit(7 * signals.received)"
+    )
+    rank = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert rank.stdout is not None
+    assert rank.stdin is not None
+    rank.stdout.close()
+    rank.stdin.close()
+    assert rank.wait(60) == 7
 
 
 def test_a_rank_that_starts_after_its_launcher_has_ended_ends_at_once(tmp_path: Path) -> None:
