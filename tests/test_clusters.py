@@ -62,6 +62,77 @@ def test_a_job_is_queued_again_when_it_is_ended_early(script: str) -> None:
     assert "trap" in text
 
 
+@pytest.mark.parametrize("script", SLURM)
+def test_the_folder_of_a_log_is_in_a_clone(script: str) -> None:
+    (output,) = re.findall(
+        r"^#SBATCH --output=(\S+)/slurm-", (ROOT / script).read_text("utf-8"), re.MULTILINE
+    )
+    listed = subprocess.run(["git", "ls-files", output], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert listed.stdout.strip(), "SLURM does not make it, and a job whose log cannot be opened fails"
+
+
+FAKE = {
+    "scontrol": '#!/bin/sh\n[ "$1" = show ] && echo node-1 && exit\necho "$@" >> "$NOTES"\n',
+    # As srun: its options, then a command, which here is run twice; the highest code is returned.
+    "srun": """#!/bin/bash
+echo "srun $*" >> "$NOTES"
+while [[ $1 == --* ]]; do shift; done
+NODE=1 "$@"; first=$?
+NODE=2 "$@"; second=$?
+exit $((first > second ? first : second))
+""",
+    "python": """#!/bin/bash
+echo "python $*" >> "$NOTES"
+[[ $* == *--prepare ]] && exit "$PREPARE"
+kill -USR1 $PPID; sleep 0.1 # SLURM signals all of a step's processes
+[ "$NODE" = 1 ] && exit "$FIRST"
+exit "$SECOND"
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "requeued"),
+    [
+        ((0, 0, 0), 0, False),
+        ((138, 0, 0), 0, True),  # a signal while the data are prepared
+        ((2, 0, 0), 2, False),
+        ((0, 143, 143), 0, True),
+        ((0, 138, 143), 0, True),
+        ((0, 2, 143), 2, False),  # one failed, so srun ended the other
+        ((0, 143, 1), 1, False),
+        ((0, 137, 143), 255, False),
+    ],
+)
+def test_a_training_job_is_queued_again_after_a_signal_and_not_after_an_error(
+    tmp_path: Path, codes: tuple[int, int, int], status: int, requeued: bool
+) -> None:
+    for name, text in FAKE.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    notes = tmp_path / "notes"
+    variables = dict(zip(("PREPARE", "FIRST", "SECOND"), map(str, codes), strict=True))
+    variables |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NOTES": str(notes), "VENV": str(tmp_path)}
+    variables |= {"SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node-[1-2]"}
+    variables |= {"SLURM_CPUS_PER_TASK": "64"}
+    done = subprocess.run(
+        ["bash", "configs/slurm/train.sbatch", "pretrain", "--config", "a file", "x=1"], cwd=ROOT,
+        env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    written = notes.read_text().splitlines()
+    assert ("requeue 7" in written) == requeued
+    steps = [line for line in written if line.startswith("srun ")]
+    assert len(steps) == (1 if codes[0] else 2)
+    assert all(" --cpus-per-task=64 --kill-on-bad-exit=1 " in step for step in steps)
+    assert "python -m pretrain --config a file x=1 --prepare" in written
+    if not codes[0]:
+        assert any(
+            line.endswith("--rdzv-endpoint=node-1:29500 -m pretrain --config a file x=1") for line in written
+        )
+
+
 def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     done = submit("--dry-run", "--account=patents", GPUS="4", NODES="2", DATA_TASKS="3", PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
@@ -76,7 +147,7 @@ def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     assert "--nodes=2 configs/slurm/train.sbatch pretrain --config" in jobs[1]
     assert "--nodes=2 configs/slurm/train.sbatch sft --config configs/patent-llama/domain.yaml" in jobs[3]
     assert jobs[4].rstrip().endswith("--resume")
-    assert "--gpus-per-node=4 configs/slurm/room.sbatch eval run" in jobs[5]
+    assert "--gpus-per-node=4 --mem=0 configs/slurm/room.sbatch eval run" in jobs[5]
     assert "4 x 16 processes x" in done.stdout, "checked for the processes that it would have"
 
 

@@ -37,7 +37,6 @@ for i in "${!NAMES[@]}"; do
 done
 
 before=""
-[ -n "$DRY" ] || mkdir -p runs # for the jobs' output
 for i in "${!NAMES[@]}"; do
   words=()
   eval "words=(${COMMANDS[i]})" # the command's own quotes
@@ -48,7 +47,7 @@ for i in "${!NAMES[@]}"; do
     data) line+=(${DATA_TASKS:+--array=0-$((DATA_TASKS - 1))} configs/slurm/data.sbatch "${words[@]:2}") ;;
     pretrain | sft) line+=(${NODES:+--nodes=$NODES} configs/slurm/train.sbatch "${words[@]}") ;;
     delta) line+=(configs/slurm/room.sbatch "${words[@]}" --resume) ;;
-    *) line+=(--gpus-per-node="${GPUS:-8}" configs/slurm/room.sbatch "${words[@]}") ;;
+    *) line+=(--gpus-per-node="${GPUS:-8}" --mem=0 configs/slurm/room.sbatch "${words[@]}") ;;
   esac
   printf '%q ' "${line[@]}"
   if [ -n "$DRY" ]; then
