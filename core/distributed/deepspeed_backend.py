@@ -129,6 +129,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     chosen: dict[str, Any] = {
         "zero_optimization": {"overlap_comm": False}, "steps_per_print": None, "wall_clock_breakdown": False,
     }  # fmt: skip
+    chosen["timers"] = {"throughput": {"enabled": False}}  # it waits for the device at every forward pass
     if precision == "bf16":
         chosen["bf16"] = {"check_grad_overflow": False}
     if own:

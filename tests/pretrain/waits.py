@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.checkpoint.progress import Progress
@@ -34,14 +35,33 @@ CASES: list[tuple[Any, Precision, Precision]] = [
 
 
 class Waits(TorchDispatchMode):
-    """Collects where a value or a shape is read from tensors, or made on the host for the device: on a GPU
-    each waits."""
+    """Collects where a value or a shape is read from tensors, or made on the host for the device, and where
+    DeepSpeed asks its accelerator to synchronise: on a GPU each waits."""
 
     READ = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "lift_fresh")
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: dict[str, int] = {}
+        self._accelerator: Any = get_accelerator()
+        self._synchronize = self._accelerator.synchronize
+
+    def __enter__(self) -> Any:
+        self._accelerator.synchronize = self._synchronized
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._accelerator.synchronize = self._synchronize
+        super().__exit__(*error)
+
+    def _synchronized(self, *_: object) -> None:
+        self._note("synchronize")
+
+    def _note(self, name: str) -> None:
+        frames = [frame for frame in traceback.extract_stack()[:-2] if "/torch/" not in frame.filename]
+        place = " < ".join(f"{Path(frame.filename).name} {frame.line}" for frame in frames[:-4:-1])
+        key = f"{name}: {place}"
+        self.seen[key] = self.seen.get(key, 0) + 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
@@ -49,10 +69,7 @@ class Waits(TorchDispatchMode):
             index is not None and index.dtype == torch.bool for index in args[1]
         )
         if name in self.READ or by_mask:
-            frames = [frame for frame in traceback.extract_stack()[:-1] if "/torch/" not in frame.filename]
-            place = " < ".join(f"{Path(frame.filename).name} {frame.line}" for frame in frames[:-4:-1])
-            key = f"{name}: {place}"
-            self.seen[key] = self.seen.get(key, 0) + 1
+            self._note(name)
         return func(*args, **(kwargs or {}))
 
 
