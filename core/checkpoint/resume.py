@@ -98,6 +98,7 @@ def check_pickles(folder: Path) -> None:
 def convert(folder: Path) -> Path:
     """Write a checkpoint in DeepSpeed's universal form, for any number of processes, to a hidden folder."""
     check_pickles(folder)
+    _check_space(folder)
     target = folder.with_name(f".{folder.name}.universal")
     shutil.rmtree(target, ignore_errors=True)
     problem = deepspeed_backend.to_universal(folder, target)
@@ -107,3 +108,17 @@ def convert(folder: Path) -> Path:
             " processes as wrote it: world_size in its progress.json."
         )
     return target
+
+
+def _check_space(folder: Path) -> None:
+    """UserError if the disk is too small for the conversion: DeepSpeed writes the optimizer states once in
+    pieces and once whole, and copies the rest, before it removes the pieces."""
+    sizes = {file: file.stat().st_size for file in (folder / "state").rglob("*") if file.is_file()}
+    needed = sum(size * (2 if "optim_states" in file.name else 1) for file, size in sizes.items())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder} was written by another number of processes, or at another ZeRO stage. To convert it,"
+            f" {needed / 1e9:,.1f} GB more are needed on this disk for a time, and {free / 1e9:,.1f} GB are"
+            " free. Free some space, or start as many processes as wrote it: world_size in its progress.json."
+        )

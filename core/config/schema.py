@@ -129,7 +129,8 @@ class TrainingConfig(Config):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 weights with fp32 master weights on a GPU, fp32 on a CPU."""
     timeout_minutes: float = Field(30, gt=0)
-    """Stop the run if a process does not respond for N minutes."""
+    """Stop the run if a process does not respond for N minutes, or none makes progress. To read and write
+    files is progress."""
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Self:

@@ -44,7 +44,9 @@ class World:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait for all processes."""
+        """Wait for all processes, however long one of them is at work."""
+        if self.watch:
+            self.watch.meet()
         dist.barrier()
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -65,7 +67,8 @@ def setup(timeout_minutes: float) -> World:
     """Join the run: set the variables if there is no launcher, choose a device, start NCCL (GPU) or gloo.
 
     A rank that dies or makes no progress for `timeout_minutes` ends the run (core/distributed/watchdog.py).
-    Collective operations time out after twice as long, so that the watchdog can name the rank first.
+    Collective operations time out after twice as long, so that the watchdog can name the rank first: what one
+    rank does alone for longer must end in `World.barrier`, which has no limit.
     """
     from core.distributed import deepspeed_backend
 
@@ -96,7 +99,7 @@ def teardown(world: World) -> None:
     world.barrier()
     if world.watch:
         world.watch.leave()
-    world.barrier()
+    dist.barrier()
     dist.destroy_process_group()
 
 
@@ -108,6 +111,7 @@ def on_main(world: World, call: Callable[[], T]) -> T:
             outcome = call()
         except UserError as error:
             outcome = error
+    world.barrier()  # it may take longer than a broadcast may
     outcome = world.broadcast(outcome)
     if isinstance(outcome, UserError):
         raise outcome

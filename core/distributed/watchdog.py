@@ -3,7 +3,8 @@
 Without it the others would wait in a collective operation until a timeout that does not name the culprit.
 Here a thread of each process writes a heartbeat, with the progress of its training thread, to the launcher's
 store. A process without a new heartbeat for too long hangs, or its machine does. If all have heartbeats and
-none makes progress, the one that is furthest behind hangs and the others wait for it.
+none makes progress, the one that is furthest behind hangs and the others wait for it. A process that reads or
+writes (hashes a checkpoint, converts it in a child) makes progress, whatever its training thread waits for.
 """
 
 import os
@@ -15,6 +16,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 from torch._C._distributed_c10d import TCPStore
 from torch.distributed import DistError
 
@@ -24,6 +26,8 @@ Since = dict[int, tuple[str, float]]
 GRACE_S = 60.0
 """A process that exits on its own reports why. If no launcher ends the others, they end after this time."""
 EXIT_CODE = 3
+BUSY_BYTES = 2**20
+"""A process that has read or written as much since its last heartbeat is at work."""
 
 
 class Watch(threading.Thread):
@@ -33,7 +37,7 @@ class Watch(threading.Thread):
         """Watch all `size` processes; `mark` must be called at least once in every `timeout_s`."""
         super().__init__(daemon=True, name="watch")
         self.rank, self.size, self.timeout_s = rank, size, timeout_s
-        self._marks, self._left = 0, threading.Event()
+        self._marks, self._met, self._left = 0, 0, threading.Event()
         self._host, patience = os.uname().nodename, timedelta(seconds=timeout_s)
         self._store = TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
@@ -43,6 +47,16 @@ class Watch(threading.Thread):
     def mark(self) -> None:
         """Record that the training thread has reached its next piece of work."""
         self._marks += 1
+
+    def meet(self) -> None:
+        """Wait for all processes, without a time limit: this watch judges whether one of them hangs."""
+        self._met += 1
+        key, pause = self._key("met", self._met), 0.001
+        arrived = self._store.add(key, 1)
+        while arrived < self.size:
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+            arrived = self._store.add(key, 0)
 
     def leave(self) -> None:
         """Report that this process exits on its own. The thread is joined first: returning from the store
@@ -57,11 +71,12 @@ class Watch(threading.Thread):
         """Send heartbeats, read those of the others, and end this process when one of them is lost."""
         seen = dict.fromkeys(range(self.size), ("", time.monotonic()))
         worked = dict.fromkeys(range(self.size), ("", time.monotonic()))
-        beats = 0
+        beats, busy, before = 0, 0, 0
         try:
             while not self._left.wait(min(5.0, self.timeout_s / 10)):
-                beats += 1
-                self._store.set(self._key("beat", self.rank), f"{beats} {self._marks}")
+                beats, moved = beats + 1, _bytes_moved()
+                busy, before = busy + (abs(moved - before) >= BUSY_BYTES), moved
+                self._store.set(self._key("beat", self.rank), f"{beats} {self._marks} {busy}")
                 for rank in range(self.size):
                     now = self._beat(rank)
                     if now != seen[rank][0]:
@@ -96,7 +111,7 @@ class Watch(threading.Thread):
             elif now - since > self.timeout_s:
                 return rank, f"has not responded for {now - since:.0f} s"
         if all(now - since > self.timeout_s for _, since in worked.values()):
-            behind = min(worked, key=lambda rank: int(worked[rank][0] or 0))
+            behind = min(worked, key=lambda rank: int(worked[rank][0].partition(" ")[0] or 0))
             return (
                 behind,
                 f"hangs: no progress for {now - worked[behind][1]:.0f} s, and the others wait for it",
@@ -128,3 +143,13 @@ class Watch(threading.Thread):
     @staticmethod
     def _key(kind: str, rank: int) -> str:
         return f"watch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{kind}/{rank}"
+
+
+def _bytes_moved() -> int:
+    """Bytes that this process and those that it started have read and written so far, of mapped files too."""
+    me, moved = psutil.Process(), 0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error, OSError):  # it has ended, or the system does not tell
+            counts = process.io_counters()
+            moved += counts.read_chars + counts.write_chars + counts.read_bytes + counts.write_bytes
+    return moved

@@ -271,6 +271,7 @@ class Run:
             self.log.line(f"warning: {remark}")
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype)
+        world.barrier()  # however long each reads
         recipe.adapt(model, self.tokenizer)
         if repaired := repair_generation(model):
             self.log.line(repaired)

@@ -9,7 +9,7 @@ import pytest
 from torch._C._distributed_c10d import TCPStore
 
 from core.launch import free_port
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 PROCESS = """
 import sys, time
@@ -81,6 +81,18 @@ def test_a_process_that_left_by_itself_is_not_taken_for_dead() -> None:
     staying.kill()
     staying.communicate()
     del store
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["read", "child", "wait"])
+def test_the_main_process_may_read_for_as_long_as_it_takes_but_not_hang(work: str) -> None:
+    done = run("core.launch", "--processes", "2", "-m", "tests.core.distributed.slow_main", work)
+    if work == "wait":
+        assert done.returncode != 0
+        assert "error: rank 0 " in done.stderr
+        assert "hangs: no progress for" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
