@@ -127,16 +127,14 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
-def export(
-    engine: Engine, tokenizer: Tokenizer, folder: Path, world: World, writer: Background | None = None
-) -> None:
+def export(engine: Engine, tokenizer: Tokenizer, folder: Path, world: World, queue: Background) -> None:
     """Write the model in transformers' layout, shard by shard; collective, because ZeRO 3 gathers weights.
 
     Of a model with an adapter only the adapter is written, in peft's layout. Shards of `SHARD_BYTES` are
-    queued while `writer` has memory for them, otherwise written one at a time; only one weight is gathered at
+    queued while `queue` has memory for them, otherwise written one at a time; only one weight is gathered at
     a time. Errors are raised after the last collective operation, so that no process is left waiting.
     """
-    model, queue = engine.module, writer or Background(world)
+    model = engine.module
     if world.is_main:
         folder.mkdir(parents=True, exist_ok=True)
     if lora.is_adapted(model):
@@ -184,22 +182,35 @@ def publish(
     config: Mapping[str, Any],
     inputs: Callable[[], Mapping[str, str]],
     sources: Mapping[str, Mapping[str, str]] | None = None,
+    background: Background | None = None,
 ) -> None:
-    """Export the final model and its manifest to `target`, replacing an earlier one; collective.
+    """Export the model of this step and its manifest to `target`, replacing an earlier one; collective.
 
-    `inputs` as in `save`; `sources` are the licences and permitted uses of the training data.
+    `inputs` and `background` as in `save`; `sources` are the licences and permitted uses of the training
+    data.
     """
+    started, step, counts = time.perf_counter(), progress.step, progress.counts()
     partial = target.with_name(f".{target.name}.partial")
+    writer = background or Background(world)
+    writer.wait()
     if world.is_main:
         shutil.rmtree(partial, ignore_errors=True)
     world.barrier()
     with full_disk_named(partial):
-        export(engine, tokenizer, partial, world)
-    if world.is_main:
-        record: Any = {"config": config, "inputs": inputs(), "counts": progress.counts(), "sources": sources}
+        export(engine, tokenizer, partial, world, writer)
+    waited_s = time.perf_counter() - started
+
+    def complete() -> str:
+        record: Any = {"config": config, "inputs": inputs(), "counts": counts, "sources": sources}
         manifest.write(partial, step="train", **record)
         atomic_io.replace(partial, target)
-    world.barrier()
+        return f"saved the model of step {step} as {target}; training waited {waited_s:.2f} s"
+
+    if world.is_main:
+        writer.later(complete, partial)
+    if background is None:
+        writer.wait()
+        world.barrier()
 
 
 def weights(model: Any, copy: Copy | None = plain_copy) -> Iterator[tuple[str, torch.Tensor]]:

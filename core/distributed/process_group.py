@@ -47,7 +47,8 @@ class World:
         """Wait for all processes, however long one of them is at work."""
         if self.watch:
             self.watch.meet()
-        dist.barrier()
+        if self.size > 1:
+            dist.barrier()
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The element-wise sum of `values` over all processes, in place."""
@@ -99,7 +100,7 @@ def teardown(world: World) -> None:
     world.barrier()
     if world.watch:
         world.watch.leave()
-    dist.barrier()
+        dist.barrier()
     dist.destroy_process_group()
 
 

@@ -28,10 +28,8 @@ class Best:
         if math.isfinite(loss) and (best is None or not loss >= best):  # an older run may have kept a nan
             progress.best_loss, progress.best_step, progress.looks_without_gain = loss, progress.step, 0
             if self.keep is not None:
+                self.log.line(f"step {progress.step}: lowest validation loss so far")
                 self.keep(progress)
-                self.log.line(
-                    f"step {progress.step}: lowest validation loss so far; saved as the run's model"
-                )
             return numbers
         progress.looks_without_gain += 1
         if self.patience is not None and progress.looks_without_gain >= self.patience:

@@ -32,6 +32,7 @@ from core.train.inputs import Inputs
 from core.train.run_dir import check_branch, check_resume, check_unchanged, summary
 
 if TYPE_CHECKING:
+    from core.checkpoint.async_writer import Background
     from core.checkpoint.progress import Progress
     from core.distributed.deepspeed_backend import Engine
     from core.distributed.process_group import World
@@ -366,7 +367,8 @@ class Run:
         )
         if DOMAIN not in self.validations or not (self._keeps_best() or config.patience):
             return validate
-        return Best(validate, self._publish if self._keeps_best() else None, config.patience, self.log)
+        keep = partial(self._publish, background=self.background) if self._keeps_best() else None
+        return Best(validate, keep, config.patience, self.log)
 
     def _save(self, progress: "Progress") -> None:
         from core.checkpoint.save import save
@@ -383,7 +385,7 @@ class Run:
             background=self.background,
         )
 
-    def _publish(self, progress: "Progress") -> None:
+    def _publish(self, progress: "Progress", background: "Background | None" = None) -> None:
         from core.checkpoint.save import publish
 
         publish(
@@ -395,6 +397,7 @@ class Run:
             config=self.resolved,
             inputs=self.inputs,
             sources=self._sources(),
+            background=background,
         )
 
     def _sources(self) -> dict[str, dict[str, str]]:

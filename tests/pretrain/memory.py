@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from core.checkpoint import save
+from core.checkpoint.async_writer import Background
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 from core.distributed import deepspeed_backend, process_group
 from core.model.loading import load_model
@@ -40,7 +41,9 @@ def main(path: str, out: str, small: str) -> None:
             """No tokenizer belongs to this."""
 
     save.SHARD_BYTES = SHARD_BYTES
-    _, exporting = measure(lambda: save.export(engine, Tokenizer(), Path(out) / "model", world))
+    _, exporting = measure(
+        lambda: save.export(engine, Tokenizer(), Path(out) / "model", world, Background(world))
+    )
     (Path(out) / f"{world.rank}.json").write_text(json.dumps([loading, exporting]))
     process_group.teardown(world)
 

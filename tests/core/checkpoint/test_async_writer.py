@@ -4,12 +4,20 @@ from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import safetensors.torch
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from core.checkpoint.async_writer import Background, available_bytes, begun, host_copy, plain_copy
+from core.checkpoint.progress import Progress
+from core.checkpoint.save import publish
 from core.distributed.process_group import World
+from core.provenance import manifest
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
 
@@ -97,3 +105,32 @@ def test_what_is_kept_counts_as_room() -> None:
     assert not writer.has_memory(need)
     writer.settle()
     assert writer.has_memory(need)
+
+
+def test_the_best_model_is_written_while_training_goes_on_and_is_that_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=16, **sizes))
+    engine: Any = SimpleNamespace(module=model)
+    said: list[str] = []
+    writer, go, progress = Background(ALONE, said.append), Event(), Progress(step=3)
+    write = safetensors.torch.save_file
+
+    def slowly(*arguments: Any, **settings: Any) -> None:
+        assert go.wait(60)
+        write(*arguments, **settings)
+
+    monkeypatch.setattr("safetensors.torch.save_file", slowly)
+    target = tmp_path / "model"
+    publish(engine, Mock(), target, progress, ALONE, config={}, inputs=dict, background=writer)
+    assert not target.exists()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(7.0)
+    progress.step = 4
+    go.set()
+    writer.wait()
+    written = safetensors.torch.load_file(target / "model.safetensors")["model.norm.weight"]
+    assert written.tolist() == [1.0] * 8
+    assert manifest.read(target)["counts"]["step"] == 3
+    assert said[0].startswith(f"saved the model of step 3 as {target}; training waited ")
