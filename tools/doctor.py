@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from core import host_memory
 from core.errors import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +152,13 @@ def gpus() -> Iterator[Finding]:
 def memory() -> Iterator[Finding]:
     """Main memory, cores, and the shared memory that NCCL and worker processes use."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    yield Finding("ok", "memory", f"{total:.0f} GiB, {len(os.sched_getaffinity(0))} cores")
+    allowed, cores = host_memory.total_bytes() / 2**30, len(os.sched_getaffinity(0))
+    found = f"{total:.0f} GiB, {cores} cores"
+    if allowed < 0.9 * total:
+        advice = "sbatch --mem=0 or docker run --memory gives more, if the host is yours"
+        yield Finding("note", "memory", f"{found}; limited to {allowed:.0f} GiB", advice)
+    else:
+        yield Finding("ok", "memory", found)
     shared = shutil.disk_usage("/dev/shm").total / 2**30
     if shared < 1:
         advice = "docker run --shm-size=16g (or --ipc=host)"

@@ -11,7 +11,6 @@ work queued after it is not done.
 import copy
 import errno
 import os
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,13 +23,14 @@ import torch
 
 from core.distributed.deepspeed_backend import SaveFile
 from core.distributed.process_group import World
+from core.host_memory import available_bytes
 
 T = TypeVar("T")
 
 Copy = Callable[[torch.Tensor], torch.Tensor]
 
 MEMORY_SHARE = 0.8
-"""Copies take at most this share of the host's available memory."""
+"""Copies take at most this share of the memory that is available on the host, within the job's limit."""
 
 
 def begun(work: Callable[[], T]) -> Callable[[], T]:
@@ -147,12 +147,6 @@ def host_copy(tree: Any, copied: Copy, seen: dict[Any, torch.Tensor] | None = No
     if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
         return type(tree)(host_copy(value, copied, seen) for value in tree)
     return copy.deepcopy(tree)
-
-
-def available_bytes() -> int:
-    """Memory that the host can allocate without swapping."""
-    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    return int(found[1]) * 1024 if found else 0
 
 
 @contextmanager

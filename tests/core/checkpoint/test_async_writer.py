@@ -13,10 +13,11 @@ import safetensors.torch
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from core.checkpoint.async_writer import Background, available_bytes, begun, host_copy, plain_copy
+from core.checkpoint.async_writer import Background, begun, host_copy, plain_copy
 from core.checkpoint.progress import Progress
 from core.checkpoint.save import publish
 from core.distributed.process_group import World
+from core.host_memory import available_bytes
 from core.provenance import manifest
 
 ALONE = World(0, 1, 0, torch.device("cpu"))
