@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from core import rank_report
-from core.launch import end_with_launcher, wait_asleep
+from core.launch import end_with_launcher, set_for_torch
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tab and line feed, marks that reverse a line, and halves of surrogate pairs: a name
@@ -43,7 +43,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     A rank ends when its launcher does.
     """
     end_with_launcher()
-    wait_asleep()
+    set_for_torch()
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     """Run `arguments` as described above; returns the exit code."""
     if arguments[:1] == [REMOTE]:
         arguments = _told_by_stdin(arguments)
-    wait_asleep()
+    set_for_torch()
     options = {"--processes": "", "--hostfile": ""}
     while arguments and arguments[0] in options:
         options[arguments[0]] = arguments[1]
@@ -204,11 +204,16 @@ def _told_by_stdin(arguments: list[str]) -> list[str]:
     return arguments[1:]
 
 
-def wait_asleep() -> None:
-    """Have OpenMP's threads wait for their next piece of work asleep, not spinning on a core that another
-    process (a rank, a test, a neighbour's) needs. Takes effect if torch is not loaded yet; a value of the
-    user's stays. Measured by benchmarks/spinning.py."""
+def set_for_torch() -> None:
+    """Set what takes effect if torch is not loaded yet; values of the user's stay.
+
+    OpenMP's threads wait for their next piece of work asleep, not spinning on a core that another process (a
+    rank, a test, a neighbour's) needs: measured by benchmarks/spinning.py. A GPU's memory is taken in
+    segments that can grow: tensors of different sizes otherwise leave gaps that are too small for the next.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def end_with_launcher() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from core.launch import wait_asleep
+from core.launch import set_for_torch
 from tests.warm import Warm
 
-wait_asleep()  # before a test loads torch: tests run beside each other
+set_for_torch()  # before a test loads torch: tests run beside each other
 
 ROOT = Path(__file__).parent.parent
 

@@ -26,6 +26,9 @@ ATTENTION = {
 """Operators whose outputs `selective` keeps."""
 PRODUCTS = {"aten::mm", "aten::addmm"}
 """Operators of which it keeps every second output."""
+GRAPHS = 64
+"""Variants that a layer may be compiled in: for training and validation, by shape. torch allows 8, and runs
+further ones uncompiled."""
 
 
 def prepare(model: Any, config: ModelConfig) -> None:
@@ -36,6 +39,8 @@ def prepare(model: Any, config: ModelConfig) -> None:
             options["context_fn"] = _selective
         model.gradient_checkpointing_enable(options)
     if config.compile:
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, GRAPHS)
         for layer in layers(model):
             layer.compile()
 

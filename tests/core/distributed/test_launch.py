@@ -156,11 +156,24 @@ def test_a_rank_that_starts_after_its_launcher_has_ended_ends_at_once(tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("own", [None, "active"])
-def test_openmp_waits_asleep_in_every_process_unless_the_user_says_otherwise(own: str | None) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"CUDA_VISIBLE_DEVICES": ""} | ({"OMP_WAIT_POLICY": own} if own else {})
-    shown = "import os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, ["passive", "expandable_segments:True", "None"]),
+        (
+            {"OMP_WAIT_POLICY": "active", "PYTORCH_ALLOC_CONF": "backend:native"},
+            ["active", "backend:native", "None"],
+        ),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, ["passive", "None", "backend:native"]),
+    ],
+)
+def test_what_torch_reads_when_it_is_loaded_is_set_in_every_process_unless_the_user_says_otherwise(
+    own: dict[str, str], expected: list[str]
+) -> None:
+    names = ["OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"]
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", **own}
+    shown = f"import os, sys; print(*map(os.environ.get, {names}), 'torch' in sys.modules)"
     for code in (
         f"from core.errors import run_command; run_command(lambda: exec({shown!r}))",
         "import sys; from core import launch; sys.modules['torch'] = None\n"
@@ -174,4 +187,4 @@ def test_openmp_waits_asleep_in_every_process_unless_the_user_says_otherwise(own
             text=True,
             check=True,
         )
-        assert done.stdout.split() == [own or "passive", "False"], "set before torch is loaded"
+        assert done.stdout.split() == [*expected, "False"], "set before torch is loaded"

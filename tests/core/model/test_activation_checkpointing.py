@@ -1,5 +1,6 @@
 """Activation checkpointing and compilation change memory and speed, and no gradient."""
 
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -104,6 +105,25 @@ def test_compiled_layers_are_not_compiled_again_for_other_documents() -> None:
         model(input_ids=positions, position_ids=positions, use_cache=False, **given).logits.sum().backward()
         graphs.append(counters["stats"]["unique_graphs"])
     assert graphs[-1] == graphs[2], "once for one document, once for any number of them"
+
+
+@pytest.mark.slow
+def test_more_shapes_than_torch_allows_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo import config, reset
+    from torch._dynamo.utils import counters
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    reset()
+    monkeypatch.setattr(config, "recompile_limit", 8)
+    monkeypatch.setattr(config, "automatic_dynamic_shapes", False)  # each length is a variant
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    activation_checkpointing.prepare(model, ModelConfig(path="x", compile=True))
+    before = counters["stats"]["unique_graphs"]
+    for length in range(2, 14):
+        model(input_ids=torch.ones(1, length, dtype=torch.long), use_cache=False)
+    assert counters["stats"]["unique_graphs"] - before >= 12
+    reset()
 
 
 def test_repeating_parts_of_layers_that_zero_3_has_split_is_refused() -> None:

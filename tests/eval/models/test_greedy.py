@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from eval.models.greedy import greedy
+from eval.models.greedy import ROOM, greedy, with_room
 from eval.models.hf import Local, generate, open_model, pad
 from eval.sample import EvalSample
 from eval.tasks.task import Request
@@ -119,3 +119,23 @@ def test_a_model_with_an_adapter_decodes_too(local: Local, tmp_path: Path) -> No
     assert [answers[i] for i in range(3)] == [
         local.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in before
     ]
+
+
+def test_the_cache_has_the_keys_of_transformers_and_is_copied_once_in_many_tokens(local: Local) -> None:
+    ids = torch.tensor([local.tokenizer(text)["input_ids"][:6] for text in TEXTS[:4]])
+    with torch.inference_mode():
+        theirs, ours = (local.model(input_ids=ids, use_cache=True).past_key_values for _ in range(2))
+        with_room(ours)
+        places = set()
+        for step in range(2 * ROOM):
+            new = torch.randn(len(theirs.layers[0].keys), *theirs.layers[0].keys.shape[1:2], 1, 16)
+            expected = theirs.layers[0].update(new, new + 1)
+            found = ours.layers[0].update(new, new + 1)
+            assert ours.get_seq_length() == 7 + step
+            places.add(found[0].data_ptr())
+            if step == ROOM // 2:
+                for cache in (theirs, ours):
+                    cache.layers[0].batch_select_indices(torch.tensor([0, 3]))
+                expected, found = ((c.layers[0].keys, c.layers[0].values) for c in (theirs, ours))
+            assert all(map(torch.equal, found, expected))
+    assert len(places) <= 4, "at first, at the selection, and once more"
