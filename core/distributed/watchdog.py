@@ -71,11 +71,14 @@ class Watch(threading.Thread):
         """Send heartbeats, read those of the others, and end this process when one of them is lost."""
         seen = dict.fromkeys(range(self.size), ("", time.monotonic()))
         worked = dict.fromkeys(range(self.size), ("", time.monotonic()))
-        beats, busy, before = 0, 0, 0
+        beats, marks, busy, before = 0, -1, 0, 0
         try:
             while not self._left.wait(min(5.0, self.timeout_s / 10)):
-                beats, moved = beats + 1, _bytes_moved()
-                busy, before = busy + (abs(moved - before) >= BUSY_BYTES), moved
+                beats += 1
+                if self._marks == marks:
+                    moved = _bytes_moved()
+                    busy, before = busy + (abs(moved - before) >= BUSY_BYTES), moved
+                marks = self._marks
                 self._store.set(self._key("beat", self.rank), f"{beats} {self._marks} {busy}")
                 for rank in range(self.size):
                     now = self._beat(rank)
