@@ -158,19 +158,26 @@ def own_tokenizer(path: str) -> "PreTrainedTokenizerBase | None":
     return load_tokenizer(path) if any((Path(path) / name).is_file() for name in files) else None
 
 
-def load_model(path: str, config: ModelConfig, dtype: torch.dtype) -> Any:
-    """The model in `path`, ready for training, in `dtype`, on this process's default device; UserError if it
-    cannot be loaded."""
+def load_model(path: str, config: ModelConfig, dtype: torch.dtype, device: torch.device | None = None) -> Any:
+    """The model in `path`, ready for training, in `dtype`; UserError if it cannot be loaded.
+
+    On a GPU as `device`, the host maps the files, which processes share, and holds one weight at a time: a
+    whole model in another dtype than its files' would be a copy for each process. ZeRO 3 places it itself.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+    from transformers.integrations import is_deepspeed_zero3_enabled
 
     varlen_attention.register()
     described = load_config(path, trust=config.trust_remote_code)
     way = proof.prove(described, config.attention, trust=config.trust_remote_code)
+    placed = device is not None and device.type != "cpu" and not is_deepspeed_zero3_enabled()
+    arguments = {"device_map": {"": device}} if placed else {}
+    arguments |= lora.quantised(config.adapter, dtype)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=way.attention, output_loading_info=True,
-            trust_remote_code=config.trust_remote_code, **lora.quantised(config.adapter, dtype),
+            trust_remote_code=config.trust_remote_code, **arguments,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, json.JSONDecodeError) as error:
         _refuse_code(path, error)

@@ -271,7 +271,7 @@ class Run:
         for remark in remarks(described, config.model, recipe.document_tokens):
             self.log.line(f"warning: {remark}")
         partitioned = deepspeed_backend.keep_partitioned(settings)
-        model = load_model(recipe.base, config.model, dtype)
+        model = load_model(recipe.base, config.model, dtype, world.device)
         world.barrier()  # however long each reads
         recipe.adapt(model, self.tokenizer)
         if repaired := repair_generation(model):

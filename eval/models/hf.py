@@ -84,15 +84,15 @@ def open_model(
     tokenizer = load_tokenizer(path if base is None or _has_tokenizer(path) else base)
     if chat and not tokenizer.chat_template:
         raise UserError(f"{path}: the tokenizer has no chat template. Remove --chat.")
-    device = "cpu"
+    device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = "cuda"
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     precision = getattr(torch, dtype or default_dtype())
     if four_bit:
         model = _four_bits(base or path, precision)
     else:
-        model = load_model(base or path, ModelConfig(path=base or path), precision)
+        model = load_model(base or path, ModelConfig(path=base or path), precision, device)
     if model.config._attn_implementation == varlen_attention.NAME:
         model.set_attn_implementation("sdpa")  # padded batches need a mask
     if base is not None:
