@@ -14,10 +14,12 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
+from data.patent_numbers import publication_key
 from data.readers import formats
 from data.readers.archives import attachment, members
 from data.readers.column_mapping import Options
 from data.readers.source_files import list_files
+from data.readers.table_join import Fragment
 from data.record import Noted, Record, Rejected
 from data.stream import Content, Unreadable, as_utf8, open_file
 
@@ -42,6 +44,8 @@ class FormatStatistics:
     """Files by their columns with the field of each."""
     reasons: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    joined: set[str] = field(default_factory=set)
+    """The patents of tables that each hold a part of every patent."""
 
 
 def inspect(folder: Path, documents: int) -> str:
@@ -94,6 +98,12 @@ def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
     if isinstance(outcome, Noted):
         seen.noted[outcome.reason] += 1
         return
+    if isinstance(outcome, Fragment):
+        seen.noted["table-row"] += 1
+        identifiers = {publication_key(record["id"]) or record["id"] for record in outcome}
+        if identifiers <= seen.joined:
+            return
+        seen.joined |= identifiers
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
         seen.counts["rejected"] += 1

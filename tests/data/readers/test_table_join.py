@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from data.executor import EngineConfig, open_executor
+from data.inspect_sources import inspect
 from data.readers import ingest as module
 from data.readers.ingest import ingest
 from data.readers.record_filter import SelectConfig
@@ -17,7 +18,6 @@ from data.record import Record
 from data.record_store import read_records, shard_files
 
 PATENTS = 30
-DEFAULTS = {"office": "US", "language": "en"}
 TABLES: dict[str, tuple[str, Callable[[int], list[list[str]]]]] = {
     # the columns of PatentsView's bulk tables, and the rows of patent number n
     "g_patent": (
@@ -60,7 +60,7 @@ def write(folder: Path, prefix: dict[str, str] | None = None) -> Source:
         cells = [columns.split(), *itertools.chain.from_iterable(rows(n) for n in numbers)]
         text = "".join("\t".join(f'"{cell}"' for cell in row) + "\n" for row in cells)
         (folder / f"{(prefix or {}).get(name, '')}{name}.tsv").write_text(text)
-    return Source(path=str(folder), defaults=DEFAULTS)
+    return Source(path=str(folder))
 
 
 def without_source(records: list[Record]) -> list[dict[str, Any]]:
@@ -98,6 +98,15 @@ def test_the_tables_of_a_patent_are_one_record(tmp_path: Path) -> None:
     )
     assert len(counts["shards"]) == len(shard_files(tmp_path / "out"))
     assert {path.name.split(".", 1)[1] for path in (tmp_path / "out").iterdir()} == {"parquet", "jsonl"}
+
+
+def test_inspect_counts_patents_and_says_what_the_columns_are(tmp_path: Path) -> None:
+    write(tmp_path / "in")
+    said = inspect(tmp_path / "in", 1000).splitlines()
+    (counts,) = (line.split() for line in said if line.startswith("# CSV "))
+    assert counts == ["#", "CSV", "6", "30", "30", "0", "en", "30", "US", "30"]
+    assert "#   claim_number -> claim_numbers" in said
+    assert f"#   {ROWS} table-row" in said
 
 
 @pytest.mark.parametrize("first", TABLES)
