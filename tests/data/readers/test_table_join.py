@@ -196,7 +196,7 @@ def test_claims_far_apart_are_in_their_order(tmp_path: Path) -> None:
     claims = {
         record["id"]: (record["claims"], record["claim_numbers"]) for record in read_records(tmp_path / "out")
     }
-    assert claims == {"8000001": (["A.", "C.", "E."], [1, 2, 10]), "8000002": (["D."], None)}
+    assert claims == {"US-8000001": (["A.", "C.", "E."], [1, 2, 10]), "US-8000002": (["D."], None)}
 
 
 def test_a_bad_row_costs_only_itself(tmp_path: Path) -> None:
