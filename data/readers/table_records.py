@@ -6,7 +6,6 @@ A row is a document. A row without an id gets one from its file, its place and a
 object of JSON with one list of objects, as a search service answers, is the rows of that list.
 """
 
-import dataclasses
 import itertools
 import json
 import re
@@ -26,7 +25,6 @@ CLAIM_TABLE = frozenset(("claim_sequence", "claim_text"))
 """Columns of a table with a claim a row, beside one of KEYS."""
 
 CLAIM_NUMBERS = ("claim_number", "claim_sequence")
-OF_PATENTSVIEW = {"office": "US", "language": "en"}
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """JSON can write one, and UTF-8 cannot."""
@@ -126,8 +124,6 @@ def _under_header(
         return
     yield from _guess(fields, options, content.name)
     order = order_of(header)
-    if order is not None:
-        options = dataclasses.replace(options, defaults={**OF_PATENTSVIEW, **options.defaults})
     for place, row in _grouped(rows, header, options):
         if isinstance(row, Rejected):
             yield row

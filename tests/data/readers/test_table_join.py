@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data.executor import EngineConfig, open_executor
 from data.inspect_sources import inspect
@@ -18,6 +19,7 @@ from data.record import Record
 from data.record_store import read_records, shard_files
 
 PATENTS = 30
+DEFAULTS = {"office": "US", "language": "en"}
 TABLES: dict[str, tuple[str, Callable[[int], list[list[str]]]]] = {
     # the columns of PatentsView's bulk tables, and the rows of patent number n
     "g_patent": (
@@ -60,7 +62,7 @@ def write(folder: Path, prefix: dict[str, str] | None = None) -> Source:
         cells = [columns.split(), *itertools.chain.from_iterable(rows(n) for n in numbers)]
         text = "".join("\t".join(f'"{cell}"' for cell in row) + "\n" for row in cells)
         (folder / f"{(prefix or {}).get(name, '')}{name}.tsv").write_text(text)
-    return Source(path=str(folder))
+    return Source(path=str(folder), defaults=DEFAULTS)
 
 
 def without_source(records: list[Record]) -> list[dict[str, Any]]:
@@ -104,9 +106,11 @@ def test_inspect_counts_patents_and_says_what_the_columns_are(tmp_path: Path) ->
     write(tmp_path / "in")
     said = inspect(tmp_path / "in", 1000).splitlines()
     (counts,) = (line.split() for line in said if line.startswith("# CSV "))
-    assert counts == ["#", "CSV", "6", "30", "30", "0", "en", "30", "US", "30"]
+    assert counts == ["#", "CSV", "6", "30", "30", "0", "?", "30", "?", "30"]
     assert "#   claim_number -> claim_numbers" in said
     assert f"#   {ROWS} table-row" in said
+    (source,) = yaml.safe_load("\n".join(said))["sources"]
+    assert source["defaults"] == DEFAULTS
 
 
 @pytest.mark.parametrize("first", TABLES)
@@ -196,7 +200,7 @@ def test_claims_far_apart_are_in_their_order(tmp_path: Path) -> None:
     claims = {
         record["id"]: (record["claims"], record["claim_numbers"]) for record in read_records(tmp_path / "out")
     }
-    assert claims == {"US-8000001": (["A.", "C.", "E."], [1, 2, 10]), "US-8000002": (["D."], None)}
+    assert claims == {"8000001": (["A.", "C.", "E."], [1, 2, 10]), "8000002": (["D."], None)}
 
 
 def test_a_bad_row_costs_only_itself(tmp_path: Path) -> None:
