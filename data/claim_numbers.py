@@ -84,6 +84,9 @@ def numbered(
     if len(found) > 1 and _is_statement(found[0]) and NUMBER.match(found[1]):
         found, beside = found[1:], beside[1:]
     beside += [None] * (len(found) - len(beside))
+    if all(beside):  # what has a number and no text, such as a heading taken for a claim, repeats numbers
+        places = [place for place, text in enumerate(found) if text.strip()]
+        found, beside = [found[place] for place in places], [beside[place] for place in places]
     starts = _printed(found, beside)
     if not partly and not all(starts):
         starts = [None] * len(found)

@@ -14,10 +14,12 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
+from data.patent_numbers import publication_key
 from data.readers import formats
 from data.readers.archives import attachment, members
 from data.readers.column_mapping import Options
 from data.readers.source_files import list_files
+from data.readers.table_join import OF_PATENTSVIEW, Fragment
 from data.record import Noted, Record, Rejected
 from data.stream import Content, Unreadable, as_utf8, open_file
 
@@ -42,12 +44,15 @@ class FormatStatistics:
     """Files by their columns with the field of each."""
     reasons: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
+    joined: set[str] = field(default_factory=set)
+    """The patents of tables that each hold a part of every patent."""
 
 
 def inspect(folder: Path, documents: int) -> str:
     """The report on the first `documents` of each file; UserError if there is no file."""
     found: dict[str, FormatStatistics] = {}
     used: set[Path] = set()
+    tables: set[Path] = set()
     for path in tqdm(list_files(folder), desc="inspect", unit="file", disable=None):
         left = documents
         opened = open_file(path)
@@ -63,11 +68,13 @@ def inspect(folder: Path, documents: int) -> str:
                     _count(outcome, seen)
                     if not isinstance(outcome, Rejected):
                         used.add(path)
+                    if isinstance(outcome, Fragment):
+                        tables.add(path)
                 if options.notes:
                     seen.columns[tuple(options.notes.items())] += 1
                 if not left:
                     break
-    return "\n".join([*_describe(found, documents), ADVICE + _configuration(folder, used)])
+    return "\n".join([*_describe(found, documents), ADVICE + _configuration(folder, used, tables)])
 
 
 def _read(
@@ -94,6 +101,12 @@ def _count(outcome: list[Record] | Rejected, seen: FormatStatistics) -> None:
     if isinstance(outcome, Noted):
         seen.noted[outcome.reason] += 1
         return
+    if isinstance(outcome, Fragment):
+        seen.noted["table-row"] += 1
+        identifiers = {publication_key(record["id"]) or record["id"] for record in outcome}
+        if identifiers <= seen.joined:
+            return
+        seen.joined |= identifiers
     seen.counts["documents"] += 1
     if isinstance(outcome, Rejected):
         seen.counts["rejected"] += 1
@@ -154,15 +167,19 @@ def _plain(text: str) -> str:
     return " ".join(text.split())[:60]  # a name may hold what would end the comment
 
 
-def _configuration(folder: Path, used: set[Path]) -> str:
+def _configuration(folder: Path, used: set[Path], tables: set[Path]) -> str:
     """A configuration with one source for each subfolder that gave records; the folder itself if files are
-    in it."""
+    in it. `tables` are PatentsView's, which name neither office nor language."""
     inside = {path.relative_to(folder).parts for path in used} if folder.is_dir() else {()}
     single = any(len(parts) < 2 for parts in inside)
     places = [folder] if single or not inside else [folder / name for name in sorted({p[0] for p in inside})]
     tree = {
         "output_dir": f"corpora/{folder.resolve().stem}",
-        "sources": [{"path": str(place), "licence": "unknown", "use": "unknown"} for place in places],
+        "sources": [
+            {"path": str(place), "licence": "unknown", "use": "unknown"}
+            | ({"defaults": OF_PATENTSVIEW} if any(path.is_relative_to(place) for path in tables) else {})
+            for place in places
+        ],
         "tokenizer": {"path": "meta-llama/Llama-2-7b-hf"},
         "pack": {"validation_share": 0.002},
     }

@@ -237,19 +237,24 @@ def as_utf8(content: Content, given: str | None = None) -> Content:
     return stream(content.name, chunks())
 
 
+LATIN_1_LETTER = re.compile(rb"[A-Za-z][\xc0-\xff](?![\x80-\xff])|(?<![\x80-\xff])[\xc0-\xff](?=[a-z])")
+
+
 def decoded(data: bytes, offset: int = 0, name: str = "utf-8") -> tuple[str, int]:
     """A document, or a row, as text, and the number of bad bytes in it, each of which became U+FFFD.
 
     Unreadable, with the place of the first counted from `offset`, if they are too many to be few bad bytes
-    in the right encoding.
+    in the right encoding, or if two or more are letters of Latin-1 and no others are outside ASCII: a short
+    German or French text.
     """
     try:
         return data.decode(name), 0
     except UnicodeDecodeError as error:
-        data = LONE_SURROGATE.sub(b"\xff", data) if name == "utf-8" else data
-        text = data.decode(name, "replace")
-        bad = text.count("\ufffd") - data.decode(name, "ignore").count("\ufffd")
-        if are_few(bad, len(data)):
+        whole = LONE_SURROGATE.sub(b"\xff", data) if name == "utf-8" else data
+        text = whole.decode(name, "replace")
+        good = whole.decode(name, "ignore")
+        bad = text.count("\ufffd") - good.count("\ufffd")
+        if are_few(bad, len(whole)) and not (good.isascii() and len(LATIN_1_LETTER.findall(data)) > 1):
             return text, bad
         place = f"byte {offset + error.start} of the file is not {name.upper()}"
         raise Unreadable("bad-encoding", place) from None

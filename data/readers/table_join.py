@@ -24,6 +24,9 @@ from data.record import SCHEMA, Record
 KEYS = ("patent_id", "pgpub_id")
 """Columns by which PatentsView's tables refer to a patent or an application."""
 
+OF_PATENTSVIEW = {"office": "US", "language": "en"}
+"""What its tables do not say."""
+
 ORDER = {
     "patent_title": 0,
     "patent_abstract": 1,

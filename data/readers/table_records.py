@@ -24,6 +24,8 @@ from data.stream import Content, Unreadable, are_few, stream
 CLAIM_TABLE = frozenset(("claim_sequence", "claim_text"))
 """Columns of a table with a claim a row, beside one of KEYS."""
 
+CLAIM_NUMBERS = ("claim_number", "claim_sequence")
+
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """JSON can write one, and UTF-8 cannot."""
 
@@ -122,7 +124,7 @@ def _under_header(
         return
     yield from _guess(fields, options, content.name)
     order = order_of(header)
-    for place, row in _grouped(rows, header):
+    for place, row in _grouped(rows, header, options):
         if isinstance(row, Rejected):
             yield row
             continue
@@ -130,13 +132,14 @@ def _under_header(
         yield found if order is None or isinstance(found, Rejected) else Fragment(found, order)
 
 
-def _grouped(rows: Iterator[Row], header: Sequence[str]) -> Iterator[Row]:
+def _grouped(rows: Iterator[Row], header: Sequence[str], options: Options) -> Iterator[Row]:
     """The rows; of a table of claims, with a claim a row (PatentsView's `g_claims`), one for each patent,
     with a list of its claims. The rows of a patent follow each other."""
     key = next((name for name in KEYS if name in header), None)
     if key is None or not set(header) >= CLAIM_TABLE:
         yield from rows
         return
+    options.notes.update({name: "claim_numbers" for name in CLAIM_NUMBERS if name in header})
     place, patent = Place(""), dict[str, Any]()
     for at, row in rows:
         if isinstance(row, Rejected):

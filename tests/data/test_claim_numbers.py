@@ -62,6 +62,7 @@ def test_one_text_is_split_where_its_numbers_are_certain(text: str, claims: dict
         (["Claims 1-4 (canceled)", "5. A"], [], {5: "A"}),
         (["1. A", "2. (削除)", "3. B"], [], {1: "A", 3: "B"}),
         (["1. A", "", "3. B"], [], {1: "A", 3: "B"}),
+        (["", "A", "", "B"], ["1", "1", "2", "2"], {1: "A", 2: "B"}),
         (["1. A", "1. B"], ["1", "2"], {1: "A", 2: "B"}),
         (["2. A", "1. B"], [], {1: "A", 2: "B"}),
         (["What is claimed is:", "1. A", "2. B"], [], {1: "A", 2: "B"}),

@@ -1,5 +1,6 @@
 """Cleaning rules: each takes what it is named for and leaves everything else as it was."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 
@@ -8,9 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.cleaning import text_rules
-from data.cleaning.quality import broken_share, odd_share
+from data.cleaning.quality import broken_share, may_be_odd, odd_share
 from data.cleaning.repetition import CHARACTERS, WORDS, repeated_lines, repeated_ngrams
-from data.language import base, convert_chinese, is_traditional, main_language, other_language, script_share
+from data.language import (
+    FUNCTION_WORDS,
+    _has_function_words,
+    base,
+    convert_chinese,
+    is_traditional,
+    main_language,
+    other_language,
+    script_share,
+    scripts,
+)
 
 PROSE = {
     "en": "The present invention relates to a centrifugal pump whose housing is sealed against the shaft by a"
@@ -234,6 +245,54 @@ def test_scripts() -> None:
     assert script_share(PROSE["ja"], "ja") == 1
     assert script_share("12 mm", "en") is None
     assert script_share(PROSE["en"], "xx") is None
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_letters_are_counted_by_the_names_of_their_characters(text: str) -> None:
+    kinds = {"CJK": "han", "HIRAGANA": "kana", "KATAKANA": "kana"}
+    names = [unicodedata.name(character, "OTHER").split()[0] for character in text if character.isalpha()]
+    found = [kinds.get(name, name.lower()) for name in names]
+    counts = scripts(text)
+    assert {name: number for name, number in counts.items() if number and name != "other"} == {
+        name: found.count(name) for name in set(found) & counts.keys() - {"other"}
+    }
+    assert sum(counts.values()) == len(found)
+
+
+NEIGHBOURS = (
+    "De uitvinding heeft betrekking op een pomp die met een ring van rubber is afgedicht, en op een werkwijze"
+    " voor het maken van deze pomp, waarbij de as in het huis van de pomp wordt gelegd en vastgezet.",
+    "Opfindelsen angår en pumpe, der er forseglet med en ring af gummi, og en fremgangsmåde til at fremstille"
+    " den, hvor akslen anbringes i huset og fastgøres, så at vandet ikke kan løbe ud ved et højt tryk.",
+    "La invención se refiere a una bomba que está sellada con un anillo de goma, y a un procedimiento para la"
+    " fabricación de la bomba, en el que el eje se coloca en el cuerpo y se fija para que no salga el agua.",
+    "L'invenzione riguarda una pompa che è sigillata con un anello di gomma, e un procedimento per produrre"
+    " la pompa, nel quale l'albero è posto nel corpo e fissato in modo che l'acqua non possa uscire da esso.",
+    "A invenção refere-se a uma bomba que é vedada com um anel de borracha, e a um processo para a fabricação"
+    " da bomba, no qual o eixo é colocado no corpo e fixado de modo que a água não possa sair com a pressão.",
+)
+"""Languages whose words look like those of English, German or French."""
+
+
+@pytest.mark.parametrize("text", [*NEIGHBOURS, *PROSE.values()])
+def test_function_words_are_only_those_of_their_language(text: str) -> None:
+    found = [name for name in FUNCTION_WORDS if _has_function_words(text, name)]
+    assert found == [language for language, prose in PROSE.items() if prose == text and language in found]
+    assert _has_function_words("The pump of the claim is fed with water by the valve and a hose.", "en")
+
+
+@given(st.text(st.sampled_from("水泵ab \n\t\r\u00a0\u3000\u200b\u0301é，１Ａ．")))
+def test_a_text_that_is_regular_as_a_whole_is_what_its_lines_are(text: str) -> None:
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    assert text_rules.regular_text(text) == text_rules._join(map(text_rules._regular_line, lines))
+    halves = str.maketrans("１Ａ", "1A")
+    digits = re.sub("(?<=[１Ａ])．(?=１)", ".", text)
+    assert text_rules.fold_full_width(text) == text_rules._tidy(digits.translate(halves))
+
+
+@given(st.text(st.sampled_from("水a \ue000\ufffd锟斤拷ï¿½Ãäâ€锛")))
+def test_a_text_with_unreadable_characters_is_looked_at(text: str) -> None:
+    assert may_be_odd(text) or odd_share(text) == 0
 
 
 def test_traditional_is_told_from_simplified_and_converted() -> None:

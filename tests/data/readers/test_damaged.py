@@ -149,10 +149,17 @@ def test_control_characters_in_json_are_text() -> None:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
 @pytest.mark.parametrize("name", ["grant.xml", "lines.jsonl", "aps.txt"])
-def test_another_encoding_is_no_damage(name: str, encoding: str) -> None:
-    german = (
-        "Die Erfindung betrifft eine Pumpe für Öl, bei der Läufer und Gehäuse über Dichtungen schließen. " * 9
-    )
+@pytest.mark.parametrize(
+    "german",
+    [
+        "Die Erfindung betrifft eine Pumpe für Öl, bei der Läufer und Gehäuse über Dichtungen schließen. "
+        * 9,
+        "Die Pumpe hat ein Gehäuse und einen Rotor, der gegen das Gehäuse mit einem Ring abgedichtet ist. "
+        "Seine Welle ist in zwei Lagern gelagert, die mit Fett geschmiert sind, und treibt ein Rad. ",
+    ],
+    ids=["long", "short"],
+)
+def test_another_encoding_is_no_damage(name: str, encoding: str, german: str) -> None:
     _, others = read(name, PLACES[name][0].replace(PROSE, "").format(german).encode(encoding))
     assert [(type(each), each.reason) for each in others] == [(Rejected, "bad-encoding")]
 

@@ -189,3 +189,12 @@ def test_filed_documents(
     assert {name: record[name] for name in ("abstract", "claims", "description") if record[name]} == {
         field: text
     }
+
+
+def test_a_running_head_that_was_converted_as_a_claim_does_not_move_the_numbers(tmp_path: Path) -> None:
+    claim = "<pat:Claim><pat:ClaimNumber>{}</pat:ClaimNumber><pat:ClaimText>{}</pat:ClaimText></pat:Claim>"
+    head = "<pat:BoundaryData><pat:HeaderText>IN THE CLAIMS</pat:HeaderText></pat:BoundaryData>"
+    claims = claim.format(1, head) + claim.format(1, "A lid.") + claim.format(2, "The lid of claim 1.")
+    body = f"<pat:ClaimSet>{claims}</pat:ClaimSet>"
+    record = only(write(tmp_path, "a.xml", FILED.format(root="ClaimsDocument", code="CLM", body=body)))
+    assert (record["claims"], record["claim_numbers"]) == (["A lid.", "The lid of claim 1."], None)

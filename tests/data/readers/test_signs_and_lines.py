@@ -68,6 +68,7 @@ def test_full_width_indices_are_those_of_their_digits(content: str, up: bool, wr
     [
         ("Na.sup..sym. and Cl.sup..crclbar.", "Na^⊕ and Cl^⊖"),
         ("Kevlar.RTM. or Spectra.TM.", "Kevlar® or Spectra™"),
+        (".COPYRGT. 1999, 5 .English Pound., x.di-elect cons.A", "© 1999, 5 £, x∈A"),
         (".angle.ABC, x.gtorsim.2, y.ltorsim.3, a.ident.b", "∠ABC, x≳2, y≲3, a≡b"), ("Q.sub..alpha.", "Q_α"),
     ],
 )  # fmt: skip

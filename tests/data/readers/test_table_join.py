@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data.executor import EngineConfig, open_executor
+from data.inspect_sources import inspect
 from data.readers import ingest as module
 from data.readers.ingest import ingest
 from data.readers.record_filter import SelectConfig
@@ -98,6 +100,17 @@ def test_the_tables_of_a_patent_are_one_record(tmp_path: Path) -> None:
     )
     assert len(counts["shards"]) == len(shard_files(tmp_path / "out"))
     assert {path.name.split(".", 1)[1] for path in (tmp_path / "out").iterdir()} == {"parquet", "jsonl"}
+
+
+def test_inspect_counts_patents_and_says_what_the_columns_are(tmp_path: Path) -> None:
+    write(tmp_path / "in")
+    said = inspect(tmp_path / "in", 1000).splitlines()
+    (counts,) = (line.split() for line in said if line.startswith("# CSV "))
+    assert counts == ["#", "CSV", "6", "30", "30", "0", "?", "30", "?", "30"]
+    assert "#   claim_number -> claim_numbers" in said
+    assert f"#   {ROWS} table-row" in said
+    (source,) = yaml.safe_load("\n".join(said))["sources"]
+    assert source["defaults"] == DEFAULTS
 
 
 @pytest.mark.parametrize("first", TABLES)
