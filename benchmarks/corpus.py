@@ -57,7 +57,7 @@ class Run(NamedTuple):
     """CPU time, reading and writing included."""
     kept: set[str]
     kept_for: dict[str, str]
-    """For each dropped id the one that it duplicates, if the tool says so."""
+    """The id that each dropped id duplicates, if the tool reports it."""
 
 
 Tool = Callable[[Planted, Path], Run]

@@ -5,8 +5,8 @@
 
 Scanned texts and the USPTO's of 1976 to 2001 have a hyphen and a space where a line ended. `rejoin` takes the
 form, joined or hyphenated, that stands elsewhere in the same document, the more frequent one; if there is
-neither, the one in more documents of the corpus; else the text stays. Before `and`, `or` and their like the
-hyphen stands for a word left out (`two- and three-way`) and stays in any case.
+neither, the one in more documents of the corpus; otherwise the text is unchanged. Before `and`, `or` and the
+like, the hyphen marks an omitted word (`two- and three-way`) and is kept.
 
 Documents without such a hyphen only cost the search for it. The words of the corpus are those of all
 documents with one, and of a shard with one the first SAMPLE others; of each shard those in two documents or

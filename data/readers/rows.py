@@ -21,14 +21,18 @@ To add a container, enter it in CONTAINERS and in STARTS or SUFFIXES, and read i
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import UserError
 from data.readers.csv_rows import csv_rows
 from data.readers.json_rows import Knows, json_rows
 from data.readers.row import Place, Row
-from data.record import Rejected
-from data.stream import Content, seekable
+from data.record import Rejected, bad_bytes
+from data.stream import Content, Unreadable, decoded, seekable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 CONTAINERS = ("JSON", "CSV", "XLSX", "Parquet")
 
@@ -132,9 +136,42 @@ def _parquet(content: Content) -> Table:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(seekable(content))
-    found = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
-    rows = ((Place(number), row) for number, row in enumerate(found, start=1))
-    return Table(file.schema_arrow.names, _or_empty(content, rows))
+    return Table(file.schema_arrow.names, _or_empty(content, _parquet_rows(file, content.name)))
+
+
+def _parquet_rows(file: "pq.ParquetFile", name: str) -> Iterator[Row]:
+    number = 0
+    for batch in file.iter_batches(batch_size=64):
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError:  # not every writer checks its texts
+            for row in range(len(batch)):
+                yield from _damaged_row(batch.slice(row, 1), Place(number + row + 1), name)
+        else:
+            yield from ((Place(number + at), row) for at, row in enumerate(rows, start=1))
+        number += len(batch)
+
+
+def _damaged_row(row: "pa.RecordBatch", place: Place, name: str) -> Iterator[Row]:
+    """A row whose texts may hold bytes that are not UTF-8."""
+    import pyarrow as pa
+
+    cells: dict[str, Any] = {}
+    bad = 0
+    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    for column, values in zip(row.schema.names, row.columns, strict=True):
+        try:
+            if values.type in as_bytes and values[0].is_valid:
+                cells[column], found = decoded(values.cast(as_bytes[values.type])[0].as_py())
+            else:
+                cells[column], found = values[0].as_py(), 0
+        except (Unreadable, UnicodeDecodeError):
+            yield place, Rejected(place.in_file(name), "bad-encoding", f"column {column} is not UTF-8")
+            return
+        bad += found
+    if bad:
+        yield place, bad_bytes(place.in_file(name), bad)
+    yield place, cells
 
 
 def _or_empty(content: Content, rows: Iterator[Row]) -> Iterator[Row]:

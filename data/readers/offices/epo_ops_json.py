@@ -30,7 +30,7 @@ def publications(content: Content, noted: list[Noted]) -> list[Callable[[], list
     source, found = content.name, list[Callable[[], list[Record]]]()
     try:
         text, bad = decoded(content.file.read())
-        answer = json.loads(text.removeprefix("\ufeff"))
+        answer = json.loads(text.removeprefix("\ufeff"), strict=False)
     except (ValueError, RecursionError) as error:
         raise Unreadable("bad-json", str(error)) from None
     if bad:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -207,3 +209,33 @@ def test_a_damaged_chat_is_not_trained(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", "\n".join(chats).encode().replace(b"\\u001a", b"\xe9"))
     outcomes = [row.reason if isinstance(row, Rejected) else row["output"] for _, row in rows(path)]
     assert outcomes == ["a", "bad-encoding", "c"]
+
+
+def test_a_bad_byte_in_parquet_costs_no_other_row(tmp_path: Path) -> None:
+    """Writers that do not check their texts make such files; pyarrow then reads no row of a batch."""
+    texts = [WORDS.encode(), WORDS.encode() * 2 + b"\xe9", "für Öl".encode("latin-1"), None]
+    unchecked = pa.array(texts, pa.binary())
+    columns = {
+        "id": [f"US-{n}-A" for n in range(1, 5)],
+        "abstract": pa.Array.from_buffers(pa.string(), len(texts), unchecked.buffers()),
+        "title": ["Pump"] * 4,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    found, others = read("a.parquet", (tmp_path / "a.parquet").read_bytes())
+    assert [(record["id"], record["abstract"]) for record in found] == [
+        ("US-1-A", WORDS),
+        ("US-2-A", f"{WORDS * 2}\ufffd"),
+        ("US-4-A", None),
+    ]
+    assert [(type(each), each.reason) for each in others] == [
+        (Noted, "bad-bytes"),
+        (Rejected, "bad-encoding"),
+    ]
+    assert others[1].source == "a.parquet#3"
+
+
+def test_a_control_character_that_json_forbids_is_taken() -> None:
+    for name in ("ops.json", "lines.jsonl", "list.json"):
+        found, others = read(name, PLACES[name][0].format(f"A pump.\t{PROSE}").encode())
+        assert not others
+        assert (found[0]["abstract"] or "").startswith("A pump.")
