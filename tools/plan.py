@@ -249,19 +249,19 @@ def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> t
         section, _, name = key.partition(".")
         old = getattr(stage, section)
         new = old.model_copy(update={name: int(value) if value.isdigit() else value})
-        if new != old and not (name == "zero_stage" and machine.gpus == 1):
-            stage = stage.model_copy(update={section: new})
-            overrides[key] = value
-            gib = memory(stage, architecture, machine.gpus)
+        cheaper = stage.model_copy(update={section: new})
+        if (less := memory(cheaper, architecture, machine.gpus)) < gib:
+            stage, gib, overrides[key] = cheaper, less, value
     return gib, [f"{key}={value}" for key, value in overrides.items()]
 
 
 def memory(stage: StageConfig, architecture: dict[str, Any], gpus: int) -> float:
     """GiB per GPU, from core/model/memory_estimate.py."""
-    stage.training.accumulation(gpus)
+    times = stage.training.accumulation(gpus)
     model = stage.model.model_copy(update={"path": None})
     batch = stage.training.micro_batch_size
-    return estimated(tuple(sorted(architecture.items())), model, stage.deepspeed, gpus, batch, stage.length)
+    shape = tuple(sorted(architecture.items()))
+    return estimated(shape, model, stage.deepspeed, gpus, batch, stage.length, times)
 
 
 @lru_cache
@@ -272,6 +272,7 @@ def estimated(
     gpus: int,
     batch: int,
     length: int,
+    micro_batches: int,
 ) -> float:
     """As `memory`, computed once for stages of the same shape."""
     from transformers import AutoConfig
@@ -279,7 +280,16 @@ def estimated(
     from core.model.memory_estimate import estimate
 
     config = AutoConfig.for_model(**dict(architecture))
-    needed = estimate(model, config, zero, processes=gpus, batch=batch, length=length, bf16=True)
+    needed = estimate(
+        model,
+        config,
+        zero,
+        processes=gpus,
+        batch=batch,
+        length=length,
+        bf16=True,
+        micro_batches=micro_batches,
+    )
     return needed.total / 2**30
 
 

@@ -243,7 +243,7 @@ class Run:
         """Build: data, model, engine, then the state of the newest checkpoint."""
         from core.checkpoint.async_writer import Background, begun
         from core.checkpoint.rehearsal import rehearse_loaded
-        from core.checkpoint.resume import resume
+        from core.checkpoint.resume import find, group_elements, resume
         from core.distributed import deepspeed_backend
         from core.distributed.process_group import on_main
         from core.model.loading import load_config, load_model, remarks, repair_generation
@@ -274,12 +274,14 @@ class Run:
         recipe.adapt(model, self.tokenizer)
         if repaired := repair_generation(model):
             self.log.line(repaired)
-        self.engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), settings)
+        checkpoint = find(self.folder, world, self.log.line, made_from.branch)
+        optimizer = make_optimizer(model, config.optimizer, group_elements(checkpoint, world))
+        self.engine = deepspeed_backend.initialize(model, optimizer, settings)
         del partitioned
         recipe.before_first_step(self.engine, world, self.log)
         on_main(world, lambda: rehearse_loaded(self.engine.module, self.tokenizer, recipe.base))
         on_main(world, partial(model_card.draft, recipe, self.folder))
-        self.progress = resume(self.folder, self.engine, world, self.log.line, changed, made_from.branch)
+        self.progress = resume(checkpoint, self.engine, world, self.log.line, changed)
         self.resumed_at = self.progress.step
         self.inputs = begun(partial(made_from.hashes, note=True)) if world.is_main else dict
         self.background = Background(world, self.log.line)
