@@ -160,11 +160,16 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
-    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens)
+    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens, begun=_has_begun(config))
     rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
     yield dry_run.writable("run", config.run_dir)
+
+
+def _has_begun(config: RunConfig) -> bool:
+    """Whether the run goes on from a checkpoint, its own or another run's."""
+    return bool(config.branch_from) or any((Path(config.run_dir) / "checkpoints").glob("step-*"))
 
 
 def _looks(recipe: Recipe) -> Iterator[dry_run.Look]:
@@ -267,7 +272,8 @@ class Run:
         self.data, self.validations = recipe.load_data(self.tokenizer, self.log)
 
         described = load_config(recipe.base, trust=config.model.trust_remote_code)
-        for remark in remarks(described, config.model, recipe.document_tokens):
+        longest, goes_on = recipe.document_tokens, _has_begun(config)
+        for remark in remarks(described, config.model, longest, begun=goes_on):
             self.log.line(f"warning: {remark}")
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype)
