@@ -35,6 +35,8 @@ READING_SHARE = 0.1
 """Share of the peak that generating answers reaches, prompts included; an assumption."""
 MEMORY_SHARE = 0.9
 """Share of a card's memory that the estimate may use."""
+GAIN = 0.99
+"""A cheaper setting is proposed if the estimate falls below this share of what it was."""
 
 
 class Machine(Config):
@@ -207,7 +209,8 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
         hours = tokens / speed / 3600
         gib, overrides = fit(stage, config.architecture, machine)
         if gib > MEMORY_SHARE * machine.gib:
-            needs = f"does not fit: {gib:.0f} GiB with {' '.join(overrides)}"
+            settings = f"with {' '.join(overrides)}" if overrides else "as configured"
+            needs = f"does not fit: {gib:.0f} GiB {settings}"
             yield f"  {machine.name:<14}{needs}; train an adapter (model.adapter)"
             continue
         yield (
@@ -250,7 +253,7 @@ def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> t
         old = getattr(stage, section)
         new = old.model_copy(update={name: int(value) if value.isdigit() else value})
         cheaper = stage.model_copy(update={section: new})
-        if (less := memory(cheaper, architecture, machine.gpus)) < gib:
+        if (less := memory(cheaper, architecture, machine.gpus)) < GAIN * gib:
             stage, gib, overrides[key] = cheaper, less, value
     return gib, [f"{key}={value}" for key, value in overrides.items()]
 

@@ -126,7 +126,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     if precision == "bf16":
         decided["bf16"] = {"enabled": True}
         decided["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
-    bucket, overlap = _buckets(int(os.environ.get("WORLD_SIZE", "1")))
+    bucket, overlap = _buckets(config.zero_stage, int(os.environ.get("WORLD_SIZE", "1")))
     chosen: dict[str, Any] = {
         "zero_optimization": {"overlap_comm": overlap, "reduce_bucket_size": bucket},
         "steps_per_print": None,
@@ -146,18 +146,21 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
 
 def buckets(config: DeepSpeedConfig, processes: int) -> tuple[int, bool]:
     """Elements of a bucket of gradients on so many processes, and whether gradients are reduced during the
-    backward pass, which takes a second bucket: as `settings` has it, or the user's file."""
+    backward pass, for which ZeRO 2 has a second bucket: as `settings` has it, or the user's file."""
     given = json_file.flat(_own(config))
-    bucket, overlap = _buckets(processes)
+    bucket, overlap = _buckets(config.zero_stage, processes)
     return (
         given.get("zero_optimization.reduce_bucket_size", bucket),
         given.get("zero_optimization.overlap_comm", overlap),
     )
 
 
-def _buckets(processes: int) -> tuple[int, bool]:
-    """As `buckets`, without a file. One process reduces nothing: there the bucket only takes memory."""
-    return 200_000_000 if processes > 1 else 50_000_000, False
+def _buckets(stage: int, processes: int) -> tuple[int, bool]:
+    """As `buckets`, without a file. One process reduces nothing: there the bucket only takes memory. At
+    ZeRO 1 gradients are reduced once a step, after the last backward pass."""
+    if processes == 1:
+        return 50_000_000, False
+    return 200_000_000, stage >= 2
 
 
 def _own(config: DeepSpeedConfig) -> dict[str, Any]:
