@@ -111,6 +111,7 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
     from core.distributed import deepspeed_backend
     from core.model import activation_checkpointing, loss_head
     from core.model import varlen_attention as attention
+    from core.model.parameter_groups import group_elements
     from core.train.loop import Batches, fit
     from core.train.optim import make_optimizer
     from data.packing.packed_dataset import Blocks
@@ -130,7 +131,9 @@ def run_ours(plan: dict[str, Any], documents: Any, rows: str, steps: int, world:
         model = model_of(plan, attention.NAME)
     activation_checkpointing.prepare(model, config)
     loss_head.install(model, config.cross_entropy)
-    engine = deepspeed_backend.initialize(model, make_optimizer(model, OptimizerConfig()), chosen)
+    engine = deepspeed_backend.initialize(
+        model, make_optimizer(model, OptimizerConfig(), group_elements(1)), chosen
+    )
     length = plan["length"]
     data: Any = Equal(equal_rows(documents, length))
     if rows == "packed":

@@ -81,9 +81,9 @@ def training(
     )
 
 
-def base(config: ModelConfig, path: str, longest: int) -> Iterator[Look]:
+def base(config: ModelConfig, path: str, longest: int, *, begun: bool = False) -> Iterator[Look]:
     """How the base is trained on documents of up to `longest` tokens; tried out on a tiny model of its class
-    (core/model/proof.py) where its configuration is on this machine."""
+    (core/model/proof.py) where its configuration is on this machine. `begun` as in `remarks`."""
     if config.architecture is None and not Path(path).is_dir() and not is_cached(path):
         return
     from core.model import proof
@@ -98,7 +98,7 @@ def base(config: ModelConfig, path: str, longest: int) -> Iterator[Look]:
     yield Look(
         "attention", f"{way.attention}, {'one document a row' if way.apart else 'documents share rows'}"
     )
-    for remark in remarks(described, config, longest):
+    for remark in remarks(described, config, longest, begun=begun):
         yield Look("note", remark)
     if config.adapter is not None:
         proof.try_adapter(described, config.adapter, path, trust=config.trust_remote_code)

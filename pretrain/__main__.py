@@ -7,6 +7,7 @@
     python -m pretrain estimate --config FILE --gpus 8                 memory and time, before anything starts
     python -m pretrain --config FILE --dry-run                         check everything but the weights
     python -m pretrain smoke --processes 8                             try the node before a long run
+    python -m pretrain lengthen --base MODEL --output DIR --rope yarn --max-position-embeddings 32768
     python -m pretrain card --run RUN [--evaluation FOLDER]            the model card, from the run's records
 
 The result is RUN/model; the same command again continues from RUN/checkpoints. RUN also holds config.yaml,
@@ -20,7 +21,7 @@ import sys
 from core.config.loader import from_arguments
 from core.errors import run_command
 
-COMMANDS = {"estimate": "estimate", "smoke": "smoke_test", "card": "card"}
+COMMANDS = {"estimate": "estimate", "smoke": "smoke_test", "card": "card", "lengthen": "lengthen"}
 """Commands of this room besides training, and their modules."""
 
 

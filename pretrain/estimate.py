@@ -45,11 +45,11 @@ def main(arguments: list[str]) -> int | None:
 def lines(config: Any, given: argparse.Namespace) -> list[str]:
     """The table of memory, the chosen stage marked, and the time."""
     from core.model.flops import PEAK_TFLOPS
-    from core.model.memory_estimate import estimate
+    from core.model.memory_estimate import Memory, estimate
 
     if given.card not in PEAK_TFLOPS:
         raise UserError(f"--card {given.card}: not known. One of {', '.join(PEAK_TFLOPS)}.")
-    config.training.accumulation(given.gpus)
+    micro_batches = config.training.accumulation(given.gpus)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
         raise UserError(
@@ -59,17 +59,19 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     architecture = read_architecture(config)
     batch, length = config.training.micro_batch_size, config.sequence_length
     found = [f"GiB a GPU, {given.gpus} GPUs, micro-batch {batch} x {length}, {'bf16' if bf16 else 'fp32'}:"]
-    names = ("weights", "gradients", "optimizer", "buffers", "activations", "logits", "total")
+    names = [*Memory.__dataclass_fields__, "total"]
     found.append("  ZeRO" + "".join(f"{name:>13}" for name in names))
     for stage in (0, 1, 2, 3):
         zero = config.deepspeed.model_copy(update={"zero_stage": stage})
         if (stage == 0 and bf16) or (stage == 3 and adapter is not None):
             continue
         needed = estimate(
-            config.model, architecture, zero, processes=given.gpus, batch=batch, length=length, bf16=bf16
-        )
+            config.model, architecture, zero, processes=given.gpus, batch=batch, length=length, bf16=bf16,
+            micro_batches=micro_batches,
+        )  # fmt: skip
         mark = "*" if stage == config.deepspeed.zero_stage else " "
         found.append(f"{mark} {stage:4}" + "".join(f"{getattr(needed, n) / 2**30:13.2f}" for n in names))
+    found.append("total: the peak, of a backward pass (without `step`) or of the optimizer's step.")
     if given.tokens is None:
         return found
     speed, source = given.tokens_per_s, "as given"

@@ -147,6 +147,7 @@ def memory(node: Node, overrides: list[str], measured_mib: float) -> Check:
     expected_mib = estimate(
         config.model, read_architecture(config), config.deepspeed, processes=node.processes,
         batch=config.training.micro_batch_size, length=config.sequence_length, bf16=True,
+        micro_batches=config.training.accumulation(node.processes),
     ).total / 2**20  # fmt: skip
     difference = measured_mib / expected_mib - 1
     words = f"{measured_mib:,.0f} MiB measured, {expected_mib:,.0f} estimated ({difference:+.1%})"

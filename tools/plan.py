@@ -35,6 +35,8 @@ READING_SHARE = 0.1
 """Share of the peak that generating answers reaches, prompts included; an assumption."""
 MEMORY_SHARE = 0.9
 """Share of a card's memory that the estimate may use."""
+GAIN = 0.99
+"""A cheaper setting is proposed if the estimate falls below this share of what it was."""
 
 
 class Machine(Config):
@@ -207,7 +209,8 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
         hours = tokens / speed / 3600
         gib, overrides = fit(stage, config.architecture, machine)
         if gib > MEMORY_SHARE * machine.gib:
-            needs = f"does not fit: {gib:.0f} GiB with {' '.join(overrides)}"
+            settings = f"with {' '.join(overrides)}" if overrides else "as configured"
+            needs = f"does not fit: {gib:.0f} GiB {settings}"
             yield f"  {machine.name:<14}{needs}; train an adapter (model.adapter)"
             continue
         yield (
@@ -249,19 +252,19 @@ def fit(stage: StageConfig, architecture: dict[str, Any], machine: Machine) -> t
         section, _, name = key.partition(".")
         old = getattr(stage, section)
         new = old.model_copy(update={name: int(value) if value.isdigit() else value})
-        if new != old and not (name == "zero_stage" and machine.gpus == 1):
-            stage = stage.model_copy(update={section: new})
-            overrides[key] = value
-            gib = memory(stage, architecture, machine.gpus)
+        cheaper = stage.model_copy(update={section: new})
+        if (less := memory(cheaper, architecture, machine.gpus)) < GAIN * gib:
+            stage, gib, overrides[key] = cheaper, less, value
     return gib, [f"{key}={value}" for key, value in overrides.items()]
 
 
 def memory(stage: StageConfig, architecture: dict[str, Any], gpus: int) -> float:
     """GiB per GPU, from core/model/memory_estimate.py."""
-    stage.training.accumulation(gpus)
+    times = stage.training.accumulation(gpus)
     model = stage.model.model_copy(update={"path": None})
     batch = stage.training.micro_batch_size
-    return estimated(tuple(sorted(architecture.items())), model, stage.deepspeed, gpus, batch, stage.length)
+    shape = tuple(sorted(architecture.items()))
+    return estimated(shape, model, stage.deepspeed, gpus, batch, stage.length, times)
 
 
 @lru_cache
@@ -272,6 +275,7 @@ def estimated(
     gpus: int,
     batch: int,
     length: int,
+    micro_batches: int,
 ) -> float:
     """As `memory`, computed once for stages of the same shape."""
     from transformers import AutoConfig
@@ -279,7 +283,16 @@ def estimated(
     from core.model.memory_estimate import estimate
 
     config = AutoConfig.for_model(**dict(architecture))
-    needed = estimate(model, config, zero, processes=gpus, batch=batch, length=length, bf16=True)
+    needed = estimate(
+        model,
+        config,
+        zero,
+        processes=gpus,
+        batch=batch,
+        length=length,
+        bf16=True,
+        micro_batches=micro_batches,
+    )
     return needed.total / 2**30
 
 

@@ -35,6 +35,9 @@ class Progress:
     """Validations since then."""
     ended: bool = False
     """The run ended before its last step: the validation loss no longer falls."""
+    group_elements: int | None = None
+    """Most elements of the optimizer's parameter groups, of which DeepSpeed's files hold one state each. None
+    in runs from before there was a limit."""
 
     def advance(self, tokens: int, samples: int) -> None:
         """Count a step that trained on `tokens`, after which `samples` are consumed."""
@@ -43,6 +46,7 @@ class Progress:
     def counts(self) -> dict[str, Any]:
         """The counts for a manifest."""
         counts = asdict(self)
-        for name in ("recent", "outliers", "last_high_loss", *(() if self.skipped else ("skipped_shares",))):
+        unsaid = ["recent", "outliers", "last_high_loss", "group_elements"]
+        for name in [*unsaid, *([] if self.skipped else ["skipped_shares"])]:
             del counts[name]
         return counts

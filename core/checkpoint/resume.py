@@ -20,31 +20,37 @@ from core.distributed import deepspeed_backend
 from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World, on_main
 from core.errors import UserError
+from core.model import parameter_groups
 from core.model.lora import is_adapted
 from core.provenance import manifest
 
 
-def resume(
-    run: Path,
-    engine: Engine,
-    world: World,
-    report: Callable[[str], None],
-    changed: Sequence[str],
-    branch: Path | None = None,
-) -> Progress:
-    """Load the run's newest complete checkpoint into the engine, else the checkpoint `branch` that it starts
-    from, if any; returns its progress. Collective.
-
-    `changed` lists settings that differ from those the run started with; they are reported after a resume.
-    """
+def find(run: Path, world: World, report: Callable[[str], None], branch: Path | None = None) -> Path | None:
+    """The run's newest complete checkpoint, else the checkpoint `branch` that it starts from, if any.
+    Collective."""
     folder, damaged = on_main(world, lambda: newest(run / "checkpoints"))
     for problem in damaged:
         report(f"not used: {problem}")
     if folder is None and branch is not None:
-        folder = branch
         on_main(world, lambda: manifest.verify(branch))
+    return folder or branch
+
+
+def group_elements(folder: Path | None, world: World) -> int | None:
+    """Most elements of a parameter group: what the checkpoint was written with, if there is one, because
+    DeepSpeed's states of one division into groups do not fit another."""
+    return parameter_groups.group_elements(world.size) if folder is None else _read(folder)[0].group_elements
+
+
+def resume(
+    folder: Path | None, engine: Engine, world: World, report: Callable[[str], None], changed: Sequence[str]
+) -> Progress:
+    """Load the checkpoint that `find` found into the engine; returns its progress. Collective.
+
+    `changed` lists settings that differ from those the run started with; they are reported after a resume.
+    """
     if folder is None:
-        return Progress()
+        return Progress(group_elements=group_elements(None, world))
     progress = load(engine, folder, world)
     report(f"resumed from {folder}")
     for line in changed:
@@ -54,8 +60,7 @@ def resume(
 
 def load(engine: Engine, folder: Path, world: World) -> Progress:
     """Load weights and optimizer state from a checkpoint; returns its progress. Collective."""
-    written = json.loads((folder / "progress.json").read_text("utf-8"))
-    stage, size = written.pop("zero_stage"), written.pop("world_size")
+    progress, stage, size = _read(folder)
     now = deepspeed_backend.zero_stage(engine)
     universal = stage != now or (size != world.size and stage > 0)
     if stage != now and {stage, now} != {1, 2}:
@@ -74,7 +79,14 @@ def load(engine: Engine, folder: Path, world: World) -> Progress:
     world.barrier()
     if universal and world.is_main:
         shutil.rmtree(source)
-    return Progress(**written)
+    return progress
+
+
+def _read(folder: Path) -> tuple[Progress, int, int]:
+    """The progress of a checkpoint, its ZeRO stage, and the number of processes that wrote it."""
+    written = json.loads((folder / "progress.json").read_text("utf-8"))
+    stage, size = written.pop("zero_stage"), written.pop("world_size")
+    return Progress(**written), stage, size
 
 
 def check_pickles(folder: Path) -> None:

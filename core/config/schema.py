@@ -207,8 +207,8 @@ class DeepSpeedConfig(Config):
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What is partitioned. 0: nothing. 1: optimiser states. 2: and gradients. 3: and weights."""
     gradient_dtype: Precision = "fp32"
-    """Data type in which bf16 training accumulates gradients. fp32 is exact over many micro-batches and takes
-    2 more bytes per parameter; bf16 lets a 7B model fit on one 141 GB card."""
+    """Data type in which bf16 training accumulates gradients. fp32 is exact over many micro-batches; bf16
+    takes less at ZeRO 1 and 3, and nothing less at ZeRO 2, where DeepSpeed then holds gradients twice."""
     json_file: str | None = None
     """A DeepSpeed JSON file with further settings. "auto" in it counts as not given. What this configuration
     sets too (batch sizes, precision, ZeRO stage, clipping) must be equal or absent; `optimizer` and

@@ -104,7 +104,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     makes one optimizer step. Clipping and skipping steps belong to core/train/spike_guard.py. A user's file
     adds what this configuration does not decide; UserError if it contradicts it, or if DeepSpeed refuses it.
     """
-    own = json_file.read(Path(config.json_file), "deepspeed.json_file") if config.json_file else {}
+    own = _own(config)
     precision = training.precision
     if precision == "auto":
         on = json_file.flat(own).get("bf16.enabled", torch.cuda.is_available())
@@ -126,9 +126,12 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     if precision == "bf16":
         decided["bf16"] = {"enabled": True}
         decided["data_types"] = {"grad_accum_dtype": config.gradient_dtype}
+    bucket, overlap = _buckets(config.zero_stage, int(os.environ.get("WORLD_SIZE", "1")))
     chosen: dict[str, Any] = {
-        "zero_optimization": {"overlap_comm": False}, "steps_per_print": None, "wall_clock_breakdown": False,
-    }  # fmt: skip
+        "zero_optimization": {"overlap_comm": overlap, "reduce_bucket_size": bucket},
+        "steps_per_print": None,
+        "wall_clock_breakdown": False,
+    }
     chosen["timers"] = {"throughput": {"enabled": False}}  # it waits for the device at every forward pass
     if precision == "bf16":
         chosen["bf16"] = {"check_grad_overflow": False}
@@ -140,6 +143,30 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     if own:
         _have_deepspeed_read(chosen, config.json_file)
     return chosen, torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def buckets(config: DeepSpeedConfig, processes: int) -> tuple[int, bool]:
+    """Elements of a bucket of gradients on so many processes, and whether gradients are reduced during the
+    backward pass, for which ZeRO 2 has a second bucket: as `settings` has it, or the user's file."""
+    given = json_file.flat(_own(config))
+    bucket, overlap = _buckets(config.zero_stage, processes)
+    return (
+        given.get("zero_optimization.reduce_bucket_size", bucket),
+        given.get("zero_optimization.overlap_comm", overlap),
+    )
+
+
+def _buckets(stage: int, processes: int) -> tuple[int, bool]:
+    """As `buckets`, without a file. One process reduces nothing: there the bucket only takes memory. At
+    ZeRO 1 gradients are reduced once a step, after the last backward pass."""
+    if processes == 1:
+        return 50_000_000, False
+    return 200_000_000, stage >= 2
+
+
+def _own(config: DeepSpeedConfig) -> dict[str, Any]:
+    """The settings in the user's own file."""
+    return json_file.read(Path(config.json_file), "deepspeed.json_file") if config.json_file else {}
 
 
 def _refuse_contradictions(

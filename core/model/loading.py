@@ -110,9 +110,9 @@ def _refuse_code(path: str, error: Exception) -> None:
         ) from None
 
 
-def remarks(described: Any, config: ModelConfig, longest: int) -> Iterator[str]:
+def remarks(described: Any, config: ModelConfig, longest: int, *, begun: bool = False) -> Iterator[str]:
     """What to know about training a model of this configuration, whose documents have up to `longest` tokens;
-    UserError if it cannot be trained, or has no positions for them."""
+    UserError if it cannot be trained, or was not made for so many, unless the run has `begun` with them."""
     way = proof.prove(described, config.attention, trust=config.trust_remote_code)
     if way.why:
         slower = f", slower than {config.attention}" if way.attention != config.attention else ""
@@ -120,7 +120,8 @@ def remarks(described: Any, config: ModelConfig, longest: int) -> Iterator[str]:
             f"{described.model_type}: trained with its own attention, {way.attention}, one document"
             f" a row{slower}: {way.why}."
         )
-    positions = getattr(described.get_text_config(), "max_position_embeddings", None)
+    text = described.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
     if way.positions is not None and longest > way.positions:
         raise UserError(
             f"{config.path or 'model.architecture'}: the model has {way.positions:,} learnt positions, but"
@@ -128,6 +129,19 @@ def remarks(described: Any, config: ModelConfig, longest: int) -> Iterator[str]:
             f" {way.positions}."
         )
     if isinstance(positions, int) and 0 < positions < longest:
+        if getattr(text, "rope_parameters", None) and not begun:
+            named = config.path or "model.architecture"
+            way_out = (
+                f"python -m pretrain lengthen --base {config.path} --output DIR --rope yarn"
+                f" --max-position-embeddings {longest}\nand set model.path=DIR;"
+                if config.path
+                else f"set model.architecture.max_position_embeddings={longest};"
+            )
+            raise UserError(
+                f"{named}: the model was made for {positions:,} tokens (max_position_embeddings), but samples"
+                f" have {longest:,}. To stretch its positions:\n{way_out} or set the length of samples"
+                f" (sequence_length or data.max_tokens) to {positions}."
+            )
         yield (
             f"samples have {longest:,} tokens, more than the {positions:,} positions that the model was made"
             " for (max_position_embeddings): it learns the later ones from these data alone."

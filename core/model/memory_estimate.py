@@ -1,13 +1,12 @@
 """Estimates the memory of one GPU before a run starts, for `python -m pretrain estimate`.
 
-Weights, gradients and optimizer states follow from DeepSpeed's buffers at each ZeRO stage. With an adapter
-this holds for trained weights only: frozen ones are whole on every process, and activations are taken to be
-those of the model without the adapter. Activations are measured by torch's memory tracker on a model of the
-same shape with few layers, whose tensors have no storage; every further layer adds the same. Nothing of the
-real size is allocated.
+Weights, gradients, optimizer states and what DeepSpeed adds in a backward pass and in a step follow from its
+code at each ZeRO stage (core/model/zero_memory.py). With an adapter this holds for trained weights only:
+frozen ones are whole on every process, and activations are taken to be those of the model without the
+adapter. Activations are measured by torch's memory tracker on a model of the same shape with few layers,
+whose tensors have no storage; every further layer adds the same. Nothing of the real size is allocated.
 """
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,77 +14,37 @@ from typing import Any
 import torch
 
 from core.config.schema import DeepSpeedConfig, ModelConfig
+from core.distributed import deepspeed_backend
 from core.model import activation_checkpointing as activations
 from core.model import lora
 from core.model.loss_head import chunk_places
-
-BUCKET = 500_000_000
-"""Elements of DeepSpeed's bucket for reducing gradients (stages 1 and 3; DeepSpeed's default)."""
-PERSISTENT = 100_000
-"""At stage 3, weights of at most this many elements are whole on every process (DeepSpeed's default)."""
-LIVE = 1_000_000_000
-"""At stage 3, maximum number of gathered elements held at a time (DeepSpeed's default)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A parameter: its elements, and whether weight decay applies (DeepSpeed flattens each group)."""
-
-    elements: int
-    decayed: bool
+from core.model.parameter_groups import Shape, group_elements
+from core.model.zero_memory import Zero, held, passing
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process at the peak of a step."""
+    """Bytes of one process: what it holds from step to step, and what comes and goes within one."""
 
     weights: int
     gradients: int
     optimizer: int
     """Moments and, if they are separate from the weights, fp32 master weights."""
     buffers: int
-    """DeepSpeed's bucket, and at stage 3 the gathered weights."""
+    """Held through forward and backward passes: ZeRO 3's bucket and gathered weights, an unpacked matrix."""
     activations: int
     logits: int
+    reduction: int
+    """Gradients on their way from the layers to where they are accumulated, when the logits are gone; or
+    weights that ZeRO 3 is gathering."""
+    step: int
+    """In the optimizer's step, when there are no activations."""
 
     @property
     def total(self) -> int:
-        """The sum."""
-        parts = (self.weights, self.gradients, self.optimizer, self.buffers, self.activations, self.logits)
-        return sum(parts)
-
-
-def held(
-    shapes: list[Shape], stage: int, processes: int, *, bf16: bool, gradient_bytes: int
-) -> tuple[int, int, int]:
-    """Bytes of weights, gradients and optimizer states after a backward pass, once states exist.
-
-    `gradient_bytes` is 4 or 2 (deepspeed.gradient_dtype). Tested against live tensors at all stages.
-    """
-    elements, wide = sum(shape.elements for shape in shapes), 2 if bf16 else 4
-    groups = [[s.elements for s in shapes if s.decayed == decayed] for decayed in (True, False)]
-    groups = [group for group in groups if group]
-    if stage == 0:
-        return wide * elements, 4 * elements, 8 * elements + 4 * len(shapes)
-    steps = 4 * len(groups)
-    if stage == 3:
-        mine = sum(-(-shape.elements // processes) for shape in shapes)
-        whole = sum(s.elements for s in shapes if s.elements <= PERSISTENT) if processes > 1 else 0
-        return wide * (mine + whole), gradient_bytes * mine, 12 * mine + steps
-    flat = sum(_aligned(sum(group), 2 * processes) for group in groups)
-    mine = flat // processes
-    if stage == 2:
-        return wide * flat, gradient_bytes * mine, 12 * mine + steps
-    gradients = (4 + wide) * elements if bf16 and gradient_bytes == 4 else gradient_bytes * elements
-    return wide * flat, gradients, 12 * mine + steps
-
-
-def buffers(elements: int, stage: int, *, bf16: bool, gradient_bytes: int) -> int:
-    """Bytes of DeepSpeed's bucket, and of gathered weights at stage 3."""
-    wide = 2 if bf16 else 4
-    if stage == 3:
-        return wide * (BUCKET + min(elements, LIVE))
-    return wide * BUCKET if stage == 1 and not (bf16 and gradient_bytes == 4) else 0
+        """The peak, of the backward pass or of the step."""
+        backward = self.buffers + self.activations + max(self.logits, self.reduction)
+        return self.weights + self.gradients + self.optimizer + max(backward, self.step)
 
 
 def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype, *, trained: bool = True) -> int:
@@ -166,22 +125,39 @@ def estimate(
     batch: int,
     length: int,
     bf16: bool,
+    micro_batches: int = 2,
 ) -> Memory:
-    """Memory of each of `processes` processes with micro-batches of `batch` x `length` tokens."""
+    """Memory of each of `processes` processes with micro-batches of `batch` x `length` tokens, of which
+    `micro_batches` make a step."""
     dtype = torch.bfloat16 if bf16 else torch.float32
-    gradient_bytes = 4 if not bf16 or zero.gradient_dtype == "fp32" else 2
     shapes, frozen, unpacked = trained_shapes(config, model, dtype)
-    settings: dict[str, Any] = {"bf16": bf16, "gradient_bytes": gradient_bytes}
-    weights, gradients, optimizer = held(shapes, zero.zero_stage, processes, **settings)
-    elements = sum(shape.elements for shape in shapes)
+    way = settled(zero, processes, bf16=bf16)
+    weights, gradients, optimizer = held(shapes, way)
+    through, reduction, step = passing(shapes, way, micro_batches)
     head_trained = model.adapter is None or model.adapter.embeddings
     return Memory(
         weights + frozen,
         gradients,
         optimizer,
-        buffers(elements, zero.zero_stage, **settings) + unpacked,
+        through + unpacked,
         activation_bytes(config, model, batch, length, dtype),
         logits_bytes(config, batch * length, model.cross_entropy, dtype, trained=head_trained),
+        reduction,
+        step,
+    )
+
+
+def settled(zero: DeepSpeedConfig, processes: int, *, bf16: bool) -> Zero:
+    """What a new run on this many processes sets in DeepSpeed, or the user's own file does."""
+    bucket, overlap = deepspeed_backend.buckets(zero, processes)
+    return Zero(
+        zero.zero_stage,
+        processes,
+        bf16,
+        4 if not bf16 or zero.gradient_dtype == "fp32" else 2,
+        bucket,
+        overlap,
+        group_elements(processes),
     )
 
 
@@ -200,7 +176,3 @@ def trained_shapes(config: Any, model: ModelConfig, dtype: torch.dtype) -> tuple
             frozen = dtype.itemsize * sum(p.numel() for p in whole.parameters() if not p.requires_grad)
     trained = (parameter for parameter in whole.parameters() if parameter.requires_grad)
     return [Shape(p.numel(), p.ndim >= 2) for p in trained], frozen, unpacked
-
-
-def _aligned(elements: int, multiple: int) -> int:
-    return math.ceil(elements / multiple) * multiple

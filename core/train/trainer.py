@@ -161,11 +161,16 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
-    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens)
+    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens, begun=_has_begun(config))
     rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
     yield dry_run.writable("run", config.run_dir)
+
+
+def _has_begun(config: RunConfig) -> bool:
+    """Whether the run goes on from a checkpoint, its own or another run's."""
+    return bool(config.branch_from) or any((Path(config.run_dir) / "checkpoints").glob("step-*"))
 
 
 def _looks(recipe: Recipe) -> Iterator[dry_run.Look]:
@@ -244,7 +249,7 @@ class Run:
         """Build: data, model, engine, then the state of the newest checkpoint."""
         from core.checkpoint.async_writer import Background, begun
         from core.checkpoint.rehearsal import rehearse_loaded
-        from core.checkpoint.resume import resume
+        from core.checkpoint.resume import find, group_elements, resume
         from core.distributed import deepspeed_backend
         from core.distributed.process_group import on_main
         from core.model.loading import load_config, load_model, remarks, repair_generation
@@ -268,7 +273,8 @@ class Run:
         self.data, self.validations = recipe.load_data(self.tokenizer, self.log)
 
         described = load_config(recipe.base, trust=config.model.trust_remote_code)
-        for remark in remarks(described, config.model, recipe.document_tokens):
+        longest, goes_on = recipe.document_tokens, _has_begun(config)
+        for remark in remarks(described, config.model, longest, begun=goes_on):
             self.log.line(f"warning: {remark}")
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype, world.device)
@@ -276,12 +282,14 @@ class Run:
         recipe.adapt(model, self.tokenizer)
         if repaired := repair_generation(model):
             self.log.line(repaired)
-        self.engine = deepspeed_backend.initialize(model, make_optimizer(model, config.optimizer), settings)
+        checkpoint = find(self.folder, world, self.log.line, made_from.branch)
+        optimizer = make_optimizer(model, config.optimizer, group_elements(checkpoint, world))
+        self.engine = deepspeed_backend.initialize(model, optimizer, settings)
         del partitioned
         recipe.before_first_step(self.engine, world, self.log)
         on_main(world, lambda: rehearse_loaded(self.engine.module, self.tokenizer, recipe.base))
         on_main(world, partial(model_card.draft, recipe, self.folder))
-        self.progress = resume(self.folder, self.engine, world, self.log.line, changed, made_from.branch)
+        self.progress = resume(checkpoint, self.engine, world, self.log.line, changed)
         self.resumed_at = self.progress.step
         self.inputs = begun(partial(made_from.hashes, note=True)) if world.is_main else dict
         self.background = Background(world, self.log.line)

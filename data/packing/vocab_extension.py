@@ -67,6 +67,8 @@ def extend(base: Path, paths: Sequence[str], vocabulary_size: int, output: Path)
         built.counts = measure(old, merged, list(record_texts(read_records(records))))
         if base.suffix != ".model":
             built.counts["rows"] = extend_model(base, old, merged, built.path)
+            made = manifest.read(base) if (base / manifest.NAME).exists() else {}
+            built.sources = made.get("sources") or {}  # the licences of what the base was trained on
     counts = built.counts
     print(f"{counts['pieces_before']:,} pieces before, {counts['pieces']:,} after: {output}")
     before, after = counts["tokens_per_character_before"], counts["tokens_per_character"]

@@ -31,6 +31,9 @@ METRICS = {
         "bits that the model needs for a byte of the text; lower is better, and models with different "
         "tokenizers can be compared"
     ),
+    "bits-per-byte-by-position": (
+        "bits that the model needs for a byte, for each part of the documents by its position in tokens"
+    ),
     "bleu": (
         "n-grams of up to four words or characters that prediction and reference share, over all samples; "
         "0 to 100, higher is better; only comparable with the same tokenizer. Of fewer than 30 samples its "

@@ -220,6 +220,7 @@ METRICS = Metrics(
         "answer-tokens": perplexity.answer_tokens,
         "trl": perplexity.trl,
         "bits-per-byte": perplexity.bits_per_byte,
+        "bits-per-byte-by-position": perplexity.bits_per_byte_by_position,
         "terminology": terminology,
         "comet": comet,
         "claim-structure": claim_structure,

@@ -7,6 +7,7 @@ batches' means.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from core.errors import UserError
 from eval.metrics.measure import Combine, Floats, Measure, ratio, scaled
 from eval.sample import EvalSample
 
+POSITIONS = (4096, 8192, 16384, 32768)
+"""Ends of the parts of a document, in tokens; later ones are in none."""
 TRL_BATCH = 8
 """TRL's default per_device_eval_batch_size."""
 
@@ -56,6 +59,19 @@ def bits_per_byte(samples: Sequence[EvalSample]) -> list[Measure]:
         _ratio("bits-per-byte", -nats, size, "sum of bits over bytes", scaled(1 / math.log(2)), False),
         Measure("token-perplexity", perplexity, _exponential, "weighted by tokens", higher_is_better=False),
     ]
+
+
+def bits_per_byte_by_position(samples: Sequence[EvalSample]) -> list[Measure]:
+    """Bits per UTF-8 byte of the tokens at positions 0 to 4k, 4k to 8k, … of their documents, for every part
+    that some document reaches: where a model that uses a longer context gains."""
+    measures = []
+    for start, end in pairwise((0, *POSITIONS)):
+        nats, size = _sums(samples, "text", (f"nats_to_{end}", f"bytes_to_{end}"))
+        if size.any():
+            name = f"bits-per-byte-{start // 1024}k-{end // 1024}k"
+            signature = f"sum of bits over bytes|tokens {start} to {end} of each document"
+            measures.append(_ratio(name, -nats, size, signature, scaled(1 / math.log(2)), False))
+    return measures
 
 
 def _ratio(

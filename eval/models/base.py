@@ -30,6 +30,7 @@ class Likelihood(NamedTuple):
 
 
 Likelihoods = Iterator[tuple[int, Likelihood | Exception]]
+PositionLikelihoods = Iterator[tuple[int, tuple[Likelihood, Mapping[str, float]] | Exception]]
 Answer = dict[str, Any]
 """The fields of an EvalSample that a model fills in."""
 Answers = Iterator[tuple[int, Answer | Exception]]
@@ -51,6 +52,8 @@ class Backend(NamedTuple):
         | None
     ) = None
     """Of (prompt, answer) pairs: of the answer with its end token, and of prompt and answer together."""
+    position_likelihood: Callable[[Sequence[str]], PositionLikelihoods] | None = None
+    """Of whole texts: of all of it, and sums by position (eval/metrics/perplexity.py)."""
     fit: Callable[[Sequence[Request]], Sequence[tuple[Request, int, int]]] | None = None
     """Each request with a prompt that fits the context, and how many examples and tokens were left out of it;
     None if the model's context is not known."""
@@ -133,13 +136,18 @@ def _read(backend: Backend, requests: Sequence[Request]) -> Answers:
 
 
 def _roll(backend: Backend, requests: Sequence[Request]) -> Answers:
-    call = _required(backend.rolling_log_likelihood, requests)
-    for i, likelihood in call([request.prompt for request in requests]):
-        if isinstance(likelihood, Exception):
-            yield i, likelihood
+    for wanted, method in ((False, backend.rolling_log_likelihood), (True, backend.position_likelihood)):
+        indices = [i for i, request in enumerate(requests) if request.by_position == wanted]
+        if not indices:
             continue
-        measured = {f"text_{name}": value for name, value in likelihood._asdict().items()}
-        yield i, {"by": "log-likelihood", "measured": measured}
+        call = _required(method, requests)
+        for place, found in call([requests[i].prompt for i in indices]):
+            if isinstance(found, Exception):
+                yield indices[place], found
+                continue
+            whole, parts = found if wanted else (found, {})
+            measured = {f"text_{name}": value for name, value in {**whole._asdict(), **parts}.items()}
+            yield indices[place], {"by": "log-likelihood", "measured": measured}
 
 
 def _required(call: Any, requests: Iterable[Request]) -> Any:

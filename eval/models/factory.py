@@ -36,6 +36,7 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
         partial(loglikelihood.log_likelihood, local),
         partial(loglikelihood.rolling_log_likelihood, local),
         partial(loglikelihood.answer_likelihood, local),
+        partial(loglikelihood.position_likelihood, local),
         partial(fit.fit, local),
         hashes,
     )

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from core.errors import UserError
 from eval.metrics.measure import Floats
-from eval.models.base import Likelihood, Likelihoods
+from eval.metrics.perplexity import POSITIONS
+from eval.models.base import Likelihood, Likelihoods, PositionLikelihoods
 from eval.models.hf import Local, batched, encode, in_batches, sharing
 
 CHUNK_TOKENS = 512
@@ -35,23 +38,59 @@ def log_likelihood(local: Local, pairs: Sequence[tuple[str, str]]) -> Likelihood
 
 def rolling_log_likelihood(local: Local, texts: Sequence[str]) -> Likelihoods:
     """Of each whole text, in windows of the context length; a start token is put before the first token."""
-    jobs, owners = [], []
+    for owner, found in _rolling(local, texts):
+        yield owner, found if isinstance(found, Exception) else found[0]
+
+
+def position_likelihood(local: Local, texts: Sequence[str]) -> PositionLikelihoods:
+    """As `rolling_log_likelihood`; and nats and bytes of the tokens between each two of `POSITIONS`."""
+    if not local.tokenizer.is_fast:
+        raise UserError(f"{local.path}: bits per byte by position need a tokenizer.json.")
+    for owner, found in _rolling(local, texts):
+        if isinstance(found, Exception):
+            yield owner, found
+            continue
+        size = _bytes_at(local, texts[owner])
+        measured: dict[str, float] = {}
+        for end, nats, taken in zip(POSITIONS, found[1].tolist(), np.diff(size, prepend=0), strict=True):
+            measured |= {f"nats_to_{end}": nats, f"bytes_to_{end}": int(taken)}
+        yield owner, (found[0], measured)
+
+
+def _bytes_at(local: Local, text: str) -> npt.NDArray[np.int64]:
+    """Bytes of a text up to the end of its token at each of `POSITIONS`."""
+    spans = local.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    # A character of several tokens belongs to the first, a space that a token leaves out to the next.
+    ends = np.maximum.accumulate([0, *(end for _, end in spans)])
+    ends[-1] = len(text)
+    return np.array([len(text[: ends[min(each, len(spans))]].encode()) for each in POSITIONS])
+
+
+def _rolling(
+    local: Local, texts: Sequence[str]
+) -> Iterator[tuple[int, tuple[Likelihood, Floats] | Exception]]:
+    """Of each whole text, and the nats of its tokens between each two of `POSITIONS`."""
+    jobs, owners, begins = [], [], []
     for owner, text in enumerate(texts):
         ids = [_start(local), *local.tokenizer(text, add_special_tokens=False)["input_ids"]]
         for begin in range(0, len(ids) - 1, local.context):
             end = min(begin + local.context, len(ids) - 1)
             jobs.append(Job(ids[max(0, end - local.context) : begin + 1], ids[begin + 1 : end + 1]))
             owners.append(owner)
+            begins.append(begin)
     left = np.bincount(owners, minlength=len(texts)) if owners else np.zeros(len(texts), int)
-    yield from ((owner, Likelihood(0.0, 0)) for owner in np.flatnonzero(left == 0).tolist())
-    totals: list[Likelihood | Exception] = [Likelihood(0.0, 0) for _ in texts]
+    nothing = (Likelihood(0.0, 0), np.zeros(len(POSITIONS)))
+    yield from ((owner, nothing) for owner in np.flatnonzero(left == 0).tolist())
+    totals: list[tuple[Likelihood, Floats] | Exception] = [nothing for _ in texts]
     for i, rows in _score(local, jobs):
         owner = owners[i]
         total = totals[owner]
         if isinstance(rows, Exception):
             totals[owner] = rows
         elif not isinstance(total, Exception):
-            totals[owner] = total + _sum(rows)
+            places = np.searchsorted(POSITIONS, begins[i] + np.arange(rows.shape[1]), side="right")
+            parts = np.bincount(places, rows[0], len(POSITIONS) + 1)[:-1]
+            totals[owner] = (total[0] + _sum(rows), total[1] + parts)
         left[owner] -= 1
         if not left[owner]:
             yield owner, totals[owner]

@@ -28,6 +28,8 @@ from eval.tasks.resources import read_glossary, read_laws, terms_of
 from eval.tasks.subjects import TASKS, read_subjects, subjects_file
 
 LETTERS = "ABCDEFGH"
+BY_POSITION = "bits-per-byte-by-position"
+"""A metric of text tasks whose measurements other metrics do not need."""
 SPLIT = re.compile(r"[_-](val|validation|dev|test|train)$")
 
 
@@ -114,6 +116,8 @@ class Request(NamedTuple):
     """Texts from the data, without instructions and few-shot examples."""
     publication: str | None = None
     """Publication number of the patent that the sample comes from."""
+    by_position: bool = False
+    """text: measure the likelihood of each part of the text by its position, too."""
 
 
 def load_tasks(names: str) -> list[tuple[str, TaskConfig, Path]]:
@@ -154,6 +158,8 @@ def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
     """All requests of a task with its data under `root`; UserError gives file, line or key."""
     if task.layout == "text" and (task.shots or task.system):
         raise UserError(f"task {name}: a text is read alone. Remove `shots` and `system`.")
+    if task.layout != "text" and BY_POSITION in task.metrics:
+        raise UserError(f"task {name}: `{BY_POSITION}` is of whole documents. Set `layout: text`.")
     if task.shots and task.shots_as == "text" and "{shots}" not in task.prompt:
         raise UserError(
             f"task {name}: `prompt` has no {{shots}}, where the examples of `shots` belong. Add it."
@@ -289,6 +295,7 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 kind,
                 texts=tuple(value for key, value in fields.items() if key in used),
                 publication=fields[task.publication] if task.publication else None,
+                by_position=BY_POSITION in task.metrics,
             )
 
 

@@ -1,5 +1,6 @@
 """The numbers of training: against transformers, across processes and ZeRO stages."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,25 @@ def test_two_processes_give_the_losses_of_one(
     assert found[-1]["validation_loss"] == pytest.approx(reference[-1]["validation_loss"], rel=1e-4)
     both = [weights(tiny.folder / name / "model") for name in (f"zero-{stage}", "reference")]
     torch.testing.assert_close(*both, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_gradients_reduced_during_the_backward_pass_are_those_reduced_after_it(
+    tiny: TinyRuns, stage: int, tmp_path: Path
+) -> None:
+    """To the bit, over several micro-batches and many small buckets. A CPU has no streams: what is compared
+    is the second bucket, and that the two take turns."""
+    found = []
+    for overlap in (True, False):
+        given = {"zero_optimization": {"reduce_bucket_size": 4096, "overlap_comm": overlap}}
+        (tmp_path / "own.json").write_text(json.dumps(given))
+        name = f"overlap-{stage}-{overlap}"
+        settings = [f"deepspeed.zero_stage={stage}", "training.micro_batch_size=1", "training.steps=4"]
+        json_file = f"deepspeed.json_file={tmp_path / 'own.json'}"
+        found.append(tiny.train(name, *settings, json_file, processes=2))
+    for column in ("loss", "gradient_norm", "validation_loss"):
+        both = ([line.get(column) for line in lines] for lines in found)
+        assert next(both) == next(both), column
 
 
 @pytest.mark.parametrize("split", [1, pytest.param(4, marks=pytest.mark.slow)])

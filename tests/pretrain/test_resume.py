@@ -51,6 +51,35 @@ def test_another_number_of_processes_or_stage_goes_on_with_the_same_samples_and_
     assert not left, "the converted checkpoint is removed"
 
 
+@pytest.mark.parametrize(
+    ("stage", "processes"),
+    [
+        (2, (1, 1)),
+        pytest.param(0, (1, 1), marks=pytest.mark.slow),
+        pytest.param(2, (2, 1), marks=pytest.mark.slow),
+        pytest.param(3, (2, 1), marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_keeps_the_parameter_groups_that_it_began_with(
+    tiny: TinyRuns, whole: list[dict[str, Any]], stage: int, processes: tuple[int, int]
+) -> None:
+    """Begun with groups of 20,000 elements or with one, and continued where the limit is another one."""
+    for limits in ((20_000, 10**9), (10**9, 20_000)):
+        name = f"groups-{stage}-{processes[0]}-{limits[0]}"
+        for steps, limit, size in zip((7, 14), limits, processes, strict=True):
+            settings = [*STEPS, *CONSTANT, f"deepspeed.zero_stage={stage}", f"training.steps={steps}"]
+            words = [str(limit), *tiny.overrides(name, *settings)]
+            done = warm("tests.pretrain.small_groups", *words, processes=size)
+            assert done.returncode == 0, done.stdout + done.stderr
+        np.testing.assert_allclose(losses(tiny.metrics(name)), losses(whole), rtol=0, atol=1e-4)
+        last = tiny.folder / name / "checkpoints" / "step-00000014"
+        assert json.loads((last / "progress.json").read_text())["group_elements"] == limits[0]
+        if stage == 2:
+            state = torch.load(next((last / "state").glob("*optim_states.pt")), weights_only=False)
+            groups = state["optimizer_state_dict"]["single_partition_of_fp32_groups"]
+            assert (len(groups) > 2) == (limits[0] == 20_000), "with and without weight decay are two"
+
+
 @pytest.mark.parametrize("stages", [(3, 2), (2, 3), (0, 1)])
 def test_what_cannot_be_taken_over_is_refused_with_the_way_out(
     tiny: TinyRuns, stages: tuple[int, int]

@@ -48,12 +48,16 @@ def test_memory_is_the_estimators_and_hours_are_tokens_by_operations_by_the_assu
 
 
 def test_what_does_not_fit_is_made_smaller_or_refused_by_name() -> None:
-    """A bucket of DeepSpeed's ZeRO 3 alone is about a gigabyte; the small model's own bytes are nothing."""
+    """The small model's activations are much, its gradients nothing: bf16 gradients are not proposed."""
     tight = "machines=[{name: one, card: H200, gpus: 1, gib: 0.001}]"
-    said = "\n".join(lines(tight))
+    large = STEP.replace("size=1 sequence_length=128", "size=4 sequence_length=4096")
+    large += " model.activation_checkpointing=none"
+    said = "\n".join(lines(tight, f"steps=[{{name: pretrain, command: '{large}', tokens: 1e15}}]"))
     assert "does not fit" in said
-    assert "deepspeed.gradient_dtype=bf16" in said
+    assert "with model.activation_checkpointing=full training.micro_batch_size=1" in said
+    assert "gradient_dtype" not in said
     assert "model.adapter" in said
+    assert "as configured; train an adapter" in "\n".join(lines(tight))
     with pytest.raises(UserError, match="H200"):
         lines("machines=[{name: one, card: Abacus, gpus: 1, gib: 1}]")
     with pytest.raises(UserError, match="tokens_per_sample"):

@@ -9,7 +9,7 @@ import torch
 
 from core.config import json_file
 from core.config.schema import DeepSpeedConfig, TrainingConfig
-from core.distributed.deepspeed_backend import settings
+from core.distributed.deepspeed_backend import buckets, settings
 from core.errors import UserError
 from tests.conftest import TinyRuns, losses
 
@@ -47,6 +47,23 @@ def test_auto_is_as_if_it_were_not_there(tmp_path: Path) -> None:
     assert found.items() >= json_file.flat(plain).items()
     assert found["zero_optimization.allgather_bucket_size"] == 5e8
     assert "auto" not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("stage", "processes", "overlap"), [(2, 1, False), (1, 2, False), (2, 2, True), (3, 2, True)]
+)
+def test_several_processes_reduce_during_the_backward_pass_where_deepspeed_can_unless_a_file_says_no(
+    stage: Any, processes: int, overlap: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    plain = DeepSpeedConfig(zero_stage=stage)
+    zero = settings(plain, TRAINING)[0]["zero_optimization"]
+    assert (zero["reduce_bucket_size"], zero["overlap_comm"]) == buckets(plain, processes)
+    assert zero["overlap_comm"] == overlap
+    own = {"zero_optimization": {"overlap_comm": False, "reduce_bucket_size": 1000}}
+    assert chosen(tmp_path, own, stage=stage)["zero_optimization"]["overlap_comm"] is False
+    file = DeepSpeedConfig(zero_stage=stage, json_file=str(tmp_path / "own.json"))
+    assert buckets(file, processes) == (1000, False), "the estimate sees the file too"
 
 
 def test_sections_in_which_all_is_auto_are_not_there_either(tmp_path: Path) -> None:

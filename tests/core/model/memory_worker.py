@@ -15,7 +15,9 @@ from core.config.schema import DeepSpeedConfig, ModelConfig, OptimizerConfig, Tr
 from core.distributed import deepspeed_backend, process_group
 from core.model.loading import load_model
 from core.model.loss_head import summed_loss
-from core.model.memory_estimate import Shape, buffers, held, trained_shapes
+from core.model.memory_estimate import settled, trained_shapes
+from core.model.parameter_groups import Shape
+from core.model.zero_memory import held
 from core.train.optim import make_optimizer
 
 
@@ -91,16 +93,20 @@ def compare(
         if step:
             engine.step()
     tensors = {address: tensor for address, tensor in live().items() if address not in earlier}
-    settings: Any = {"bf16": precision == "bf16", "gradient_bytes": 2 if gradients == "bf16" else 4}
-    weights, grads, optimizer = held(shapes, stage, world.size, **settings)
-    bucket = buffers(0, stage, **settings)
+    way = settled(zero, world.size, bf16=precision == "bf16")
+    weights, grads, optimizer = held(shapes, way)
+    # a bucket is there until the step; at ZeRO 3 always
+    lasts = stage == 3 or (stage == 1 and not way.widened)
+    bucket = way.wide * way.bucket if lasts else 0
+    alive = torch.tensor(sum(t.untyped_storage().nbytes() for t in tensors.values()))
+    torch.distributed.all_reduce(alive, torch.distributed.ReduceOp.MAX)
     state = [t for s in engine.optimizer.state.values() for t in s.values() if torch.is_tensor(t)]
     masters = [p for group in engine.optimizer.param_groups for p in group["params"]] if 0 < stage < 3 else []
     if stage == 3:
         masters = list(engine.optimizer.fp32_partitioned_groups_flat)
     return {
         "stage": stage, "precision": precision, "gradients": gradients, "processes": world.size,
-        "live": sum(t.untyped_storage().nbytes() for t in tensors.values()) - bucket,
+        "live": alive.item() - bucket,
         "adapter": adapter, "estimated": weights + frozen + grads + optimizer,
         "live_optimizer": sum(t.numel() * t.element_size() for t in [*state, *masters]),
         "estimated_optimizer": optimizer,

@@ -24,6 +24,19 @@ def test_weights_gradients_and_optimiser_are_those_of_live_tensors(processes: in
         assert line["estimated_optimizer"] == pytest.approx(line["live_optimizer"], rel=1e-3), line
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_total_is_the_peak_of_two_micro_batches_and_a_step(processes: int, tmp_path: Path) -> None:
+    """ZeRO 1 to 3, with several parameter groups and many buckets; to 3%."""
+    done = warm("tests.core.model.step_peak", tmp_path, processes=processes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "peaks.json").read_text())
+    assert len(found) == 3 * 3
+    for line in found:
+        assert line["total"] == pytest.approx(max(line["backward"], line["step"]), rel=0.03), line
+    (step,) = (line["step"] for line in found if (line["stage"], line["gradients"]) == (2, "bf16"))
+    assert step < {1: 18, 2: 10.5}[processes], "with one group 22 and 12 bytes a parameter"
+
+
 def test_with_an_adapter_frozen_weights_too_are_those_of_live_tensors(tmp_path: Path) -> None:
     """LoRA, with embeddings, and 4 bits with plain and with quantised scales; ZeRO 1 and 2, fp32 and bf16."""
     done = warm("tests.core.model.memory_worker", tmp_path, "adapters")

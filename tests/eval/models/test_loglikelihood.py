@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from eval.models import loglikelihood
 from eval.models.base import Backend, Likelihood, Likelihoods, ask
 from eval.models.hf import Local, open_model
 from eval.models.loglikelihood import answer_likelihood, log_likelihood, rolling_log_likelihood
@@ -113,6 +115,36 @@ def test_windows_with_the_same_input_and_different_targets(local: Local) -> None
     ids = [0, *local.tokenizer("一种装置" * 40)["input_ids"]]
     windows = [(ids[:129], 1), (ids[128:257], 1), (ids[256:385], 1), (ids[352:], 33)]
     assert result.nats == pytest.approx(sum(plain(local, *w).nats for w in windows), rel=1e-6)
+
+
+def test_by_position_every_token_and_byte_is_in_one_part(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is longer than the context of 128 tokens and than the last part; a token is a byte."""
+    ends = (8, 16, 100, 200)
+    monkeypatch.setattr(loglikelihood, "POSITIONS", ends)
+    texts = ["一种装置 with A, " * 12, "short", ""]
+    (whole, *_) = found(rolling_log_likelihood, local, texts)
+    results: dict[int, Any] = dict(loglikelihood.position_likelihood(local, texts))
+    ids = [0, *local.tokenizer(texts[0])["input_ids"]]
+    assert len(ids) > 201
+    assert results[0][0] == whole
+    for start, end in pairwise((0, *ends)):
+        nats = 0.0
+        for begin in range(0, len(ids) - 1, 128):
+            stop = min(begin + 128, len(ids) - 1)
+            window, offset = ids[max(0, stop - 128) : stop + 1], max(0, stop - 128)
+            first, last = max(start, begin), min(end, stop)
+            if first < last:
+                upto = window[: last - offset + 1]
+                nats += plain(local, upto, first - offset + 1).nats
+        assert results[0][1][f"nats_to_{end}"] == pytest.approx(nats, rel=1e-5)
+    assert sum(results[0][1][f"bytes_to_{end}"] for end in ends) == 210, "` A` is one token of two bytes"
+    assert results[1][1] == {
+        "nats_to_8": pytest.approx(results[1][0].nats), "bytes_to_8": 5,
+        **{f"{kind}_to_{end}": 0 for kind in ("nats", "bytes") for end in ends[1:]},
+    }  # fmt: skip
+    assert set(results[2][1].values()) == {0}
 
 
 def test_an_empty_text_is_no_error(local: Local) -> None:
