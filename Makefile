@@ -118,16 +118,16 @@ format: $(READY) ## format the code
 	@$(VENV)/bin/ruff check --fix .
 
 test: $(READY) ## the tests that take minutes
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) -m "not slow and not real and not slurm"
 
 test-coverage: $(READY) ## the same, with line coverage of core, data, delta and eval: TESTS="tests/delta tests/eval"
 	@$(PY) -m coverage erase
-	@OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real" $(TESTS)
+	@OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest $(TEST_PROCESSES) -m "not slow and not real and not slurm" $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
 test-slow: $(READY) ## the tests that take longer
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) --no-loadscope-reorder -m "slow and not real"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest $(TEST_PROCESSES) --no-loadscope-reorder -m "slow and not real and not slurm"
 
 soak: $(READY) ## kill a small run 20 times at random moments: its weights must not change
 	@$(PY) -m tests.pretrain.soak $$(mktemp -d) --kills $(or $(KILLS),20)
@@ -135,6 +135,9 @@ soak: $(READY) ## kill a small run 20 times at random moments: its weights must 
 test-real: $(READY) ## tests on real files: REAL=dir
 	@test -n "$(REAL)" || { echo "error: REAL is not set: make test-real REAL=folder-of-real-files" >&2; exit 2; }
 	@REAL=$(abspath $(REAL)) $(PY) -m pytest --durations 15 -m real
+
+test-slurm: $(READY) ## the jobs on two SLURM nodes on this machine (root; apt-get install slurm-wlm munge)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --durations 15 -m slurm
 
 constraints: ## pin the newest allowed versions in constraints.txt
 	@PYTHON=$(PYTHON) bash setup.sh constraints

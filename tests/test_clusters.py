@@ -129,7 +129,7 @@ def test_a_training_job_is_queued_again_after_a_signal_and_not_after_an_error(
     assert "python -m pretrain --config a file x=1 --prepare" in written
     if not codes[0]:
         assert any(
-            line.endswith("--rdzv-endpoint=node-1:29500 -m pretrain --config a file x=1") for line in written
+            line.endswith("--rdzv-endpoint=node-1:20007 -m pretrain --config a file x=1") for line in written
         )
 
 
@@ -143,12 +143,13 @@ def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     for before, job in zip(names, jobs[1:], strict=False):
         assert f"--dependency=afterok:ID-OF-{before} " in job
     assert all("--account=patents" in job and "--kill-on-invalid-dep=yes" in job for job in jobs)
-    assert "--array=0-2 configs/slurm/data.sbatch --config configs/patent-llama/data.yaml" in jobs[0]
-    assert "--nodes=2 configs/slurm/train.sbatch pretrain --config" in jobs[1]
-    assert "--nodes=2 configs/slurm/train.sbatch sft --config configs/patent-llama/domain.yaml" in jobs[3]
+    data, training = "configs/slurm/data.sbatch --config", "configs/slurm/train.sbatch"
+    assert f"--array=0-2 --account=patents {data} configs/patent-llama/data.yaml" in jobs[0]
+    assert f"--nodes=2 --gpus-per-node=4 --account=patents {training} pretrain --config" in jobs[1]
+    assert f"--account=patents {training} sft --config configs/patent-llama/domain.yaml" in jobs[3]
     assert jobs[4].rstrip().endswith("--resume")
-    assert "--gpus-per-node=4 --mem=0 configs/slurm/room.sbatch eval run" in jobs[5]
-    assert "4 x 16 processes x" in done.stdout, "checked for the processes that it would have"
+    assert "--gpus-per-node=4 --mem=0 --account=patents configs/slurm/room.sbatch eval run" in jobs[5]
+    assert "8 x 8 processes x" in done.stdout, "checked for the processes that it would have"
 
 
 def test_a_mistake_in_a_late_step_submits_nothing(tmp_path: Path) -> None:

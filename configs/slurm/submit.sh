@@ -7,7 +7,7 @@
 #
 # Other arguments are passed to every sbatch. Every step is first checked with --dry-run, so a mistake in the last one
 # shows before anything is submitted. Each script states what its job needs. If set, DATA_TASKS gives the --array size
-# of data jobs and NODES the --nodes of training jobs; GPUS (default 8) is the number of GPUs for evaluation.
+# of data jobs, NODES (default 4) the --nodes of training jobs, and GPUS (default 8) the GPUs per node.
 set -euo pipefail
 
 PYTHON=${VENV:-.venv}/bin/python PLAN=configs/patent-llama/plan.yaml FROM="" DRY=""
@@ -30,7 +30,7 @@ while IFS=$'\t' read -r name command; do
 done <<< "$STEPS"
 [ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: no such step in $PLAN." >&2; exit 2; }
 
-PROCESSES=$((${NODES:-4} * 8))
+PROCESSES=$((${NODES:-4} * ${GPUS:-8}))
 for i in "${!NAMES[@]}"; do
   echo "# ${NAMES[i]}: python -m ${COMMANDS[i]} --dry-run"
   WORLD_SIZE=$PROCESSES bash -c "'$PYTHON' -m ${COMMANDS[i]} --dry-run" | sed 's/^/#   /'
@@ -42,13 +42,13 @@ for i in "${!NAMES[@]}"; do
   eval "words=(${COMMANDS[i]})" # the command's own quotes
   line=(sbatch --parsable --kill-on-invalid-dep=yes --job-name="${NAMES[i]}")
   [ -z "$before" ] || line+=(--dependency="afterok:$before")
-  line+=(${OPTIONS[@]+"${OPTIONS[@]}"})
   case ${words[0]} in
-    data) line+=(${DATA_TASKS:+--array=0-$((DATA_TASKS - 1))} configs/slurm/data.sbatch "${words[@]:2}") ;;
-    pretrain | sft) line+=(${NODES:+--nodes=$NODES} configs/slurm/train.sbatch "${words[@]}") ;;
-    delta) line+=(configs/slurm/room.sbatch "${words[@]}" --resume) ;;
-    *) line+=(--gpus-per-node="${GPUS:-8}" --mem=0 configs/slurm/room.sbatch "${words[@]}") ;;
+    data) line+=(${DATA_TASKS:+--array=0-$((DATA_TASKS - 1))}) job=(data.sbatch "${words[@]:2}") ;;
+    pretrain | sft) line+=(${NODES:+--nodes=$NODES} ${GPUS:+--gpus-per-node=$GPUS}) job=(train.sbatch "${words[@]}") ;;
+    delta) job=(room.sbatch "${words[@]}" --resume) ;;
+    *) line+=(--gpus-per-node="${GPUS:-8}" --mem=0) job=(room.sbatch "${words[@]}") ;;
   esac
+  line+=(${OPTIONS[@]+"${OPTIONS[@]}"} "configs/slurm/${job[0]}" "${job[@]:1}")
   printf '%q ' "${line[@]}"
   if [ -n "$DRY" ]; then
     before="ID-OF-${NAMES[i]}"

@@ -129,10 +129,9 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
     bucket, overlap = _buckets(config.zero_stage, int(os.environ.get("WORLD_SIZE", "1")))
     chosen: dict[str, Any] = {
         "zero_optimization": {"overlap_comm": overlap, "reduce_bucket_size": bucket},
-        "steps_per_print": None,
-        "wall_clock_breakdown": False,
-    }
-    chosen["timers"] = {"throughput": {"enabled": False}}  # it waits for the device at every forward pass
+        "steps_per_print": None, "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device at every forward pass
+    }  # fmt: skip
     if precision == "bf16":
         chosen["bf16"] = {"check_grad_overflow": False}
     if own:

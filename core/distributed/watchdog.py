@@ -20,6 +20,8 @@ import psutil
 from torch._C._distributed_c10d import TCPStore
 from torch.distributed import DistError
 
+from core.provenance.atomic_io import this_host
+
 LEFT = "left"
 Since = dict[int, tuple[str, float]]
 """The last heartbeat of each process, and when (by this process's clock) it arrived."""
@@ -38,7 +40,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True, name="watch")
         self.rank, self.size, self.timeout_s = rank, size, timeout_s
         self._marks, self._met, self._left = 0, 0, threading.Event()
-        self._host, patience = os.uname().nodename, timedelta(seconds=timeout_s)
+        self._host, patience = this_host(), timedelta(seconds=timeout_s)
         self._store = TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
         )

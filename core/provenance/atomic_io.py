@@ -24,6 +24,8 @@ MADE_FROM = ".made-from.json"
 """In an unfinished folder: what it is made from."""
 LOCK = ".lock"
 """In a folder that a process writes into: the file that it locks."""
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode of the host's own PID namespace (PROC_PID_INIT_INO of Linux's include/linux/proc_ns.h)."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,7 +175,7 @@ def lock(file: Path, problem: str) -> Iterator[None]:
             yield
             return
         opened.truncate(0)
-        opened.write(f"process {os.getpid()} on {os.uname().nodename}")
+        opened.write(f"process {os.getpid()} on {this_host()}")
         opened.flush()
         yield
 
@@ -204,15 +206,26 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def this_host() -> str:
+    """The name of what process numbers belong to: the host, or a container, which may share the host's name,
+    but not its process numbers."""
+    name = os.uname().nodename
+    try:
+        numbers = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # not Linux
+        return name
+    return name if numbers == FIRST_PID_NAMESPACE else f"{name}-{numbers}"
+
+
 def beside(target: Path, kind: str) -> Path:
     """A hidden name next to `target` that contains this process's host and id."""
-    return target.with_name(f".{target.name}.{kind}-{os.uname().nodename}-{os.getpid()}")
+    return target.with_name(f".{target.name}.{kind}-{this_host()}-{os.getpid()}")
 
 
 def remove_leftovers(target: Path) -> None:
     """Remove what killed processes of this host left next to `target`, and undo a swap that was
     interrupted."""
-    host = glob.escape(f".{target.name}.") + "*-" + glob.escape(os.uname().nodename)
+    host = glob.escape(f".{target.name}.") + "*-" + glob.escape(this_host())
     for path in target.parent.glob(f"{host}-*") if target.parent.exists() else ():
         pid = path.name.rpartition("-")[2]
         if not pid.isdigit() or _alive(int(pid)):

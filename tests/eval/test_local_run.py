@@ -144,11 +144,12 @@ def test_a_run_killed_twice_repeats_no_sample(place: Path, tmp_path: Path) -> No
         process.wait()
         whole = file.read_text("utf-8").split("\n")[:-1]
         assert len(whole) < 53
-        assert [json.loads(line) for line in whole][: len(kept)] == kept  # what was done is not done again
-        kept = [json.loads(line) for line in whole]
+        done = [json.loads(line) for line in whole]
+        assert all(line in done for line in kept), "what was done is not done again"
+        kept = done
     assert here(*asked)[0] == 0
     assert here(*command(place, tmp_path / "whole", "exam,text", "--model", place / "base"))[0] == 0
-    assert read_lines(tmp_path / "cut")[: len(kept)] == kept
+    assert all(line in read_lines(tmp_path / "cut") for line in kept)
     assert (
         len({line["key"] for line in read_lines(tmp_path / "cut")}) == len(read_lines(tmp_path / "cut")) == 53
     )

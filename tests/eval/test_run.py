@@ -121,8 +121,12 @@ def test_a_run_killed_twice_ends_with_the_scores_of_one_that_was_not(exam: Path)
         assert again.returncode == 0
         assert len(asked) == asked_before  # nothing is asked again
     assert accuracies(exam / "cut") == accuracies(exam / "whole")
-    lines_there = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    assert len(lines_there) == len({line["id"] for line in lines_there}) == 36
+    ids = [
+        [json.loads(line)["id"] for line in (exam / run / "predictions.jsonl").open()]
+        for run in ("cut", "whole")
+    ]
+    assert ids[0] == ids[1], "in the order of the data"
+    assert len(ids[0]) == len(set(ids[0])) == 36
 
 
 def test_another_model_reuses_no_answer(exam: Path) -> None:

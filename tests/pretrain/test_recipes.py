@@ -18,6 +18,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "pretrain/1x24gb-full": ("gpt_neox", {"tokens": {"pad_token": None}}),
     "pretrain/1x80gb": ("mistral", {"tie_word_embeddings": True}),
     "pretrain/8x80gb": ("llama", {"tie_word_embeddings": True}),
+    "pretrain/8x80gb-32k": ("mistral", {"tokens": {"pad_token": None}}),
     "pretrain/4-nodes": ("llama", {"tokens": {"pad_token": None}}),
     "patent-llama/pretrain": ("llama", {"tie_word_embeddings": True}),
 }

@@ -1,6 +1,5 @@
 """A folder is complete or absent, and records where it came from."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
+from core.provenance.atomic_io import this_host
 from tests.conftest import ROOT
 from tests.core.provenance.folders import CONFIG, INPUTS, make, names, sha256
 
@@ -159,7 +159,7 @@ def test_a_swap_that_a_kill_interrupted_is_undone(tmp_path: Path) -> None:
     make(tmp_path / "out")
     gone = subprocess.Popen(["true"])
     gone.wait()
-    (tmp_path / "out").rename(tmp_path / f".out.old-{os.uname().nodename}-{gone.pid}")
+    (tmp_path / "out").rename(tmp_path / f".out.old-{this_host()}-{gone.pid}")
     assert manifest.up_to_date(tmp_path / "out", config=CONFIG, inputs=INPUTS, advice="")
     assert names(tmp_path) == ["out"]
 
@@ -224,3 +224,29 @@ def test_force_never_removes_an_input(tmp_path: Path, builder: Any) -> None:
     with builder(made, step="chats", config={}, inputs=inputs, force=True):
         pass
     assert not (made / "rows.jsonl").exists()
+
+
+APART = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+"""Runs a command with process numbers of its own, as a container that shares its host's name does."""
+
+
+@pytest.mark.skipif(
+    subprocess.run([*APART, "true"], check=False, capture_output=True).returncode != 0,
+    reason="this system makes no PID namespaces for users",
+)
+def test_a_container_does_not_remove_what_one_of_the_same_host_name_is_writing(tmp_path: Path) -> None:
+    """The other one's process numbers mean nothing here."""
+    ask = "from core.provenance.atomic_io import *; print(this_host()); remove_leftovers(Path(sys.argv[1]))"
+    living = tmp_path / f".out.partial-{this_host()}-999999999"
+    living.mkdir()
+    done = subprocess.run(
+        [*APART, sys.executable, "-c", f"import sys; {ask}", tmp_path / "out"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() != this_host()
+    assert living.exists()
+    atomic_io.remove_leftovers(tmp_path / "out")
+    assert not living.exists()

@@ -13,6 +13,7 @@ from core.provenance import manifest
 from eval.analysis import explanations, notices
 from eval.analysis.report import SHOWN, write_report
 from eval.metrics.metrics import MECAB, METRICS
+from eval.metrics.perplexity import POSITIONS
 from eval.sample import EvalSample
 from tests.conftest import run
 from tests.eval.browser import Page, browse
@@ -170,6 +171,7 @@ def test_every_score_is_explained(name: str) -> None:
         return
     sums = ("nats", "tokens", "correct", "entropy")
     kinds = [f"{of}_{each}" for of in ("answer", "all", "text") for each in sums]
+    kinds += [f"text_{each}_to_{end}" for each in ("nats", "bytes") for end in POSITIONS]
     measured = dict.fromkeys([*kinds, "comet|model@1"], 1.0)
     text = REFERENCES.get(name.removesuffix("-lenient"), "A")
     both = [
