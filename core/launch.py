@@ -43,6 +43,8 @@ LAUNCHER = "PATENT_LLAMA_LAUNCH"
 REMOTE = "--from-stdin"
 """The argument of a launcher on another host; `TOLD` is set once it has its environment."""
 TOLD = "PATENT_LLAMA_TOLD"
+SSH_FAILED = 255
+"""The exit code of ssh(1) itself."""
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +87,6 @@ def _run_here(arguments: list[str]) -> int:
 def _torchrun(arguments: list[str]) -> int:
     """The module in processes that torchrun starts and watches."""
     os.environ[LAUNCHER] = str(os.getpid())  # ranks need not leave their message for torchrun to print
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -168,6 +169,9 @@ def _on_hosts(hostfile: Path, arguments: list[str]) -> int:
         signal.signal(number, forward)
     while all(process.poll() is None for process in started):
         time.sleep(0.2)
+    for (host, _), process in zip(hosts, started, strict=True):
+        if process.returncode == SSH_FAILED and process.stdin:
+            print(f"error: {host}: no connection by ssh, or it was lost. The run ends.", file=sys.stderr)
     failed = next((process.returncode for process in started if process.returncode), 0)
     if failed:
         forward(signal.SIGTERM, None)
@@ -212,6 +216,7 @@ def set_for_torch() -> None:
     segments that can grow: tensors of different sizes otherwise leave gaps that are too small for the next.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 

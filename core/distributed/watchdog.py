@@ -28,6 +28,7 @@ Since = dict[int, tuple[str, float]]
 GRACE_S = 60.0
 """A process that exits on its own reports why. If no launcher ends the others, they end after this time."""
 EXIT_CODE = 3
+RESUME = "Its checkpoints are complete: run the same command to resume from the newest."
 BUSY_BYTES = 2**20
 """A process that has read or written as much since its last heartbeat is at work."""
 
@@ -39,7 +40,8 @@ class Watch(threading.Thread):
         """Watch all `size` processes; `mark` must be called at least once in every `timeout_s`."""
         super().__init__(daemon=True, name="watch")
         self.rank, self.size, self.timeout_s = rank, size, timeout_s
-        self._marks, self._met, self._left = 0, 0, threading.Event()
+        self._marks, self._met, self._beats, self._left = 0, 0, 0, threading.Event()
+        self._pause = min(5.0, timeout_s / 10)
         self._host, patience = this_host(), timedelta(seconds=timeout_s)
         self._store = TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
@@ -73,15 +75,16 @@ class Watch(threading.Thread):
         """Send heartbeats, read those of the others, and end this process when one of them is lost."""
         seen = dict.fromkeys(range(self.size), ("", time.monotonic()))
         worked = dict.fromkeys(range(self.size), ("", time.monotonic()))
-        beats, marks, busy, before = 0, -1, 0, 0
+        marks, busy, before = -1, 0, 0
+        threading.Thread(target=self._guard, daemon=True, name="guard").start()
         try:
-            while not self._left.wait(min(5.0, self.timeout_s / 10)):
-                beats += 1
+            while not self._left.wait(self._pause):
+                self._beats += 1
                 if self._marks == marks:
                     moved = _bytes_moved()
                     busy, before = busy + (abs(moved - before) >= BUSY_BYTES), moved
                 marks = self._marks
-                self._store.set(self._key("beat", self.rank), f"{beats} {self._marks} {busy}")
+                self._store.set(self._key("beat", self.rank), f"{self._beats} {self._marks} {busy}")
                 for rank in range(self.size):
                     now = self._beat(rank)
                     if now != seen[rank][0]:
@@ -93,12 +96,22 @@ class Watch(threading.Thread):
         except DistError:
             # The ranks of a killed launcher must not keep working next to those of the next run.
             if not self._left.is_set():
-                print(
-                    f"error: rank {self.rank}: the launcher's store does not respond; this process exits.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(EXIT_CODE)
+                self._end_without_store()
+
+    def _guard(self) -> None:
+        """End this process if a call to the store does not return for too long: TCP takes a quarter of an
+        hour to notice that a cable is cut."""
+        before, waits = -1, 0
+        while waits * self._pause <= self.timeout_s:
+            if self._left.wait(self._pause):
+                return
+            waits = waits + 1 if self._beats == before else 0
+            before = self._beats
+        self._end_without_store()
+
+    def _end_without_store(self) -> None:
+        _say(f"rank {self.rank}: the launcher's store does not respond; this process exits.")
+        os._exit(EXIT_CODE)
 
     def _beat(self, rank: int) -> str:
         key = self._key("beat", rank)
@@ -135,12 +148,8 @@ class Watch(threading.Thread):
 
     def _end(self, culprit: int, reason: str) -> None:
         pid, _, host = self._store.get(self._key("process", culprit)).decode().partition(" ")
-        print(
-            f"error: rank {culprit} (process {pid} on {host}) {reason}; the run ends. Its checkpoints are"
-            " complete: run the same command to resume from the newest.",
-            file=sys.stderr,
-            flush=True,
-        )
+        name = host.partition("@")[0]
+        _say(f"rank {culprit} (process {pid} on {name}) {reason}; the run ends. {RESUME}")
         if host == self._host and "died" not in reason and "left" not in reason:
             os.kill(int(pid), signal.SIGKILL)
         os._exit(EXIT_CODE)
@@ -148,6 +157,10 @@ class Watch(threading.Thread):
     @staticmethod
     def _key(kind: str, rank: int) -> str:
         return f"watch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{kind}/{rank}"
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
 
 
 def _bytes_moved() -> int:

@@ -175,7 +175,7 @@ def lock(file: Path, problem: str) -> Iterator[None]:
             yield
             return
         opened.truncate(0)
-        opened.write(f"process {os.getpid()} on {this_host()}")
+        opened.write(f"process {os.getpid()} on {os.uname().nodename}")
         opened.flush()
         yield
 
@@ -214,7 +214,7 @@ def this_host() -> str:
         numbers = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:  # not Linux
         return name
-    return name if numbers == FIRST_PID_NAMESPACE else f"{name}-{numbers}"
+    return name if numbers == FIRST_PID_NAMESPACE else f"{name}@{numbers}"
 
 
 def beside(target: Path, kind: str) -> Path:
