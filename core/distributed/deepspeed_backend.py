@@ -64,7 +64,7 @@ ELSEWHERE = {
     "data_efficiency": "not supported: the data order is this program's",
     "tensor_parallel": "not supported: every process trains on its own samples",
     "expert_parallel": "not supported: every process trains on its own samples",
-    "sequence_parallel_size": "not supported: every process trains on its own samples",
+    "sequence_parallel_size": "set training.sequence_parallel_size",
 }
 """Sections of DeepSpeed's that a user's file may not have, and what to do instead."""
 
@@ -180,7 +180,7 @@ def _refuse_contradictions(
     steps = found.get("gradient_accumulation_steps")
     samples = steps * training.micro_batch_size if isinstance(steps, int) and steps > 0 else 0
     if "WORLD_SIZE" in os.environ or not samples or training.global_batch_size % samples:
-        steps = training.accumulation(int(os.environ.get("WORLD_SIZE", "1")))
+        steps = training.accumulation(int(os.environ.get("WORLD_SIZE", training.sequence_parallel_size)))
     dtype = config.gradient_dtype if precision == "bf16" else "fp32"
     same: dict[str, tuple[Any, str]] = {
         "train_batch_size": (training.global_batch_size, "training.global_batch_size"),
