@@ -148,6 +148,7 @@ def memory(node: Node, overrides: list[str], measured_mib: float) -> Check:
         config.model, read_architecture(config), config.deepspeed, processes=node.processes,
         batch=config.training.micro_batch_size, length=config.sequence_length, bf16=True,
         micro_batches=config.training.accumulation(node.processes),
+        parts=config.training.sequence_parallel_size,
     ).total / 2**20  # fmt: skip
     difference = measured_mib / expected_mib - 1
     words = f"{measured_mib:,.0f} MiB measured, {expected_mib:,.0f} estimated ({difference:+.1%})"

@@ -108,8 +108,8 @@ class TrainingConfig(Config):
     """Samples per forward and backward pass on one process; limited by memory."""
     sequence_parallel_size: int = Field(1, ge=1)
     """Processes that share each row of tokens, for rows whose activations do not fit one GPU (Ulysses,
-    arXiv:2309.14509). It must divide the number of processes, the row's length and the attention heads. 1: each
-    process has rows of its own."""
+    arXiv:2309.14509). It must divide the number of processes, the rows' length and the attention heads.
+    1: each process has rows of its own."""
     epochs: float | None = Field(1.0, gt=0)
     """Passes over the data. Ignored if `steps` is set."""
     steps: int | None = Field(None, ge=1)

@@ -214,7 +214,8 @@ class Trial:
         model.load_state_dict(self.model.state_dict(), strict=False)
 
         def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+            given: dict[str, Any] = {"position_ids": positions, "use_cache": False, "sequence_group": None}
+            found: torch.Tensor = model(input_ids=ids, **given).logits
             return found
 
         rows = [self.batch[name] for name in ("input_ids", "position_ids")]
@@ -236,10 +237,17 @@ class Trial:
 
 
 def _own_token(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *_: Any,
+    sequence_group: None,
+    **__: Any,
 ) -> tuple[torch.Tensor, None]:
-    """In the place of attention: from each token's own query, key and value (B, H, L, D) only."""
-    del module
+    """In the place of attention: from each token's own query, key and value (B, H, L, D) only. A model that
+    does not pass the group on fails."""
+    del module, sequence_group
     values = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
     return (values + query.mean((1, 3), True) + key.mean((1, 3), True)).transpose(1, 2).contiguous(), None
 

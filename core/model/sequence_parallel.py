@@ -10,6 +10,7 @@ DeepSpeed's engine, ZeRO and the checkpoints know nothing of groups.
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,18 +71,17 @@ def check(size: int, described: Any, config: "ModelConfig") -> None:
         )
     if not proof.by_token(described, trust=config.trust_remote_code):
         raise UserError(
-            f"{KEY}={size}: {family} mixes tokens outside its attention too (tried out on a tiny model), so"
-            f" parts of a row would not have the loss of the row.{advice}"
+            f"{KEY}={size}: parts of a row of {family} would not have the loss of the row (tried out on a"
+            f" tiny model): it mixes tokens outside its attention.{advice}"
         )
 
 
-@torch.compiler.disable
-def exchange(tensor: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """Of a group of P processes, (B, P a, b, …) to (B, a, P b, …), by an all-to-all: heads and tokens (B, H,
-    L/P, D) become some heads of all tokens, (B, H/P, L, D), and (B, L, H/P, D) becomes (B, L/P, H, D)."""
-    parts = tensor.unflatten(1, (group.size(), -1)).transpose(0, 1).contiguous()
-    received: torch.Tensor = _AllToAll.apply(parts, group)
-    return received.movedim(0, 2).flatten(2, 3)
+def exchange(tensor: torch.Tensor, size: int, send: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """(B, P a, b, D) to (B, a, P b, D) among P = `size` processes, by the all-to-all `send`: a part of the
+    tokens (B, H, L/P, D) becomes some of the heads (B, H/P, L, D), and (B, L, H/P, D) becomes (B, L/P, H,
+    D)."""
+    parts = tensor.unflatten(1, (size, -1)).transpose(0, 1).contiguous()
+    return send(parts).movedim(0, 2).flatten(2, 3)
 
 
 def repeated(tensor: torch.Tensor, size: int) -> torch.Tensor:
@@ -89,6 +89,13 @@ def repeated(tensor: torch.Tensor, size: int) -> torch.Tensor:
     process then has the heads that its query heads need, as H is a multiple of both G and `size`."""
     times = math.lcm(tensor.shape[1], size) // tensor.shape[1]
     return tensor if times == 1 else tensor.repeat_interleave(times, 1)
+
+
+@torch.compiler.disable
+def all_to_all(parts: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+    """Send part i of (P, …) to process i of a group; returns what they sent to this process."""
+    received: torch.Tensor = _AllToAll.apply(parts, group)
+    return received
 
 
 class _AllToAll(torch.autograd.Function):

@@ -9,6 +9,7 @@ suit (core/model/proof.py finds out) keep their own attention: `passes` gives ea
 """
 
 import inspect
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -17,7 +18,7 @@ from torch.distributed import ProcessGroup
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from core.model.labels import IGNORED
-from core.model.sequence_parallel import exchange, repeated
+from core.model.sequence_parallel import all_to_all, exchange, repeated
 
 NAME = "documents"
 HARMLESS = {
@@ -171,10 +172,11 @@ def attend(
         return found
     if attention_mask is not None or is_causal is False or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"{type(module).__name__} uses a mask of its own, or is not causal")
-    if sequence_group is not None:
-        size = sequence_group.size()
+    size = 1 if sequence_group is None else sequence_group.size()
+    send = partial(all_to_all, group=sequence_group)
+    if size > 1:
         heads = query, repeated(key, size), repeated(value, size)
-        query, key, value = (exchange(tensor, sequence_group) for tensor in heads)
+        query, key, value = (exchange(tensor, size, send) for tensor in heads)
     rows, length = query.shape[0], query.shape[2]
     assert length == max_length_q, "the boundaries are not those of these rows"
     query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
@@ -184,7 +186,7 @@ def attend(
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, dropout, scaling, window)
     out = out.unflatten(0, (rows, length))
-    return (out if sequence_group is None else exchange(out, sequence_group)).contiguous(), None
+    return (exchange(out, size, send) if size > 1 else out).contiguous(), None
 
 
 def _varlen(

@@ -77,9 +77,7 @@ def collate(
     }
     starts = boundaries(stacked["position_ids"])
     if parts > 1:
-        stacked = {
-            name: row.unflatten(1, (parts, -1))[:, part].contiguous() for name, row in stacked.items()
-        }
+        stacked = {name: row.unflatten(1, (parts, -1))[:, part].contiguous() for name, row in stacked.items()}
     stacked["boundaries"] = starts
     labels = stacked["labels"].flatten()
     learnt_places = (labels != IGNORED).nonzero().flatten()
