@@ -51,8 +51,8 @@ def _same(tiny: TinyRuns, name: str, found: list[dict[str, Any]], expected: str)
     wanted = tiny.metrics(expected)
     np.testing.assert_allclose(losses(found), losses(wanted), rtol=1e-5)
     for column in ("gradient_norm", "validation_loss", "validation_bits_per_byte"):
-        both = ([line[column] for line in lines if column in line] for lines in (found, wanted))
-        np.testing.assert_allclose(*both, rtol=1e-5, err_msg=column)
+        ours, theirs = ([line[column] for line in lines if column in line] for lines in (found, wanted))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, err_msg=column)
     assert [line["tokens"] for line in found] == [line["tokens"] for line in wanted], "counted once"
     both_weights = [weights(tiny.folder / each / "model") for each in (name, expected)]
     torch.testing.assert_close(*both_weights, rtol=0, atol=2e-5)

@@ -5,6 +5,7 @@ python -m core.launch --processes 2 -m tests.core.model.ulysses_worker FOLDER
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ HEADS = ((4, 4), (4, 2), (4, 1), (6, 3))
 """Query heads, and key-value heads; DeepSpeed does not divide the last."""
 
 
-def compare(heads: int, groups: int, value_width: int, more: dict[str, Any], world: Any) -> dict[str, Any]:
+def compare(
+    heads: int, groups: int, value_width: int, more: dict[str, Any], world: process_group.World
+) -> dict[str, Any]:
     """The largest differences of outputs and gradients."""
     generator = torch.Generator().manual_seed(heads + groups)
     shapes = ((heads, WIDTH), (groups, WIDTH), (groups, value_width))
     whole = [torch.randn(ROWS, n, LENGTH, width, generator=generator) for n, width in shapes]
     wanted = torch.randn(ROWS, LENGTH, heads, value_width, generator=generator)
     number, parts = world.part
-    starts = {"cu_seq_lens_q": boundaries(POSITIONS), "max_length_q": LENGTH, **more}
+    starts: dict[str, Any] = {"cu_seq_lens_q": boundaries(POSITIONS), "max_length_q": LENGTH, **more}
     module = torch.nn.Identity()
 
     def own(tensor: torch.Tensor, dim: int) -> torch.Tensor:
@@ -39,11 +42,11 @@ def compare(heads: int, groups: int, value_width: int, more: dict[str, Any], wor
         torch.autograd.backward(out.reshape_as(seen), seen)
         return [out.detach().reshape_as(seen), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
-    expected = found(lambda *given: attend(*given, **starts), whole, wanted)
+    attention: Any = attend
+    expected = found(partial(attention, **starts), whole, wanted)
     expected = [own(expected[0], 1), *(own(tensor, 2) for tensor in expected[1:])]
     mine, seen = [own(tensor, 2) for tensor in whole], own(wanted, 1)
-    group: Any = {"sequence_group": world.sequence_group}
-    ours = found(lambda *given: attend(*given, **starts, **group), mine, seen)
+    ours = found(partial(attention, **starts, sequence_group=world.sequence_group), mine, seen)
     result = {"heads": [heads, groups, value_width], "off": _off(ours, expected)}
     if (groups == 1 or groups % parts == 0) and value_width == WIDTH:
         shape = {"attn_head_count": heads, "attn_head_size": WIDTH, "kv_head_count": groups}
@@ -51,9 +54,8 @@ def compare(heads: int, groups: int, value_width: int, more: dict[str, Any], wor
             attend, batch_size=ROWS, **shape, num_hidden_layers=1, process_group=world.sequence_group,
             seq_length_is_variable=True,
         )  # fmt: skip
-        positions = {"position_ids": own(POSITIONS, 1).contiguous()}
-        call = lambda *given: theirs(*given, **starts, **positions)  # noqa: E731
-        result["off_deepspeed"] = _off(ours, found(call, mine, seen))
+        given = {**starts, "position_ids": own(POSITIONS, 1).contiguous()}
+        result["off_deepspeed"] = _off(ours, found(partial(theirs, **given), mine, seen))
     return result
 
 
