@@ -346,9 +346,8 @@ def load_state(engine: Engine, folder: Path, *, universal: bool, strict: bool) -
     """Load DeepSpeed's files in `folder`/state, in their usual or universal form; collective.
 
     `strict` is False if frozen weights were not saved. From the universal form, ZeRO 3 gives every parameter
-    group the settings of the first (weight decay too), and all groups one shared step counter, which then
-    counts each step several times (seen in 0.19.8). The configured settings are put back, and each group gets
-    its own counter.
+    group the settings of the first (weight decay too), and all groups one shared step counter, which counts
+    each step several times (seen in 0.19.8). Each group gets its own settings and counter back.
     """
     raw: Any = engine
     groups = engine.optimizer.param_groups
