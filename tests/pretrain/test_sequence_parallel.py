@@ -19,7 +19,11 @@ GROUPED = (
     "{model_type: llama, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2,"
     " num_attention_heads: 4, num_key_value_heads: 2, max_position_embeddings: 256}"
 )
-SHARED = ["training.micro_batch_size=1", "model.activation_checkpointing=full"]
+SHARED = [
+    "training.micro_batch_size=1",
+    "model.activation_checkpointing=full",
+    "optimizer.epsilon=1e-5",  # else Adam makes large updates of the rounding in tiny gradients
+]
 CONSTANT = ["schedule.kind=constant", "schedule.warmup_steps=0"]  # else the length would change the rates
 
 
@@ -55,7 +59,7 @@ def _same(tiny: TinyRuns, name: str, found: list[dict[str, Any]], expected: str)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, err_msg=column)
     assert [line["tokens"] for line in found] == [line["tokens"] for line in wanted], "counted once"
     both_weights = [weights(tiny.folder / each / "model") for each in (name, expected)]
-    torch.testing.assert_close(*both_weights, rtol=0, atol=2e-5)
+    torch.testing.assert_close(*both_weights, rtol=0, atol=3e-6)
 
 
 def test_documents_cross_the_border_of_the_parts(tiny: TinyRuns) -> None:
