@@ -76,8 +76,8 @@ def test_activations_of_processes_that_share_rows(tmp_path: Path) -> None:
         found.append(json.loads((folder / "0.json").read_text()))
     for one, two in zip(*found, strict=True):
         for line in (one, two):
-            assert 0.85 * line["peak"] < line["estimated"] <= line["peak"], line
-        assert two["estimated"] / one["estimated"] == pytest.approx(two["peak"] / one["peak"], rel=0.06)
+            assert 0.8 * line["peak"] < line["estimated"] <= line["peak"], line
+        assert two["estimated"] / one["estimated"] == pytest.approx(two["peak"] / one["peak"], rel=0.1)
 
 
 def test_chunked_logits_take_a_fraction_of_whole_ones() -> None:
