@@ -48,6 +48,9 @@ def check(size: int, described: Any, config: "ModelConfig") -> None:
     advice = f" Set {KEY}=1, or use another base."
     if config.attention != "documents":
         raise UserError(f"{KEY}={size} needs model.attention=documents, not {config.attention}. Change one.")
+    way = proof.prove(described, config.attention, trust=config.trust_remote_code)
+    if way.apart:
+        raise UserError(f"{KEY}={size}: documents cannot share rows of {family}: {way.why}.{advice}")
     heads = text.num_attention_heads
     if heads % size:
         divisors = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
@@ -55,10 +58,7 @@ def check(size: int, described: Any, config: "ModelConfig") -> None:
             f"{KEY}={size} does not divide the {heads} attention heads of {family}. Set it to one of"
             f" {divisors}. (Key-value heads may be fewer: they are repeated.)"
         )
-    way = proof.prove(described, config.attention, trust=config.trust_remote_code)
-    if way.apart:
-        raise UserError(f"{KEY}={size}: documents cannot share rows of {family}: {way.why}.{advice}")
-    rope = str(getattr(text, "rope_parameters", None))
+    rope = str([getattr(text, name, None) for name in ("rope_parameters", "rope_scaling")])
     if any(f"'{kind}'" in rope for kind in BY_LENGTH):
         raise UserError(
             f"{KEY}={size}: the rotary positions of {family} (rope_type {' or '.join(BY_LENGTH)}) depend on"

@@ -109,7 +109,11 @@ class Recipe(ABC):
         """The training samples and the held-out sets by name (core/train/validation.py)."""
 
     def objective(self) -> "Objective":
-        """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise."""
+        """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise.
+
+        It must be a sum over tokens, or `check` refuse training.sequence_parallel_size, with which a batch
+        holds parts of rows.
+        """
         from core.model.loss_head import TOKENS
 
         return TOKENS
