@@ -65,14 +65,17 @@ def training(
 ) -> Iterator[Look]:
     """The checks that every stage of training has in common, for the processes that WORLD_SIZE names."""
     from core.distributed import deepspeed_backend
-    from core.model import activation_checkpointing, lora
+    from core.model import activation_checkpointing, lora, sequence_parallel
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    together = config.sequence_parallel_size
+    processes = int(os.environ.get("WORLD_SIZE", together))
     activation_checkpointing.check(architecture, zero.zero_stage)
     lora.check(architecture.adapter, zero.zero_stage)
+    sequence_parallel.check_length(together, tokens_per_sample)
     deepspeed_backend.settings(zero, config)
     times = config.accumulation(processes)
-    split = f"{config.micro_batch_size} x {processes} processes x {times} times"
+    shared = "" if together == 1 else f" / {together} that share a row"
+    split = f"{config.micro_batch_size} x {processes} processes{shared} x {times} times"
     tokens = config.global_batch_size * tokens_per_sample
     yield Look("batch", f"{config.global_batch_size:,} samples, up to {tokens:,} tokens a step: {split}")
     kind = "an adapter" if architecture.adapter else "all weights"
@@ -81,12 +84,15 @@ def training(
     )
 
 
-def base(config: ModelConfig, path: str, longest: int, *, begun: bool = False) -> Iterator[Look]:
+def base(
+    config: ModelConfig, path: str, longest: int, *, begun: bool = False, together: int = 1
+) -> Iterator[Look]:
     """How the base is trained on documents of up to `longest` tokens; tried out on a tiny model of its class
-    (core/model/proof.py) where its configuration is on this machine. `begun` as in `remarks`."""
+    (core/model/proof.py) where its configuration is on this machine. `begun` as in `remarks`; `together`
+    processes share a row."""
     if config.architecture is None and not Path(path).is_dir() and not is_cached(path):
         return
-    from core.model import proof
+    from core.model import proof, sequence_parallel
     from core.model.loading import architecture, load_config, remarks
 
     described = (
@@ -94,6 +100,7 @@ def base(config: ModelConfig, path: str, longest: int, *, begun: bool = False) -
         if config.architecture is None
         else architecture(config.architecture)
     )
+    sequence_parallel.check(together, described, config)
     way = proof.prove(described, config.attention, trust=config.trust_remote_code)
     yield Look(
         "attention", f"{way.attention}, {'one document a row' if way.apart else 'documents share rows'}"

@@ -58,7 +58,10 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
     bf16 = config.training.precision == "bf16" or (config.training.precision == "auto" and not given.fp32)
     architecture = read_architecture(config)
     batch, length = config.training.micro_batch_size, config.sequence_length
-    found = [f"GiB a GPU, {given.gpus} GPUs, micro-batch {batch} x {length}, {'bf16' if bf16 else 'fp32'}:"]
+    parts = config.training.sequence_parallel_size
+    shared = f" on {parts} GPUs" if parts > 1 else ""
+    shape = f"micro-batch {batch} x {length}{shared}, {'bf16' if bf16 else 'fp32'}"
+    found = [f"GiB a GPU, {given.gpus} GPUs, {shape}:"]
     names = [*Memory.__dataclass_fields__, "total"]
     found.append("  ZeRO" + "".join(f"{name:>13}" for name in names))
     for stage in (0, 1, 2, 3):
@@ -67,7 +70,7 @@ def lines(config: Any, given: argparse.Namespace) -> list[str]:
             continue
         needed = estimate(
             config.model, architecture, zero, processes=given.gpus, batch=batch, length=length, bf16=bf16,
-            micro_batches=micro_batches,
+            micro_batches=micro_batches, parts=parts,
         )  # fmt: skip
         mark = "*" if stage == config.deepspeed.zero_stage else " "
         found.append(f"{mark} {stage:4}" + "".join(f"{getattr(needed, n) / 2**30:13.2f}" for n in names))

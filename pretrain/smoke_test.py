@@ -3,10 +3,10 @@
     make smoke GPUS=8                                    in runs/smoke; without GPUS all cards, or 2 on a CPU
     python -m pretrain smoke --processes 2 --folder DIR [key=value]
 
-A small model trains on one process, then on all with ZeRO 1, 2 and 3, then on half of them from what all
-saved: the losses must be those of one process. A larger model tells tokens per second, and the memory of a
-GPU beside the estimate. Every run writes to FOLDER/NAME and what it said to FOLDER/NAME.txt; overrides
-are given to all of them. The exit code is 1 where a check fails.
+A small model trains on one process, then on all with ZeRO 1, 2 and 3, then with each row on two of them, then
+on half of them from what all saved: the losses must be those of one process. A larger model tells tokens per
+second, and the memory of a GPU beside the estimate. Every run writes to FOLDER/NAME and what it said to
+FOLDER/NAME.txt; overrides are given to all of them. The exit code is 1 where a check fails.
 """
 
 import argparse
@@ -94,6 +94,10 @@ def checks(node: Node) -> list[Check]:
         name = f"zero-{stage}"
         found = train(node, name, node.processes, *shared, *base, f"deepspeed.zero_stage={stage}")
         table.append(compared(f"{node.processes} processes, ZeRO {stage}", found, reference))
+    if node.processes > 1:
+        pairs, two = 2 * (node.processes // 2), "training.sequence_parallel_size=2"
+        found = train(node, "shared-rows", pairs, *shared, *base, "deepspeed.zero_stage=2", two)
+        table.append(compared(f"{pairs} processes, 2 share a row", found, reference))
     resuming = [*shared, *base, "deepspeed.zero_stage=2"]
     found = train(node, "resumed", node.processes, *resuming, f"training.steps={STEPS // 2}")
     if not isinstance(found, str):
@@ -148,6 +152,7 @@ def memory(node: Node, overrides: list[str], measured_mib: float) -> Check:
         config.model, read_architecture(config), config.deepspeed, processes=node.processes,
         batch=config.training.micro_batch_size, length=config.sequence_length, bf16=True,
         micro_batches=config.training.accumulation(node.processes),
+        parts=config.training.sequence_parallel_size,
     ).total / 2**20  # fmt: skip
     difference = measured_mib / expected_mib - 1
     words = f"{measured_mib:,.0f} MiB measured, {expected_mib:,.0f} estimated ({difference:+.1%})"

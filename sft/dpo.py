@@ -112,6 +112,11 @@ class DpoRecipe(Recipe):
             raise UserError(
                 "deepspeed.zero_stage=3 is not supported for preference tuning. Set zero_stage=2."
             )
+        if self.config.training.sequence_parallel_size > 1:
+            raise UserError(
+                "training.sequence_parallel_size is not supported for preference tuning, whose loss needs the"
+                " log-probability of a whole answer. Set it to 1."
+            )
         for path in self.config.data.paths:
             yield dry_run.place("pairs", path)
         yield dry_run.model("base", self.base)

@@ -137,7 +137,8 @@ class SftRecipe(Recipe):
         prompt_as_trained(model, tokenizer)
         measure(model)
         if self.config.neftune_alpha is not None:
-            neftune.install(model, self.config.neftune_alpha)
+            parts = self.config.training.sequence_parallel_size
+            neftune.install(model, self.config.neftune_alpha, parts)
 
     def card(self) -> Card:
         config = self.config

@@ -138,7 +138,9 @@ def understand(module: str, arguments: list[str], processes: int, patch: pytest.
 
     for name in ("parse_args", "parse_intermixed_args"):
         patch.setattr(argparse.ArgumentParser, name, stop_after(getattr(argparse.ArgumentParser, name)))
-    patch.setenv("WORLD_SIZE", str(processes))
+    patch.delenv("WORLD_SIZE", raising=False)
+    if processes > 1:  # one process is not launched
+        patch.setenv("WORLD_SIZE", str(processes))
     patch.setattr(sys, "argv", [module, *arguments])
     main = importlib.import_module(file).main
     try:

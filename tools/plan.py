@@ -262,9 +262,9 @@ def memory(stage: StageConfig, architecture: dict[str, Any], gpus: int) -> float
     """GiB per GPU, from core/model/memory_estimate.py."""
     times = stage.training.accumulation(gpus)
     model = stage.model.model_copy(update={"path": None})
-    batch = stage.training.micro_batch_size
-    shape = tuple(sorted(architecture.items()))
-    return estimated(shape, model, stage.deepspeed, gpus, batch, stage.length, times)
+    training, shape = stage.training, tuple(sorted(architecture.items()))
+    batch, parts = training.micro_batch_size, training.sequence_parallel_size
+    return estimated(shape, model, stage.deepspeed, gpus, batch, stage.length, times, parts)
 
 
 @lru_cache
@@ -276,6 +276,7 @@ def estimated(
     batch: int,
     length: int,
     micro_batches: int,
+    parts: int,
 ) -> float:
     """As `memory`, computed once for stages of the same shape."""
     from transformers import AutoConfig
@@ -292,6 +293,7 @@ def estimated(
         length=length,
         bf16=True,
         micro_batches=micro_batches,
+        parts=parts,
     )
     return needed.total / 2**30
 

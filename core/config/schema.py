@@ -106,6 +106,10 @@ class TrainingConfig(Config):
     """Samples per optimiser step, over all processes."""
     micro_batch_size: int = Field(1, ge=1)
     """Samples per forward and backward pass on one process; limited by memory."""
+    sequence_parallel_size: int = Field(1, ge=1)
+    """Processes that share each row of tokens, for rows whose activations do not fit one GPU (Ulysses,
+    arXiv:2309.14509). It must divide the number of processes, the rows' length and the attention heads.
+    1: each process has rows of its own."""
     epochs: float | None = Field(1.0, gt=0)
     """Passes over the data. Ignored if `steps` is set."""
     steps: int | None = Field(None, ge=1)
@@ -147,11 +151,18 @@ class TrainingConfig(Config):
 
     def accumulation(self, world_size: int) -> int:
         """Micro-batches per step and process; UserError if the step cannot be divided evenly."""
-        share = self.micro_batch_size * world_size
+        together = self.sequence_parallel_size
+        if world_size % together:
+            raise UserError(
+                f"training.sequence_parallel_size={together} does not divide the number of processes,"
+                f" {world_size}. Start a multiple of {together}, or set it to a divisor of {world_size}."
+            )
+        share = self.micro_batch_size * world_size // together
         if self.global_batch_size % share:
+            shared = "" if together == 1 else f" / {together} that share a row"
             raise UserError(
                 f"training.global_batch_size={self.global_batch_size} is not a multiple of"
-                f" training.micro_batch_size={self.micro_batch_size} x {world_size} processes."
+                f" training.micro_batch_size={self.micro_batch_size} x {world_size} processes{shared}."
                 " Change one of them."
             )
         return self.global_batch_size // share

@@ -64,7 +64,7 @@ ELSEWHERE = {
     "data_efficiency": "not supported: the data order is this program's",
     "tensor_parallel": "not supported: every process trains on its own samples",
     "expert_parallel": "not supported: every process trains on its own samples",
-    "sequence_parallel_size": "not supported: every process trains on its own samples",
+    "sequence_parallel_size": "set training.sequence_parallel_size",
 }
 """Sections of DeepSpeed's that a user's file may not have, and what to do instead."""
 
@@ -179,7 +179,7 @@ def _refuse_contradictions(
     steps = found.get("gradient_accumulation_steps")
     samples = steps * training.micro_batch_size if isinstance(steps, int) and steps > 0 else 0
     if "WORLD_SIZE" in os.environ or not samples or training.global_batch_size % samples:
-        steps = training.accumulation(int(os.environ.get("WORLD_SIZE", "1")))
+        steps = training.accumulation(int(os.environ.get("WORLD_SIZE", training.sequence_parallel_size)))
     dtype = config.gradient_dtype if precision == "bf16" else "fp32"
     same: dict[str, tuple[Any, str]] = {
         "train_batch_size": (training.global_batch_size, "training.global_batch_size"),
@@ -345,9 +345,8 @@ def load_state(engine: Engine, folder: Path, *, universal: bool, strict: bool) -
     """Load DeepSpeed's files in `folder`/state, in their usual or universal form; collective.
 
     `strict` is False if frozen weights were not saved. From the universal form, ZeRO 3 gives every parameter
-    group the settings of the first (weight decay too), and all groups one shared step counter, which then
-    counts each step several times (seen in 0.19.8). The configured settings are put back, and each group gets
-    its own counter.
+    group the settings of the first (weight decay too), and all groups one shared step counter, which counts
+    each step several times (seen in 0.19.8). Each group gets its own settings and counter back.
     """
     raw: Any = engine
     groups = engine.optimizer.param_groups

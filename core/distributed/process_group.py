@@ -8,7 +8,7 @@ import atexit
 import faulthandler
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar, cast
 
@@ -32,6 +32,26 @@ class World:
     device: torch.device
     watch: Watch | None = None
     """Ends the run when another process dies or hangs; None if there is no other."""
+    sequence_parallel_size: int = 1
+    """Processes that share each row (core/model/sequence_parallel.py); those of a group have successive
+    ranks."""
+    sequence_group: dist.ProcessGroup | None = None
+    """The processes that share rows with this one; None if there is no other."""
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Groups of processes that have different rows."""
+        return self.size // self.sequence_parallel_size
+
+    @property
+    def data_parallel_rank(self) -> int:
+        """Which of these groups this process is in."""
+        return self.rank // self.sequence_parallel_size
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of each row is this process's, and of how many."""
+        return self.rank % self.sequence_parallel_size, self.sequence_parallel_size
 
     def mark(self) -> None:
         """Record that this process has reached its next piece of work and does not hang."""
@@ -92,6 +112,15 @@ def setup(timeout_minutes: float) -> World:
         watch.start()
         atexit.register(watch.leave)
     return World(rank, size, local_rank, device, watch)
+
+
+def sharing_rows(world: World, size: int, timeout_minutes: float) -> World:
+    """The same processes in groups of `size` that share each row; collective. `timeout_minutes` as in
+    `setup`."""
+    if size == 1:
+        return world
+    group, _ = dist.new_subgroups(size, timeout=timedelta(minutes=2 * timeout_minutes))
+    return replace(world, sequence_parallel_size=size, sequence_group=group)
 
 
 def teardown(world: World) -> None:

@@ -288,7 +288,7 @@ def liger_loss(
     measures: Measures | None = None,
 ) -> torch.Tensor:
     """As `chunked_loss`, by Liger's kernel."""
-    if measures is not None:  # Liger's kernel does not return logits
+    if measures is not None or not len(hidden):  # Liger's kernel gives no logits, and takes no empty batch
         return chunked_loss(hidden, weight, bias, labels, measures)
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 

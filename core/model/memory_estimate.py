@@ -9,6 +9,7 @@ whose tensors have no storage; every further layer adds the same. Nothing of the
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from core.config.schema import DeepSpeedConfig, ModelConfig
 from core.distributed import deepspeed_backend
 from core.model import activation_checkpointing as activations
-from core.model import lora
+from core.model import lora, sequence_parallel
 from core.model.loss_head import chunk_places
 from core.model.parameter_groups import Shape, group_elements
 from core.model.zero_memory import Zero, held, passing
@@ -57,14 +58,17 @@ def logits_bytes(config: Any, places: int, kind: str, dtype: torch.dtype, *, tra
     return int(chunk + places * width * dtype.itemsize + (2 * vocabulary * width * 4 if trained else 0))
 
 
-def activation_bytes(config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype) -> int:
-    """Peak bytes of activations in the forward and backward pass, without the output layer.
+def activation_bytes(
+    config: Any, model: ModelConfig, batch: int, length: int, dtype: torch.dtype, parts: int = 1
+) -> int:
+    """Peak bytes of activations in the forward and backward pass, without the output layer, of one of `parts`
+    processes that share the rows of `length` tokens.
 
     Models of 2 and 4 layers without storage are traced; their difference is the cost of two layers.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn about tracing
-        few, more = (_traced(config, model, layers, batch, length, dtype) for layers in (2, 4))
+        few, more = (_traced(config, model, layers, batch, length, dtype, parts) for layers in (2, 4))
     return int(few + (more - few) // 2 * (config.num_hidden_layers - 2))
 
 
@@ -87,7 +91,9 @@ def measured(decoder: Any, ids: torch.Tensor) -> int:
     return int(sum(size for kind, size in kinds.items() if kind in ("Activation", "Temp", "Input")))
 
 
-def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: int, dtype: torch.dtype) -> int:
+def _traced(
+    config: Any, model: ModelConfig, layers: int, batch: int, length: int, dtype: torch.dtype, parts: int
+) -> int:
     from copy import deepcopy
 
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -95,16 +101,22 @@ def _traced(config: Any, model: ModelConfig, layers: int, batch: int, length: in
 
     small = deepcopy(config)
     small.num_hidden_layers, small.use_cache = layers, False
-    AttentionInterface.register("one_document", _one_document)
+    AttentionInterface.register("one_document", partial(_one_document, parts=parts))
     with FakeTensorMode():
         decoder = AutoModel.from_config(small, dtype=dtype, attn_implementation="one_document").train()
         activations.prepare(decoder, model.model_copy(update={"compile": False}))
-        return measured(decoder, torch.zeros(batch, length, dtype=torch.long))
+        return measured(decoder, torch.zeros(batch, length // parts, dtype=torch.long))
 
 
-def _one_document(module: Any, query: Any, key: Any, value: Any, mask: Any, **given: Any) -> Any:
-    """Attention with the activations of a variable-length kernel: no mask, which would depend on data."""
+def _one_document(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, parts: int = 1, **given: Any
+) -> Any:
+    """Attention with the activations of a variable-length kernel: no mask, which would depend on data. With
+    `parts`, also with those of the exchange among processes, here of a process with itself."""
     del module, mask
+    if parts > 1:
+        heads = (query, *(sequence_parallel.repeated(each, parts) for each in (key, value)))
+        query, key, value = (sequence_parallel.exchange(each, parts, torch.clone) for each in heads)
     out = torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
@@ -113,7 +125,8 @@ def _one_document(module: Any, query: Any, key: Any, value: Any, mask: Any, **gi
         scale=given.get("scaling"),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out.transpose(1, 2), None
+    out = out.transpose(1, 2)
+    return out if parts == 1 else sequence_parallel.exchange(out, parts, torch.clone), None
 
 
 def estimate(
@@ -126,9 +139,12 @@ def estimate(
     length: int,
     bf16: bool,
     micro_batches: int = 2,
+    parts: int = 1,
 ) -> Memory:
     """Memory of each of `processes` processes with micro-batches of `batch` x `length` tokens, of which
-    `micro_batches` make a step."""
+    `micro_batches` make a step and which `parts` processes share. UserError if they cannot."""
+    sequence_parallel.check_length(parts, length)
+    sequence_parallel.check(parts, config, model)
     dtype = torch.bfloat16 if bf16 else torch.float32
     shapes, frozen, unpacked = trained_shapes(config, model, dtype)
     way = settled(zero, processes, bf16=bf16)
@@ -140,8 +156,8 @@ def estimate(
         gradients,
         optimizer,
         through + unpacked,
-        activation_bytes(config, model, batch, length, dtype),
-        logits_bytes(config, batch * length, model.cross_entropy, dtype, trained=head_trained),
+        activation_bytes(config, model, batch, length, dtype, parts),
+        logits_bytes(config, batch * length // parts, model.cross_entropy, dtype, trained=head_trained),
         reduction,
         step,
     )

@@ -27,6 +27,8 @@ TOLERANCE = 1e-4
 """Relative difference of losses in fp32 that counts as none."""
 ROWS = ((21, 1, 18, 24), (40, 24))
 """Lengths of the documents in the rows of the trial."""
+OWN_TOKEN = "own_token"
+"""Name of `_own_token` among transformers' attention implementations."""
 _known: dict[tuple[str, str, str, bool], "Way"] = {}
 """What has been tried out in this process."""
 OWN = ("sdpa", "eager")
@@ -100,6 +102,16 @@ def _attention(trial: "Trial", family: str, asked: str, expected: torch.Tensor) 
     advice = "Use another base." if ours else "Set model.attention=documents."
     listed = "; ".join(f"{own}: {problem}" for own, problem in problems.items())
     raise UserError(f"model.attention={asked}: {family} would not be trained right ({listed}). {advice}")
+
+
+def by_token(config: Any, *, trust: bool = False) -> bool:
+    """Whether a model of this configuration treats each token by itself outside attention, so that parts of
+    its rows can be computed by several processes (core/model/sequence_parallel.py)."""
+    with aside():
+        try:
+            return Trial(config, trust).by_token()
+        except Exception:  # of any library: then it is not known
+            return False
 
 
 def try_adapter(config: Any, adapter: "AdapterConfig", base: str, *, trust: bool = False) -> None:
@@ -192,6 +204,25 @@ class Trial:
         off = ((whole - expected.sum()).abs() / expected.sum()).item()
         return None if off <= TOLERANCE else f"its loss is {off:.2%} off"
 
+    def by_token(self) -> bool:
+        """Whether the halves of the rows, each by itself, have the logits of the rows where attention does
+        not look at other tokens."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(OWN_TOKEN, _own_token)
+        model = self.build(OWN_TOKEN)
+        model.load_state_dict(self.model.state_dict(), strict=False)
+
+        def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+            given: dict[str, Any] = {"position_ids": positions, "use_cache": False, "sequence_group": None}
+            found: torch.Tensor = model(input_ids=ids, **given).logits
+            return found
+
+        rows = [self.batch[name] for name in ("input_ids", "position_ids")]
+        with torch.no_grad():
+            halves = [logits(*half) for half in zip(*(row.chunk(2, 1) for row in rows), strict=True)]
+            return torch.allclose(torch.cat(halves, 1), logits(*rows), rtol=TOLERANCE, atol=TOLERANCE)
+
     def ends(self) -> bool:
         """Whether a document longer than the configuration's positions is an error, as with learnt ones."""
         if getattr(self.config.get_text_config(), "max_position_embeddings", None) != tiny.POSITIONS:
@@ -203,6 +234,22 @@ class Trial:
         except (IndexError, RuntimeError, ValueError):
             return True
         return False
+
+
+def _own_token(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *_: Any,
+    sequence_group: None,
+    **__: Any,
+) -> tuple[torch.Tensor, None]:
+    """In the place of attention: from each token's own query, key and value (B, H, L, D) only. A model that
+    does not pass the group on fails."""
+    del module, sequence_group
+    values = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+    return (values + query.mean((1, 3), True) + key.mean((1, 3), True)).transpose(1, 2).contiguous(), None
 
 
 def _gradient(loss: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:

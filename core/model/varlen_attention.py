@@ -9,13 +9,16 @@ suit (core/model/proof.py finds out) keep their own attention: `passes` gives ea
 """
 
 import inspect
+from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
+from torch.distributed import ProcessGroup
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from core.model.labels import IGNORED
+from core.model.sequence_parallel import all_to_all, exchange, repeated
 
 NAME = "documents"
 HARMLESS = {
@@ -28,6 +31,8 @@ causal attention within documents. Any other one that is set would be lost, so i
 
 _apart: WeakSet[torch.nn.Module] = WeakSet()
 """Models whose documents have rows of their own; see `keep_apart`."""
+_sharing: WeakKeyDictionary[torch.nn.Module, ProcessGroup] = WeakKeyDictionary()
+"""The processes that share each row of a model; see `share_rows`."""
 
 
 def register() -> None:
@@ -48,21 +53,31 @@ def boundaries(position_ids: torch.Tensor) -> torch.Tensor:
     return torch.cat([starts, starts.new_tensor([len(flat)])]).to(torch.int32)
 
 
-def arguments(batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+def arguments(batch: dict[str, torch.Tensor], group: ProcessGroup | None = None) -> dict[str, Any]:
     """Arguments of the model's forward pass that describe a batch's documents, under transformers' names for
-    flash-attention, which accepts them too.
+    flash-attention, which accepts them too. `group` shares the batch's rows.
 
     `max_length` is the length of a block: the kernels only need a bound, a constant causes no recompilation,
     and the true maximum would have to be fetched from the GPU.
     """
     starts, longest = batch["boundaries"], batch["input_ids"].shape[1]
-    lengths: dict[str, Any] = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), starts)
-    return lengths | dict.fromkeys(("max_length_q", "max_length_k"), longest)
+    shared: dict[str, Any] = {}
+    if group is not None:
+        shared, longest = {"sequence_group": group}, longest * group.size()
+    lengths = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), starts)
+    return {**shared, **lengths, **dict.fromkeys(("max_length_q", "max_length_k"), longest)}
 
 
 def keep_apart(model: torch.nn.Module) -> None:
     """From now on give each document of this model's batches a row of its own."""
     _apart.add(model)
+
+
+def share_rows(model: torch.nn.Module, group: ProcessGroup | None) -> None:
+    """From now on this model's batches are parts of rows, the others of which the processes of `group` have
+    (core/model/sequence_parallel.py)."""
+    if group is not None:
+        _sharing[model] = group
 
 
 def passes(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
@@ -119,7 +134,7 @@ def forward(engine: Any, batch: dict[str, torch.Tensor]) -> Any:
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
     if "boundaries" in batch:
-        inputs |= arguments(batch)
+        inputs |= arguments(batch, _sharing.get(getattr(engine, "module", engine)))
     return engine(**inputs).logits
 
 
@@ -135,12 +150,14 @@ def attend(
     max_length_q: int = 0,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
+    sequence_group: ProcessGroup | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of query (B, H, L, D), key and value (B, G, L, D) within each document: (B, L, H, D).
 
     Without boundaries, as in generation, it is transformers' SDPA attention. NotImplementedError for what it
-    would leave out, e.g. soft-capped scores or attention sinks.
+    would leave out, e.g. soft-capped scores or attention sinks. With a group, L is the length of this
+    process's part of the rows, and each process attends in the whole rows for some of the heads.
     """
     lost = [name for name, value in rest.items() if value is not None and name not in HARMLESS]
     if lost:
@@ -155,14 +172,21 @@ def attend(
         return found
     if attention_mask is not None or is_causal is False or not getattr(module, "is_causal", True):
         raise NotImplementedError(f"{type(module).__name__} uses a mask of its own, or is not causal")
+    size = 1 if sequence_group is None else sequence_group.size()
+    send = partial(all_to_all, group=sequence_group)
+    if size > 1:
+        heads = query, repeated(key, size), repeated(value, size)
+        query, key, value = (exchange(tensor, size, send) for tensor in heads)
     rows, length = query.shape[0], query.shape[2]
+    assert length == max_length_q, "the boundaries are not those of these rows"
     query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
     window = -1 if sliding_window is None else sliding_window - 1
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         out = _varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, window)
     else:
         out = _one_by_one(query, key, value, cu_seq_lens_q, dropout, scaling, window)
-    return out.unflatten(0, (rows, length)).contiguous(), None
+    out = out.unflatten(0, (rows, length))
+    return (exchange(out, size, send) if size > 1 else out).contiguous(), None
 
 
 def _varlen(

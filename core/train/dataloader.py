@@ -59,16 +59,26 @@ def to_host(tensor: torch.Tensor) -> Arriving:
     return arrived
 
 
-def collate(samples: list[dict[str, np.ndarray]], device: torch.device) -> dict[str, torch.Tensor]:
+def collate(
+    samples: list[dict[str, np.ndarray]], device: torch.device, part: int = 0, parts: int = 1
+) -> dict[str, torch.Tensor]:
     """Samples as one batch (B, L) on the device, with the boundaries of their documents; places behind the
     last label, which nothing is learnt from, are left out, by multiples of 64. Where a tenth or more of the
-    rest is not learnt from either, `learnt` (N,) says which places are, read row after row."""
+    rest is not learnt from either, `learnt` (N,) says which places are, read row after row.
+
+    With several `parts` it is part number `part` of every row, (B, L / parts), and the boundaries are those
+    of the whole rows.
+    """
     learnt = np.flatnonzero(np.any([sample["labels"] != IGNORED for sample in samples], axis=0))
-    used = -(-(int(learnt[-1]) + 1 if len(learnt) else 1) // 64) * 64
+    step = 64 * parts
+    used = -(-(int(learnt[-1]) + 1 if len(learnt) else 1) // step) * step
     stacked = {
         name: torch.from_numpy(np.stack([sample[name][:used] for sample in samples])) for name in samples[0]
     }
-    stacked["boundaries"] = boundaries(stacked["position_ids"])
+    starts = boundaries(stacked["position_ids"])
+    if parts > 1:
+        stacked = {name: row.unflatten(1, (parts, -1))[:, part].contiguous() for name, row in stacked.items()}
+    stacked["boundaries"] = starts
     labels = stacked["labels"].flatten()
     learnt_places = (labels != IGNORED).nonzero().flatten()
     if len(learnt_places) < 0.9 * len(labels):

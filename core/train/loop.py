@@ -135,12 +135,13 @@ class Batches:
         self._first = np.cumsum([0, *(part.samples for part in parts)])
 
     def at(self, position: int) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's micro-batches of the step that begins at sample `position`, each of shape (B, L)."""
-        size, rank = self.training.micro_batch_size, self.world.rank
+        """This process's micro-batches of the step that begins at sample `position`, each of shape (B, L), or
+        its parts of them."""
+        size, world = self.training.micro_batch_size, self.world
         for micro in range(self.accumulation):
-            self.world.mark()
-            start = position + (micro * self.world.size + rank) * size
-            yield collate([self._sample(start + i) for i in range(size)], self.world.device)
+            world.mark()
+            start = position + (micro * world.data_parallel_size + world.data_parallel_rank) * size
+            yield collate([self._sample(start + i) for i in range(size)], world.device, *world.part)
 
     def _sample(self, position: int) -> Sample:
         if position < self.total:
@@ -173,6 +174,7 @@ def _backward(
     """Accumulate the gradients of a step of `trained` tokens; returns this process's summed loss, on the
     device."""
     # DeepSpeed averages gradients over processes; the tokens are those of all of them: undo the average.
+    # Processes that share rows add up the gradients of their parts, so this holds for them too.
     scale = (world.size / trained.clamp(min=1).double()).float()
     nll = torch.zeros((), device=world.device, dtype=torch.float64)
     for batch in micro_batches:

@@ -109,7 +109,11 @@ class Recipe(ABC):
         """The training samples and the held-out sets by name (core/train/validation.py)."""
 
     def objective(self) -> "Objective":
-        """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise."""
+        """What a step minimises; the mean loss of the trained tokens unless a subclass says otherwise.
+
+        It must be a sum over tokens, or `check` refuse training.sequence_parallel_size, with which a batch
+        holds parts of rows.
+        """
         from core.model.loss_head import TOKENS
 
         return TOKENS
@@ -161,7 +165,9 @@ def check(recipe: Recipe) -> Iterator[dry_run.Look]:
         raise UserError(f"card.former: {config.card.former}: no such file.")
     yield from dry_run.training(config.training, config.model, config.deepspeed, recipe.sample_tokens)
     yield from recipe.check()
-    yield from dry_run.base(config.model, recipe.base, recipe.document_tokens, begun=_has_begun(config))
+    longest, together = recipe.document_tokens, config.training.sequence_parallel_size
+    begun = _has_begun(config)
+    yield from dry_run.base(config.model, recipe.base, longest, begun=begun, together=together)
     rehearse(recipe.base if Path(recipe.base).is_dir() else recipe.first_base, config.model)
     if config.general_dir:
         yield dry_run.place("general", config.general_dir)
@@ -251,13 +257,17 @@ class Run:
         from core.checkpoint.rehearsal import rehearse_loaded
         from core.checkpoint.resume import find, group_elements, resume
         from core.distributed import deepspeed_backend
-        from core.distributed.process_group import on_main
+        from core.distributed.process_group import on_main, sharing_rows
+        from core.model import sequence_parallel
         from core.model.loading import load_config, load_model, remarks, repair_generation
+        from core.model.varlen_attention import share_rows
         from core.train import model_card
         from core.train.logger import Log
         from core.train.optim import make_optimizer
 
-        self.recipe, self.world, config = recipe, world, recipe.config
+        self.recipe, config = recipe, recipe.config
+        together = config.training.sequence_parallel_size
+        self.world = world = sharing_rows(world, together, config.training.timeout_minutes)
         self.folder, self.resolved = Path(config.run_dir), config.model_dump(mode="json")
         if recipe.prepares_late:
             on_main(world, partial(recipe.prepare, force=False))
@@ -276,10 +286,12 @@ class Run:
         longest, goes_on = recipe.document_tokens, _has_begun(config)
         for remark in remarks(described, config.model, longest, begun=goes_on):
             self.log.line(f"warning: {remark}")
+        sequence_parallel.check(together, described, config.model)
         partitioned = deepspeed_backend.keep_partitioned(settings)
         model = load_model(recipe.base, config.model, dtype, world.device)
         world.barrier()  # however long each reads
         recipe.adapt(model, self.tokenizer)
+        share_rows(model, world.sequence_group)
         if repaired := repair_generation(model):
             self.log.line(repaired)
         checkpoint = find(self.folder, world, self.log.line, made_from.branch)

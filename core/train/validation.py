@@ -141,13 +141,13 @@ def validate(
     data = validation.samples
     sums = torch.zeros(2, device=world.device, dtype=torch.float64)
     engine.eval()
-    for first in log.track(range(0, len(data), micro_batch_size * world.size), name):
-        mine = [first + world.rank * micro_batch_size + i for i in range(micro_batch_size)]
+    for first in log.track(range(0, len(data), micro_batch_size * world.data_parallel_size), name):
+        mine = [first + world.data_parallel_rank * micro_batch_size + i for i in range(micro_batch_size)]
         samples = [
             data[i] if i < len(data) else data[0] | {"labels": np.full_like(data[0]["labels"], IGNORED)}
             for i in mine
         ]
-        batch = collate(samples, world.device)
+        batch = collate(samples, world.device, *world.part)
         world.mark()
         sums[0] += summed_loss(engine, batch)
         sums[1] += (batch["labels"] != IGNORED).sum()

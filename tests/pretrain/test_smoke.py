@@ -13,7 +13,8 @@ def test_two_processes_of_this_machine_pass_every_check(tmp_path: Path) -> None:
     done = run("pretrain", "smoke", "--processes", "2", "--folder", tmp_path / "smoke", timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = [line.split(maxsplit=1)[0] for line in done.stdout.splitlines()]
-    assert verdicts == ["pass"] * 5 + ["-"] * 2
+    assert verdicts == ["pass"] * 6 + ["-"] * 2
+    assert "2 processes, 2 share a row" in done.stdout
     assert "saved on 2, resumed on 1" in done.stdout
     assert "tokens/s on 2" in done.stdout
 

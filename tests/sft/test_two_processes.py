@@ -1,4 +1,4 @@
-"""On two processes with ZeRO 2 a run has the losses of one process: all weights, LoRA, DPO."""
+"""On two processes with ZeRO 2 a run has the losses of one process: all weights, LoRA, DPO, shared rows."""
 
 import json
 from pathlib import Path
@@ -37,6 +37,36 @@ def test_tuning_on_two_processes_is_that_on_one(adapter: str, bases: Bases, tmp_
         done = run(*launcher, "sft", *config, *given)
         assert done.returncode == 0, done.stdout + done.stderr
     same(tmp_path / "one", tmp_path / "two", ("loss", "validation_loss", "token_accuracy", "entropy"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("packing", "adapter"), [("none", "null"), ("best-fit", "{r: 4, dropout: 0.0}")])
+def test_rows_on_two_processes_are_tuned_as_on_one(
+    packing: str, adapter: str, bases: Bases, tmp_path: Path
+) -> None:
+    """Also a row of which the second process gets padding only."""
+    config = [
+        "--config",
+        str(ROOT / "configs/sft/tiny.yaml"),
+        f"packing={packing}",
+        f"model.adapter={adapter}",
+    ]
+    for name, launcher, size in (("one", (), 1), ("two", TWO, 2)):
+        given = overrides(bases, tmp_path, *STEPS, f"run_dir={tmp_path / name}", "deepspeed.zero_stage=2",
+                          f"training.sequence_parallel_size={size}")  # fmt: skip
+        if name == "one":
+            assert run("sft", "--prepare", *config, *given).returncode == 0
+        done = run(*launcher, "sft", *config, *given)
+        assert done.returncode == 0, done.stdout + done.stderr
+    same(tmp_path / "one", tmp_path / "two", ("loss", "validation_loss", "token_accuracy", "entropy"))
+
+
+def test_pairs_of_answers_cannot_share_rows(bases: Bases, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    settings = [f"data.paths=[{tmp_path / 'pairs.jsonl'}]", "training.sequence_parallel_size=2"]
+    done = run("sft", "dpo", "--dry-run", f"model.path={bases.path()}", f"run_dir={tmp_path}", *settings)
+    assert done.returncode == 2, done.stdout
+    assert "sequence_parallel_size is not supported for preference tuning" in done.stderr
 
 
 @pytest.mark.slow

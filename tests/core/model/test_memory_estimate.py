@@ -63,6 +63,23 @@ def test_activations_are_those_that_the_memory_tracker_sees(kind: str, dtype: to
     assert estimated == pytest.approx(measured(model, torch.zeros(2, 128, dtype=torch.long)), rel=0.05)
 
 
+@pytest.mark.slow
+def test_activations_of_processes_that_share_rows(tmp_path: Path) -> None:
+    """Half of them, and what the exchange adds. Attention on a CPU copies more than a GPU's kernel, with one
+    process too."""
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        done = warm("tests.core.model.parts_peak", folder, processes=processes)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(json.loads((folder / "0.json").read_text()))
+    for one, two in zip(*found, strict=True):
+        for line in (one, two):
+            assert 0.8 * line["peak"] < line["estimated"] <= line["peak"], line
+        assert two["estimated"] / one["estimated"] == pytest.approx(two["peak"] / one["peak"], rel=0.1)
+
+
 def test_chunked_logits_take_a_fraction_of_whole_ones() -> None:
     from transformers import LlamaConfig
 
