@@ -11,6 +11,8 @@ checkpoint names stay in this project. The rest of the code sees an `Engine` and
 
 import copy
 import difflib
+import functools
+import gc
 import io
 import logging
 import os
@@ -52,6 +54,9 @@ CHECKS = {
 """DeepSpeed's modules with a ZeRO optimizer, and their functions that check gradients during a step."""
 RESULTS = {_FINITE: False, _MASK: None}
 """What these functions return once they are replaced."""
+
+_OFFLOAD, _STACK = "deepspeed.runtime.zero.parameter_offload", "FWD_MODULE_STACK"
+"""DeepSpeed's list of the modules that ZeRO 3 computes, which keeps the last model."""
 
 ELSEWHERE = {
     "optimizer": "set `optimizer` in this configuration",
@@ -294,6 +299,21 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
     return cast(Engine, engine)
 
 
+def release(engine: Engine) -> None:
+    """Have DeepSpeed let go of an engine that is done with, so that it is freed with the last reference to it.
+
+    Without this, hooks on the weights' gradients keep the optimizer with its states, masters and buckets. At
+    ZeRO 3 a list of modules and a function's cache, both global to the process, keep the model, too.
+    """
+    with redirect_stdout(io.StringIO()):  # it prints which hooks it removed
+        cast(Any, engine).destroy()
+    if zero_stage(engine) == 3:
+        getattr(sys.modules[_OFFLOAD], _STACK).clear()
+    for each in gc.get_objects():
+        if type(each) is functools._lru_cache_wrapper and each.__module__.startswith("deepspeed."):
+            each.cache_clear()
+
+
 def zero_stage(engine: Engine) -> int:
     """The ZeRO stage that the engine runs at."""
     return int(cast(Any, engine).zero_optimization_stage())
@@ -397,8 +417,10 @@ def _require(engine: Any, checks: list[tuple[str, str]]) -> None:
     used = [
         (optimizer, "param_groups"), (inner, "register_step_pre_hook"), (inner, "state"),
         (engine, "checkpoint_engine"), (engine, "_config"), (engine, "save_checkpoint"),
-        (engine, "load_checkpoint"), (engine._config, "load_universal_checkpoint"),
+        (engine, "load_checkpoint"), (engine, "destroy"), (engine._config, "load_universal_checkpoint"),
     ]  # fmt: skip
+    if zero_stage(engine) == 3:
+        used.append((sys.modules.get(_OFFLOAD), _STACK))
     missing += [f"{type(owner).__name__}.{name}" for owner, name in used if not hasattr(owner, name)]
     if missing:
         _refuse([f"{name} is missing" for name in missing])
