@@ -15,24 +15,23 @@ from pathlib import Path
 import torch
 
 from core.checkpoint.progress import Progress
-from core.checkpoint.save import newest
+from core.checkpoint.save import newest, verify
 from core.distributed import deepspeed_backend
 from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World, on_main
 from core.errors import UserError
 from core.model import parameter_groups
 from core.model.lora import is_adapted
-from core.provenance import manifest
 
 
 def find(run: Path, world: World, report: Callable[[str], None], branch: Path | None = None) -> Path | None:
     """The run's newest complete checkpoint, else the checkpoint `branch` that it starts from, if any.
     Collective."""
-    folder, damaged = on_main(world, lambda: newest(run / "checkpoints"))
+    folder, damaged = newest(run / "checkpoints", world)
     for problem in damaged:
         report(f"not used: {problem}")
     if folder is None and branch is not None:
-        on_main(world, lambda: manifest.verify(branch))
+        verify(branch, world)
     return folder or branch
 
 

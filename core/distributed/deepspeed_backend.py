@@ -300,7 +300,7 @@ def initialize(model: torch.nn.Module, optimizer: torch.optim.Optimizer, chosen:
 
 
 def release(engine: Engine) -> None:
-    """Have DeepSpeed let go of an engine that is done with, so that it is freed with the last reference to it.
+    """Have DeepSpeed let go of an engine that is done with: the last reference to it then frees its memory.
 
     Without this, hooks on the weights' gradients keep the optimizer with its states, masters and buckets. At
     ZeRO 3 a list of modules and a function's cache, both global to the process, keep the model, too.

@@ -236,6 +236,7 @@ def train(recipes: Sequence[Recipe]) -> int:
         run.release()
         del run
         gc.collect()  # the engine's parts refer to each other
+        gc.collect()  # weights that refer to themselves, and that autograd's part of those kept
         torch.cuda.empty_cache()
         if not finished:
             break

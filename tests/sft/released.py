@@ -32,7 +32,10 @@ class Watched(trainer.Run):
         engine: Any = self.engine
         optimizer, model = engine.optimizer, engine.module
         parts = {"run": self, "engine": engine, "model": model, "optimizer": optimizer}
-        parts |= {"inner optimizer": getattr(optimizer, "optimizer", optimizer), "background": self.background}
+        parts |= {
+            "inner optimizer": getattr(optimizer, "optimizer", optimizer),
+            "background": self.background,
+        }
         parts |= {name: parameter for name, parameter in model.named_parameters()}
         for name, part in parts.items():
             PARTS[name] = weakref.ref(part)
