@@ -145,10 +145,13 @@ def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     assert all("--account=patents" in job and "--kill-on-invalid-dep=yes" in job for job in jobs)
     assert "--array=0-2 configs/slurm/data.sbatch --config configs/patent-llama/data.yaml" in jobs[0]
     assert "--nodes=2 configs/slurm/train.sbatch pretrain --config" in jobs[1]
+    leads = [re.findall(r" --signal=USR1@(\d+) .*--account", job) for job in jobs]
+    assert [len(lead) for lead in leads] == [0, 1, 1, 1, 0, 0], "training jobs only; an own --signal follows"
+    assert all(int(seconds) >= 300 for lead in leads for seconds in lead), "120 were too few for 7B"
     assert "--nodes=2 configs/slurm/train.sbatch sft --config configs/patent-llama/domain.yaml" in jobs[3]
     assert jobs[4].rstrip().endswith("--resume")
     assert "--gpus-per-node=4 --mem=0 configs/slurm/room.sbatch eval run" in jobs[5]
-    assert "4 x 16 processes x" in done.stdout, "checked for the processes that it would have"
+    assert " x 16 processes x" in done.stdout, "checked for the processes that it would have"
 
 
 def test_a_mistake_in_a_late_step_submits_nothing(tmp_path: Path) -> None:

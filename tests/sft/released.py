@@ -19,7 +19,7 @@ import torch
 from core.errors import run_command
 from core.train import trainer
 
-PARTS: dict[str, "weakref.ref[Any]"] = {}
+PARTS: dict[str, weakref.ref[Any]] = {}
 FOUND: list[dict[str, Any]] = []
 
 
@@ -36,13 +36,13 @@ class Watched(trainer.Run):
             "inner optimizer": getattr(optimizer, "optimizer", optimizer),
             "background": self.background,
         }
-        parts |= {name: parameter for name, parameter in model.named_parameters()}
+        parts |= dict(model.named_parameters())
         for name, part in parts.items():
             PARTS[name] = weakref.ref(part)
 
 
 def note() -> None:
-    """Record what is alive, without collecting: whoever ends a stage has to."""
+    """Record what is alive, without collecting garbage: that is for the end of a stage."""
     sizes = {}
     for each in gc.get_objects():
         with suppress(Exception):
