@@ -8,13 +8,13 @@ HOW is when it gets SIGKILL: in `write`, `hash`, `manifest`, before the `rename`
 
 import os
 import runpy
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from core.checkpoint import save
 from core.checkpoint.async_writer import Background
 from core.provenance import atomic_io, manifest
 
@@ -24,7 +24,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "manifest": (manifest, "write"),
     "rename": (atomic_io, "replace"),
     "renamed": (atomic_io, "sync_folder"),
-    "remove": (save.shutil, "rmtree"),
+    "remove": (shutil, "rmtree"),
     "slow": (atomic_io, "replace"),
 }
 FIRST, SECOND = "step-00000002", "step-00000004"

@@ -58,7 +58,7 @@ def note() -> None:
 
 if __name__ == "__main__":
     OUT = sys.argv.pop(1)
-    trainer.Run = Watched  # type: ignore[misc]
+    trainer.Run = Watched  # type: ignore[misc, assignment]
     sys.argv[0] = "sft"
     from sft.__main__ import main
 
