@@ -19,6 +19,7 @@ from core.checkpoint.save import newest, verify
 from core.distributed import deepspeed_backend
 from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World, on_main
+from core.distributed.universal import to_universal
 from core.errors import UserError
 from core.model import parameter_groups
 from core.model.lora import is_adapted
@@ -112,7 +113,7 @@ def convert(folder: Path) -> Path:
     _check_space(folder)
     target = folder.with_name(f".{folder.name}.universal")
     shutil.rmtree(target, ignore_errors=True)
-    problem = deepspeed_backend.to_universal(folder, target)
+    problem = to_universal(folder, target)
     if problem:
         raise UserError(
             f"{folder} could not be converted for another number of processes: {problem}. Start as many"

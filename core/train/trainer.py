@@ -354,9 +354,9 @@ class Run:
         reference to this object their memory is free for the next stage. The run is of no use after this."""
         import torch
 
-        from core.distributed import deepspeed_backend
+        from core.distributed.release import release
 
-        deepspeed_backend.release(self.engine)
+        release(self.engine)
         if self.recipe.config.model.compile:
             torch.compiler.reset()
 
