@@ -8,10 +8,11 @@ without a password and has this folder at the same path. Rank 0 runs on the firs
 told through its standard input, which nobody else can see, what to set in its environment and which signals
 to act on; if the connection breaks it does as after SIGHUP.
 
-The launcher is torchrun, with five differences. One process is run without it. Each process of a CPU run gets
+The launcher is torchrun, with six differences. One process is run without it. Each process of a CPU run gets
 its share of the cores, not one thread. A rank that ends with a message for the user (exit code 2) ends the
 whole run with that code. And torchrun's own log and traceback are not printed: if a rank crashed, a file has
-them, which is named. No rank outlives a launcher that was killed.
+them, which is named. No rank outlives a launcher that was killed. After a signal the ranks have the time that
+they need to save, and the signals that a scheduler sends next change nothing.
 """
 
 import ctypes
@@ -31,6 +32,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 FORWARDED = (
     "CUDA_", "FI_", "GLOO_", "HF_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "PYTORCH_",
@@ -73,7 +75,8 @@ def main(arguments: list[str]) -> int:
         return _run_here(arguments)
     if not torch.cuda.is_available():
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "900")  # seconds for a checkpoint after a signal
+    # Seconds for a checkpoint after a signal: how long it may take is for the scheduler to say.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(24 * 3600))
     return _torchrun([f"--nproc-per-node={processes}", *arguments])
 
 
@@ -97,6 +100,7 @@ def _torchrun(arguments: list[str]) -> int:
         # torch 2.13: a first host that stays does not send the address of its shared store to one that comes
         # back (dynamic_rendezvous.py writes it in the first round only), and both wait for each other.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    _obey_the_first_signal()
     torch_log = _TorchLog()
     try:
         torchrun(["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", *arguments])
@@ -110,6 +114,22 @@ def _torchrun(arguments: list[str]) -> int:
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def _obey_the_first_signal() -> None:
+    """Have torchrun ignore what a scheduler sends after its first signal (SIGTERM at the time limit): it
+    would end at once, and its ranks with it, in the middle of a checkpoint. Ctrl-C still counts."""
+    from torch.distributed.elastic.multiprocessing import api
+
+    end_ranks = api._terminate_process_handler
+
+    def obey(signum: int, frame: FrameType | None) -> None:
+        if signum != signal.SIGINT:
+            for later in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+                signal.signal(later, signal.SIG_IGN)
+        end_ranks(signum, frame)
+
+    api._terminate_process_handler = obey
 
 
 class _TorchLog(logging.Handler):

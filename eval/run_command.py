@@ -4,6 +4,7 @@
 """
 
 import argparse
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def run_arguments(arguments: argparse.Namespace) -> None:
     if base and base != Path(arguments.base):
         backend = open_backend(arguments, arguments.base, ranks, is_base=True)
         run(requests, backend, base, hashes, ranks, name=arguments.base, limit=arguments.limit)
+        del backend  # its weights, before others are loaded
+        gc.collect()
     backend = open_backend(arguments, name, ranks)
     run(requests, backend, output, hashes, ranks, name=name, limit=arguments.limit)
     if ranks.rank:

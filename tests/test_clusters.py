@@ -146,10 +146,13 @@ def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     data, training = "configs/slurm/data.sbatch --config", "configs/slurm/train.sbatch"
     assert f"--array=0-2 --account=patents {data} configs/patent-llama/data.yaml" in jobs[0]
     assert f"--nodes=2 --gpus-per-node=4 --account=patents {training} pretrain --config" in jobs[1]
+    leads = [re.findall(r" --signal=USR1@(\d+) .*--account", job) for job in jobs]
+    assert [len(lead) for lead in leads] == [0, 1, 1, 1, 0, 0], "training jobs only; an own --signal follows"
+    assert all(int(seconds) >= 300 for lead in leads for seconds in lead), "120 were too few for 7B"
     assert f"--account=patents {training} sft --config configs/patent-llama/domain.yaml" in jobs[3]
     assert jobs[4].rstrip().endswith("--resume")
     assert "--gpus-per-node=4 --mem=0 --account=patents configs/slurm/room.sbatch eval run" in jobs[5]
-    assert "8 x 8 processes x" in done.stdout, "checked for the processes that it would have"
+    assert " x 8 processes x" in done.stdout, "checked for the processes that it would have"
 
 
 def test_a_mistake_in_a_late_step_submits_nothing(tmp_path: Path) -> None:

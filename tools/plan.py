@@ -6,10 +6,12 @@
 A step is one command of a room. Sizes that cannot be known beforehand (tokens, samples) are in the plan, see
 configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. If a step does not fit a
 machine as configured, the first cheaper settings that fit are printed, as overrides for its command. Time is
-tokens x FLOPs per token / (MFU x the cards' peak).
+tokens x FLOPs per token / (MFU x the cards' peak). A training job on a cluster gets its signal so long before
+the time limit that the steps under way and a checkpoint fit in (`lead_s`).
 """
 
 import argparse
+import math
 import shlex
 from collections.abc import Iterator
 from functools import lru_cache
@@ -33,6 +35,12 @@ DELTA_PER_MODEL = 1 / 3.8
 """Size of a delta as a share of its model, measured on a tiny one with fp32 masters: docs/delta.md."""
 READING_SHARE = 0.1
 """Share of the peak that generating answers reaches, prompts included; an assumption."""
+HASH_GB_PER_S = 1.0
+"""GB of its own files that a process hashes; an assumption: a core with SHA-256 instructions does 1.5."""
+STEPS_AT_HAND = 3
+"""Optimiser steps until a signal is obeyed: the one under way and two more (core/train/loop.py)."""
+MARGIN_S = 60
+"""Seconds added to a signal's lead."""
 MEMORY_SHARE = 0.9
 """Share of a card's memory that the estimate may use."""
 GAIN = 0.99
@@ -68,6 +76,11 @@ class PlannedStep(Config):
     tokens_per_sample: float | None = Field(None, gt=0)
     """Their mean length: an assumption, to be corrected once `--prepare` has counted them."""
 
+    @property
+    def trains(self) -> bool:
+        """Whether it is a step of training."""
+        return self.command.split()[0] in ("pretrain", "sft")
+
 
 class PlanConfig(Config):
     """A recipe, and the machines to plan for."""
@@ -76,6 +89,8 @@ class PlanConfig(Config):
     """Keys of a transformers configuration: the shape of the base. Its weights are not needed."""
     mfu_share: float = Field(0.4, gt=0, le=1)
     """Model FLOP utilisation: the assumption behind all hours."""
+    disk_gb_per_s: float = Field(1.0, gt=0)
+    """GB per second in which all processes together write a checkpoint: an assumption; measure your disk."""
     machines: tuple[Machine, ...] = Field(min_length=1)
     """The machines to plan for."""
     steps: tuple[PlannedStep, ...] = Field(min_length=1)
@@ -112,14 +127,16 @@ def main() -> int | None:
     )
     add_arguments(parser, default="configs/patent-llama/plan.yaml")
     parser.add_argument(
-        "--commands", action="store_true", help="only each step's name and command, for scripts"
+        "--commands", action="store_true", help="only each step's name, command and lead_s, for scripts"
     )
     arguments = parser.parse_intermixed_args()
     config = from_arguments(PlanConfig, arguments)
     if config is None:
         return None
     if arguments.commands:
-        print("\n".join(f"{step.name}\t{step.command}" for step in config.steps))
+        for step in config.steps:
+            lead = max(leads_s(config, step).values()) if step.trains else ""
+            print(f"{step.name}\t{step.command}\t{lead}")
         return 0
     from core.train.logger import quiet_libraries
 
@@ -140,6 +157,8 @@ def plan(config: PlanConfig) -> Iterator[str]:
     yield f"{parameters / 1e9:.2f}B parameters. Nothing below was measured on a card. Assumptions:"
     mfu = f"training reaches {config.mfu_share:.0%} of a card's bf16 peak (MFU)"
     yield f"  {mfu}, generating answers {READING_SHARE:.0%};"
+    disk = f"checkpoints are written at {config.disk_gb_per_s:g} GB per second (disk_gb_per_s)"
+    yield f"  {disk}, and hashed at {HASH_GB_PER_S:g} a process;"
     yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text per second (docs/numbers.md; no GPU);"
     yield "  chats and questions have the lengths given in the plan (tokens_per_sample)."
     for step in config.steps:
@@ -190,11 +209,7 @@ def answering_lines(config: PlanConfig, step: PlannedStep) -> Iterator[str]:
 
 def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> Iterator[str]:
     """Disk space, and for each machine memory, settings, speed and time."""
-    words = shlex.split(step.command)
-    if "--config" not in words:
-        raise UserError(f"steps: {step.name}: its command has no --config FILE.")
-    at = words.index("--config") + 1
-    stage = load(StageConfig, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
+    stage = stage_of(step)
     _, flops = shape_of(tuple(sorted(config.architecture.items())), stage.length)
     tokens = tokens_of(step) * (stage.training.epochs or 1)
     kept = stage.training.keep_checkpoints + 1
@@ -219,6 +234,38 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
         )
         if overrides:
             yield f"  {'':<14}with {' '.join(overrides)}"
+    leads = ", ".join(f"{seconds} ({name})" for name, seconds in leads_s(config, step).items())
+    yield f"  signal    seconds before a job's time limit, --signal=USR1@N: {leads}"
+
+
+def stage_of(step: PlannedStep) -> StageConfig:
+    """The configuration that a step trains with, its overrides included."""
+    words = shlex.split(step.command)
+    if "--config" not in words:
+        raise UserError(f"steps: {step.name}: its command has no --config FILE.")
+    at = words.index("--config") + 1
+    return load(StageConfig, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
+
+
+def leads_s(config: PlanConfig, step: PlannedStep) -> dict[str, int]:
+    """How many seconds before its time limit a training job should get its signal, on each machine.
+
+    It has to last for the steps at hand, a checkpoint that is still being written, and one more. Of each, all
+    bytes are written at `disk_gb_per_s` and rank 0 hashes its own: the weights for transformers and for
+    DeepSpeed, and its share of the optimizer's states. With `MARGIN_S`, in whole minutes.
+    """
+    stage, shape = stage_of(step), tuple(sorted(config.architecture.items()))
+    parameters, flops = shape_of(shape, stage.length)
+    checkpoint, weights = CHECKPOINT_BYTES * parameters / 1e9, 2 * 2 * parameters / 1e9
+    leads = {}
+    for machine in config.machines:
+        work = stage.training.global_batch_size * stage.length * flops
+        step_s = work / (config.mfu_share * peak(machine) * machine.gpus)
+        saved_s = checkpoint / config.disk_gb_per_s
+        saved_s += (weights + (checkpoint - weights) / machine.gpus) / HASH_GB_PER_S
+        needed = STEPS_AT_HAND * step_s + 2 * saved_s + MARGIN_S
+        leads[machine.name] = 60 * math.ceil(needed / 60)
+    return leads
 
 
 def tokens_of(step: PlannedStep) -> float:

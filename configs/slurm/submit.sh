@@ -6,8 +6,9 @@
 #   bash configs/slurm/submit.sh --plan mine.yaml --from general --account=patents --partition=gpu
 #
 # Other arguments are passed to every sbatch. Every step is first checked with --dry-run, so a mistake in the last one
-# shows before anything is submitted. Each script states what its job needs. If set, DATA_TASKS gives the --array size
-# of data jobs, NODES (default 4) the --nodes of training jobs, and GPUS (default 8) the GPUs per node.
+# shows before anything is submitted. Each script states what its job needs; a training job gets its signal as long
+# before its time limit as `make plan` says (for the machine of the plan that needs most). If set, DATA_TASKS gives the
+# --array size of data jobs, NODES (default 4) the --nodes of training jobs, and GPUS (default 8) the GPUs per node.
 set -euo pipefail
 
 PYTHON=${VENV:-.venv}/bin/python PLAN=configs/patent-llama/plan.yaml FROM="" DRY=""
@@ -22,11 +23,11 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-NAMES=() COMMANDS=()
+NAMES=() COMMANDS=() LEADS=()
 STEPS=$("$PYTHON" -m tools.plan --config "$PLAN" --commands)
-while IFS=$'\t' read -r name command; do
+while IFS=$'\t' read -r name command lead; do
   [ "$name" = "$FROM" ] && FROM=""
-  [ -n "$FROM" ] || { NAMES+=("$name"); COMMANDS+=("$command"); }
+  [ -n "$FROM" ] || { NAMES+=("$name"); COMMANDS+=("$command"); LEADS+=("$lead"); }
 done <<< "$STEPS"
 [ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: no such step in $PLAN." >&2; exit 2; }
 
@@ -42,6 +43,7 @@ for i in "${!NAMES[@]}"; do
   eval "words=(${COMMANDS[i]})" # the command's own quotes
   line=(sbatch --parsable --kill-on-invalid-dep=yes --job-name="${NAMES[i]}")
   [ -z "$before" ] || line+=(--dependency="afterok:$before")
+  [ -z "${LEADS[i]}" ] || line+=(--signal="USR1@${LEADS[i]}")
   case ${words[0]} in
     data) line+=(${DATA_TASKS:+--array=0-$((DATA_TASKS - 1))}) job=(data.sbatch "${words[@]:2}") ;;
     pretrain | sft) line+=(${NODES:+--nodes=$NODES} ${GPUS:+--gpus-per-node=$GPUS}) job=(train.sbatch "${words[@]}") ;;

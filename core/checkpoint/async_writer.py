@@ -1,6 +1,6 @@
 """Writes files while training continues: state is copied to host memory, and one thread writes it in order.
 
-    state on the device ──copy──▶ host memory ──thread──▶ files
+    state on the device ──copy──▶ host memory ──thread──▶ files ──another thread──▶ their hashes
                         ──no memory for a copy──▶ files, while training waits
 
 Training waits for the copy, so the files hold one moment of the run. The memory of a copy is kept for the
@@ -24,6 +24,7 @@ import torch
 from core.distributed.deepspeed_backend import SaveFile
 from core.distributed.process_group import World
 from core.host_memory import available_bytes
+from core.provenance import manifest
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Background:
         """`report` gets a line for finished work; without it all work is done at once, by the caller."""
         self.world, self.report = world, report
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writing")
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hashing")
+        self._hashes: dict[Path, Future[str]] = {}
         self._jobs: list[Future[None]] = []
         self._failure: Exception | None = None
         self._finished: list[str] = []
@@ -62,14 +65,34 @@ class Background:
             self._jobs.append(self._thread.submit(self._do, work, folder))
 
     def save_state(self, write: SaveFile, state: Any, path: str) -> None:
-        """Call `write(state, path)`: later with a copy, or now if the host lacks memory for one."""
+        """Call `write(state, path)`, later with a copy, or now if the host lacks memory for one; then hash
+        the file."""
         size = sum({tensor.data_ptr(): tensor.nbytes for tensor in _tensors(state)}.values())
         if not self.has_memory(size):
             self.wait()
             write(state, path)
+            self.hash(Path(path))
             return
         copied = host_copy(state, self.copy)
-        self.later(lambda: write(copied, path), Path(path).parent)
+
+        def work() -> None:
+            write(copied, path)
+            self.hash(Path(path))
+
+        self.later(work, Path(path).parent)
+
+    def hash(self, file: Path) -> None:
+        """Hash a file that is complete, while the next one is written."""
+        self._hashes[file] = self._hasher.submit(manifest.hash_file, file.open("rb"))
+
+    def rename(self, file: Path, name: str) -> None:
+        """Rename a file that `hash` was called for."""
+        self._hashes[file.rename(file.with_name(name))] = self._hashes.pop(file)
+
+    def hashes(self, folder: Path) -> dict[str, str]:
+        """The hashes of the files in `folder` that `hash` was called for, by path in it."""
+        files = [file for file in self._hashes if file.is_relative_to(folder)]
+        return {file.relative_to(folder).as_posix(): self._hashes.pop(file).result() for file in files}
 
     def has_memory(self, size: int) -> bool:
         """Whether the host has memory for copies of `size` bytes by each process, beyond what is kept for

@@ -15,24 +15,24 @@ from pathlib import Path
 import torch
 
 from core.checkpoint.progress import Progress
-from core.checkpoint.save import newest
+from core.checkpoint.save import newest, verify
 from core.distributed import deepspeed_backend
 from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World, on_main
+from core.distributed.universal import to_universal
 from core.errors import UserError
 from core.model import parameter_groups
 from core.model.lora import is_adapted
-from core.provenance import manifest
 
 
 def find(run: Path, world: World, report: Callable[[str], None], branch: Path | None = None) -> Path | None:
     """The run's newest complete checkpoint, else the checkpoint `branch` that it starts from, if any.
     Collective."""
-    folder, damaged = on_main(world, lambda: newest(run / "checkpoints"))
+    folder, damaged = newest(run / "checkpoints", world)
     for problem in damaged:
         report(f"not used: {problem}")
     if folder is None and branch is not None:
-        on_main(world, lambda: manifest.verify(branch))
+        verify(branch, world)
     return folder or branch
 
 
@@ -113,7 +113,7 @@ def convert(folder: Path) -> Path:
     _check_space(folder)
     target = folder.with_name(f".{folder.name}.universal")
     shutil.rmtree(target, ignore_errors=True)
-    problem = deepspeed_backend.to_universal(folder, target)
+    problem = to_universal(folder, target)
     if problem:
         raise UserError(
             f"{folder} could not be converted for another number of processes: {problem}. Start as many"

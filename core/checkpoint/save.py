@@ -7,8 +7,8 @@
     RUN/checkpoints/latest                        name of the newest complete one
 
 All processes write into a hidden folder, while training continues if the host has memory for a copy
-(core/checkpoint/async_writer.py). Then the main process hashes the files, renames the folder, and only then
-updates `latest`.
+(core/checkpoint/async_writer.py). Each hashes what it wrote. Then the main process writes the manifest,
+renames the folder, and only then updates `latest` and removes old checkpoints.
 """
 
 import json
@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from core.checkpoint.async_writer import Background, Copy, full_disk_named, plai
 from core.checkpoint.progress import Progress
 from core.distributed import deepspeed_backend
 from core.distributed.deepspeed_backend import Engine
-from core.distributed.process_group import World
+from core.distributed.process_group import World, on_main
 from core.errors import UserError
 from core.model import lora
 from core.provenance import atomic_io, manifest
@@ -75,18 +76,21 @@ def save(
             engine, partial, exclude_frozen=lora.is_adapted(engine.module), save=writer.save_state
         )
         export(engine, tokenizer, partial / "model", world, writer)
-    writer.later((partial / f".written-{world.rank}").touch, partial)
+    marks = [partial / f".written-{rank}" for rank in range(world.size)]
+    writer.later(lambda: atomic_io.write_text(marks[world.rank], json.dumps(writer.hashes(partial))), partial)
     waited_s = time.perf_counter() - started
 
     def complete() -> str:
-        marks = [partial / f".written-{rank}" for rank in range(world.size)]
         # If a rank dies, core/distributed/watchdog.py ends the run.
         while not all(mark.exists() for mark in marks):
             time.sleep(0.01)
+        hashes: dict[str, str] = {}
         for mark in marks:
+            hashes |= json.loads(mark.read_text("utf-8"))
             mark.unlink()
         atomic_io.write_text(partial / "progress.json", json.dumps(written, indent=1) + "\n")
-        manifest.write(partial, step="checkpoint", config=config, inputs=inputs(), counts=counts)
+        record: Any = {"config": config, "inputs": inputs(), "counts": counts, "hashes": hashes}
+        manifest.write(partial, step="checkpoint", **record)
         atomic_io.replace(partial, target)
         atomic_io.write_text(root / "latest", name + "\n")
         for old in sorted(root.glob("step-*"))[:-keep]:
@@ -101,19 +105,16 @@ def save(
     return target
 
 
-def newest(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose files are complete and unchanged, and what is wrong with newer ones.
+def newest(root: Path, world: World) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are complete and unchanged, and what is wrong with newer ones;
+    collective.
 
     UserError if there are only damaged checkpoints: training must not silently start from the beginning.
     """
-    latest = root / "latest"
-    name = latest.read_text("utf-8", errors="replace").strip() if latest.exists() else ""
-    missing = name and not (root / name).is_dir()
-    damaged = [f"{latest} names {name!r}, which does not exist."] if missing else []
-    candidates = sorted(root.glob("step-*"), reverse=True)
+    candidates, damaged = on_main(world, lambda: _candidates(root))
     for folder in candidates:
         try:
-            manifest.verify(folder)
+            verify(folder, world)
         except UserError as error:
             damaged.append(str(error))
         else:
@@ -125,6 +126,29 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
             f"Restore the files, or remove {root} to start again from the base model."
         )
     return None, []
+
+
+def _candidates(root: Path) -> tuple[list[Path], list[str]]:
+    """The checkpoints, the newest first, and what is wrong with `latest`."""
+    latest = root / "latest"
+    name = latest.read_text("utf-8", errors="replace").strip() if latest.exists() else ""
+    missing = name and not (root / name).is_dir()
+    problems = [f"{latest} names {name!r}, which does not exist."] if missing else []
+    return sorted(root.glob("step-*"), reverse=True), problems
+
+
+def verify(folder: Path, world: World) -> None:
+    """As `manifest.verify`, of which every process does its share; all raise the same error. Collective."""
+
+    def largest_first() -> list[tuple[str, str]]:
+        outputs: dict[str, str] = manifest.read(folder)["outputs"]
+        sizes = {name: (folder / name).stat().st_size for name in outputs if (folder / name).is_file()}
+        return sorted(outputs.items(), key=lambda item: -sizes.get(item[0], 0))
+
+    mine = dict(on_main(world, largest_first)[world.rank :: world.size])
+    found = world.gather(manifest.damage(folder, mine))
+    missing, altered = (sorted(chain.from_iterable(names)) for names in zip(*found, strict=True))
+    manifest.refuse_damage(folder, missing, altered)
 
 
 def export(engine: Engine, tokenizer: Tokenizer, folder: Path, world: World, queue: Background) -> None:
@@ -156,7 +180,7 @@ def export(engine: Engine, tokenizer: Tokenizer, folder: Path, world: World, que
         shards[-1].append(name)
     if world.is_main:
         _queue(pending, folder / f"shard-{len(shards)}.safetensors", queue)
-        queue.later(lambda: _name_shards(folder, shards), folder)
+        queue.later(lambda: _name_shards(folder, shards, queue), folder)
         write_settings(model, folder)
         tokenizer.save_pretrained(folder)
         if getattr(model.config, "auto_map", None):  # model.trust_remote_code: its code goes with its weights
@@ -202,7 +226,7 @@ def publish(
 
     def complete() -> str:
         record: Any = {"config": config, "inputs": inputs(), "counts": counts, "sources": sources}
-        manifest.write(partial, step="train", **record)
+        manifest.write(partial, step="train", hashes=writer.hashes(partial), **record)
         atomic_io.replace(partial, target)
         return f"saved the model of step {step} as {target}; training waited {waited_s:.2f} s"
 
@@ -232,21 +256,22 @@ def _queue(shard: dict[str, torch.Tensor], file: Path, writer: Background) -> No
     def write() -> None:
         save_file(shard, file, metadata={"format": "pt"})
         file.chmod(0o644)  # safetensors makes it readable by its owner only
+        writer.hash(file)
 
     writer.later(write, file.parent)
     if not writer.has_memory(SHARD_BYTES):
         writer.settle()
 
 
-def _name_shards(folder: Path, shards: list[list[str]]) -> None:
+def _name_shards(folder: Path, shards: list[list[str]], writer: Background) -> None:
     """Rename the shard files to transformers' names and write its index."""
     if len(shards) == 1:
-        (folder / "shard-1.safetensors").rename(folder / "model.safetensors")
+        writer.rename(folder / "shard-1.safetensors", "model.safetensors")
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{number}.safetensors").rename(folder / file)
+        writer.rename(folder / f"shard-{number}.safetensors", file)
         weight_map |= dict.fromkeys(names, file)
     total = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}

@@ -2,7 +2,7 @@
 
     configuration ──settings──▶ DeepSpeed's keys ──initialize──▶ engine ──save_state──▶ its checkpoint files
                                                                         ◀──load_state──     │
-                                                                        ◀──load_state── to_universal
+                                                                        ◀──load_state── universal.py
 
 DeepSpeed gets the model and a torch optimizer. Loss normalisation, accumulation, the schedule, clipping and
 checkpoint names stay in this project. The rest of the code sees an `Engine` and the functions below.
@@ -14,7 +14,6 @@ import difflib
 import io
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
@@ -52,6 +51,9 @@ CHECKS = {
 """DeepSpeed's modules with a ZeRO optimizer, and their functions that check gradients during a step."""
 RESULTS = {_FINITE: False, _MASK: None}
 """What these functions return once they are replaced."""
+
+OFFLOAD = "deepspeed.runtime.zero.parameter_offload"
+"""The module with a list of all that ZeRO 3 computes, which core/distributed/release.py empties."""
 
 ELSEWHERE = {
     "optimizer": "set `optimizer` in this configuration",
@@ -361,21 +363,6 @@ def load_state(engine: Engine, folder: Path, *, universal: bool, strict: bool) -
             state["step"] = state["step"].clone()
 
 
-def to_universal(folder: Path, target: Path) -> str | None:
-    """Convert `folder`/state to `target`/state, which any number of processes can load; both folders have one
-    parent. Returns DeepSpeed's error if it fails."""
-    command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    # It uses the paths as regular expressions: keep them short and relative.
-    paths = ["--input_folder", f"{folder.name}/state", "--output_folder", f"{target.name}/state"]
-    alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    done = subprocess.run(
-        [*command, *paths], cwd=folder.parent, env=alone, capture_output=True, text=True, check=False
-    )
-    if not done.returncode:
-        return None
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-
-
 def _gradient_checks(engine: Any) -> list[tuple[str, str]]:
     """Module and name of every function with which this engine's optimizer checks gradients in a step; none
     at stage 0, whose optimizer is torch's."""
@@ -395,8 +382,10 @@ def _require(engine: Any, checks: list[tuple[str, str]]) -> None:
     used = [
         (optimizer, "param_groups"), (inner, "register_step_pre_hook"), (inner, "state"),
         (engine, "checkpoint_engine"), (engine, "_config"), (engine, "save_checkpoint"),
-        (engine, "load_checkpoint"), (engine._config, "load_universal_checkpoint"),
+        (engine, "load_checkpoint"), (engine, "destroy"), (engine._config, "load_universal_checkpoint"),
     ]  # fmt: skip
+    if zero_stage(engine) == 3:
+        used.append((sys.modules.get(OFFLOAD), "FWD_MODULE_STACK"))
     missing += [f"{type(owner).__name__}.{name}" for owner, name in used if not hasattr(owner, name)]
     if missing:
         _refuse([f"{name} is missing" for name in missing])

@@ -76,6 +76,15 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def gather(self, value: T) -> list[T]:
+        """The `value` of every process, by rank, on all processes; any picklable objects. It waits for all,
+        however long one of them is at work."""
+        found = [value] * self.size
+        self.barrier()
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
     def broadcast(self, value: object) -> object:
         """The main process's `value` on all processes; any picklable object."""
         box = [value]

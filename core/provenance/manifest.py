@@ -11,12 +11,13 @@ what a corpus was read from), `counts`, `git_commit`, `versions`, `created` (UTC
 """
 
 import hashlib
+import io
 import json
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -139,20 +140,24 @@ def write(
     inputs: Mapping[str, str],
     counts: Mapping[str, Any],
     sources: Mapping[str, Mapping[str, str]] | None = None,
+    hashes: Mapping[str, str] | None = None,
 ) -> None:
     """Hash every file of `folder` and write its manifest, synced to disk before it appears.
 
-    This ends the folder's construction: from here on an interrupted build starts again from an empty folder.
+    `hashes` are those already known, by path in `folder`. This ends the folder's construction: from here on
+    an interrupted build starts again from an empty folder.
     """
     (folder / MADE_FROM).unlink(missing_ok=True)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_output(path, folder))
+    known = {folder / name: digest for name, digest in (hashes or {}).items()}
+    known |= _hash_all(path for path in files if path not in known)
     manifest = {
         "format": FORMAT,
         "step": step,
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         "config": config,
         "inputs": dict(inputs),
-        "outputs": {path.relative_to(folder).as_posix(): digest for path, digest in _hash_all(files)},
+        "outputs": {path.relative_to(folder).as_posix(): known[path] for path in files},
         "sources": dict(sources or {}),
         "counts": counts,
         "git_commit": git_commit(),
@@ -204,15 +209,23 @@ def up_to_date(
 
 def verify(folder: Path) -> None:
     """Check the hash of every output; UserError lists files that are missing or have changed."""
-    outputs: dict[str, str] = read(folder)["outputs"]
+    refuse_damage(folder, *damage(folder, read(folder)["outputs"]))
+
+
+def damage(folder: Path, outputs: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The names of those files of `outputs` (path in `folder` to hash) that are missing, and of those that
+    have changed; if any is missing, none is read."""
     missing = [name for name in outputs if not (folder / name).is_file()]
     if missing:
+        return missing, []
+    hashed = _hash_all(folder / name for name in outputs)
+    return [], [path.name for path, found in hashed if outputs[_key(path, folder)] != found]
+
+
+def refuse_damage(folder: Path, missing: Sequence[str], altered: Sequence[str]) -> None:
+    """UserError if the lists of `damage` are not empty."""
+    if missing:
         raise UserError(f"{folder} is incomplete: missing {', '.join(missing[:5])}.")
-    altered = [
-        path.name
-        for path, digest in _hash_all(folder / name for name in outputs)
-        if outputs[_key(path, folder)] != digest
-    ]
     if altered:
         raise UserError(f"{folder} is damaged: {', '.join(altered[:5])} has changed since it was written.")
 
@@ -265,10 +278,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def hash_file(file: io.BufferedReader) -> str:
+    """`sha256:<hex>` of an open file, which is closed."""
+    with file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def _hash_all(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     for path in files:
-        with path.open("rb") as file:
-            yield path, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        yield path, hash_file(path.open("rb"))
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -185,7 +185,9 @@ def _backward(
 
 
 class _Signals:
-    """Remembers that the run was told to end, so that the step at hand can be finished and saved.
+    """Remembers that the run was told to end, so that the step at hand can be finished and saved. All
+    processes learn of it with the counts of the next step, which the host begins while the device is at this
+    one: at most two more steps are done. Told again, while it saves, a run goes on saving.
 
     SIGTERM is what schedulers send, SIGUSR1 what they send in advance, SIGHUP what a lost connection sends.
     """

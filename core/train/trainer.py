@@ -239,8 +239,10 @@ def train(recipes: Sequence[Recipe]) -> int:
             run = Run(recipe, world)
             finished = run.fit()
             run.publish() if finished else run.stop()
+        run.release()
         del run
         gc.collect()  # the engine's parts refer to each other
+        gc.collect()  # weights that refer to themselves, and that autograd's part of those kept
         torch.cuda.empty_cache()
         if not finished:
             break
@@ -358,6 +360,17 @@ class Run:
     def stop(self) -> None:
         """Say where the run can be continued from."""
         self.log.close(f"stopped by a signal; the same command continues from step {self.progress.step}.")
+
+    def release(self) -> None:
+        """Have the libraries let go of the engine, the model and the code compiled for it: with the last
+        reference to this object their memory is free for the next stage. The run is of no use after this."""
+        import torch
+
+        from core.distributed.release import release
+
+        release(self.engine)
+        if self.recipe.config.model.compile:
+            torch.compiler.reset()
 
     def _keeps_best(self) -> bool:
         """Whether validation decides which model is published: without held-out data the last one is."""

@@ -187,26 +187,26 @@ def _remove_a_file(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "processes"),
     [
-        _flip_a_bit,
-        pytest.param(_truncate, marks=pytest.mark.slow),
-        pytest.param(_remove_a_file, marks=pytest.mark.slow),
+        (_flip_a_bit, 2),
+        pytest.param(_truncate, 1, marks=pytest.mark.slow),
+        pytest.param(_remove_a_file, 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_damaged_checkpoint_is_never_trained_on_from(
-    tiny: TinyRuns, damage: Callable[[Path], None]
+    tiny: TinyRuns, damage: Callable[[Path], None], processes: int
 ) -> None:
     name = f"damaged{damage.__name__}"
     settings = ["deepspeed.zero_stage=1", "training.steps=6", "training.save_every_steps=2"]
-    whole = tiny.train(name, *settings)
+    whole = tiny.train(name, *settings, processes=processes)
     checkpoints = sorted((tiny.folder / name / "checkpoints").glob("step-*"))
     assert [path.name for path in checkpoints] == ["step-00000004", "step-00000006"], (
         "the newest two are kept"
     )
 
     damage(checkpoints[1])
-    done = warm("pretrain", *tiny.overrides(name, *settings))
+    done = warm("pretrain", *tiny.overrides(name, *settings), processes=processes)
     assert done.returncode == 0, done.stderr
     assert "not used" in done.stdout
     assert "resumed from" in done.stdout
@@ -215,9 +215,8 @@ def test_a_damaged_checkpoint_is_never_trained_on_from(
 
     for checkpoint in (tiny.folder / name / "checkpoints").glob("step-*"):
         damage(checkpoint)
-    refused(
-        warm("pretrain", *tiny.overrides(name, *settings)), "step-00000006", "Restore the files, or remove"
-    )
+    done = warm("pretrain", *tiny.overrides(name, *settings), processes=processes)
+    refused(done, "step-00000006", "Restore the files, or remove")
 
 
 def test_another_model_or_data_in_a_run_that_has_checkpoints(tiny: TinyRuns) -> None:

@@ -98,7 +98,7 @@ def test_a_recipe_that_its_time_limit_cuts_ends_as_one_that_is_not_cut(
     submitted = slurm("bash", *chain, cwd=checkout, NODES="2", GPUS="1", DATA_TASKS="2")
     jobs = dict(re.findall(r"--job-name=(\S+) .*# job (\d+)", submitted))
     assert list(jobs) == ["data", "pretrain", "chats", "delta", "eval"]
-    (lead,) = re.findall(r"#SBATCH --signal=USR1@(\d+)", (ROOT / "configs/slurm/train.sbatch").read_text())
+    (lead,) = re.findall(r"--job-name=pretrain .*--signal=USR1@(\d+)", submitted)
 
     slurm.wait(jobs["data"])
     run = checkout / "runs/toy"

@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.model.flops import PEAK_TFLOPS
 from core.model.memory_estimate import estimate
 from tests.conftest import ROOT, run
-from tools.plan import PlanConfig, plan, shape_of
+from tools.plan import PlanConfig, leads_s, plan, shape_of
 
 SMALL = "{model_type: llama, vocab_size: 320, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4,"
 SMALL += " num_attention_heads: 2}"
@@ -45,6 +45,27 @@ def test_memory_is_the_estimators_and_hours_are_tokens_by_operations_by_the_assu
     hours = 1e15 * flops / (0.25 * PEAK_TFLOPS["H200"] * 1e12) / 3600
     assert float(row.split()[-4].replace(",", "")) == pytest.approx(hours, rel=0.01)
     assert float(row.split()[-2].replace(",", "")) == pytest.approx(hours / 4, rel=0.01)
+
+
+def test_a_signal_leads_by_three_steps_two_checkpoints_and_a_minute() -> None:
+    """7B on eight cards: 107 GB, of which rank 0 hashes the weights, twice, and an eighth of the rest."""
+    large = "{model_type: llama, vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008,"
+    large += " num_hidden_layers: 32, num_attention_heads: 32}"
+    machine = "machines=[{name: eight, card: A100, gpus: 8, gib: 79}]"
+    step = "pretrain --config configs/patent-llama/pretrain.yaml training.micro_batch_size=4"
+    given = [f"architecture={large}", f"steps=[{{name: x, command: '{step}', tokens: 1e9}}]", machine]
+    shape = tuple(sorted(yaml.safe_load(large).items()))
+    parameters, flops = shape_of(shape, 2048)
+    tokens = 1024 * 2048
+    for disk in (2.0, 0.5):
+        config = load(PlanConfig, None, [*given, f"disk_gb_per_s={disk}"])
+        step_s = tokens * flops / (0.4 * PEAK_TFLOPS["A100"] * 1e12 * 8)
+        saved_s = 16 * parameters / 1e9 / disk + (4 + 12 / 8) * parameters / 1e9
+        needed = 3 * step_s + 2 * saved_s + 60
+        (lead,) = leads_s(config, config.steps[0]).values()
+        assert needed <= lead < needed + 60
+        assert lead % 60 == 0
+        assert any(f"USR1@N: {lead} (eight)" in line for line in plan(config))
 
 
 def test_what_does_not_fit_is_made_smaller_or_refused_by_name() -> None:

@@ -43,7 +43,7 @@ def engine_of(stage: int, optimizer: Any, *, fp16: bool = False) -> Any:
     return SimpleNamespace(
         zero_optimization_stage=lambda: stage, fp16_enabled=lambda: fp16, optimizer=optimizer,
         checkpoint_engine=TorchCheckpointEngine(), save_checkpoint=print, load_checkpoint=print,
-        _config=SimpleNamespace(load_universal_checkpoint=False),
+        destroy=print, _config=SimpleNamespace(load_universal_checkpoint=False),
     )  # fmt: skip
 
 
