@@ -25,6 +25,7 @@ slow = pytest.mark.slow
         pytest.param(1, ["training.precision=bf16"], marks=slow),  # another optimizer of DeepSpeed's
         pytest.param(3, ["training.precision=bf16"], marks=slow),
         pytest.param(2, LORA, marks=slow),
+        pytest.param(1, ["model.compile=true", "model.activation_checkpointing=none"], marks=slow),
     ],
 )
 def test_nothing_of_a_stage_is_alive_when_the_next_one_loads(
