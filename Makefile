@@ -31,7 +31,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real constraints clean
+.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
 
 ##@ The machine
 

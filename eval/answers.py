@@ -112,10 +112,15 @@ def begin(folder: Path, backend: Backend, tasks: set[str]) -> Line:
     return earlier
 
 
-def keep(folder: Path, backend: Backend, requests: Sequence[Request], staying: Collection[str]) -> int:
-    """Write predictions.jsonl: the lines of the tasks `staying`, then one for each request that has an
-    answer, in the order of the requests, whichever answer came first: sums round the same. Returns the number
-    of all other answers, which go to other-answers.jsonl."""
+def keep(
+    folder: Path, backend: Backend, requests: Sequence[Request], staying: Collection[str], sort: bool = False
+) -> int:
+    """Write predictions.jsonl: the lines of the tasks `staying`, and one for each request that has an answer.
+    Returns the number of all other answers, which go to other-answers.jsonl.
+
+    Lines stay where they are, or else `sort` puts them in the order of the requests, whichever answer came
+    first, so that sums round the same.
+    """
     parts = sorted(folder.glob("predictions-*.jsonl"))
     lines = [line for file in (folder / NAME, folder / OTHERS, *parts) for line in _lines(file)]
     by_key = {line["key"]: (raw, line) for raw, line in reversed(lines)}
@@ -133,10 +138,12 @@ def keep(folder: Path, backend: Backend, requests: Sequence[Request], staying: C
             made = answer_line(request, line, key)
             kept[sample] = raw if made == line | {"key": key} else json.dumps(made, ensure_ascii=False)
             used.add(raw)
+    places = {} if sort else {sample: place for place, sample in enumerate(by_sample)}
+    written = sorted(kept, key=lambda sample: places.get(sample, len(places)))
     others = list(dict.fromkeys(raw for raw, _ in lines if raw not in used))
     if others:  # before the file in which they may have been until now
         atomic_io.write_text(folder / OTHERS, "".join(f"{raw}\n" for raw in others))
-    atomic_io.write_text(folder / NAME, "".join(f"{raw}\n" for raw in kept.values()))
+    atomic_io.write_text(folder / NAME, "".join(f"{kept[sample]}\n" for sample in written))
     if not others:
         (folder / OTHERS).unlink(missing_ok=True)
     for part in parts:

@@ -75,7 +75,7 @@ def run(
         failed = [each for of_rank in failures for each in of_rank]
         if ranks.rank:
             return
-        others = answers.keep(folder, backend, requests, earlier["samples"])
+        others = answers.keep(folder, backend, requests, earlier["samples"], sort=bool(left))
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(requests)} requests failed (first: {failed[0]}). "

@@ -181,6 +181,9 @@ def test_a_container_copies_what_is_there_and_installs_what_is_pinned(file: str)
         copied = [
             path for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for path in line.split()[:-1]
         ]
+        sent = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+        assert "*" in sent, "runs and corpora stay here"
+        assert {f"!{path.partition('/')[0]}" for path in copied} <= set(sent)
     else:
         section = text.partition("%files\n")[2].partition("%post")[0]
         copied = [line.split()[0] for line in section.splitlines() if line.strip()]
