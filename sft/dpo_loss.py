@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 
 from core.model import varlen_attention
-from core.model.loss_head import IGNORED, Objective
+from core.model.loss_head import IGNORED, Objective, learnt, token_losses
 
 if TYPE_CHECKING:
     from core.distributed.deepspeed_backend import Engine
@@ -25,9 +25,7 @@ def log_probabilities(engine: Any, batch: Batch) -> torch.Tensor:
     found = torch.zeros(2 * rows, device=device)
     whole = batch | {"answer": 2 * row + batch["part"]}
     for each in varlen_attention.passes(getattr(engine, "module", engine), whole):
-        logits, trained = varlen_attention.forward(engine, each), each["labels"] != IGNORED
-        nats = -cross_entropy(logits[trained].float(), each["labels"][trained], reduction="none")
-        found = found.index_add(0, each["answer"][trained], nats)
+        found = found.index_add(0, learnt(each["answer"].flatten(), each), -token_losses(engine, each))
     return found.view(-1, 2)
 
 

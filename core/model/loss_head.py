@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 IGNORED = labels.IGNORED
 """Label of a position that is not trained on (transformers' convention)."""
 
-CHUNK = 1024
+CHUNK = {"cpu": 1024, "cuda": 2048}
 """Maximum number of positions whose logits are held at a time. With few, summing the weight's gradient takes
 longer than the products."""
-CHUNK_ELEMENTS = 2**25
-"""Maximum number of logits held at a time: 128 MiB in fp32. Vocabularies above 32k reach it."""
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**27}
+"""Maximum number of logits held at a time: 128 MiB in fp32; 512 MiB on a GPU, where the sum takes a larger
+share of the time. Vocabularies above 32k, or 64k, reach it."""
 
 Batch = dict[str, torch.Tensor]
 Measures = list[torch.Tensor]
@@ -42,13 +43,15 @@ TokenLoss = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, Measures | None], torch.Tensor
 ]
 """Summed loss of hidden states, weight, bias and labels; appends to measures."""
+Computed = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
+"""What an output layer gives for hidden states, weight, bias and labels in place of logits."""
 
 _measures: WeakKeyDictionary[torch.nn.Module, Measures] = WeakKeyDictionary()
 """What `measure` has recorded for each output layer, whatever its class."""
 
 
 class LossHead(torch.nn.Linear):
-    """An output layer that returns the loss instead of logits within `computing_loss`.
+    """An output layer that returns what it is told to instead of logits, within `computing`.
 
     It replaces `head` and has the same parameters, so names in the state dict, weight tying, gradients and
     ZeRO 3's bookkeeping are unchanged.
@@ -61,31 +64,27 @@ class LossHead(torch.nn.Linear):
         self.register_parameter("bias", head.bias)
         self.train(head.training)
         self.loss = loss
-        self._labels: torch.Tensor | None = None
-        self._learnt: torch.Tensor | None = None
-        self._measures: Measures | None = None
+        self._computed: Computed | None = None
+        self._batch: Batch = {}
 
     @contextmanager
-    def computing_loss(
-        self, labels: torch.Tensor, learnt: torch.Tensor | None, measures: Measures | None
-    ) -> Iterator[None]:
-        """Within, `forward` returns the summed loss for `labels` (B, L). `learnt` (N,) are the positions,
-        counted row by row, that are trained on; the others, such as those of questions, need no logits."""
-        self._labels, self._learnt, self._measures = labels, learnt, measures
+    def computing(self, computed: Computed, batch: Batch) -> Iterator[None]:
+        """Within, `forward` returns what is `computed` for the batch's `labels` (B, L). `learnt` (N,), if it
+        is there, are the positions, counted row by row, that are trained on; the others, such as those of
+        questions, need no logits."""
+        self._computed, self._batch = computed, batch
         try:
             yield
         finally:
-            self._labels = self._learnt = self._measures = None
+            self._computed, self._batch = None, {}
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Logits (B, L, V) of hidden states (B, L, H), or their summed loss, shape ()."""
-        hidden, labels = input, self._labels
-        if labels is None:
-            return linear(hidden, self.weight, self.bias)
-        if self._learnt is not None:
-            hidden = hidden.flatten(0, -2).index_select(0, self._learnt)
-            labels = labels.flatten().index_select(0, self._learnt)
-        return self.loss(hidden, self.weight, self.bias, labels, self._measures)
+        """Logits (B, L, V) of hidden states (B, L, H), or what is computed from them."""
+        if self._computed is None:
+            return linear(input, self.weight, self.bias)
+        hidden = learnt(input.flatten(0, -2), self._batch)
+        labels = learnt(self._batch["labels"].flatten(), self._batch)
+        return self._computed(hidden, self.weight, self.bias, labels)
 
 
 def install(model: Any, kind: str) -> None:
@@ -170,13 +169,31 @@ def _loss_of(engine: Any, batch: Batch, measures: Measures | None) -> torch.Tens
     """The summed loss of one forward pass."""
     head = output_layer(getattr(engine, "module", engine))
     if isinstance(head, LossHead):
-        with head.computing_loss(batch["labels"], batch.get("learnt"), measures):
+        with head.computing(lambda h, w, b, labels: head.loss(h, w, b, labels, measures), batch):
             loss: torch.Tensor = varlen_attention.forward(engine, batch)
         return loss
     logits = varlen_attention.forward(engine, batch)
     if measures is not None:
         measures.append(measures_of(logits.detach().flatten(0, -2), batch["labels"].flatten()[:, None]))
     return full_loss(logits, batch["labels"])
+
+
+def token_losses(engine: Any, batch: Batch) -> torch.Tensor:
+    """The loss (nats) of each position of a forward pass that is `learnt`, or of all: (N,), in fp32; 0 where
+    the label is ignored. For objectives that are no sum over tokens."""
+    head = output_layer(getattr(engine, "module", engine))
+    if isinstance(head, LossHead):
+        with head.computing(_TokenLosses.apply, batch):
+            losses: torch.Tensor = varlen_attention.forward(engine, batch)
+        return losses
+    logits = learnt(varlen_attention.forward(engine, batch).flatten(0, -2), batch)
+    labels = learnt(batch["labels"].flatten(), batch)
+    return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
+
+
+def learnt(flat: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Of values for all positions those for the learnt ones."""
+    return flat.index_select(0, batch["learnt"]) if "learnt" in batch else flat
 
 
 def full_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -197,9 +214,40 @@ def chunked_loss(
     return loss
 
 
-def chunk_places(vocabulary: int) -> int:
-    """Number of positions whose logits are held at a time."""
-    return max(16, min(CHUNK, CHUNK_ELEMENTS // vocabulary))
+def chunk_places(vocabulary: int, device: str = "cuda") -> int:
+    """Number of positions whose logits are held at a time on a kind of device."""
+    device = device if device in CHUNK else "cuda"
+    return max(16, min(CHUNK[device], CHUNK_ELEMENTS[device] // vocabulary))
+
+
+def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
+    """The positions whose logits are held at a time, one after the other."""
+    rows = chunk_places(len(weight), hidden.device.type)
+    return (slice(start, start + rows) for start in range(0, len(hidden), rows))
+
+
+class _Gradients:
+    """Gradients of hidden states (N, H), an output layer's weight (V, H) and its bias (V,), each if wanted,
+    from those of logits; sums over positions are in fp32."""
+
+    def __init__(
+        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, wanted: Any
+    ) -> None:
+        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+        self.bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
+
+    def add(self, gradient: torch.Tensor, part: torch.Tensor, weight: torch.Tensor, places: slice) -> None:
+        """From the gradient (n, V), fp32, of the logits of the hidden states `part` (n, H)."""
+        if self.bias is not None:
+            self.bias += gradient.sum(0)
+        gradient = gradient.to(part.dtype)
+        if self.hidden is not None:
+            torch.mm(gradient, weight, out=self.hidden[places])
+        if self.weight is not None and self.weight.dtype == gradient.dtype:
+            self.weight.addmm_(gradient.T, part)
+        elif self.weight is not None:
+            self.weight += gradient.T @ part
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -208,14 +256,11 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any, measures: Any) -> torch.Tensor:
         wanted = ctx.needs_input_grad
-        hidden_grad = torch.empty_like(hidden) if wanted[0] else None
-        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
-        bias_grad = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
+        gradients = _Gradients(hidden, weight, bias, wanted)
         loss = torch.zeros((), device=hidden.device)
         found = torch.zeros(3, device=hidden.device, dtype=torch.float64)
-        rows = chunk_places(len(weight))
-        for start in range(0, len(hidden), rows):
-            part, label = hidden[start : start + rows], labels[start : start + rows, None]
+        for places in _chunks(hidden, weight):
+            part, label = hidden[places], labels[places, None]
             logits = linear(part, weight, bias).float()
             trained = label != IGNORED
             label = label.clamp(min=0)
@@ -230,22 +275,13 @@ class _ChunkedLoss(torch.autograd.Function):
                 entropy = total.log() - torch.linalg.vecdot(gradient, logits)[:, None] / total
                 seen = (trained, (likeliest == label) & trained, entropy * trained)
                 found += torch.stack([each.sum(dtype=torch.float64) for each in seen])
-            if not any(wanted):
-                continue
-            gradient.mul_(trained / total).scatter_add_(1, label, -trained.to(gradient.dtype))
-            if bias_grad is not None:
-                bias_grad += gradient.sum(0)
-            gradient = gradient.to(hidden.dtype)
-            if hidden_grad is not None:
-                torch.mm(gradient, weight, out=hidden_grad[start : start + rows])
-            if weight_grad is not None and weight_grad.dtype == gradient.dtype:
-                weight_grad.addmm_(gradient.T, part)
-            elif weight_grad is not None:
-                weight_grad += gradient.T @ part
+            if any(wanted):
+                gradient.mul_(trained / total).scatter_add_(1, label, -trained.to(gradient.dtype))
+                gradients.add(gradient, part, weight, places)
         if measures is not None:
             measures.append(found)
         ctx.dtype = weight.dtype
-        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+        ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         return loss
 
     @staticmethod
@@ -254,6 +290,35 @@ class _ChunkedLoss(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         scaled = [None if grad is None else (grad * scale).to(ctx.dtype) for grad in (weight, bias)]
         return None if hidden is None else hidden * scale.to(hidden.dtype), *scaled, None, None
+
+
+class _TokenLosses(torch.autograd.Function):
+    """The loss of each position, (N,). What each counts is not known before the backward pass, which computes
+    the logits again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any) -> torch.Tensor:
+        losses = torch.empty(len(hidden), device=hidden.device)
+        for places in _chunks(hidden, weight):
+            logits = linear(hidden[places], weight, bias).float()
+            losses[places] = cross_entropy(logits, labels[places], ignore_index=IGNORED, reduction="none")
+        ctx.save_for_backward(hidden, weight, bias, labels)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
+        hidden, weight, bias, labels = ctx.saved_tensors
+        gradients = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
+        for places in _chunks(hidden, weight):
+            part, label = hidden[places], labels[places, None]
+            gradient = linear(part, weight, bias).float().softmax(1)
+            gradient.scatter_add_(1, label.clamp(min=0), torch.full_like(upstream[0][places, None], -1.0))
+            gradient.mul_((label != IGNORED) * upstream[0][places, None])
+            gradients.add(gradient, part, weight, places)
+        sums = [
+            None if grad is None else grad.to(weight.dtype) for grad in (gradients.weight, gradients.bias)
+        ]
+        return gradients.hidden, *sums, None
 
 
 class Objective(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from core.distributed.process_group import World
 from core.errors import UserError
@@ -30,7 +31,7 @@ def inputs(dtype: torch.dtype = torch.float32, *, bias: bool = False) -> list[An
 def test_value_and_gradients_are_those_of_the_full_logits(
     rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "CHUNK", rows)
+    monkeypatch.setitem(losses.CHUNK, "cpu", rows)
     hidden, weight, offset, labels = inputs(bias=bias)
     leaves = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
     expected = full_loss(torch.nn.functional.linear(hidden, weight, offset), labels)
@@ -38,6 +39,23 @@ def test_value_and_gradients_are_those_of_the_full_logits(
     torch.testing.assert_close(found, expected)
     wanted = torch.autograd.grad(expected * 0.3, leaves)
     torch.testing.assert_close(torch.autograd.grad(found * 0.3, leaves), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [16, 17, 1000])
+@pytest.mark.parametrize("bias", [False, True])
+def test_losses_of_tokens_and_their_gradients_are_those_of_the_full_logits(
+    rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(losses.CHUNK, "cpu", rows)
+    hidden, weight, offset, labels = inputs(bias=bias)
+    leaves = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
+    logits = torch.nn.functional.linear(hidden, weight, offset).flatten(0, 1)
+    expected = cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="none")
+    found = losses._TokenLosses.apply(hidden.flatten(0, 1), weight, offset, labels.flatten())
+    torch.testing.assert_close(found, expected)
+    shares = torch.randn(len(found))
+    wanted = torch.autograd.grad(expected, leaves, shares)
+    torch.testing.assert_close(torch.autograd.grad(found, leaves, shares), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_in_bf16_the_gradients_are_as_near_to_fp32_as_those_of_the_full_logits() -> None:
@@ -93,13 +111,17 @@ def test_a_model_trains_the_same_and_its_logits_are_never_whole(
             return found
 
     install(model, "chunked")
-    monkeypatch.setattr(losses, "CHUNK", 32)
+    monkeypatch.setitem(losses.CHUNK, "cpu", 32)
     with Watch():
         found = summed_loss(model, batch)
         found.backward()
     torch.testing.assert_close(found, expected)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-5)
+    with Watch():
+        losses.token_losses(model, batch).sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, 2 * wanted[name], rtol=1e-4, atol=1e-5)
     assert largest <= 32 * 2**18
     assert model(input_ids=ids).logits.shape == (1, 129, 2**18), "without labels there are logits, as ever"
 
@@ -156,7 +178,7 @@ def test_places_that_are_not_learnt_make_no_logits_and_change_nothing(trained: f
             [loss.detach(), *(p.grad for p in model.parameters()), torch.tensor([*measures.values()])]
         )
         model.zero_grad()
-    assert rows == [int((batch["labels"] != IGNORED).sum()), batch["labels"].shape[1]]
+    assert rows == [int((batch["labels"] != IGNORED).sum()), batch["labels"].numel()]
     for ours, whole in zip(*found, strict=True):
         torch.testing.assert_close(ours, whole)
 
@@ -191,8 +213,9 @@ def test_the_new_layer_has_the_same_parameters_under_the_same_names(kind: str, a
     assert (outputs.weight is trained.weight) == ("tied" in kind)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("vocabulary", [1_000, 32_000, 49_953, 128_256, 262_144, 2**24])
-def test_a_larger_vocabulary_takes_no_more_memory_for_its_logits(vocabulary: int) -> None:
-    places = losses.chunk_places(vocabulary)
-    assert 16 <= places <= losses.CHUNK
-    assert places * vocabulary <= losses.CHUNK_ELEMENTS or places == 16
+def test_a_larger_vocabulary_takes_no_more_memory_for_its_logits(vocabulary: int, device: str) -> None:
+    places = losses.chunk_places(vocabulary, device)
+    assert 16 <= places <= losses.CHUNK[device]
+    assert places * vocabulary <= losses.CHUNK_ELEMENTS[device] or places == 16
