@@ -67,7 +67,7 @@ def test_each_step_begins_where_the_one_before_ended() -> None:
         ("data", "pack.validation_shere=0.1", "validation_share"),
         ("pretrain", "training.global_batch_size=20", "multiple"),
         ("pretrain", "deepspeed.json_file=none.json", "none.json"),
-        ("pretrain", "model={path: x, compile: true, activation_checkpointing: selective}", "compile"),
+        ("general", "deepspeed.zero_stage=3", "selective"),
         ("general", "data.template=lama", "llama2"),
         ("general", "training.micro_batch_size=3", "multiple"),
         ("domain", "model.adapter={r: 8}", ""),

@@ -32,9 +32,9 @@ IGNORED = labels.IGNORED
 CHUNK = {"cpu": 1024, "cuda": 2048}
 """Maximum number of positions whose logits are held at a time. With few, summing the weight's gradient takes
 longer than the products."""
-CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**27}
-"""Maximum number of logits held at a time: 128 MiB in fp32; 512 MiB on a GPU, where the sum takes a larger
-share of the time. Vocabularies above 32k, or 64k, reach it."""
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**26}
+"""Maximum number of logits held at a time: 128 MiB in fp32; 256 MiB on a GPU, where the sum takes a larger
+share of the time. Vocabularies above 32k reach it."""
 
 Batch = dict[str, torch.Tensor]
 Measures = list[torch.Tensor]
