@@ -147,6 +147,13 @@ class Cluster:
         self.until(lambda: self.facts(job)["Restarts"] != facts["Restarts"], 120, job)
         self("scontrol", "update", f"JobId={job}", f"TimeLimit={facts['TimeLimit']}")
 
+    def kill_rank(self, job: str, number: int) -> None:
+        """Kill the training process of a job on its node of this number (from 0)."""
+        for process in self._processes():
+            if _is_python_of(process, job) and process.environ().get("RANK") == str(number):
+                return process.kill()
+        raise AssertionError(f"job {job} has no rank {number}")
+
     def _processes(self) -> list[psutil.Process]:
         """Everything that runs in the cluster."""
         return psutil.Process(self.daemons).children(recursive=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -109,11 +110,24 @@ def test_a_recipe_that_its_time_limit_cuts_ends_as_one_that_is_not_cut(
         slurm.wait(job)
 
     assert "resumed from" in (checkout / f"runs/slurm-{jobs['pretrain']}.log").read_text()
-    nodes = ["--parsable", "--nodes=2", "--gpus-per-node=1", *OPTIONS]
-    alone = ["configs/slurm/train.sbatch", "pretrain", "--config", "toy/pretrain.yaml", "run_dir=runs/uncut"]
-    uncut = slurm("sbatch", *nodes, *alone, cwd=checkout)
+
+    def alone(run: str) -> str:
+        """Submit the same training as a job of its own."""
+        nodes = ["--parsable", "--nodes=2", "--gpus-per-node=1", *OPTIONS, "configs/slurm/train.sbatch"]
+        settings = ["pretrain", "--config", "toy/pretrain.yaml", f"run_dir=runs/{run}"]
+        return slurm("sbatch", *nodes, *settings, cwd=checkout)
+
+    uncut = alone("uncut")
     slurm.wait(uncut)
     assert weights(run) == weights(checkout / "runs/uncut")
     assert losses(run) == losses(checkout / "runs/uncut")
     assert list((checkout / "deltas/toy").glob("*.safetensors"))
     assert list((checkout / "evals/toy").iterdir())
+
+    lost = alone("lost")
+    slurm.until(lambda: len(losses(checkout / "runs/lost")) > 5, 120, lost)
+    slurm.kill_rank(lost, 1)
+    while slurm.states(lost) & {"RUNNING", "COMPLETING"}:
+        time.sleep(0.5)
+    assert slurm.states(lost) == {"FAILED"}, "an error is not taken for a signal, and not queued again"
+    assert "rank 1 ended: Signal 9 (SIGKILL)" in slurm.logs(lost)

@@ -50,6 +50,7 @@ def test_a_host_that_is_cut_off_ends_the_run_and_it_resumes_when_the_host_is_bac
             assert time.monotonic() < deadline + 180, "processes of a host that was cut off go on"
             time.sleep(0.2)
         second.link(up=True)
+        first.reach("worker-2")
         again = first.start(command, output, OMP_NUM_THREADS="1")
         assert again.wait(120) == 0, printed.read_text()
     assert "resumed from" in printed.read_text()

@@ -70,6 +70,13 @@ class Host:
             here, stdout=output, stderr=output, text=True, env={**os.environ, **variables}
         )
 
+    def reach(self, name: str) -> None:
+        """Wait until it reaches a host by ssh: after a cut the network takes a moment to find its way."""
+        deadline = time.monotonic() + 60
+        while subprocess.run([*self._inside(), "ssh", name, "true"], check=False).returncode:
+            assert time.monotonic() < deadline, f"{self.name} does not reach {name}"
+            time.sleep(0.2)
+
     def link(self, up: bool) -> None:
         """Plug its cable in, or out."""
         self("ip", "link", "set", "eth0", "up" if up else "down")
@@ -102,11 +109,8 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
             host("ip", "link", "set", "lo", "up")
             host("ip", "address", "add", f"10.77.0.{number}/24", "dev", "eth0")
             host.link(up=True)
-        deadline = time.monotonic() + 30
-        for name in ("worker-1", "worker-2"):
-            while subprocess.run([*first._inside(), "ssh", name, "true"], check=False).returncode:
-                assert time.monotonic() < deadline, (folder / f"{name}.log").read_text()
-                time.sleep(0.2)
+        for host in hosts:
+            first.reach(host.name)
         yield first, second
     finally:
         for process in started:
