@@ -97,5 +97,5 @@ def test_the_plan_of_patent_llama_has_every_step_and_fits_every_machine() -> Non
     for step in ("data", "pretrain", "general", "domain", "delta", "eval"):
         assert f"\n{step}: python -m " in done.stdout
     assert "does not fit" not in done.stdout
-    assert done.stdout.count("1 x H200") == 4
+    assert done.stdout.count("\n  1 x H200 ") == 4
     assert Path("configs/patent-llama/plan.yaml").is_file()
