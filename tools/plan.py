@@ -158,7 +158,7 @@ def plan(config: PlanConfig) -> Iterator[str]:
     mfu = f"training reaches {config.mfu_share:.0%} of a card's bf16 peak (MFU)"
     yield f"  {mfu}, generating answers {READING_SHARE:.0%};"
     disk = f"checkpoints are written at {config.disk_gb_per_s:g} GB per second (disk_gb_per_s)"
-    yield f"  {disk}, and hashed at {HASH_GB_PER_S:g} a process;"
+    yield f"  {disk}, and hashed at {HASH_GB_PER_S:g} GB per second by each process;"
     yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text per second (docs/numbers.md; no GPU);"
     yield "  chats and questions have the lengths given in the plan (tokens_per_sample)."
     for step in config.steps:

@@ -32,6 +32,7 @@ done <<< "$STEPS"
 [ ${#NAMES[@]} -gt 0 ] || { echo "error: --from $FROM: no such step in $PLAN." >&2; exit 2; }
 
 PROCESSES=$((${NODES:-4} * ${GPUS:-8}))
+[ "$PROCESSES" -gt 0 ] || { echo "error: NODES=${NODES:-4} GPUS=${GPUS:-8}: both must be at least 1." >&2; exit 2; }
 for i in "${!NAMES[@]}"; do
   echo "# ${NAMES[i]}: python -m ${COMMANDS[i]} --dry-run"
   WORLD_SIZE=$PROCESSES bash -c "'$PYTHON' -m ${COMMANDS[i]} --dry-run" | sed 's/^/#   /'
