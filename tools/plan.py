@@ -6,8 +6,8 @@
 A step is one command of a room. Sizes that cannot be known beforehand (tokens, samples) are in the plan, see
 configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. If a step does not fit a
 machine as configured, the first cheaper settings that fit are printed, as overrides for its command. Time is
-tokens x FLOPs per token / (MFU x the cards' peak). A training job on a cluster gets its signal so long before
-the time limit that the steps under way and a checkpoint fit in (`lead_s`).
+tokens x FLOPs per token / (MFU x the cards' peak). A training job on a cluster gets its signal early
+enough before its time limit for the steps under way and a checkpoint (`leads_s`).
 """
 
 import argparse
@@ -127,7 +127,9 @@ def main() -> int | None:
     )
     add_arguments(parser, default="configs/patent-llama/plan.yaml")
     parser.add_argument(
-        "--commands", action="store_true", help="only each step's name, command and lead_s, for scripts"
+        "--commands",
+        action="store_true",
+        help="only each step's name, command and lead in seconds, for scripts",
     )
     arguments = parser.parse_intermixed_args()
     config = from_arguments(PlanConfig, arguments)

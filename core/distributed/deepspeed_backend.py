@@ -147,7 +147,7 @@ def settings(config: DeepSpeedConfig, training: TrainingConfig) -> tuple[dict[st
 
 
 def buckets(config: DeepSpeedConfig, processes: int) -> tuple[int, bool]:
-    """Elements of a bucket of gradients on so many processes, and whether gradients are reduced during the
+    """Elements of a bucket of gradients on this many processes, and whether gradients are reduced during the
     backward pass, for which ZeRO 2 has a second bucket: as `settings` has it, or the user's file."""
     given = json_file.flat(_own(config))
     bucket, overlap = _buckets(config.zero_stage, processes)

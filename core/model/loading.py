@@ -112,7 +112,7 @@ def _refuse_code(path: str, error: Exception) -> None:
 
 def remarks(described: Any, config: ModelConfig, longest: int, *, begun: bool = False) -> Iterator[str]:
     """What to know about training a model of this configuration, whose documents have up to `longest` tokens;
-    UserError if it cannot be trained, or was not made for so many, unless the run has `begun` with them."""
+    UserError if it cannot be trained, or was not made for that many, unless the run has `begun` with them."""
     way = proof.prove(described, config.attention, trust=config.trust_remote_code)
     if way.why:
         slower = f", slower than {config.attention}" if way.attention != config.attention else ""

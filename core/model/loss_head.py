@@ -51,7 +51,7 @@ _measures: WeakKeyDictionary[torch.nn.Module, Measures] = WeakKeyDictionary()
 
 
 class LossHead(torch.nn.Linear):
-    """An output layer that returns what it is told to instead of logits, within `computing`.
+    """An output layer that, within `computing`, returns what is asked for instead of logits.
 
     It replaces `head` and has the same parameters, so names in the state dict, weight tying, gradients and
     ZeRO 3's bookkeeping are unchanged.

@@ -28,7 +28,7 @@ a group do not agree on."""
 
 
 def check_length(size: int, row_tokens: int) -> None:
-    """UserError if rows of so many tokens have no `size` equal parts."""
+    """UserError if `size` does not divide rows of `row_tokens` tokens into equal parts."""
     if row_tokens % size:
         raise UserError(
             f"{KEY}={size} does not divide rows of {row_tokens:,} tokens (sequence_length or"

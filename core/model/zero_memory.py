@@ -12,7 +12,7 @@ PERSISTENT = 100_000
 LIVE, PREFETCHED = 1_000_000_000, 50_000_000
 """At stage 3, most elements of gathered weights, and of those that are being gathered (its defaults)."""
 REDUCED = 500_000_000
-"""DeepSpeed reduces gradients that it does not partition once so many elements are together."""
+"""DeepSpeed reduces gradients that it does not partition once this many elements are together."""
 
 
 @dataclass(frozen=True)
