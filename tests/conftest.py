@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,13 @@ class TinyRuns:
     """A prepared corpus and base model that runs of a test session train on."""
 
     folder: Path
+    owners: dict[str, str] = field(default_factory=dict)  # of each run, the test file that trains it
 
     def overrides(self, name: str, *more: str) -> list[str]:
         """The command-line overrides of the run `name`, which has a folder of its own."""
+        file = os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]
+        owner = self.owners.setdefault(name, file)
+        assert owner == file, f"{owner} has a run {name!r}, too: which continues which depends on their order"
         base = self.folder / "prepared" / "base"
         shared = [f"data.output_dir={self.folder / 'corpus'}", f"run_dir={self.folder / name}"]
         if name != "prepared":

@@ -21,6 +21,7 @@ from core.checkpoint.progress import Progress
 from core.config.schema import ScheduleConfig, TrainingConfig
 from core.distributed.deepspeed_backend import Engine
 from core.distributed.process_group import World
+from core.errors import UserError
 from core.model.loss_head import IGNORED, TOKENS, Objective
 from core.train.dataloader import Ahead, collate, to_host
 from core.train.logger import Log
@@ -63,10 +64,16 @@ def fit(
     """Train from `progress` (changed in place) to the end; False where a signal ended it early, after saving.
 
     `look` validates and gives its numbers (core/train/validation.py), `save` writes a checkpoint, by
-    `background` where that is given; all processes call them at the same step.
+    `background` where that is given; all processes call them at the same step. UserError where the run is
+    past the end that is asked for.
     """
     batches = Batches(data, training, training.total_samples(len(data)), world)
     total = batches.total
+    if progress.samples > total and not progress.ended:
+        raise UserError(
+            f"the run has trained {progress.samples:,} samples in {progress.step} steps, and this command ends"
+            f" after {total:,}: give training.steps or training.epochs as large as before, or another run_dir."
+        )
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
     for line in batches.order.report():
         log.line(line)

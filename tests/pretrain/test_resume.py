@@ -92,6 +92,14 @@ def test_what_cannot_be_taken_over_is_refused_with_the_way_out(
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_that_is_past_the_end_asked_for_is_refused(tiny: TinyRuns) -> None:
+    tiny.train("past", *STEPS, "training.steps=4")
+    done = warm("pretrain", *tiny.overrides("past", *STEPS, "training.steps=2"))
+    assert done.returncode == 2, done.stdout
+    assert "has trained 16 samples in 4 steps, and this command ends after 8" in done.stderr
+    tiny.train("past", *STEPS, "training.steps=4")
+
+
 class Evil:
     """What a changed checkpoint might hold: loading it would make a file."""
 

@@ -31,11 +31,11 @@ def test_a_host_that_is_cut_off_ends_the_run_and_it_resumes_when_the_host_is_bac
     tiny: TinyRuns, tmp_path: Path
 ) -> None:
     tiny.train("uncut", *SETTINGS, processes=2)
-    run, printed = tiny.folder / "two-hosts", tmp_path / "printed"
+    run, printed = tiny.folder / "cut-off", tmp_path / "printed"
     (tmp_path / "hosts").write_text("worker-1 slots=1\nworker-2 slots=1\n")
     words = ["-m", "core.launch", "--hostfile", str(tmp_path / "hosts"), "-m", "pretrain"]
     command = [sys.executable, *words, "--config", "configs/pretrain/tiny.yaml"]
-    command += tiny.overrides("two-hosts", *SETTINGS)
+    command += tiny.overrides("cut-off", *SETTINGS)
     with two_hosts(tmp_path / "ssh") as (first, second), printed.open("w") as output:
         training = first.start(command, output, OMP_NUM_THREADS="1")
         deadline = time.monotonic() + 120
