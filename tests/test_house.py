@@ -19,7 +19,8 @@ ROOMS = {
     "pretrain": {"core", "data"},
     "sft": {"core", "data"},
     "eval": {"core", "data"},
-    "tools": {"core", "data", "delta", "pretrain", "sft", "eval"},
+    "serve": {"core", "data"},
+    "tools": {"core", "data", "delta", "pretrain", "sft", "eval", "serve"},
 }
 """Each room and the rooms that it may import; tests and benchmarks may import all of them."""
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

@@ -1,0 +1,1 @@
+"""The assistant: retrieval, gate, API, web page, ratings."""
