@@ -1,16 +1,22 @@
 """Serve a model as an assistant that cites what it found in your documents.
 
-    python -m serve index  --corpus corpora/mine --output indexes/mine       passages of patents, to be searched
-    python -m serve index  --corpus corpora/february --extends indexes/mine --output indexes/february
-    python -m serve search indexes/mine "heat pump with two evaporators" --before 2015-01-06 --ipc F25B
-    python -m serve search indexes/mine --queries questions.jsonl > found.jsonl
-    python -m serve gate   --domain chats/domain.jsonl --general chats/general.jsonl --output gates/mine
+python -m serve index  --corpus corpora/mine --output indexes/mine       passages of patents, to be searched
+python -m serve index  --corpus corpora/february --extends indexes/mine --output indexes/february
+python -m serve search indexes/mine "heat pump with two evaporators" --before 2015-01-06 --ipc F25B
+python -m serve search indexes/mine --queries questions.jsonl > found.jsonl
+python -m serve gate   --domain chats/domain.jsonl --general chats/general.jsonl --output gates/mine
 """
 
 import argparse
+import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError, run_command
+from core.errors import UserError, printable, run_command
+
+if TYPE_CHECKING:
+    from serve.retrieval.search import Filter, Hit, Index
 
 
 def main() -> None:
@@ -19,8 +25,143 @@ def main() -> None:
         prog="python -m serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _index_options(commands)
+    _search_options(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
+
+
+def _index_options(commands: Any) -> None:
+    command = commands.add_parser("index", help="make an index of a corpus, or add a corpus to an index")
+    command.add_argument(
+        "--corpus",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="corpora (`python -m data run`), or folders with the records of one of their steps",
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new index")
+    command.add_argument(
+        "--extends",
+        type=Path,
+        metavar="DIR",
+        help="an index whose passages the new one has too; it is not changed",
+    )
+    command.add_argument(
+        "--force", action="store_true", help="replace an existing index once the new one is complete"
+    )
+    command.set_defaults(call=index)
+
+
+def _search_options(commands: Any) -> None:
+    command = commands.add_parser("search", help="search an index")
+    command.add_argument("index", type=Path, metavar="DIR")
+    command.add_argument("question", nargs="?", help="words, a sentence or a whole claim")
+    command.add_argument(
+        "--queries",
+        type=Path,
+        metavar="FILE",
+        help='JSON lines of {"question": "…"} and, if wanted, "id", "before", "office", "language", "ipc";'
+        ' prints each with its "hits"',
+    )
+    command.add_argument("--hits", type=int, default=10, metavar="N", help="inventions that are shown (10)")
+    command.add_argument(
+        "--before",
+        metavar="DATE",
+        help="published before this day (2015-01-06), or before a publication's priority date (CN-104223352-A)",
+    )
+    command.add_argument("--office", default="", metavar="CN,US", help="offices (WIPO ST.3)")
+    command.add_argument("--language", default="", metavar="zh,en", help="languages (ISO 639-1)")
+    command.add_argument("--ipc", default="", metavar="H01L", help="IPC or CPC symbols, at any level")
+    command.add_argument("--json", action="store_true", help="print the hits as a line of JSON")
+    command.set_defaults(call=search)
+
+
+def index(arguments: argparse.Namespace) -> None:
+    """Make an index."""
+    from serve.retrieval.index import build
+
+    counts = build(arguments.corpus, arguments.output, arguments.extends, force=arguments.force)
+    added = f" ({counts['new']:,} new, {counts['changed']:,} changed)" if arguments.extends else ""
+    print(f"{arguments.output}: {counts['passages']:,} passages of {counts['records']:,} records{added}")
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Search an index for one question or for a file of them."""
+    from serve.retrieval.search import Index
+
+    if (arguments.question is None) == (arguments.queries is None):
+        raise UserError("give a question, or a file of them with --queries.")
+    if arguments.hits < 1:
+        raise UserError(f"--hits {arguments.hits}: at least 1.")
+    index = Index(arguments.index)
+    if arguments.queries is None:
+        hits = index.search(arguments.question, arguments.hits, _filter(index, vars(arguments)))
+        print(_as_json({"hits": hits}) if arguments.json else "\n".join(_shown(hits)))
+        return
+    for number, line in enumerate(arguments.queries.read_text("utf-8").splitlines(), 1):
+        if line.strip():
+            print(_as_json(_answer(index, arguments, line, f"{arguments.queries}:{number}")))
+
+
+def _answer(index: "Index", arguments: argparse.Namespace, line: str, place: str) -> dict[str, Any]:
+    """A line of --queries with its hits."""
+    try:
+        asked = json.loads(line)
+        question = asked["question"]
+        assert isinstance(question, str)
+    except (ValueError, TypeError, KeyError, AssertionError):
+        raise UserError(f'{place}: no JSON object with a text "question".') from None
+    try:
+        return asked | {
+            "hits": index.search(question, arguments.hits, _filter(index, vars(arguments) | asked))
+        }
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return {**asked, "hits": hits}
+
+
+def _filter(index: "Index", given: dict[str, Any]) -> "Filter":
+    from serve.retrieval.search import Filter, prior_art
+
+    def listed(name: str) -> tuple[str, ...]:
+        value = given.get(name) or ()
+        return tuple(filter(None, map(str.strip, value.split(",") if isinstance(value, str) else value)))
+
+    before, without = prior_art(index, given.get("before"))
+    return Filter(before, listed("office"), listed("language"), listed("ipc"), without)
+
+
+def _as_json(answer: dict[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False, default=vars)
+
+
+def _shown(hits: "list[Hit]") -> list[str]:
+    """Hits for a person: a line each, and its passages below it."""
+    if not hits:
+        return ["nothing found"]
+    lines = []
+    for number, hit in enumerate(hits, 1):
+        named = "  ".join(filter(None, (hit.id, hit.language, hit.date, hit.title)))
+        lines.append(f"{number}. {printable(named)}  ({hit.score:.1f})")
+        for passage in hit.passages:
+            place = " ".join(dict.fromkeys(filter(None, (passage["part"], passage["label"]))))
+            lines.append(f"   {place}: {_excerpt(passage['text'], passage['found'])}")
+    return lines
+
+
+def _excerpt(text: str, found: list[tuple[int, int]], length: int = 160) -> str:
+    """The part of a passage around the first term that was found, in bold on a terminal, on one line."""
+    start = max(0, (found[0][0] if found else 0) - 40)
+    marks = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    shown, position = "…" if start else "", start
+    for begin, end in found:
+        if start <= begin and end <= start + length:
+            shown += printable(text[position:begin]) + marks[0] + printable(text[begin:end]) + marks[1]
+            position = end
+    shown += printable(text[position : start + length]) + ("…" if len(text) > start + length else "")
+    return " ".join(shown.split())
 
 
 if __name__ == "__main__":

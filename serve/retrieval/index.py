@@ -1,0 +1,197 @@
+"""An index of passages: a folder that tantivy searches, made from one or more corpora.
+
+    corpora/mine/dedup/shard-*.parquet ──▶ indexes/mine/{segments/, manifest.json}
+
+A new index may extend an older one: its segments, which never change, are linked into the new folder, and
+only records that are new or have changed are added. The older index stays as it was, byte for byte, and can
+be searched meanwhile. The folder appears under its name when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from core.errors import NothingNewError, UserError
+from core.provenance import manifest
+from data.patent_numbers import publication
+from data.record import Record, invention
+from data.record_store import read_records, shard_files
+from serve.retrieval.passages import article_key, passages
+from serve.retrieval.terms import RULE, fold, terms
+
+STEP = "index"
+SEGMENTS = "segments"
+HEAP_BYTES = 256 << 20
+"""Of passages in memory before tantivy writes a segment."""
+
+STEPS = ("dedup", "clean", "ingest")
+"""The step of a corpus whose records are indexed, the first that is there. What `decontaminate` takes out of
+training may be found."""
+
+MUTABLE = ("meta.json", ".managed.json")
+"""What tantivy replaces in a folder of segments; all its other files never change."""
+
+
+def build(corpora: Sequence[Path], output: Path, extends: Path | None = None, *, force: bool = False) -> Any:
+    """Index the records of corpora in a new folder; returns its counts.
+
+    Raises UserError if a corpus or the older index cannot be read, NothingNewError if the older index has
+    every record as it is.
+    """
+    folders = [records_folder(corpus) for corpus in corpora]
+    inputs: dict[str, str] = {}
+    for folder in folders:
+        named = (folder / manifest.NAME).exists()
+        inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
+    config = {"rule": RULE, "corpora": list(map(str, corpora)), "extends": str(extends) if extends else None}
+    counts = {"records": 0, "passages": 0, "new": 0, "changed": 0}
+    if extends:
+        counts |= check(extends)["counts"] | {"new": 0, "changed": 0}
+        inputs |= manifest.outputs_of(extends)
+    with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
+        segments = made.path / SEGMENTS
+        segments.mkdir()
+        for file in sorted((extends / SEGMENTS).iterdir()) if extends else ():
+            (shutil.copy2 if file.name in MUTABLE else os.link)(file, segments / file.name)
+        index = tantivy.Index.open(str(segments)) if extends else tantivy.Index(_schema(), str(segments))
+        _add(index, folders, counts)
+        _tidy(segments)
+        if extends and not counts["new"] + counts["changed"]:
+            raise NothingNewError(
+                f"nothing new: {extends} has every record of {', '.join(map(str, folders))}."
+            )
+        if not counts["passages"]:
+            raise UserError(f"{', '.join(map(str, folders))}: no record has any text.")
+        made.counts |= counts
+    return counts
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The manifest of an index; UserError if the folder is none, or its terms were made by another rule."""
+    described = manifest.read(folder)
+    if described.get("step") != STEP:
+        raise UserError(f"{folder} is no index, but the result of `{described.get('step')}`.")
+    if (rule := described["config"].get("rule")) != RULE:
+        raise UserError(
+            f"{folder} was made with other terms ({rule}; this version has {RULE}). Build it again with"
+            " `python -m serve index`."
+        )
+    return described
+
+
+def records_folder(corpus: Path) -> Path:
+    """The folder with the records of a corpus, or of one of its steps."""
+    if any(corpus.glob("shard-*.parquet")):
+        return corpus
+    for step in STEPS:
+        if (corpus / step / manifest.NAME).exists():
+            return corpus / step
+    raise UserError(f"{corpus}: no corpus, and no step of one. Make one with `python -m data run`.")
+
+
+def record_key(record: Record) -> str:
+    """What identifies a record in an index."""
+    return f"{record['id']} {record['language'] or ''}"
+
+
+def ipc_prefixes(symbol: str) -> Iterator[str]:
+    """An IPC or CPC symbol and everything above it: `F25B 1/10` gives F, F25, F25B, F25B1, F25B1/10."""
+    plain = "".join(symbol.split()).upper()
+    yield from dict.fromkeys(filter(None, (plain[:1], plain[:3], plain[:4], plain.partition("/")[0], plain)))
+
+
+def number_key(number: str) -> str:
+    """A publication number without its kind code, as it is looked for; other ids as they are."""
+    found = publication(number)
+    return f"{found.id.rpartition('-')[0]}" if found and found.id.count("-") > 1 else number.strip()
+
+
+def _add(index: tantivy.Index, folders: Sequence[Path], counts: dict[str, int]) -> None:
+    """Add the records that the index does not have as they are."""
+    from tqdm import tqdm
+
+    before, seen = index.searcher(), set[str]()
+    schema = index.schema
+    writer = index.writer(HEAP_BYTES, num_threads=1)  # one thread: passages stay in the order of the corpus
+    total = sum(map(_rows, folders))
+    for record in tqdm((r for f in folders for r in read_records(f)), "index", total, unit=" records"):
+        key = record_key(record)
+        digest = hashlib.sha256(repr({**record, "source": ""}).encode()).hexdigest()[:32]
+        if key in seen:
+            continue
+        seen.add(key)
+        same_key = tantivy.Query.term_query(schema, "key", key, "basic")
+        known = before.search(same_key, 1).hits
+        if known:
+            if json.loads(before.doc(known[0][1])["stored"][0])["digest"] == digest:
+                continue
+            writer.delete_documents_by_term("key", key)
+            counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
+        new = [_document(record, key, digest, passage) for passage in passages(record)]
+        for document in new:
+            writer.add_document(document)
+        counts["passages"] += len(new)
+        counts["changed" if known else "new"] += 1
+        counts["records"] += not known
+    writer.commit()
+    writer.wait_merging_threads()
+
+
+def _tidy(segments: Path) -> None:
+    """Without tantivy's locks, and readable by whom the other files are: tantivy makes two for the owner."""
+    for lock in segments.glob("*.lock"):
+        lock.unlink()
+    mode = segments.stat().st_mode & 0o666
+    for name in MUTABLE:
+        (segments / name).chmod(mode)
+
+
+def _rows(folder: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(shard).num_rows for shard in shard_files(folder))
+
+
+def _schema() -> tantivy.Schema:
+    """`terms` is searched, `stored` is shown, the others are filters."""
+    schema = tantivy.SchemaBuilder().add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
+    for name in ("key", "number", "invention", "office", "language", "ipc", "law"):
+        schema = schema.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    schema = schema.add_integer_field("date", indexed=True, fast=True)
+    return schema.add_bytes_field("stored", stored=True).build()
+
+
+def _document(record: Record, key: str, digest: str, passage: Any) -> tantivy.Document:
+    document = tantivy.Document()
+    named = [record["title"] or "", passage.label or ""] if passage.part == "article" else []
+    document.add_text("terms", " ".join(terms("\n".join([*named, passage.text]))))
+    document.add_text("key", key)
+    document.add_text("number", number_key(record["id"]))
+    document.add_text("invention", invention(record))
+    if record["office"]:
+        document.add_text("office", record["office"].upper())
+    for language in {record["language"] or "", (record["language"] or "").partition("-")[0]} - {""}:
+        document.add_text("language", language.lower())
+    for prefix in {prefix for symbol in record["ipc"] or () for prefix in ipc_prefixes(symbol)}:
+        document.add_text("ipc", prefix)
+    if passage.part == "article":
+        document.add_text("law", law_key(record["title"] or ""))
+        document.add_text("law", f"{law_key(record['title'] or '')} {article_key(passage.label)}")
+    if record["date"]:
+        document.add_integer("date", int(record["date"].replace("-", "")))
+    shown = {name: record[name] for name in ("id", "office", "language", "date", "priority", "title")}
+    shown |= {"invention": invention(record), "digest": digest}
+    shown |= {"part": passage.part, "label": passage.label, "text": passage.text}
+    document.add_bytes("stored", json.dumps(shown, ensure_ascii=False).encode())
+    return document
+
+
+def law_key(title: str) -> str:
+    """A law's title as it is looked for: without brackets, white space and case."""
+    return "".join(character for character in fold(title) if character.isalnum())

@@ -1,0 +1,208 @@
+"""Search an index: inventions (or documents), best first, each with its best passages.
+
+Passages are ranked by BM25 over their terms; an invention has the rank of its best passage. Publications of
+one invention, in several languages or kinds, are one hit.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from core.errors import UserError
+from serve.retrieval.index import SEGMENTS, check, ipc_prefixes, law_key, number_key
+from serve.retrieval.passages import article_key
+from serve.retrieval.terms import spans, terms
+
+LONGEST_QUESTION = 100_000
+"""Characters. The description of a patent fits."""
+MOST_TERMS = 300
+"""Different terms of a question that are looked for: the rarest."""
+COMMON = 0.3
+"""A term in a larger share of the passages (`the`, `的`) is not marked in them."""
+PASSAGES = 3
+"""Of a hit."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a hit must be. A passage without a date does not pass `before`: nothing shows that it is
+    earlier."""
+
+    before: str | None = None
+    """Published before this day (ISO 8601)."""
+    offices: tuple[str, ...] = ()
+    """WIPO ST.3 codes."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes; `zh` includes `zh-Hant`."""
+    ipc: tuple[str, ...] = ()
+    """IPC or CPC symbols at any level: H, H01, H01L, H01L21, H01L21/02."""
+    without: str | None = None
+    """An invention that is not wanted: that of the publication whose prior art is looked for."""
+
+    def __post_init__(self) -> None:
+        if self.before is not None and not _is_date(self.before):
+            raise UserError(f"before={self.before}: no date such as 2015-01-06.")
+        for symbol in self.ipc:
+            if not re.fullmatch(
+                r"[A-HY](\d\d([A-Z](\d{1,4}(/\d{2,6})?)?)?)?", "".join(symbol.upper().split())
+            ):
+                raise UserError(f"ipc={symbol}: no IPC or CPC symbol such as H01L or H01L 21/02.")
+
+
+@dataclass
+class Hit:
+    """An invention that was found."""
+
+    id: str
+    """The publication with its best passage."""
+    title: str | None
+    office: str | None
+    language: str | None
+    date: str | None
+    score: float
+    """BM25 of its best passage."""
+    passages: list[dict[str, Any]] = field(default_factory=list)
+    """Best first: `part`, `label`, `text`, `score`, and `found`, where the question's terms stand in `text`
+    (start and end in characters); `id` and `language` of the publication."""
+
+
+class Index:
+    """An index that is open for searching; a folder that is replaced meanwhile goes on being read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: dict[str, int] = check(folder)["counts"]
+        try:
+            index = tantivy.Index.open(str(folder / SEGMENTS))
+            self.schema, self.searcher = index.schema, index.searcher()
+            readable = self.searcher.num_docs
+        except (ValueError, OSError) as error:
+            raise UserError(f"{folder} is damaged ({error}). Build it again.") from None
+        if readable != self.counts["passages"]:
+            raise UserError(
+                f"{folder} is damaged: it has {readable:,} passages, and its manifest says"
+                f" {self.counts['passages']:,}. Build it again."
+            )
+
+    def search(self, question: str, hits: int = 10, wanted: Filter = Filter()) -> list[Hit]:
+        """The best inventions for a question; UserError if the question has no words or is too long."""
+        counted = self._terms(question)
+        if not counted:
+            return []
+        scored = [
+            (tantivy.Occur.Should, tantivy.Query.boost_query(self._term("terms", term), float(count)))
+            for term, count in counted.items()
+        ]
+        query = tantivy.Query.boolean_query(scored)
+        if clauses := self._clauses(wanted):
+            query = tantivy.Query.boolean_query([(tantivy.Occur.Must, query), *clauses])
+        limit = hits * 8
+        while True:
+            found = self.searcher.search(query, limit, count=False).hits
+            inventions = self._grouped(found)
+            if len(inventions) >= hits or len(found) < limit:
+                break
+            limit *= 4
+        best = sorted(inventions.values(), key=lambda hit: (-hit.score, hit.id))[:hits]
+        common = self.counts["passages"] * COMMON
+        looked_for = {term for term in counted if self.searcher.doc_freq("terms", term) <= common}
+        for hit in best:
+            for passage in hit.passages:
+                passage["found"] = spans(passage["text"], looked_for)
+        return best
+
+    def publication(self, number: str) -> dict[str, Any] | None:
+        """What is stored of a publication, in any spelling of its number; None if it is not in the index."""
+        for name, value in (("number", number_key(number)), ("number", number.strip())):
+            if found := self.searcher.search(self._term(name, value), 1).hits:
+                return self._stored(found[0][1])
+        return None
+
+    def has_law(self, title: str, article: str | None = None) -> bool:
+        """Whether the index has a law of this title, or an article of it."""
+        value = law_key(title) + (f" {article_key(article)}" if article else "")
+        return self.searcher.doc_freq("law", value) > 0
+
+    def _terms(self, question: str) -> dict[str, int]:
+        """The terms that are looked for and how often the question has them."""
+        if len(question) > LONGEST_QUESTION:
+            raise UserError(
+                f"the question has {len(question):,} characters; {LONGEST_QUESTION:,} are allowed."
+            )
+        counted = Counter(terms(question))
+        if not counted:
+            raise UserError("the question has no words.")
+        known = {term: self.searcher.doc_freq("terms", term) for term in counted}
+        rarest = sorted((frequency, term) for term, frequency in known.items() if frequency)[:MOST_TERMS]
+        return {term: counted[term] for _, term in rarest}
+
+    def _clauses(self, wanted: Filter) -> list[tuple[Any, Any]]:
+        """The filter as parts of a query that do not change its scores."""
+        must: list[Any] = []
+        for name, values in (
+            ("office", [office.upper() for office in wanted.offices]),
+            ("language", [language.lower() for language in wanted.languages]),
+            ("ipc", [list(ipc_prefixes(symbol))[-1] for symbol in wanted.ipc]),
+        ):
+            if values:
+                must.append(tantivy.Query.term_set_query(self.schema, name, values))
+        if wanted.before:
+            day = int(wanted.before.replace("-", ""))
+            kind = tantivy.FieldType.Integer
+            must.append(tantivy.Query.range_query(self.schema, "date", kind, 0, day, include_upper=False))
+        clauses = [(tantivy.Occur.Must, tantivy.Query.const_score_query(each, 0.0)) for each in must]
+        if wanted.without:
+            clauses.append((tantivy.Occur.MustNot, self._term("invention", wanted.without)))
+        return clauses
+
+    def _term(self, name: str, value: str) -> Any:
+        return tantivy.Query.term_query(
+            self.schema, name, value, index_option="freq" if name == "terms" else "basic"
+        )
+
+    def _stored(self, address: Any) -> dict[str, Any]:
+        return dict(json.loads(self.searcher.doc(address)["stored"][0]))
+
+    def _grouped(self, found: Sequence[tuple[float, Any]]) -> dict[str, Hit]:
+        inventions: dict[str, Hit] = {}
+        for score, address in found:
+            stored = self._stored(address)
+            hit = inventions.get(stored["invention"])
+            if hit is None:
+                named = {name: stored[name] for name in ("id", "title", "office", "language", "date")}
+                hit = inventions[stored["invention"]] = Hit(**named, score=score)
+            if len(hit.passages) < PASSAGES:
+                named = {name: stored[name] for name in ("id", "language", "part", "label", "text")}
+                hit.passages.append(named | {"score": score})
+        return inventions
+
+
+def prior_art(index: Index, before: str | None) -> tuple[str | None, str | None]:
+    """What `--before` gives: a day, or a publication of the index, whose priority date is meant and whose own
+    invention is left out."""
+    if before is None or _is_date(before):
+        return before, None
+    stored = index.publication(before)
+    if stored is None:
+        raise UserError(
+            f"before={before}: neither a date such as 2015-01-06 nor a publication of {index.folder}."
+        )
+    day = stored["priority"] or stored["date"]
+    if day is None:
+        raise UserError(f"before={before}: {stored['id']} has no date. Give one such as 2015-01-06.")
+    return day, stored["invention"]
+
+
+def _is_date(text: str) -> bool:
+    import datetime
+
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
