@@ -69,7 +69,7 @@ def _search_options(commands: Any) -> None:
     command.add_argument(
         "--before",
         metavar="DATE",
-        help="published before this day (2015-01-06), or before a publication's priority date (CN-104223352-A)",
+        help="published before this day (2015-01-06), or a publication's priority date (CN-104223352-A)",
     )
     command.add_argument("--office", default="", metavar="CN,US", help="offices (WIPO ST.3)")
     command.add_argument("--language", default="", metavar="zh,en", help="languages (ISO 639-1)")
@@ -114,9 +114,7 @@ def _answer(index: "Index", arguments: argparse.Namespace, line: str, place: str
     except (ValueError, TypeError, KeyError, AssertionError):
         raise UserError(f'{place}: no JSON object with a text "question".') from None
     try:
-        return asked | {
-            "hits": index.search(question, arguments.hits, _filter(index, vars(arguments) | asked))
-        }
+        hits = index.search(question, arguments.hits, _filter(index, vars(arguments) | asked))
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     return {**asked, "hits": hits}

@@ -6,6 +6,7 @@ one invention, in several languages or kinds, are one hit.
 
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,13 +74,19 @@ class Hit:
 
 
 class Index:
-    """An index that is open for searching; a folder that is replaced meanwhile goes on being read."""
+    """An index that is open for searching; a folder that is replaced meanwhile goes on being read.
+
+    tantivy makes a lock beside what it reads: it gets a folder of links, so that the index may be read-only.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: dict[str, int] = check(folder)["counts"]
+        self._links = tempfile.TemporaryDirectory(prefix="patent-llama-index-")
+        for file in (folder / SEGMENTS).iterdir():
+            (Path(self._links.name) / file.name).symlink_to(file.resolve())
         try:
-            index = tantivy.Index.open(str(folder / SEGMENTS))
+            index = tantivy.Index.open(self._links.name)
             self.schema, self.searcher = index.schema, index.searcher()
             readable = self.searcher.num_docs
         except (ValueError, OSError) as error:
