@@ -19,7 +19,7 @@ import tantivy
 
 from core.errors import NothingNewError, UserError
 from core.provenance import manifest
-from data.patent_numbers import publication
+from data.patent_numbers import publication_key
 from data.record import Record, invention
 from data.record_store import read_records, shard_files
 from serve.retrieval.passages import article_key, passages
@@ -107,9 +107,8 @@ def ipc_prefixes(symbol: str) -> Iterator[str]:
 
 
 def number_key(number: str) -> str:
-    """A publication number without its kind code, as it is looked for; other ids as they are."""
-    found = publication(number)
-    return f"{found.id.rpartition('-')[0]}" if found and found.id.count("-") > 1 else number.strip()
+    """A publication's number as it is looked for, in any spelling; another id as it is."""
+    return publication_key(number) or number.strip()
 
 
 def _add(index: tantivy.Index, folders: Sequence[Path], counts: dict[str, int]) -> None:

@@ -83,7 +83,7 @@ class Index:
         self.folder = folder
         self.counts: dict[str, int] = check(folder)["counts"]
         self._links = tempfile.TemporaryDirectory(prefix="patent-llama-index-")
-        for file in (folder / SEGMENTS).iterdir():
+        for file in (file for file in (folder / SEGMENTS).glob("*") if file.suffix != ".lock"):
             (Path(self._links.name) / file.name).symlink_to(file.resolve())
         try:
             index = tantivy.Index.open(self._links.name)
@@ -126,10 +126,8 @@ class Index:
 
     def publication(self, number: str) -> dict[str, Any] | None:
         """What is stored of a publication, in any spelling of its number; None if it is not in the index."""
-        for name, value in (("number", number_key(number)), ("number", number.strip())):
-            if found := self.searcher.search(self._term(name, value), 1).hits:
-                return self._stored(found[0][1])
-        return None
+        found = self.searcher.search(self._term("number", number_key(number)), 1).hits
+        return self._stored(found[0][1]) if found else None
 
     def has_law(self, title: str, article: str | None = None) -> bool:
         """Whether the index has a law of this title, or an article of it."""
