@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, printable, run_command
 
 if TYPE_CHECKING:
-    from serve.retrieval.search import Filter, Hit, Index
+    from serve.retrieval.search import Hit, Index
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _index_options(commands)
     _search_options(commands)
+    _run_options(commands)
+    _pairs_options(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
 
@@ -78,6 +80,119 @@ def _search_options(commands: Any) -> None:
     command.set_defaults(call=search)
 
 
+def _run_options(commands: Any) -> None:
+    command = commands.add_parser("run", help="serve a model as an assistant: API and page")
+    command.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="a model's folder; with --endpoint, the name it is served by",
+    )
+    command.add_argument(
+        "--endpoint",
+        nargs="+",
+        default=(),
+        metavar="URL",
+        help="engines that serve the model over the OpenAI API (vLLM, SGLang, llama.cpp, transformers serve);"
+        " without one, an engine is started. OPENAI_API_KEY holds their key, if they need one",
+    )
+    command.add_argument(
+        "--engine",
+        choices=("auto", "vllm", "transformers"),
+        default="auto",
+        help="the engine that is started",
+    )
+    command.add_argument("--index", type=Path, metavar="DIR", help="where sources are found")
+    command.add_argument("--gate", type=Path, metavar="DIR", help="a gate (`python -m serve gate`)")
+    command.add_argument(
+        "--gate-mode",
+        choices=("warn", "refuse", "off"),
+        default="warn",
+        help="a question that the gate refuses is answered with a note, or not at all (warn)",
+    )
+    command.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/assistant"),
+        metavar="DIR",
+        help="where ratings are kept (runs/assistant)",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", help="another than this machine needs PATENT_LLAMA_KEY"
+    )
+    command.add_argument("--port", type=int, default=8080, help="0 for any free one (8080)")
+    command.add_argument(
+        "--sources", type=int, default=5, metavar="N", help="passages in a prompt at most (5)"
+    )
+    command.add_argument(
+        "--prompt-bytes",
+        type=int,
+        metavar="N",
+        help="of sources, and of the conversation before the question (6000, or what a small model's context holds)",
+    )
+    command.add_argument(
+        "--input-slot",
+        action=argparse.BooleanOptionalAction,
+        help="sources stand in the template's slot for material (default: if the engine fills it)",
+    )
+    command.add_argument(
+        "--keep-days",
+        type=int,
+        default=0,
+        metavar="N",
+        help="days that questions are kept in RUN/questions (0)",
+    )
+    command.add_argument("--streams", type=int, default=256, metavar="N", help="answers at a time (256)")
+    command.add_argument(
+        "--rate",
+        type=int,
+        default=60,
+        metavar="N",
+        help="requests a minute of one address; 0 for no limit (60)",
+    )
+    command.add_argument(
+        "--answer-tokens", type=int, default=1024, metavar="N", help="of an answer at most (1024)"
+    )
+    command.set_defaults(call=run)
+
+
+def _pairs_options(commands: Any) -> None:
+    command = commands.add_parser(
+        "pairs", help="preference pairs from users' ratings, for `python -m sft dpo`"
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="the --run of the service")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE")
+    command.add_argument("--force", action="store_true", help="replace an existing file")
+    command.set_defaults(call=pairs)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    from serve.service.launch import Options, serve
+    from serve.service.limits import Limits
+
+    for name, least in (("sources", 0), ("keep_days", 0), ("streams", 1), ("rate", 0), ("answer_tokens", 1)):
+        if getattr(arguments, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: at least {least}.")
+    limits = Limits(
+        answer_tokens=arguments.answer_tokens, streams=arguments.streams, requests_per_minute=arguments.rate
+    )
+    same = ("run", "model", "engine", "index", "gate", "gate_mode", "host", "port", "sources", "prompt_bytes")
+    given = {name: getattr(arguments, name) for name in (*same, "input_slot", "keep_days")}
+    return serve(Options(**given, endpoints=tuple(arguments.endpoint), limits=limits))
+
+
+def pairs(arguments: argparse.Namespace) -> None:
+    """Write the pairs of a run."""
+    from serve.service.ratings import write_pairs
+
+    counts = write_pairs(arguments.run, arguments.output, force=arguments.force)
+    print(
+        f"{arguments.output}: {counts['pairs']:,} pairs, {counts['corrections']:,} from corrections and"
+        f" {counts['thumbs']:,} from thumbs; {counts['alone']:,} thumbs make no pair."
+    )
+
+
 def index(arguments: argparse.Namespace) -> None:
     """Make an index."""
     from serve.retrieval.index import build
@@ -89,7 +204,7 @@ def index(arguments: argparse.Namespace) -> None:
 
 def search(arguments: argparse.Namespace) -> None:
     """Search an index for one question or for a file of them."""
-    from serve.retrieval.search import Index
+    from serve.retrieval.search import Index, filter_of
 
     if (arguments.question is None) == (arguments.queries is None):
         raise UserError("give a question, or a file of them with --queries.")
@@ -97,7 +212,7 @@ def search(arguments: argparse.Namespace) -> None:
         raise UserError(f"--hits {arguments.hits}: at least 1.")
     index = Index(arguments.index)
     if arguments.queries is None:
-        hits = index.search(arguments.question, arguments.hits, _filter(index, vars(arguments)))
+        hits = index.search(arguments.question, arguments.hits, filter_of(index, _asked(vars(arguments))))
         print(_as_json({"hits": hits}) if arguments.json else "\n".join(_shown(hits)))
         return
     for number, line in enumerate(arguments.queries.read_text("utf-8").splitlines(), 1):
@@ -107,6 +222,8 @@ def search(arguments: argparse.Namespace) -> None:
 
 def _answer(index: "Index", arguments: argparse.Namespace, line: str, place: str) -> dict[str, Any]:
     """A line of --queries with its hits."""
+    from serve.retrieval.search import filter_of
+
     try:
         asked = json.loads(line)
         question = asked["question"]
@@ -114,21 +231,15 @@ def _answer(index: "Index", arguments: argparse.Namespace, line: str, place: str
     except (ValueError, TypeError, KeyError, AssertionError):
         raise UserError(f'{place}: no JSON object with a text "question".') from None
     try:
-        hits = index.search(question, arguments.hits, _filter(index, vars(arguments) | asked))
+        hits = index.search(question, arguments.hits, filter_of(index, _asked(vars(arguments) | asked)))
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     return {**asked, "hits": hits}
 
 
-def _filter(index: "Index", given: dict[str, Any]) -> "Filter":
-    from serve.retrieval.search import Filter, prior_art
-
-    def listed(name: str) -> tuple[str, ...]:
-        value = given.get(name) or ()
-        return tuple(filter(None, map(str.strip, value.split(",") if isinstance(value, str) else value)))
-
-    before, without = prior_art(index, given.get("before"))
-    return Filter(before, listed("office"), listed("language"), listed("ipc"), without)
+def _asked(given: dict[str, Any]) -> dict[str, Any]:
+    """The filter of the command line or of a line of --queries."""
+    return {name: given.get(name) for name in ("before", "office", "language", "ipc")}
 
 
 def _as_json(answer: dict[str, Any]) -> str:

@@ -188,6 +188,30 @@ class Index:
         return inventions
 
 
+def filter_of(index: Index, given: Any) -> Filter:
+    """The filter of a request: `before` (a day or a publication), `office`, `language` and `ipc` (a text with
+    commas or a list). Raises UserError."""
+    given = {} if given is None or given is True else given
+    if not isinstance(given, dict):
+        raise UserError("retrieval: give an object, or false for none.")
+    unknown = given.keys() - {"before", "office", "language", "ipc"}
+    if unknown:
+        raise UserError(f"retrieval: unknown {', '.join(sorted(map(str, unknown)))}.")
+
+    def listed(name: str) -> tuple[str, ...]:
+        value = given.get(name) or ()
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise UserError(f"{name}: give a text, or a list of texts.")
+        return tuple(filter(None, map(str.strip, items)))
+
+    before = given.get("before") or None
+    if before is not None and not isinstance(before, str):
+        raise UserError("before: give a date such as 2015-01-06, or a publication number.")
+    day, without = prior_art(index, before)
+    return Filter(day, listed("office"), listed("language"), listed("ipc"), without)
+
+
 def prior_art(index: Index, before: str | None) -> tuple[str | None, str | None]:
     """What `--before` gives: a day, or a publication of the index, whose priority date is meant and whose own
     invention is left out."""
