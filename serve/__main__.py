@@ -128,7 +128,7 @@ def _run_options(commands: Any) -> None:
         "--prompt-bytes",
         type=int,
         metavar="N",
-        help="of sources, and of the conversation before the question (6000, or what a small model's context holds)",
+        help="of sources, and of the conversation before the question (6000; less for a small model)",
     )
     command.add_argument(
         "--input-slot",

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import time
+import traceback
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -71,16 +72,15 @@ class Service:
     answered: OrderedDict[str, Answered] = field(default_factory=OrderedDict)
     remembered: int = 0
     rate: Rate = field(init=False)
+    policy: str = ""
 
     def __post_init__(self) -> None:
         self.rate = Rate(self.limits.requests_per_minute)
 
     def app(self) -> web.Application:
         """The application, for aiohttp's runner."""
-        page, policy = _page()
-        app = web.Application(
-            client_max_size=self.limits.body_bytes, middlewares=[partial(self._guard, policy)]
-        )
+        page, self.policy = _page()
+        app = web.Application(client_max_size=self.limits.body_bytes, middlewares=[self._guard])
         app.add_routes(
             [
                 web.get("/", partial(_static, page, "text/html")),
@@ -105,7 +105,7 @@ class Service:
         await self.engines.close()
 
     @web.middleware
-    async def _guard(self, policy: str, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Check host, key and rate; give every failure a JSON body, and every response its headers."""
         try:
             self._admit(request)
@@ -116,10 +116,15 @@ class Service:
             response = _error(413, f"the request is larger than {self.limits.body_bytes:,} bytes")
         except web.HTTPException as problem:
             response = _error(problem.status, problem.reason)
+        except ConnectionError:  # the client went away
+            raise
+        except Exception:  # a bug: told here, and not to the client
+            traceback.print_exc()
+            response = _error(500, "the service failed")
         path = request.match_info.route.resource.canonical if request.match_info.route.resource else "other"
         self.metrics.count("requests_total", path=path, status=str(response.status))
         if not response.prepared:
-            response.headers.update(_headers(policy))
+            response.headers.update(_headers(self.policy))
         return response
 
     def _admit(self, request: web.Request) -> None:

@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -57,7 +57,7 @@ class Options:
     input_slot: bool | None = None
     """None: if the template of a model's folder has the slot, and the engine fills it."""
     keep_days: int = 0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     start_seconds: float = 1800
 
 
@@ -66,8 +66,8 @@ def serve(options: Options) -> int:
     key = os.environ.get(KEY) or None
     if options.host.strip("[]") not in {name.strip("[]") for name in (*LOOPBACK, "::1")} and key is None:
         raise UserError(
-            f"--host {options.host}: other machines could reach the service, so clients need a key. Set {KEY} to"
-            " a long random text, for instance that of `openssl rand -hex 32`."
+            f"--host {options.host}: other machines could reach the service, so clients need a key. Set {KEY}"
+            " to a long random text, for instance that of `openssl rand -hex 32`."
         )
     if key is not None and len(key) < 16:
         raise UserError(f"{KEY} has {len(key)} characters. Use at least 16, such as `openssl rand -hex 32`.")
@@ -124,8 +124,8 @@ def started(options: Options) -> Iterator[str]:
     folder = Path(options.model)
     if not (folder / "config.json").exists():
         raise UserError(
-            f"--model {options.model}: no model's folder. Give one, or the --endpoint of an engine that serves"
-            " a model of this name."
+            f"--model {options.model}: no model's folder. Give one, or the --endpoint of an engine that"
+            " serves a model of this name."
         )
     port, log = free_port(), options.run / "engine.log"
     name = options.engine
@@ -192,8 +192,8 @@ def _fills_slot(options: Options, engines: Engines) -> bool:
         return True
     if options.input_slot:
         raise UserError(
-            "--input-slot: the engine does not pass the messages' `input` on to the model's template. Leave the"
-            " option out: the sources then stand at the end of the question."
+            "--input-slot: the engine does not pass the messages' `input` on to the model's template. Leave"
+            " the option out: the sources then stand at the end of the question."
         )
     return False
 
