@@ -71,8 +71,9 @@ def fit(
     total = batches.total
     if progress.samples > total and not progress.ended:
         raise UserError(
-            f"the run has trained {progress.samples:,} samples in {progress.step} steps, and this command ends"
-            f" after {total:,}: give training.steps or training.epochs as large as before, or another run_dir."
+            f"the run has trained {progress.samples:,} samples in {progress.step} steps, and this command"
+            f" ends after {total:,}: give training.steps or training.epochs as large as before, or another"
+            " run_dir."
         )
     steps = progress.step + math.ceil((total - progress.samples) / training.global_batch_size)
     for line in batches.order.report():

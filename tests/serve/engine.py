@@ -37,6 +37,7 @@ class FakeEngine:
     left: int = 0
     """Requests whose client went away."""
     url: str = ""
+    port: int = 0
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """An answer, streamed if it is asked for."""
@@ -103,14 +104,14 @@ def engine(**settings: Any) -> Iterator[FakeEngine]:
         app.add_routes([web.post("/v1/chat/completions", fake.chat)])
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", fake.port).start()
         fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        ready.set()
         return runner
 
     def work() -> None:
         asyncio.set_event_loop(loop)
         runner = loop.run_until_complete(start())
+        loop.call_soon(ready.set)
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
 
