@@ -127,6 +127,10 @@ def calibrated(score: float, slope: float, intercept: float) -> float:
 def check(folder: Path, questions: list[str]) -> None:
     """Print the probability of each question and what the gate does with it."""
     gate = Gate.open(folder)
+    if not questions:
+        raise UserError(
+            f'--check {folder}: no question. Add one or more behind the folder, each in quotes: "…".'
+        )
     print(f"threshold {gate.threshold:.4f}")
     for question in questions:
         decision = "accepted" if gate.accepts(question) else "refused "

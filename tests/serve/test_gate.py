@@ -279,6 +279,7 @@ def test_a_user_makes_a_gate_and_tries_it(tmp_path: Path) -> None:
     manifest.verify(tmp_path / "gate")
     tried = run("serve", "gate", "--check", tmp_path / "gate", "patent claim court", "bread travel")
     assert [line.split()[1] for line in tried.stdout.splitlines()[1:]] == ["accepted", "refused"]
+    assert "no question" in run("serve", "gate", "--check", tmp_path / "gate").stderr
     again = run(*make)
     assert (again.returncode, "--force" in again.stderr) == (2, True)
     assert "--general, --output missing" in run("serve", "gate", "--domain", files["domain"][0]).stderr
