@@ -11,7 +11,7 @@ from serve.retrieval.search import Hit, Index, filter_of
 from serve.service.limits import Refusal
 
 if TYPE_CHECKING:
-    from serve.gate import Gate
+    from serve.gate.classifier import Gate
 
 GateMode = Literal["warn", "refuse", "off"]
 SOURCES = 5

@@ -17,7 +17,7 @@ import aiohttp
 
 FAILURES = 3
 """In a row, after which an engine is left out though it answers."""
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 10.0
 """Seconds that an engine is left out at most."""
 ATTEMPTS = 3
 """Of a request, before its first token."""
@@ -52,15 +52,20 @@ class Engine:
     busy: int = 0
     failures: int = 0
     """In a row."""
+    pauses: int = 0
+    """In a row."""
     out_until: float = 0.0
     """Monotonic seconds."""
 
     def failed(self, *, unreachable: bool) -> None:
-        """Note a failure; leave the engine out if it should be."""
+        """Note a failure; leave the engine out if it should be. Requests that fail together are one."""
+        now = time.monotonic()
+        if self.out_until > now:
+            return
         self.failures += 1
-        if unreachable or self.failures >= FAILURES:
-            pause = min(LONGEST_PAUSE, 0.5 * 2 ** min(self.failures - 1, 10))
-            self.out_until = time.monotonic() + pause
+        if unreachable or self.pauses or self.failures >= FAILURES:
+            self.out_until = now + min(LONGEST_PAUSE, 0.5 * 2 ** min(self.pauses, 10))
+            self.failures, self.pauses = 0, self.pauses + 1
 
 
 @dataclass
@@ -113,7 +118,7 @@ class Engines:
                     async for piece in self._pieces(response):
                         begun = begun or bool(piece.text)
                         yield piece
-                engine.failures = 0
+                engine.failures = engine.pauses = 0
                 return
             except EngineError as error:
                 self.counts["failures"] += 1

@@ -95,7 +95,7 @@ def _assistant(options: Options) -> Assistant:
 
     gate = None
     if options.gate:
-        from serve.gate import Gate
+        from serve.gate.classifier import Gate
 
         gate = Gate.open(options.gate)
     elif options.gate_mode == "refuse":
