@@ -1,10 +1,15 @@
 """Serve a model as an assistant that cites what it found in your documents.
 
-python -m serve index  --corpus corpora/mine --output indexes/mine       passages of patents, to be searched
-python -m serve index  --corpus corpora/february --extends indexes/mine --output indexes/february
-python -m serve search indexes/mine "heat pump with two evaporators" --before 2015-01-06 --ipc F25B
-python -m serve search indexes/mine --queries questions.jsonl > found.jsonl
-python -m serve gate   --domain chats/domain.jsonl --general chats/general.jsonl --output gates/mine
+    python -m serve index  --corpus corpora/mine --output indexes/mine       passages, to be searched
+    python -m serve index  --corpus corpora/february --extends indexes/mine --output indexes/february
+    python -m serve search indexes/mine "heat pump with two evaporators" --before 2015-01-06 --ipc F25B
+    python -m serve search indexes/mine --queries questions.jsonl > found.jsonl
+    python -m serve gate   --domain patents.jsonl law.jsonl --general a.jsonl b.jsonl --output gates/mine
+    python -m serve run    --model runs/mine/model --index indexes/mine      an engine, the API, the page
+    python -m serve run    --endpoint http://gpu:8000/v1 --model NAME --index indexes/mine --gate gates/mine
+    python -m serve pairs  runs/assistant --output pairs.jsonl               what users preferred, for sft dpo
+
+Nothing is overwritten without --force. The service listens on this machine only, unless it has a key.
 """
 
 import argparse

@@ -17,7 +17,7 @@ import pytest
 
 from core.errors import UserError
 from core.provenance import manifest
-from serve import gate_training
+from serve.gate import training
 from serve.gate.card import auc, calibrate, lowest_accepted, wilson
 from serve.gate.classifier import BUCKETS, MAX_CHARACTERS, Gate, features, fold
 from serve.gate.questions import Questions, read
@@ -192,7 +192,7 @@ def test_each_number_is_of_a_model_that_has_not_seen_the_source(
 ) -> None:
     files = chats(tmp_path)
     without: list[frozenset[str]] = []
-    real = gate_training.fit
+    real = training.fit
 
     def watched(x: Any, transposed: Any, label: Any, used: Any) -> Any:
         names = np.array([name for name, _ in found.places], object)
@@ -201,7 +201,7 @@ def test_each_number_is_of_a_model_that_has_not_seen_the_source(
         return real(x, transposed, label, used)
 
     found = read(files["domain"], files["general"])
-    monkeypatch.setattr(gate_training, "fit", watched)
+    monkeypatch.setattr(training, "fit", watched)
     numbers = build(files["domain"], files["general"], tmp_path / "gate")
     names = [f"{name}.jsonl" for names in MADE.values() for name in names]
     assert sorted(without, key=sorted) == sorted([frozenset(), *({name} for name in names)], key=sorted)
@@ -217,13 +217,13 @@ def test_a_source_on_both_sides_is_left_out_of_both(tmp_path: Path, monkeypatch:
     files["domain"].append(write(tmp_path / "a.jsonl", questions("both", True), "both"))
     files["general"].append(write(tmp_path / "b.jsonl", questions("both", False), "both"))
     left_out: list[int] = []
-    real = gate_training.fit
+    real = training.fit
 
     def watched(x: Any, transposed: Any, label: Any, used: Any) -> Any:
         left_out.append(int((~used).sum()))
         return real(x, transposed, label, used)
 
-    monkeypatch.setattr(gate_training, "fit", watched)
+    monkeypatch.setattr(training, "fit", watched)
     build(files["domain"], files["general"], tmp_path / "gate")
     assert sorted(left_out) == [0, *[150] * 8, 300]
 
@@ -333,7 +333,7 @@ def test_of_many_sources_the_seed_draws_those_that_are_held_out() -> None:
     places = [(f"{number:02}", True) for number in range(30) for _ in range(50)] + [("small", True)] * 49
     many = Questions([""] * len(places), places, [], {})
     drawn = held_out(many, "domain", 50, seed=0)
-    assert len(set(drawn)) == gate_training.MAX_HELD
+    assert len(set(drawn)) == training.MAX_HELD
     assert "small" not in drawn
     assert drawn == held_out(many, "domain", 50, seed=0) != held_out(many, "domain", 50, seed=1)
 
