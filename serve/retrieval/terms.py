@@ -29,7 +29,9 @@ _CLUSTER = re.compile("(?s:.)[\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f
 def fold(text: str) -> str:
     """The text as its terms are compared."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return folded if folded.isascii() else folded.translate(_simplified())
+    if folded.isascii():
+        return folded
+    return folded.encode("utf-8", "replace").decode().translate(_simplified())  # no half surrogate pairs
 
 
 def terms(text: str) -> list[str]:

@@ -396,6 +396,8 @@ async def _json(request: web.Request) -> dict[str, Any]:
         raise Refusal(415, "send Content-Type: application/json")
     try:
         body = json.loads(await request.read())
+        # Half a surrogate pair (an escape such as \\ud800) is no text: it becomes a question mark.
+        body = json.loads(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise Refusal(400, "the body is no JSON") from None
     if not isinstance(body, dict):

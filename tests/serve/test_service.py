@@ -223,6 +223,12 @@ def test_a_request_that_means_nothing_is_refused_with_the_reason(
     assert not fake.asked
 
 
+def test_half_a_surrogate_pair_is_a_question_mark(url: str, fake: FakeEngine) -> None:
+    body = b'{"messages": [{"role": "user", "content": "pump \\ud800"}], "retrieval": {"office": "\\udfff"}}'
+    assert call(url, "/v1/chat/completions", body)[0] == 200
+    assert fake.asked[-1]["messages"][0]["content"] == "pump ?"
+
+
 PATHS = [
     "/../etc/passwd",
     "/page.js/../../__main__.py",
