@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -126,7 +127,9 @@ def engine(**settings: Any) -> Iterator[FakeEngine]:
 
 
 @contextmanager
-def assistant(run: Path, *arguments: str | Path, **variables: str) -> Iterator[str]:
+def assistant(
+    run: Path, *arguments: str | Path, end: signal.Signals = signal.SIGTERM, **variables: str
+) -> Iterator[str]:
     """The address of `python -m serve run`, which is ended with the block."""
     command = [sys.executable, "-m", "serve", "run", "--run", str(run), "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(
@@ -147,7 +150,7 @@ def assistant(run: Path, *arguments: str | Path, **variables: str) -> Iterator[s
         else:
             raise AssertionError(process.stderr.read())
     finally:
-        process.terminate()
+        process.send_signal(end)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
         process.kill()
