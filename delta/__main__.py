@@ -91,8 +91,8 @@ def main() -> None:
         "gguf",
         help="write a model as one GGUF file, for llama.cpp and Ollama",
         description="Write a LLaMA, Mistral, Qwen 2 or Qwen 3 in the Hugging Face layout as one GGUF file,"
-        " and a Modelfile for Ollama beside it. Each tensor is read back and compared before the file appears."
-        " Example: python -m delta gguf --model RUN/model --output model.gguf --type q8_0",
+        " and a Modelfile for Ollama beside it. Each tensor is read back and compared before the file"
+        " appears. Example: python -m delta gguf --model RUN/model --output model.gguf --type q8_0",
     )
     command.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model, not an adapter")
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .gguf file to write")

@@ -24,6 +24,8 @@ from delta.gguf_export import architecture, tokenizer
 from delta.lora_merge import as_float32, from_float32
 
 TYPES = ("bf16", "f16", "f32", "q8_0")
+SOURCES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+"""The names of these types in safetensors."""
 PIECE_BYTES = 1 << 22
 BLOCK = 32
 """Elements that share a scale in q8_0."""
@@ -230,8 +232,9 @@ def _shown(plan: list[Planned], what: str) -> Iterator[Planned]:
     """The tensors, with a progress bar on a terminal."""
     from tqdm import tqdm
 
+    total = sum(each.stored_bytes for each in plan)
     bar = tqdm(
-        total=sum(each.stored_bytes for each in plan), desc=what, unit="B", unit_scale=True, delay=1, leave=False,
+        total=total, desc=what, unit="B", unit_scale=True, delay=1, leave=False,
         dynamic_ncols=True, disable=not sys.stderr.isatty(),
     )  # fmt: skip
     with bar:
@@ -247,7 +250,7 @@ def encode(piece: bytes, each: Planned) -> bytes:
         width = ITEMSIZE[each.source.dtype]
         rows = np.frombuffer(piece, f"<u{width}").reshape(-1, each.columns)
         piece = permuted(rows, each.head_rows).tobytes()
-    if each.kind == {"F32": "f32", "F16": "f16", "BF16": "bf16"}[each.source.dtype]:
+    if SOURCES.get(each.kind) == each.source.dtype:
         return piece
     values = as_float32(piece, each.source.dtype)
     if each.kind in ("f16", "q8_0"):
@@ -257,7 +260,7 @@ def encode(piece: bytes, each: Planned) -> bytes:
 
         rows = values.reshape(-1, each.columns)
         return bytes(gguf.quants.quantize(rows, gguf.GGMLQuantizationType.Q8_0).tobytes())
-    return from_float32(values, {"f16": "F16", "bf16": "BF16", "f32": "F32"}[each.kind])
+    return from_float32(values, SOURCES[each.kind])
 
 
 def _refuse_values(values: Array, each: Planned) -> None:
@@ -319,28 +322,23 @@ def _compare(path: Path, plan: list[Planned], described: architecture.Architectu
 
 def decode(data: Array, each: Planned, original: Array) -> tuple[Array, Array]:
     """Stored rows as float32 in the source's order, and how far each may be from `original`, its values."""
+
+    def ordered(part: Array) -> Array:
+        if not each.head_rows:
+            return part.reshape(-1)
+        return restored(part.reshape(-1, each.columns), each.head_rows).reshape(-1)
+
     if each.kind == "q8_0":
         blocks = data.reshape(-1, BLOCK + 2)
         scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
-        values = (scale * blocks[:, 2:].view(np.int8)).reshape(-1)
-        # Half a step of the scale, which itself is rounded to f16, for up to 127 steps.
-        largest = np.abs(original).reshape(-1, each.columns)
-        if each.head_rows:
-            largest = permuted(largest, each.head_rows)
-        top = largest.reshape(-1, BLOCK).max(axis=1, keepdims=True)
-        bound = top / 254 + top * 2.0**-10 + 127 * SMALLEST["f16"]
-        bounds = np.broadcast_to(bound, (len(top), BLOCK)).reshape(-1)
-    else:
-        values = as_float32(data.tobytes(), {"f16": "F16", "bf16": "BF16", "f32": "F32"}[each.kind])
-        exact = each.kind == {"F32": "f32", "F16": "f16", "BF16": "bf16"}[each.source.dtype]
-        with np.errstate(invalid="ignore"):
-            bounds = np.abs(original) * HALF_STEP[each.kind] + SMALLEST[each.kind]
-        bounds = np.zeros_like(bounds) if exact else bounds
-    if each.head_rows:
-        values, bounds = (
-            restored(part.reshape(-1, each.columns), each.head_rows).reshape(-1) for part in (values, bounds)
-        )
-    return values, bounds
+        # Half a step of the scale (the largest of 32 over 127), which itself is rounded to f16.
+        bound = scale * (0.5 + 127 * 2 * HALF_STEP["f16"]) + 127 * SMALLEST["f16"]
+        return ordered(scale * blocks[:, 2:].view(np.int8)), ordered(np.repeat(bound, BLOCK, axis=1))
+    values = as_float32(data.tobytes(), SOURCES[each.kind])
+    exact = SOURCES[each.kind] == each.source.dtype
+    with np.errstate(invalid="ignore"):
+        bound = np.abs(original) * HALF_STEP[each.kind] + SMALLEST[each.kind]
+    return ordered(values), np.zeros_like(bound) if exact else bound
 
 
 def _modelfile(output: Path, vocabulary: tokenizer.Vocabulary, context: int) -> str:

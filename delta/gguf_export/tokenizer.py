@@ -308,7 +308,7 @@ def _template(found: Vocabulary, loaded: Any, spec: dict[str, Any]) -> None:
         return
     text = _rendered(loaded)
     if text is not None:
-        found.add_bos = bool(loaded.bos_token) and text.startswith(loaded.bos_token)
+        found.add_bos = found.add_bos and text.startswith(loaded.bos_token)
         found.add_eos = False
     if found.space == "first":
         found.space = "never"
