@@ -303,21 +303,28 @@ def _compare(path: Path, plan: list[Planned], described: architecture.Architectu
         raise RuntimeError(f"{path}: tensors are missing or too many: {sorted(stored.keys() ^ expected)[:3]}")
     if factors is not None and not np.array_equal(stored["rope_freqs.weight"].data, factors):
         raise RuntimeError(f"{path}: rope_freqs.weight differs from what was written.")
-    for each in _shown(plan, "comparing"):
-        tensor = stored[each.name]
-        if tuple(reversed(tensor.shape.tolist())) != each.source.shape:
-            raise RuntimeError(f"{path}: {each.name} has shape {tensor.shape}.")
-        data, start = tensor.data.reshape(-1).view(np.uint8), 0
-        for piece in each.read():
-            original = as_float32(piece, each.source.dtype)
-            end = start + each.stored_bytes * original.size // each.source.elements
-            values, bound = decode(data[start:end], each, original)
-            start = end
-            same = (np.abs(values - original) <= bound) | (values == original)
-            if not (same | (np.isnan(values) & np.isnan(original))).all():
-                raise RuntimeError(
-                    f"{path}: {each.name} differs from {each.source.name} in {each.source.file}."
-                )
+    with path.open("rb") as file:  # the reader's arrays are mapped: their pages would count as memory
+        for each in _shown(plan, "comparing"):
+            tensor = stored[each.name]
+            kind, shape = tensor.tensor_type.name.lower(), tuple(reversed(tensor.shape.tolist()))
+            if (kind, shape, tensor.n_bytes) != (each.kind, each.source.shape, each.stored_bytes):
+                raise RuntimeError(f"{path}: {each.name} is {kind} of shape {shape}.")
+            file.seek(tensor.data_offset)
+            for piece in each.read():
+                original = as_float32(piece, each.source.dtype)
+                data = file.read(each.stored_bytes * original.size // each.source.elements)
+                if not _same(np.frombuffer(data, np.uint8), each, original):
+                    raise RuntimeError(
+                        f"{path}: {each.name} differs from {each.source.name} in {each.source.file}."
+                    )
+
+
+def _same(data: Array, each: Planned, original: Array) -> bool:
+    """Whether stored rows are `original` within the rounding of their type; NaN is NaN."""
+    values, bound = decode(data, each, original)
+    with np.errstate(invalid="ignore"):  # an infinity less an infinity
+        same = (np.abs(values - original) <= bound) | (values == original)
+    return bool((same | (np.isnan(values) & np.isnan(original))).all())
 
 
 def decode(data: Array, each: Planned, original: Array) -> tuple[Array, Array]:
@@ -336,7 +343,7 @@ def decode(data: Array, each: Planned, original: Array) -> tuple[Array, Array]:
         return ordered(scale * blocks[:, 2:].view(np.int8)), ordered(np.repeat(bound, BLOCK, axis=1))
     values = as_float32(data.tobytes(), SOURCES[each.kind])
     exact = SOURCES[each.kind] == each.source.dtype
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         bound = np.abs(original) * HALF_STEP[each.kind] + SMALLEST[each.kind]
     return ordered(values), np.zeros_like(bound) if exact else bound
 

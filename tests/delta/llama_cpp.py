@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,20 @@ class LlamaCpp:
         if first.get("id") != told["tokens"][0]:  # a part of a character, whose probabilities it leaves out
             return told["tokens"], {}
         return told["tokens"], {each["id"]: each["logprob"] for each in first["top_logprobs"]}
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """Small tokenizers by kind, in folders of their own."""
+
+    folder: Path
+
+    def tokenizer(self, kind: str) -> Any:
+        """As transformers loads it; made when it is first asked for."""
+        from transformers import AutoTokenizer
+
+        place = self.folder / kind
+        return AutoTokenizer.from_pretrained(place) if place.exists() else tokenizer(kind, place)
 
 
 def tokenizer(kind: str, folder: Path) -> Any:

@@ -1,10 +1,6 @@
 """A GGUF file is the model: llama.cpp gives transformers' token ids and greedy answers, and what it cannot be
 given exactly is refused by name."""
 
-import json
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ from hypothesis import strategies as st
 from delta.gguf_export import export as exporter
 from delta.gguf_export.export import export, permuted, restored
 from tests.delta import llama_cpp, models
-from tests.delta.llama_cpp import LlamaCpp
+from tests.delta.llama_cpp import LlamaCpp, Tokenizers
 
 Changed = dict[str, Any]
 PLAIN = ("gpt2", "smollm", "llama3", "llama3-merges", "qwen2", "pieces-never", "pieces-prepend")
@@ -45,27 +41,13 @@ ROPES: list[tuple[str, Changed]] = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Made:
-    """Tokenizers of a test session, by kind."""
-
-    folder: Path
-
-    def tokenizer(self, kind: str) -> Any:
-        """As transformers loads it; made when it is first asked for."""
-        from transformers import AutoTokenizer
-
-        place = self.folder / kind
-        return AutoTokenizer.from_pretrained(place) if place.exists() else llama_cpp.tokenizer(kind, place)
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return Made(tmp_path_factory.mktemp("tokenizers"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
+    return Tokenizers(tmp_path_factory.mktemp("tokenizers"))
 
 
 @pytest.fixture
-def small(made: Made, tmp_path: Path) -> Path:
+def small(made: Tokenizers, tmp_path: Path) -> Path:
     """A LLaMA with a byte-level tokenizer."""
     llama_cpp.model("llama", made.tokenizer("gpt2"), tmp_path / "model")
     return tmp_path / "model"
@@ -86,7 +68,7 @@ def stored(file: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_llama_cpp_gives_the_ids_of_every_text(made: Made, tmp_path: Path, kind: str) -> None:
+def test_llama_cpp_gives_the_ids_of_every_text(made: Tokenizers, tmp_path: Path, kind: str) -> None:
     words = made.tokenizer(kind)
     llama_cpp.model("llama", words, tmp_path / "model")
     export(tmp_path / "model", tmp_path / "model.gguf")
@@ -100,7 +82,7 @@ def test_llama_cpp_gives_the_ids_of_every_text(made: Made, tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("kind", ["pieces-first", "pieces-always"])
-def test_where_a_metaspace_differs_a_note_says_so(made: Made, tmp_path: Path, kind: str) -> None:
+def test_where_a_metaspace_differs_a_note_says_so(made: Tokenizers, tmp_path: Path, kind: str) -> None:
     words = made.tokenizer(kind)
     llama_cpp.model("llama", words, tmp_path / "model")
     notes = export(tmp_path / "model", tmp_path / "model.gguf").notes
@@ -113,7 +95,7 @@ def test_where_a_metaspace_differs_a_note_says_so(made: Made, tmp_path: Path, ki
 
 @pytest.mark.parametrize(("family", "kind", "changed"), FAMILIES)
 def test_greedy_answers_are_those_of_transformers(
-    made: Made, tmp_path: Path, family: str, kind: str, changed: Changed
+    made: Tokenizers, tmp_path: Path, family: str, kind: str, changed: Changed
 ) -> None:
     words = made.tokenizer(kind)
     model = llama_cpp.model(family, words, tmp_path / "model", **changed)
@@ -133,17 +115,14 @@ def test_greedy_answers_are_those_of_transformers(
 
 @pytest.mark.parametrize(("family", "rope"), ROPES)
 def test_stretched_positions_are_those_of_transformers(
-    made: Made, tmp_path: Path, family: str, rope: Changed
+    made: Tokenizers, tmp_path: Path, family: str, rope: Changed
 ) -> None:
     words = made.tokenizer("qwen2" if "qwen" in family else "gpt2")
     rope = {"rope_theta": 10000.0, **rope}
-    model = llama_cpp.model(
-        family,
-        words,
-        tmp_path / "model",
-        rope_parameters=rope,
-        **({"sliding_window": None} if family == "mistral" else {}),
-    )
+    changed: Changed = {"rope_parameters": rope}
+    if family == "mistral":
+        changed["sliding_window"] = None
+    model = llama_cpp.model(family, words, tmp_path / "model", **changed)
     export(tmp_path / "model", tmp_path / "model.gguf", kind="f32")
     engine = LlamaCpp(tmp_path / "model.gguf")
     draw = np.random.default_rng(0)
@@ -158,7 +137,7 @@ def test_stretched_positions_are_those_of_transformers(
 @pytest.mark.parametrize(("kind", "bound"), [("bf16", 0.06), ("f16", 0.02), ("q8_0", 0.2)])
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_other_types_are_as_close_as_their_rounding(
-    made: Made, tmp_path: Path, family: str, kind: str, bound: float
+    made: Tokenizers, tmp_path: Path, family: str, kind: str, bound: float
 ) -> None:
     words = made.tokenizer("qwen2" if "qwen" in family else "gpt2")
     model = llama_cpp.model(family, words, tmp_path / "model", initializer_range=0.1)
@@ -172,7 +151,7 @@ def test_other_types_are_as_close_as_their_rounding(
         assert likely.max() - likely[found[0]] < bound
 
 
-def test_the_default_type_is_that_of_a_bf16_model_and_bits_are_kept(made: Made, tmp_path: Path) -> None:
+def test_the_default_type_is_that_of_a_bf16_model_and_bits_are_kept(made: Tokenizers, tmp_path: Path) -> None:
     words = made.tokenizer("qwen2")
     model = llama_cpp.model("qwen2", words, tmp_path / "model", dtype="bfloat16")
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -186,7 +165,7 @@ def test_the_default_type_is_that_of_a_bf16_model_and_bits_are_kept(made: Made, 
     assert np.array_equal(bias.data, before["model.layers.1.self_attn.q_proj.bias"].float().numpy())
 
 
-def test_shards_and_the_default_type_of_an_fp32_model(made: Made, tmp_path: Path) -> None:
+def test_shards_and_the_default_type_of_an_fp32_model(made: Tokenizers, tmp_path: Path) -> None:
     words = made.tokenizer("gpt2")
     model = llama_cpp.model("llama", words, tmp_path / "whole")
     model.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
@@ -200,7 +179,7 @@ def test_shards_and_the_default_type_of_an_fp32_model(made: Made, tmp_path: Path
     assert one["blk.0.ffn_up.weight"].tensor_type.name == "F16"
 
 
-def test_q8_0_leaves_rows_that_no_block_divides_in_f16_and_says_so(made: Made, tmp_path: Path) -> None:
+def test_q8_0_leaves_rows_that_no_block_divides_in_f16_and_says_so(made: Tokenizers, tmp_path: Path) -> None:
     words = made.tokenizer("gpt2")
     llama_cpp.model("llama", words, tmp_path / "model", intermediate_size=72)
     done = export(tmp_path / "model", tmp_path / "model.gguf", kind="q8_0")
@@ -209,7 +188,7 @@ def test_q8_0_leaves_rows_that_no_block_divides_in_f16_and_says_so(made: Made, t
     assert stored(tmp_path / "model.gguf")["blk.0.ffn_down.weight"].tensor_type.name == "F16"
 
 
-def test_what_the_file_and_the_modelfile_say(made: Made, tmp_path: Path) -> None:
+def test_what_the_file_and_the_modelfile_say(made: Tokenizers, tmp_path: Path) -> None:
     words = made.tokenizer("gpt2")
     words.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
     folder = tmp_path / "my-run" / "model"
@@ -254,7 +233,7 @@ BARE = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %
 @pytest.mark.parametrize("template", ["llama2", "linly", "alpaca", "bare"])
 @pytest.mark.parametrize("kind", ["pieces-first", "pieces-prepend", "llama3"])
 def test_a_chat_is_prompted_and_answered_as_by_transformers(
-    made: Made, tmp_path: Path, kind: str, template: str
+    made: Tokenizers, tmp_path: Path, kind: str, template: str
 ) -> None:
     from data.chat.chat_template import install
 
@@ -279,159 +258,8 @@ def test_a_chat_is_prompted_and_answered_as_by_transformers(
         assert all(number in rest for number in found)
 
 
-@pytest.mark.parametrize("change", [
-    ({"model_type": "gpt2"}, "model_type='gpt2'"),
-    ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
-    ({"num_hidden_layers": 3}, "model.layers.2.input_layernorm.weight is missing"),
-    ({"num_hidden_layers": 1}, "model.layers.1."),
-    ({"num_key_value_heads": 4}, "but config.json says (64, 64)"),
-    ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "rope_type='dynamic'"),
-    ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "beta_fast": 16.0,
-                          "original_max_position_embeddings": 64}}, "beta_fast=16.0 of yarn"),
-    ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-     "partial_rotary_factor=0.5"),
-    ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
-])  # fmt: skip
-def test_a_configuration_that_llama_cpp_does_not_compute_is_refused(
-    small: Path, change: tuple[Changed, str]
-) -> None:
-    path = small / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change[0]))
-    refused(small, change[1])
-
-
-@pytest.mark.parametrize(("family", "changed", "words"), [
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "sliding_attention"),
-    ("qwen3", {"attention_bias": True}, "attention_bias"),
-    ("qwen2", {"rope_parameters": {"rope_theta": 1e4, **ROPES[2][1]}}, "in a qwen2 model"),
-    ("gemma2", {}, "model_type='gemma2'"),
-])  # fmt: skip
-def test_a_family_s_settings_without_counterpart_are_refused(
-    made: Made, tmp_path: Path, family: str, changed: Changed, words: str
-) -> None:
-    llama_cpp.model(family, made.tokenizer("qwen2"), tmp_path / "model", **changed)
-    refused(tmp_path / "model", words)
-
-
-def spec_changed(change: Callable[[Changed], None]) -> Callable[[Path], None]:
-    """Change tokenizer.json."""
-
-    def apply(folder: Path) -> None:
-        path = folder / "tokenizer.json"
-        spec = json.loads(path.read_text())
-        change(spec)
-        path.write_text(json.dumps(spec))
-
-    return apply
-
-
-def without_tokenizer(folder: Path) -> None:
-    for path in folder.glob("tokenizer*"):
-        path.unlink()
-
-
-def truncated(folder: Path) -> None:
-    os.truncate(folder / "model.safetensors", 5000)
-
-
-def too_many_tokens(spec: Changed) -> None:
-    spec["model"]["vocab"]["<far>"] = 600
-
-
-def stripping(spec: Changed) -> None:
-    spec["added_tokens"][-1]["lstrip"] = True
-
-
-def other_words(spec: Changed) -> None:
-    spec["pre_tokenizer"] = {"type": "Whitespace"}
-
-
-def other_pattern(spec: Changed) -> None:
-    split = {"type": "Split", "pattern": {"Regex": "\\d|\\D+"}, "behavior": "Isolated", "invert": False}
-    last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, last]}
-
-
-def lower_case(spec: Changed) -> None:
-    spec["normalizer"] = {"type": "Lowercase"}
-
-
-def word_pieces(spec: Changed) -> None:
-    vocab = spec["model"]["vocab"]
-    spec["model"] = {"type": "WordLevel", "vocab": vocab, "unk_token": "<s>"}
-
-
-@pytest.mark.parametrize(("change", "words"), [
-    (without_tokenizer, "no tokenizer"),
-    (truncated, "model.safetensors"),
-    (spec_changed(too_many_tokens), "'<far>' has id 600, but the embedding has 527 rows"),
-    (spec_changed(stripping), "has lstrip"),
-    (spec_changed(other_words), "pre_tokenizer Whitespace"),
-    (spec_changed(other_pattern), r"pre_tokenizer \d|\D+, ByteLevel"),
-    (spec_changed(lower_case), "normalizer Lowercase"),
-    (spec_changed(word_pieces), "WordLevel"),
-])  # fmt: skip
-def test_files_that_do_not_fit_are_refused(small: Path, change: Callable[[Path], None], words: str) -> None:
-    change(small)
-    refused(small, words)
-
-
-def swapped(spec: Changed) -> None:
-    pairs = spec["model"]["merges"]
-    first = next(n for n in range(len(pairs)) if "".join(pairs[n]) == "".join(pairs[n + 1]))
-    pairs.append(pairs.pop(first))
-
-
-def dropped(spec: Changed) -> None:
-    pairs = spec["model"]["merges"]
-    made = ["".join(pair) for pair in pairs]
-    del pairs[next(n for n in range(len(pairs)) if made.count(made[n]) > 1)]
-
-
-def without_a_byte(spec: Changed) -> None:
-    vocab = spec["model"]["vocab"]
-    vocab["<odd>"] = vocab.pop("<0x41>")
-
-
-def normalized(spec: Changed) -> None:
-    spec["added_tokens"][1]["normalized"] = True
-
-
-@pytest.mark.parametrize(("change", "words"), [
-    (swapped, "do not follow each other"),
-    (dropped, "they are not merged"),
-    (without_a_byte, "no token <0x41>"),
-    (normalized, "is normalized"),
-])  # fmt: skip
-def test_pieces_that_are_not_sentencepiece_s_are_refused(
-    made: Made, tmp_path: Path, change: Callable[[Changed], None], words: str
-) -> None:
-    llama_cpp.model("llama", made.tokenizer("pieces-prepend"), tmp_path / "model")
-    spec_changed(change)(tmp_path / "model")
-    refused(tmp_path / "model", words)
-
-
-def test_an_adapter_is_refused_with_the_command_that_merges_it(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "adapter_config.json").write_text("{}")
-    refused(tmp_path / "model", "python -m sft merge")
-
-
-@pytest.mark.parametrize(("kind", "value", "words"), [
-    ("f16", 70000.0, "value of 70000"), ("q8_0", float("nan"), "NaN"), ("q8_0", 1e9, "value of 1e+09"),
-])  # fmt: skip
-def test_values_that_a_type_cannot_hold_are_refused_by_the_tensor(
-    made: Made, tmp_path: Path, kind: str, value: float, words: str
-) -> None:
-    model = llama_cpp.model("llama", made.tokenizer("gpt2"), tmp_path / "model")
-    with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
-    model.save_pretrained(tmp_path / "model")
-    assert "model.layers.1.mlp.up_proj.weight" in refused(tmp_path / "model", words, "--type", kind)
-
-
 @pytest.mark.parametrize("kind", ["bf16", "f16", "f32"])
-def test_not_a_number_is_kept(made: Made, tmp_path: Path, kind: str) -> None:
+def test_not_a_number_is_kept(made: Tokenizers, tmp_path: Path, kind: str) -> None:
     model = llama_cpp.model("llama", made.tokenizer("gpt2"), tmp_path / "model")
     with torch.no_grad():
         model.lm_head.weight[3, 5], model.lm_head.weight[3, 6] = torch.nan, -torch.inf
@@ -443,30 +271,6 @@ def test_not_a_number_is_kept(made: Made, tmp_path: Path, kind: str) -> None:
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     assert np.isnan(values[3, 5])
     assert values[3, 6] == -np.inf
-
-
-def test_an_existing_file_is_kept_without_force_and_whatever_fails(small: Path, tmp_path: Path) -> None:
-    file = tmp_path / "out" / "model.gguf"
-    assert models.delta("gguf", "--model", small, "--output", file)[0] == 0
-    before = file.read_bytes()
-    code, said = models.delta("gguf", "--model", small, "--output", file, "--type", "f32")
-    assert (code, "already exists" in said) == (2, True)
-    spec_changed(stripping)(small)
-    code, said = models.delta("gguf", "--model", small, "--output", file, "--type", "f32", "--force")
-    assert code == 2
-    assert file.read_bytes() == before
-    assert {path.name for path in file.parent.iterdir()} - {".model.gguf.lock"} == {"Modelfile", "model.gguf"}
-    for place in (tmp_path / "model.bin", tmp_path / "folder.gguf"):
-        (tmp_path / "folder.gguf").mkdir(exist_ok=True)
-        assert models.delta("gguf", "--model", small, "--output", place, "--force")[0] == 2
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_place_that_cannot_be_written_to_is_named(small: Path, tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
-    code, said = models.delta("gguf", "--model", small, "--output", tmp_path / "closed" / "model.gguf")
-    assert code == 2
-    assert str(tmp_path / "closed") in said
 
 
 def test_a_file_that_differs_from_the_model_never_appears(
@@ -502,15 +306,3 @@ def test_rotating_neighbours_after_permuting_is_rotating_halves(heads: int, half
         [x * np.cos(angles) - y * np.sin(angles), y * np.cos(angles) + x * np.sin(angles)], axis=2
     )
     assert np.allclose(turned.reshape(-1, 3), permuted(halves.reshape(-1, 3), 2 * half))
-
-
-def refused(model: Path, words: str, *more: object) -> str:
-    """The message with which the command ends; nothing is written."""
-    output = model.parent / "refused" / "model.gguf"
-    output.parent.mkdir()
-    code, said = models.delta("gguf", "--model", model, "--output", output, *more)
-    assert code == 2, said
-    assert words in said
-    assert str(model) in said
-    assert {path.name for path in output.parent.iterdir()} <= {".model.gguf.lock"}
-    return said
