@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import unicodedata
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 TEXTS = [
     "Hello world",
     "hello  world",
+    "an unmerged word",
     "a",
     "The claims of patent no. 12,345,678 B2 (2021-03-04).",
     "it's we've I'll DON'T they're",
@@ -62,6 +64,11 @@ TEXTS = [
     "<not_special> </x>",
     "▁ literal ▁▁",
 ]
+CHARACTERS = [
+    *"'’ſsSLl.-_/#\r\n\t\x0b\x0c\x85\x1c\x1f   aZéKÅǅªʰ中文々ー한국🚗\u0301\u0bcdा19½²٣१ⅷ〇㊿𝟘𐐀\u200b\u200d",
+    *"\u00a0\u1680\u180e\u2003\u2028\u202f\u3000\ufe0f\ufeff\ufffd\ue000\u0378\U000e0001",
+    "'s", "'LL", "  ", "   ", "\n\n", "123", "don't",
+]  # fmt: skip
 SPECIAL = [
     "{bos}hi{eos}",
     "a{eos}b",
@@ -95,6 +102,13 @@ def texts(bos: str | None = None, eos: str | None = None) -> list[str]:
     if bos and eos:
         found += [text.format(bos=bos, eos=eos) for text in SPECIAL]
     return found
+
+
+def mixed(count: int, seed: int) -> list[str]:
+    """Short texts of characters at which ways to divide text into words differ."""
+    draw = random.Random(seed)
+    parts = [draw.choices(CHARACTERS, k=draw.randint(1, 8)) for _ in range(count)]
+    return [unicodedata.normalize("NFC", "".join(part)) for part in parts]
 
 
 class LlamaCpp:
@@ -241,10 +255,15 @@ def _of_bytes(kind: str) -> Any:
     made.decoder = decoders.ByteLevel()
     more = ["<|endoftext|>"] if kind == "qwen2" else []  # Qwen2Tokenizer would add it
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=["<s>", "</s>", "<pad>", "<|turn|>", "<|stop|>", *more],
+        vocab_size=2000, special_tokens=["<s>", "</s>", "<pad>", "<|turn|>", "<|stop|>", *more],
         show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    made.train_from_iterator(CORPUS * 5, trainer)
+    words_of, made.pre_tokenizer = made.pre_tokenizer, plain
+    made.train_from_iterator(CORPUS * 5 + mixed(3000, seed=1), trainer)
+    made.pre_tokenizer = words_of  # merges were learnt across words: another division shows in the ids
+    spec = json.loads(made.to_str())
+    spec["model"]["vocab"]["Ġunmerged"] = len(spec["model"]["vocab"])  # only ignore_merges gives it
+    made = Tokenizer.from_str(json.dumps(spec))
     made.add_tokens(["<section>"])  # not special: user-defined
     if kind.startswith("llama3"):
         made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])

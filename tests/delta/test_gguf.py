@@ -1,6 +1,6 @@
-"""A GGUF file is the model: llama.cpp gives transformers' token ids and greedy answers, and what it cannot be
-given exactly is refused by name."""
+"""A GGUF file is the model: llama.cpp gives transformers' token ids and greedy answers."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,30 @@ def test_llama_cpp_gives_the_ids_of_every_text(made: Tokenizers, tmp_path: Path,
     texts = llama_cpp.texts("<s>", "</s>") + (
         [] if kind.startswith("pieces") else ["a<section>b <section> c"]
     )
-    assert len(texts) > 200
+    texts += llama_cpp.mixed(300, seed=2)
+    assert len(texts) > 500
     differing = [text for text in texts if engine.ids(text) != words(text)["input_ids"]]
     assert differing == []
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_llama_cpp_gives_the_ids_of_random_texts(made: Tokenizers, tmp_path: Path, kind: str) -> None:
+    words = made.tokenizer(kind)
+    llama_cpp.model("llama", words, tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "model.gguf")
+    engine = LlamaCpp(tmp_path / "model.gguf")
+    known = st.sampled_from([*llama_cpp.TEXTS, "<s>", "</s>", " ", "\n", "'S", "ſ", "İ"])
+    kept = st.text(st.characters(codec="utf-8"), max_size=12).map(
+        lambda text: unicodedata.normalize("NFC", text)
+    )
+
+    @given(st.lists(kept | known, max_size=6).map("".join))
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    def compare(text: str) -> None:
+        composed = unicodedata.normalize("NFC", text)
+        assert engine.ids(composed) == words(composed)["input_ids"]
+
+    compare()
 
 
 @pytest.mark.parametrize("kind", ["pieces-first", "pieces-always"])
@@ -247,6 +268,7 @@ def test_a_chat_is_prompted_and_answered_as_by_transformers(
     engine = LlamaCpp(tmp_path / "model.gguf")
     for chat in CHATS:
         prompt = words.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+        assert engine.ids(engine.post("/apply-template", messages=chat)["prompt"]) == prompt
         told = engine.post(
             "/v1/chat/completions", messages=chat, max_tokens=24, temperature=0, logprobs=True, top_logprobs=1
         )

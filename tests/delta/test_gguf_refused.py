@@ -84,7 +84,7 @@ def truncated(folder: Path) -> None:
 
 
 def too_many_tokens(spec: Changed) -> None:
-    spec["model"]["vocab"]["<far>"] = 600
+    spec["model"]["vocab"]["<far>"] = 9000
 
 
 def stripping(spec: Changed) -> None:
@@ -113,7 +113,7 @@ def word_pieces(spec: Changed) -> None:
 @pytest.mark.parametrize(("change", "words"), [
     (without_tokenizer, "no tokenizer"),
     (truncated, "model.safetensors"),
-    (spec_changed(too_many_tokens), "'<far>' has id 600, but the embedding has 527 rows"),
+    (spec_changed(too_many_tokens), "'<far>' has id 9,000, but the embedding has"),
     (spec_changed(stripping), "has lstrip"),
     (spec_changed(other_words), "pre_tokenizer Whitespace"),
     (spec_changed(other_pattern), r"pre_tokenizer \d|\D+, ByteLevel"),
