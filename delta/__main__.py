@@ -5,6 +5,7 @@
     python -m delta verify --base llama-7b --delta patent-llama-7b-delta           check only
     python -m delta verify --target patent-llama-7b --delta patent-llama-7b-delta
     python -m delta info   patent-llama-7b-delta
+    python -m delta gguf   --model RUN/model --output model.gguf                   for llama.cpp and Ollama
     python -m delta convert --input_dir LLaMA --model_size 7B --output_dir llama-7b    from Meta's files
     python -m delta apply  --rule fastchat --base llama-7b --target vicuna-7b --delta vicuna-7b-delta-v1.1
     python -m delta apply  --rule alpaca   --base llama-7b --target alpaca-7b --delta alpaca-7b-wdiff
@@ -85,6 +86,26 @@ def main() -> None:
     )
     command.add_argument("--force", action="store_true", help=FORCE)
     command.set_defaults(call=convert)
+
+    command = commands.add_parser(
+        "gguf",
+        help="write a model as one GGUF file, for llama.cpp and Ollama",
+        description="Write a LLaMA, Mistral, Qwen 2 or Qwen 3 in the Hugging Face layout as one GGUF file,"
+        " and a Modelfile for Ollama beside it. Each tensor is read back and compared before the file"
+        " appears. Example: python -m delta gguf --model RUN/model --output model.gguf --type q8_0",
+    )
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model, not an adapter")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .gguf file to write")
+    command.add_argument(
+        "--type",
+        choices=("bf16", "f16", "f32", "q8_0"),
+        help="of the matrices; vectors are f32. Default: bf16 for a model in bf16, else f16 (an fp32 model is"
+        " rounded; f32 keeps it exactly)",
+    )
+    command.add_argument(
+        "--force", action="store_true", help="replace an existing file once the new one is complete"
+    )
+    command.set_defaults(call=gguf)
 
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
@@ -241,6 +262,21 @@ def convert(arguments: argparse.Namespace) -> None:
         force=arguments.force,
     )
     _say(f"{arguments.output_dir}: {number:,} tensors in the Hugging Face layout")
+
+
+def gguf(arguments: argparse.Namespace) -> None:
+    """Write a model as a GGUF file."""
+    from delta.gguf_export.export import export
+
+    made = export(arguments.model, arguments.output, kind=arguments.type, force=arguments.force)
+    _note_unread(arguments.model)
+    for note in made.notes:
+        _note(note)
+    kinds = ", ".join(f"{count:,} in {kind}" for kind, count in made.kinds.items())
+    _say(
+        f"{arguments.output}: {made.tensors:,} tensors ({kinds}), {made.bytes / 1e6:,.1f} MB, compared with"
+        f" {arguments.model}; {made.modelfile}: for `ollama create NAME -f {made.modelfile}`"
+    )
 
 
 def _note_unread(model: Path) -> None:

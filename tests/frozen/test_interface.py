@@ -16,8 +16,8 @@ COMMANDS = [
     "sft chat", "sft card", "data run", "data stats", "data inspect", "data tokenizer",
     "data tokenizer extend", "data synthesize", "data everyday", "data show", "data chats", "data build",
     "data generate", "data preview", "delta make", "delta apply", "delta verify", "delta info",
-    "delta convert", "eval run", "eval score", "eval contamination", "eval compare", "eval report",
-    "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
+    "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
+    "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
 ]  # fmt: skip
 MAKE_ONLY = ["demo", "doctor", "plan", "lineage"]
 """Targets whose command has no room of its own."""

@@ -1,20 +1,15 @@
 """`transformers serve` with a tuned model: prompted as it was trained, it answers and stops."""
 
 import json
-import os
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.launch import free_port
 from tests.sft.chats import Bases, answer, train
+from tests.sft.served import ask, serving
 
 CHAT = [
     {"role": "system", "content": "You know patents."},
@@ -34,35 +29,10 @@ def model(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server, as the documentation starts it."""
-    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [str(Path(sys.executable).with_name("transformers")), "serve", "--port", port],
-            stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
-    deadline = time.monotonic() + 180
-    try:
-        while True:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/health", timeout=5).close()
-                break
-            except urllib.error.URLError:
-                time.sleep(0.5)
-        yield f"http://localhost:{port}/v1/chat/completions"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def ask(url: str, model: Path, messages: list[dict[str, str]], **more: Any) -> str:
-    """The body of the answer."""
-    body = {"model": str(model), "messages": messages, "temperature": 0.0, "max_tokens": 30, **more}
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=120) as reply:
-        return str(reply.read().decode())
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", "--port", port]
+    with serving(command, port, tmp_path_factory.mktemp("server")) as address:
+        yield address
 
 
 @pytest.mark.slow

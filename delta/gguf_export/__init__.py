@@ -1,0 +1,1 @@
+"""A model's folder as one GGUF file for llama.cpp and Ollama: configuration, tokenizer, tensors."""
