@@ -23,6 +23,7 @@ NAME ?= corpus
 # tools/newest.py finds and prints. `$(call newest,VALUE,KIND [MODEL])` is VALUE if it is given.
 newest = $(if $(1),'$(1)',"$$($(PY) -m tools.newest $(2))")
 HELD_OUT := corpora/tiny-held-out
+TINY_INDEX := indexes/tiny
 EVAL_BASE = $(if $(MODEL)$(BASE),$(if $(BASE),'$(BASE)'),$(call newest,,base "$$model"))
 
 TEST_PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile --durations 15
@@ -31,7 +32,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
+.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
 
 ##@ The machine
 
@@ -96,6 +97,13 @@ $(HELD_OUT)/manifest.json: | $(READY)
 
 lineage: $(READY) ## what a model or a score was made from, back to the raw files: [RUN=folder] [VERIFY=1]
 	@run=$(call newest,$(RUN),model); $(PY) -m tools.lineage "$$run" $(if $(VERIFY),--verify)
+
+serve: $(READY) $(if $(INDEX),,$(TINY_INDEX)/manifest.json) ## an assistant that cites what it finds, and its page: [MODEL=folder] [INDEX=folder] [GATE=folder] [ENDPOINT=url]
+	@model=$(call newest,$(MODEL),chat); $(PY) -m serve run --model "$$model" --index '$(or $(INDEX),$(TINY_INDEX))' \
+	  $(if $(GATE),--gate '$(GATE)') $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(ARGS)
+
+$(TINY_INDEX)/manifest.json: | $(READY)
+	@$(PY) -m serve index --corpus corpora/tiny --output $(TINY_INDEX)
 
 ##@ Measure
 

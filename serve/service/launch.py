@@ -127,6 +127,11 @@ def started(options: Options) -> Iterator[str]:
             f"--model {options.model}: no model's folder. Give one, or the --endpoint of an engine that"
             " serves a model of this name."
         )
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"--model {folder} is an adapter, and the engine needs a whole model: merge it first with"
+            f" `python -m sft merge --adapter {folder} --output FOLDER`."
+        )
     port, log = free_port(), options.run / "engine.log"
     name = options.engine
     if name == "auto":

@@ -9,8 +9,8 @@ import pytest
 
 from serve.service.ratings import NAME, Ratings, read
 from tests.conftest import run
+from tests.serve.client import call, chat
 from tests.serve.engine import assistant, engine
-from tests.serve.test_service import call, chat
 
 ASKED = [{"role": "user", "content": "What is a pump?"}]
 
@@ -99,12 +99,13 @@ def test_a_rating_outlives_a_kill_and_a_second_service_counts_it(tmp_path: Path)
                 {"answer": ["x"], "rating": "up"},
             ):
                 assert call(url, "/v1/ratings", wrong)[0] == 404
-            for wrong in (
+            refused: list[dict[str, Any]] = [
                 {"rating": None},
                 {"rating": "good"},
                 {"rating": "up", "correction": 3},
                 {"rating": "up", "correction": "x" * 60_000},
-            ):
+            ]
+            for wrong in refused:
                 assert call(url, "/v1/ratings", {"answer": first, **wrong})[0] == 400
         with assistant(tmp_path, *given) as url:
             assert call(url, "/v1/ratings")[1] == {"up": 1, "down": 1, "corrections": 1}
