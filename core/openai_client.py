@@ -22,7 +22,7 @@ from core.config.loader import Config
 
 T = TypeVar("T")
 Body = dict[str, Any]
-Path = Literal["completions", "chat/completions"]
+Path = Literal["completions", "chat/completions", "embeddings"]
 
 
 class OpenAIEndpointConfig(Config):

@@ -2,6 +2,8 @@
 
     python -m serve index  --corpus corpora/mine --output indexes/mine       passages, to be searched
     python -m serve index  --corpus corpora/february --extends indexes/mine --output indexes/february
+    python -m serve embed  --corpus corpora/mine --output embeddings/mine    to find across languages, then
+    python -m serve index  --corpus corpora/mine --output indexes/both --embedding embeddings/mine
     python -m serve search indexes/mine "heat pump with two evaporators" --before 2015-01-06 --ipc F25B
     python -m serve search indexes/mine --queries questions.jsonl > found.jsonl
     python -m serve gate   --domain patents.jsonl law.jsonl --general a.jsonl b.jsonl --output gates/mine
@@ -31,6 +33,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _index_options(commands)
+    _embed_options(commands)
     _search_options(commands)
     _run_options(commands)
     _pairs_options(commands)
@@ -57,9 +60,35 @@ def _index_options(commands: Any) -> None:
         help="an index whose passages the new one has too; it is not changed",
     )
     command.add_argument(
+        "--embedding",
+        type=Path,
+        metavar="DIR",
+        help="rank by vectors, too: those of `python -m serve embed`",
+    )
+    command.add_argument(
+        "--embeddings",
+        metavar="URL",
+        help="… or an endpoint with /v1/embeddings; OPENAI_API_KEY holds its key",
+    )
+    command.add_argument("--embedding-model", metavar="NAME", help="the endpoint's model")
+    command.add_argument(
         "--force", action="store_true", help="replace an existing index once the new one is complete"
     )
     command.set_defaults(call=index)
+
+
+def _embed_options(commands: Any) -> None:
+    command = commands.add_parser(
+        "embed", help="train an embedding on a corpus's families, to find documents in another language"
+    )
+    command.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="as for `index`"
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the embedding")
+    command.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the families (20)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="(0)")
+    command.add_argument("--force", action="store_true", help="replace an existing embedding")
+    command.set_defaults(call=embed)
 
 
 def _search_options(commands: Any) -> None:
@@ -203,9 +232,38 @@ def index(arguments: argparse.Namespace) -> None:
     """Make an index."""
     from serve.retrieval.index import build
 
-    counts = build(arguments.corpus, arguments.output, arguments.extends, force=arguments.force)
+    if bool(arguments.embeddings) != bool(arguments.embedding_model):
+        raise UserError("--embeddings URL and --embedding-model NAME go together.")
+    if arguments.embeddings and arguments.embedding:
+        raise UserError("--embedding and --embeddings: give one of them.")
+    endpoint = None
+    if arguments.embeddings:
+        from core.openai_client import OpenAIEndpointConfig
+
+        endpoint = OpenAIEndpointConfig(url=arguments.embeddings, model=arguments.embedding_model)
+    counts = build(
+        arguments.corpus,
+        arguments.output,
+        arguments.extends,
+        embedding=arguments.embedding,
+        endpoint=endpoint,
+        force=arguments.force,
+    )
     added = f" ({counts['new']:,} new, {counts['changed']:,} changed)" if arguments.extends else ""
     print(f"{arguments.output}: {counts['passages']:,} passages of {counts['records']:,} records{added}")
+
+
+def embed(arguments: argparse.Namespace) -> None:
+    """Train an embedding."""
+    from serve.retrieval.embedding import train
+    from serve.retrieval.index import records_folder
+
+    if arguments.epochs < 1:
+        raise UserError(f"--epochs {arguments.epochs}: at least 1.")
+    folders = [records_folder(corpus) for corpus in arguments.corpus]
+    given = {"epochs": arguments.epochs, "seed": arguments.seed, "force": arguments.force}
+    counts = train(folders, arguments.output, **given)
+    print(f"{arguments.output}: trained on {counts['pairs']:,} pairs of texts, loss {counts['loss']}")
 
 
 def search(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """An index of passages: a folder that tantivy searches, made from one or more corpora.
 
-    corpora/mine/dedup/shard-*.parquet ──▶ indexes/mine/{segments/, manifest.json}
+    corpora/mine/dedup/shard-*.parquet ──▶ indexes/mine/{segments/, manifest.json [vectors.f16, embedding/]}
 
 A new index may extend an older one: its segments, which never change, are linked into the new folder, and
 only records that are new or have changed are added. The older index stays as it was, byte for byte, and can
@@ -15,18 +15,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tantivy
 
 from core.errors import NothingNewError, UserError
+from core.openai_client import OpenAIEndpointConfig
 from core.provenance import manifest
 from data.patent_numbers import publication_key
 from data.record import Record, invention
 from data.record_store import read_records, shard_files
+from serve.retrieval.embedding import SIZE, Encoder, Endpoint, Hashed
 from serve.retrieval.passages import article_key, passages
 from serve.retrieval.terms import RULE, fold, terms
 
 STEP = "index"
 SEGMENTS = "segments"
+VECTORS = "vectors.f16"
+EMBEDDING = "embedding"
+WAITING = 512
+"""Passages that are encoded at a time."""
 HEAP_BYTES = 256 << 20
 """Of passages in memory before tantivy writes a segment."""
 
@@ -38,8 +45,17 @@ MUTABLE = ("meta.json", ".managed.json")
 """What tantivy replaces in a folder of segments; all its other files never change."""
 
 
-def build(corpora: Sequence[Path], output: Path, extends: Path | None = None, *, force: bool = False) -> Any:
-    """Index the records of corpora in a new folder; returns its counts.
+def build(
+    corpora: Sequence[Path],
+    output: Path,
+    extends: Path | None = None,
+    *,
+    embedding: Path | None = None,
+    endpoint: OpenAIEndpointConfig | None = None,
+    force: bool = False,
+) -> dict[str, int]:
+    """Index the records of corpora in a new folder, with vectors if there is an embedding; returns its
+    counts. An index that extends another has the vectors that that one has.
 
     Raises UserError if a corpus or the older index cannot be read, NothingNewError if the older index has
     every record as it is.
@@ -49,18 +65,30 @@ def build(corpora: Sequence[Path], output: Path, extends: Path | None = None, *,
     for folder in folders:
         named = (folder / manifest.NAME).exists()
         inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
-    config = {"rule": RULE, "corpora": list(map(str, corpora)), "extends": str(extends) if extends else None}
-    counts = {"records": 0, "passages": 0, "new": 0, "changed": 0}
+    config: dict[str, Any] = {"rule": RULE, "corpora": list(map(str, corpora))}
+    config |= {"extends": str(extends) if extends else None}
+    counts = {"records": 0, "passages": 0}
+    before: dict[str, Any] | None = None
     if extends:
-        counts |= check(extends)["counts"] | {"new": 0, "changed": 0}
+        described = check(extends)
+        counts, before = dict(described["counts"]), described["config"].get("embedding")
         inputs |= manifest.outputs_of(extends)
+        if before is None and (embedding or endpoint):
+            raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
+        embedding = extends / EMBEDDING if before and not before.get("url") else embedding
+    counts |= {"new": 0, "changed": 0}
+    vectors = _vectors(embedding, endpoint, before)
+    if vectors:
+        config["embedding"] = vectors.described
     with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
         segments = made.path / SEGMENTS
         segments.mkdir()
         for file in sorted((extends / SEGMENTS).iterdir()) if extends else ():
             (shutil.copy2 if file.name in MUTABLE else os.link)(file, segments / file.name)
         index = tantivy.Index.open(str(segments)) if extends else tantivy.Index(_schema(), str(segments))
-        _add(index, folders, counts)
+        if vectors:
+            vectors.begin(made.path, extends, embedding)
+        _add(index, folders, counts, vectors)
         _tidy(segments)
         if extends and not counts["new"] + counts["changed"]:
             raise NothingNewError(
@@ -111,7 +139,62 @@ def number_key(number: str) -> str:
     return publication_key(number) or number.strip()
 
 
-def _add(index: tantivy.Index, folders: Sequence[Path], counts: dict[str, int]) -> None:
+class _NewVectors:
+    """The vectors of passages while they are indexed: 16-bit floats, one row a passage, in the order in which
+    passages were added; the rows of passages that are gone stay."""
+
+    def __init__(self, encoder: Encoder, described: dict[str, Any]) -> None:
+        self.encoder, self.described = encoder, described
+        self.waiting: list[str] = []
+
+    def begin(self, folder: Path, extends: Path | None, embedding: Path | None) -> None:
+        """Take over the rows and the embedding of the older index."""
+        self.file = folder / VECTORS
+        if extends:
+            shutil.copyfile(extends / VECTORS, self.file)
+        self.output = self.file.open("ab")
+        self.rows: int = self.file.stat().st_size // (2 * self.described["size"])
+        if embedding:
+            shutil.copytree(embedding, folder / EMBEDDING)
+
+    def add(self, text: str) -> int:
+        """The row of a passage."""
+        self.waiting.append(text)
+        if len(self.waiting) == WAITING:
+            self.write()
+        self.rows += 1
+        return self.rows - 1
+
+    def write(self) -> None:
+        """Encode what waits."""
+        if self.waiting:
+            self.output.write(self.encoder.encode(self.waiting).astype(np.float16).tobytes())
+        self.waiting.clear()
+        self.output.flush()
+
+
+def _vectors(
+    embedding: Path | None, endpoint: OpenAIEndpointConfig | None, before: dict[str, Any] | None
+) -> _NewVectors | None:
+    """What encodes the passages; UserError if it is not what the older index was made with."""
+    if before and before.get("url") and endpoint is None:
+        endpoint = OpenAIEndpointConfig(url=before["url"], model=before["name"])
+    if embedding:
+        return _NewVectors(Hashed.open(embedding), {"name": "hashed", "size": SIZE})
+    if endpoint is None:
+        return None
+    if before and before["name"] != endpoint.model:
+        raise UserError(
+            f"--embedding-model {endpoint.model}: the older index has vectors of {before['name']}."
+        )
+    encoder = Endpoint(endpoint)
+    size = encoder.encode(["size"]).shape[1]
+    return _NewVectors(encoder, {"name": endpoint.model, "url": endpoint.url, "size": size})
+
+
+def _add(
+    index: tantivy.Index, folders: Sequence[Path], counts: dict[str, int], vectors: _NewVectors | None
+) -> None:
     """Add the records that the index does not have as they are."""
     from tqdm import tqdm
 
@@ -132,12 +215,16 @@ def _add(index: tantivy.Index, folders: Sequence[Path], counts: dict[str, int]) 
                 continue
             writer.delete_documents_by_term("key", key)
             counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
-        new = [_document(record, key, digest, passage) for passage in passages(record)]
-        for document in new:
+        for passage in passages(record):
+            document = _document(record, key, digest, passage)
+            if vectors:
+                document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
-        counts["passages"] += len(new)
+            counts["passages"] += 1
         counts["changed" if known else "new"] += 1
         counts["records"] += not known
+    if vectors:
+        vectors.write()
     writer.commit()
     writer.wait_merging_threads()
 
@@ -162,7 +249,8 @@ def _schema() -> tantivy.Schema:
     schema = tantivy.SchemaBuilder().add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
     for name in ("key", "number", "invention", "office", "language", "ipc", "law"):
         schema = schema.add_text_field(name, tokenizer_name="raw", index_option="basic")
-    schema = schema.add_integer_field("date", indexed=True, fast=True)
+    for name in ("date", "row"):
+        schema = schema.add_integer_field(name, indexed=True, fast=True)
     return schema.add_bytes_field("stored", stored=True).build()
 
 

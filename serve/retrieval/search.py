@@ -1,7 +1,8 @@
 """Search an index: inventions (or documents), best first, each with its best passages.
 
 Passages are ranked by BM25 over their terms; an invention has the rank of its best passage. Publications of
-one invention, in several languages or kinds, are one hit.
+one invention, in several languages or kinds, are one hit. An index with vectors ranks by them, too: the two
+rankings are joined by reciprocal rank (Cormack et al. 2009).
 """
 
 import json
@@ -9,16 +10,22 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tantivy
 
 from core.errors import UserError
-from serve.retrieval.index import SEGMENTS, check, ipc_prefixes, law_key, number_key
+from core.openai_client import OpenAIEndpointConfig
+from serve.retrieval.embedding import Encoder, Endpoint, Hashed
+from serve.retrieval.index import EMBEDDING, SEGMENTS, VECTORS, check, ipc_prefixes, law_key, number_key
 from serve.retrieval.passages import article_key
 from serve.retrieval.terms import spans, terms
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LONGEST_QUESTION = 100_000
 """Characters. The description of a patent fits."""
@@ -26,6 +33,10 @@ MOST_TERMS = 300
 """Different terms of a question that are looked for: the rarest."""
 COMMON = 0.3
 """A term in a larger share of the passages (`the`, `的`) is not marked in them."""
+JOINED = 50
+"""Hits of each ranking that are joined."""
+BLOCK = 1 << 16
+"""Vectors that are compared at a time."""
 PASSAGES = 3
 """Of a hit."""
 
@@ -66,8 +77,10 @@ class Hit:
     office: str | None
     language: str | None
     date: str | None
+    invention: str
+    """What all its publications share."""
     score: float
-    """BM25 of its best passage."""
+    """BM25 of its best passage; with vectors, the sum of its reciprocal ranks."""
     passages: list[dict[str, Any]] = field(default_factory=list)
     """Best first: `part`, `label`, `text`, `score`, and `found`, where the question's terms stand in `text`
     (start and end in characters); `id` and `language` of the publication."""
@@ -81,7 +94,8 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts: dict[str, int] = check(folder)["counts"]
+        described = check(folder)
+        self.counts: dict[str, int] = described["counts"]
         self._links = tempfile.TemporaryDirectory(prefix="patent-llama-index-")
         for file in (file for file in (folder / SEGMENTS).glob("*") if file.suffix != ".lock"):
             (Path(self._links.name) / file.name).symlink_to(file.resolve())
@@ -96,10 +110,44 @@ class Index:
                 f"{folder} is damaged: it has {readable:,} passages, and its manifest says"
                 f" {self.counts['passages']:,}. Build it again."
             )
+        self.encoder: Encoder | None = None
+        if embedding := described["config"].get("embedding"):
+            self._open_vectors(embedding)
+
+    def _open_vectors(self, embedding: dict[str, Any]) -> None:
+        """Map the vectors into memory, and get ready what makes the questions'."""
+        if "url" in embedding:
+            self.encoder = Endpoint(OpenAIEndpointConfig(url=embedding["url"], model=embedding["name"]))
+        else:
+            self.encoder = Hashed.open(self.folder / EMBEDDING)
+        try:
+            flat = np.memmap(self.folder / VECTORS, np.float16, "r")
+            self.vectors = flat.reshape(-1, embedding["size"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder / VECTORS} is damaged ({error}). Build the index again.") from None
+        self.rows = self._rows(tantivy.Query.all_query())
+        if len(self.rows) != self.counts["passages"] or self.rows.max(initial=-1) >= len(self.vectors):
+            raise UserError(
+                f"{self.folder / VECTORS} is damaged: vectors are missing. Build the index again."
+            )
 
     def search(self, question: str, hits: int = 10, wanted: Filter = Filter()) -> list[Hit]:
         """The best inventions for a question; UserError if the question has no words or is too long."""
         counted = self._terms(question)
+        depth = max(hits, JOINED) if self.encoder else hits
+        best = self._by_terms(counted, depth, wanted)
+        if self.encoder:
+            best = _joined([best, self._by_vector(self.encoder, question, depth, wanted)])
+        best = best[:hits]
+        common = self.counts["passages"] * COMMON
+        looked_for = {term for term in counted if self.searcher.doc_freq("terms", term) <= common}
+        for hit in best:
+            for passage in hit.passages:
+                passage["found"] = spans(passage["text"], looked_for)
+        return best
+
+    def _by_terms(self, counted: dict[str, int], hits: int, wanted: Filter) -> list[Hit]:
+        """The best inventions by BM25."""
         if not counted:
             return []
         scored = [
@@ -114,15 +162,41 @@ class Index:
             found = self.searcher.search(query, limit, count=False).hits
             inventions = self._grouped(found)
             if len(inventions) >= hits or len(found) < limit:
-                break
+                return sorted(inventions.values(), key=lambda hit: (-hit.score, hit.id))[:hits]
             limit *= 4
-        best = sorted(inventions.values(), key=lambda hit: (-hit.score, hit.id))[:hits]
-        common = self.counts["passages"] * COMMON
-        looked_for = {term for term in counted if self.searcher.doc_freq("terms", term) <= common}
-        for hit in best:
-            for passage in hit.passages:
-                passage["found"] = spans(passage["text"], looked_for)
-        return best
+
+    def _by_vector(self, encoder: Encoder, question: str, hits: int, wanted: Filter) -> list[Hit]:
+        """The best inventions by the cosine of their passages' vectors and the question's."""
+        vector = encoder.encode([question])[0]
+        cosines = np.empty(len(self.vectors), np.float32)
+        for start in range(0, len(cosines), BLOCK):
+            cosines[start : start + BLOCK] = self.vectors[start : start + BLOCK].astype(np.float32) @ vector
+        if clauses := self._clauses(wanted):
+            rows = self._rows(
+                tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *clauses])
+            )
+        else:
+            rows = self.rows
+        limit = min(hits * 8, len(rows))
+        while True:
+            best = rows[np.argsort(-cosines[rows], kind="stable")[:limit]]
+            found = [(float(cosines[row]), self._row(int(row))) for row in best]
+            inventions = self._grouped(found)
+            if len(inventions) >= hits or limit == len(rows):
+                return list(inventions.values())[:hits]
+            limit = min(limit * 4, len(rows))
+
+    def _row(self, row: int) -> Any:
+        """Where the passage with this vector is."""
+        query = tantivy.Query.term_query(self.schema, "row", row, index_option="basic")
+        return self.searcher.search(query, 1, count=False).hits[0][1]
+
+    def _rows(self, query: Any) -> "npt.NDArray[np.int64]":
+        """The vectors of all passages that a query finds."""
+        found = self.searcher.search(
+            query, max(1, self.searcher.num_docs), count=False, order_by_field="row"
+        ).hits
+        return np.array([row for row, _ in found], np.int64)
 
     def publication(self, number: str) -> dict[str, Any] | None:
         """What is stored of a publication, in any spelling of its number; None if it is not in the index."""
@@ -180,12 +254,29 @@ class Index:
             stored = self._stored(address)
             hit = inventions.get(stored["invention"])
             if hit is None:
-                named = {name: stored[name] for name in ("id", "title", "office", "language", "date")}
+                named = {
+                    name: stored[name] for name in ("id", "title", "office", "language", "date", "invention")
+                }
                 hit = inventions[stored["invention"]] = Hit(**named, score=score)
             if len(hit.passages) < PASSAGES:
                 named = {name: stored[name] for name in ("id", "language", "part", "label", "text")}
                 hit.passages.append(named | {"score": score})
         return inventions
+
+
+def _joined(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """One ranking: each invention has the sum of 1 / (60 + rank) over those that have it."""
+    found: dict[str, Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, 1):
+            own = found.setdefault(hit.invention, replace(hit, score=0.0, passages=[]))
+            own.score += 1 / (60 + rank)
+            known = {(passage["id"], passage["language"], passage["text"]) for passage in own.passages}
+            own.passages += [
+                each for each in hit.passages if (each["id"], each["language"], each["text"]) not in known
+            ]
+            del own.passages[PASSAGES:]
+    return sorted(found.values(), key=lambda hit: (-hit.score, hit.id))
 
 
 def filter_of(index: Index, given: Any) -> Filter:
