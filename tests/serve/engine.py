@@ -105,12 +105,12 @@ def engine(**settings: Any) -> Iterator[FakeEngine]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        ready.set()
         return runner
 
     def work() -> None:
         asyncio.set_event_loop(loop)
         runner = loop.run_until_complete(start())
+        loop.call_soon(ready.set)  # from here on `loop.stop` ends it
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
 

@@ -51,9 +51,17 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[FakeEngine]:
-    with engine() as running:
-        yield running
+def running() -> Iterator[FakeEngine]:
+    with engine() as started:
+        yield started
+
+
+@pytest.fixture
+def fake(running: FakeEngine) -> FakeEngine:
+    """The engine as it was at first."""
+    running.pieces, running.delay, running.fault = list(ANSWER), 0.0, lambda _: None
+    running.asked.clear()
+    return running
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(index: Path, fake: FakeEngine, folder: Path) -> Iterator[str]:
-    given = ("--endpoint", fake.url, "--model", "model-of-the-test", "--index", index, "--rate", "0")
+def url(index: Path, running: FakeEngine, folder: Path) -> Iterator[str]:
+    given = ("--endpoint", running.url, "--model", "model-of-the-test", "--index", index, "--rate", "0")
     with assistant(folder, *given) as address:
         yield address
 
@@ -71,8 +79,6 @@ def url(index: Path, fake: FakeEngine, folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Page, url: str, fake: FakeEngine) -> Iterator[Page]:
     """The page, open; nothing of it may have failed, run or gone elsewhere."""
-    fake.pieces, fake.delay, fake.fault = list(ANSWER), 0.0, lambda _: None
-    fake.asked.clear()
     show(browser, url)
     yield browser
     assert failures(browser) == []
@@ -354,7 +360,6 @@ def test_ratings_and_corrections_are_kept(
 
 def test_a_service_that_starts_again_has_the_ratings(browser: Page, fake: FakeEngine, tmp_path: Path) -> None:
     given = ("--endpoint", fake.url, "--model", "m")
-    counts = "fetch('/v1/ratings').then(r => r.text()).then(t => window.counts = t); window.counts || ''"
     with assistant(tmp_path, *given) as url:
         show(browser, url)
         assert browser.evaluate("at('filters').hidden")  # no index, nothing to filter
@@ -363,7 +368,8 @@ def test_a_service_that_starts_again_has_the_ratings(browser: Page, fake: FakeEn
         until(browser, "turns[0].part('.said').textContent == 'Saved. Thank you.'")
     with assistant(tmp_path, *given) as url:
         show(browser, url)
-        assert json.loads(until(browser, counts)) == {"up": 0, "down": 1, "corrections": 0}
+        browser.evaluate("fetch('v1/ratings').then(r => r.json()).then(counts => window.counts = counts); 0")
+        assert until(browser, "window.counts") == {"up": 0, "down": 1, "corrections": 0}
     assert failures(browser) == []
 
 
@@ -450,7 +456,7 @@ def test_a_key_is_asked_for_until_it_is_right(browser: Page, fake: FakeEngine, t
             press(browser)
             until(browser, f"key == {json.dumps(key)}")
         until(browser, "!running && turns[0].text")
-        assert last(browser, ".answer") == "".join(ANSWER)
+        assert browser.evaluate("turns[0].text") == "".join(ANSWER)
         until(browser, "at('model').textContent == 'm'")
         show(browser, url)  # the tab still has it
         assert not browser.evaluate("at('key-dialog').open")
