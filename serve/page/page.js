@@ -22,10 +22,8 @@ const TEXTS = {
     "回答はモデルのみによるもので、誤りがあり得ます。ご利用の前にご確認ください。",
   ],
   keys: [
-    "Enter sends, Shift+Enter starts a new line.",
-    "按 Enter 发送，按 Shift+Enter 换行。",
-    "Enter 키로 보내고 Shift+Enter 키로 줄을 바꿉니다.",
-    "Enter で送信、Shift+Enter で改行します。",
+    "Enter sends, Shift+Enter starts a new line.", "按 Enter 发送，按 Shift+Enter 换行。",
+    "Enter 키로 보내고 Shift+Enter 키로 줄을 바꿉니다.", "Enter で送信、Shift+Enter で改行します。",
   ],
   question: ["Your question", "您的问题", "질문", "質問"],
   ask: ["Ask", "提问", "질문하기", "質問する"],
@@ -34,7 +32,7 @@ const TEXTS = {
   withSources: ["With sources", "附来源", "출처 사용", "出典を使う"],
   filters: ["Filters", "筛选", "필터", "絞り込み"],
   before: ["Published before", "公布日早于", "이 날짜 이전 공개", "この日より前に公開"],
-  office: ["Office", "专利局", "특허청", "特許庁"],
+  office: ["Office", "专利局", "특허청", "発行国"],
   languages: ["Language", "语种", "언어", "言語"],
   ipc: ["IPC class", "IPC 分类", "IPC 분류", "IPC 分類"],
   waiting: ["Preparing the answer…", "正在准备回答……", "답변을 준비하고 있습니다…", "回答を準備しています…"],
@@ -50,42 +48,30 @@ const TEXTS = {
   "no-such-article": ["no such article", "无此法条", "없는 조문", "存在しない条文"],
   foundArticle: ["This article exists", "该法条存在", "존재하는 조문입니다", "実在する条文です"],
   stopped: [
-    "Stopped: the answer is incomplete.",
-    "已停止，回答不完整。",
-    "중지했습니다. 답변이 완전하지 않습니다.",
-    "停止しました。回答は途中までです。",
+    "Stopped: the answer is incomplete.", "已停止，回答不完整。",
+    "중지했습니다. 답변이 완전하지 않습니다.", "停止しました。回答は途中までです。",
   ],
   brokeOff: [
-    "The answer broke off and is incomplete.",
-    "回答中断，内容不完整。",
-    "답변이 중간에 끊겨 완전하지 않습니다.",
-    "回答が途中で切れました。",
+    "The answer broke off and is incomplete.", "回答中断，内容不完整。",
+    "답변이 중간에 끊겨 완전하지 않습니다.", "回答が途中で切れたため、不完全です。",
   ],
   tooLong: [
-    "The answer reached its greatest length and ends here.",
-    "回答已达长度上限，到此为止。",
-    "답변이 최대 길이에 이르러 여기서 끝납니다.",
-    "回答が長さの上限に達したため、ここで終わります。",
+    "The answer reached its greatest length and ends here.", "回答已达长度上限，到此为止。",
+    "답변이 최대 길이에 이르러 여기서 끝납니다.", "回答が長さの上限に達したため、ここで終わります。",
   ],
   empty: ["The answer is empty.", "回答为空。", "답변이 비어 있습니다.", "回答が空です。"],
   unreachable: [
-    "The service cannot be reached.",
-    "无法连接服务。",
-    "서비스에 연결할 수 없습니다.",
-    "サービスに接続できません。",
+    "The service cannot be reached.", "无法连接服务。",
+    "서비스에 연결할 수 없습니다.", "サービスに接続できません。",
   ],
   failed: [
-    "The service answered with status {}.",
-    "服务返回状态码 {}。",
-    "서비스가 상태 코드 {}(으)로 응답했습니다.",
-    "サービスがステータス {} を返しました。",
+    "The service answered with status {}.", "服务返回状态码 {}。",
+    "서비스가 상태 코드 {}(으)로 응답했습니다.", "サービスがステータス {} を返しました。",
   ],
   later: ["Try again in {} s.", "请在 {} 秒后重试。", "{}초 후에 다시 시도하세요.", "{} 秒後にもう一度お試しください。"],
   noEngine: [
-    "The model cannot be reached at the moment.",
-    "目前无法连接模型。",
-    "지금은 모델에 연결할 수 없습니다.",
-    "現在モデルに接続できません。",
+    "The model cannot be reached at the moment.", "目前无法连接模型。",
+    "지금은 모델에 연결할 수 없습니다.", "現在モデルに接続できません。",
   ],
   up: ["Good answer", "回答得好", "좋은 답변", "良い回答"],
   down: ["Bad answer", "回答不好", "나쁜 답변", "良くない回答"],
@@ -95,10 +81,8 @@ const TEXTS = {
   cancel: ["Cancel", "取消", "취소", "キャンセル"],
   saved: ["Saved. Thank you.", "已保存，谢谢。", "저장했습니다. 고맙습니다.", "保存しました。ありがとうございます。"],
   keyNeeded: [
-    "This service needs a key",
-    "访问本服务需要密钥",
-    "이 서비스를 쓰려면 키가 필요합니다",
-    "このサービスにはキーが必要です",
+    "This service needs a key", "访问本服务需要密钥",
+    "이 서비스를 쓰려면 키가 필요합니다", "このサービスにはキーが必要です",
   ],
   keyWrong: ["This key is wrong.", "密钥不正确。", "키가 올바르지 않습니다.", "キーが正しくありません。"],
   key: ["Key", "密钥", "키", "キー"],
@@ -142,7 +126,9 @@ function main() {
   at("stop").addEventListener("click", () => running?.controller.abort());
   at("fresh").addEventListener("click", startAfresh);
   at("filters").addEventListener("input", countFilters);
-  countFilters();
+  at("filters").addEventListener("focusout", ({ relatedTarget }) => {
+    if (relatedTarget && !at("filters").contains(relatedTarget)) at("filters").open = false;
+  });
   lookAround(true);
 }
 

@@ -396,6 +396,9 @@ async def _json(request: web.Request) -> dict[str, Any]:
         raise Refusal(415, "send Content-Type: application/json")
     try:
         body = json.loads(await request.read())
+        _dumps(body).encode()
+    except UnicodeEncodeError:  # "\ud83d" by itself; nothing that is told of it could be written
+        raise Refusal(400, "the body has half a character") from None
     except (ValueError, RecursionError):
         raise Refusal(400, "the body is no JSON") from None
     if not isinstance(body, dict):

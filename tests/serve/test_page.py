@@ -1,4 +1,4 @@
-"""The page as its readers use it, in a real browser with a real service: what they ask, see, open and rate."""
+"""The page as its readers use it, in a real browser in front of a real service."""
 
 import json
 import re
@@ -79,6 +79,7 @@ def url(index: Path, running: FakeEngine, folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Page, url: str, fake: FakeEngine) -> Iterator[Page]:
     """The page, open; nothing of it may have failed, run or gone elsewhere."""
+    assert not fake.asked
     show(browser, url)
     yield browser
     assert failures(browser) == []
@@ -328,9 +329,7 @@ def test_a_new_conversation_ends_the_answer_that_is_written(page: Page, fake: Fa
     assert [message["role"] for message in fake.asked[-1]["messages"]] == ["user"]
 
 
-def test_ratings_and_corrections_are_kept(
-    page: Page, fake: FakeEngine, folder: Path, index: Path, browser: Page
-) -> None:
+def test_ratings_and_corrections_are_kept(page: Page, folder: Path) -> None:
     said = "turns[0].part('.said').textContent"
     before = len(list(read(folder)))
     ask(page, "pump")
@@ -402,6 +401,13 @@ def test_what_others_wrote_stays_text(page: Page, fake: FakeEngine) -> None:
     click(page, ".improve")
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     assert page.evaluate("document.scripts.length") == 1
+
+
+def test_half_a_character_is_refused(page: Page, fake: FakeEngine) -> None:
+    page.evaluate("at('question').value = 'pump \\ud83d'")
+    ask(page, "")
+    assert last(page, ".problem") == "the body has half a character"
+    assert not fake.asked
 
 
 @pytest.mark.parametrize("mode", ["warn", "refuse"])
