@@ -1,7 +1,7 @@
 "use strict";
 
-/* The page of the assistant: asks the service that it came from, shows the answer as it is written, with its
-   sources and citations, and sends ratings. What comes from people or models is set as text, never as markup. */
+/* The page of the assistant: asks the service that it came from, shows the answer as it is written, with
+   sources and citations, and sends ratings. What people or models wrote is set as text, never as markup. */
 
 const LANGUAGES = ["en", "zh", "ko", "ja"];
 const TEXTS = {
@@ -10,10 +10,8 @@ const TEXTS = {
   fresh: ["New conversation", "新对话", "새 대화", "新しい会話"],
   welcome: ["What would you like to know?", "您想了解什么？", "무엇을 알고 싶으신가요?", "何をお調べしますか？"],
   advice: [
-    "Answers name their sources. Open them and check before you rely on an answer.",
-    "回答会注明来源。采用之前，请打开来源核对。",
-    "답변에는 출처가 표시됩니다. 출처를 열어 확인한 뒤 활용하세요.",
-    "回答には出典が付きます。ご利用の前に出典を開いてご確認ください。",
+    "Answers name their sources. Open them and check before you rely on an answer.", "回答会注明来源。采用之前，请打开来源核对。",
+    "답변에는 출처가 표시됩니다. 출처를 열어 확인한 뒤 활용하세요.", "回答には出典が付きます。ご利用の前に出典を開いてご確認ください。",
   ],
   adviceAlone: [
     "Answers come from the model alone and can be wrong. Check them before you rely on them.",
@@ -60,10 +58,7 @@ const TEXTS = {
     "답변이 최대 길이에 이르러 여기서 끝납니다.", "回答が長さの上限に達したため、ここで終わります。",
   ],
   empty: ["The answer is empty.", "回答为空。", "답변이 비어 있습니다.", "回答が空です。"],
-  unreachable: [
-    "The service cannot be reached.", "无法连接服务。",
-    "서비스에 연결할 수 없습니다.", "サービスに接続できません。",
-  ],
+  unreachable: ["The service cannot be reached.", "无法连接服务。", "서비스에 연결할 수 없습니다.", "サービスに接続できません。"],
   failed: [
     "The service answered with status {}.", "服务返回状态码 {}。",
     "서비스가 상태 코드 {}(으)로 응답했습니다.", "サービスがステータス {} を返しました。",
@@ -80,10 +75,7 @@ const TEXTS = {
   save: ["Save", "保存", "저장", "保存"],
   cancel: ["Cancel", "取消", "취소", "キャンセル"],
   saved: ["Saved. Thank you.", "已保存，谢谢。", "저장했습니다. 고맙습니다.", "保存しました。ありがとうございます。"],
-  keyNeeded: [
-    "This service needs a key", "访问本服务需要密钥",
-    "이 서비스를 쓰려면 키가 필요합니다", "このサービスにはキーが必要です",
-  ],
+  keyNeeded: ["This service needs a key", "访问本服务需要密钥", "이 서비스를 쓰려면 키가 필요합니다", "このサービスにはキーが必要です"],
   keyWrong: ["This key is wrong.", "密钥不正确。", "키가 올바르지 않습니다.", "キーが正しくありません。"],
   key: ["Key", "密钥", "키", "キー"],
   goOn: ["Continue", "继续", "계속", "続ける"],
@@ -124,7 +116,10 @@ function main() {
     submit();
   });
   at("stop").addEventListener("click", () => running?.controller.abort());
-  at("fresh").addEventListener("click", startAfresh);
+  at("fresh").addEventListener("click", () => {
+    forget(0);
+    questionField.focus();
+  });
   at("filters").addEventListener("input", countFilters);
   at("filters").addEventListener("focusout", ({ relatedTarget }) => {
     if (relatedTarget && !at("filters").contains(relatedTarget)) at("filters").open = false;
@@ -147,14 +142,14 @@ function write(element, name, value = "") {
 }
 
 function translate(root) {
-  for (const element of root.querySelectorAll("[data-text]"))
-    write(element, element.dataset.text, element.dataset.value);
-  for (const element of root.querySelectorAll("[data-tip]")) element.title = say(element.dataset.tip);
-  for (const element of root.querySelectorAll("[data-label]")) {
+  const all = (name) => root.querySelectorAll(`[data-${name}]`);
+  for (const element of all("text")) write(element, element.dataset.text, element.dataset.value);
+  for (const element of all("hint")) element.placeholder = say(element.dataset.hint);
+  for (const element of all("tip")) element.title = say(element.dataset.tip);
+  for (const element of all("label")) {
     element.title = say(element.dataset.label);
     element.setAttribute("aria-label", element.title);
   }
-  for (const element of root.querySelectorAll("[data-hint]")) element.placeholder = say(element.dataset.hint);
   if (root !== document) return;
   document.title = say("title");
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
@@ -172,6 +167,11 @@ function make(tag, className, content = "") {
   element.className = className;
   element.textContent = content;
   return element;
+}
+
+/** The lines of a Problem, to be shown. */
+function shownLines(lines) {
+  return lines.map(([name, value]) => (name ? write(make("span", ""), name, value) : make("span", "", value)));
 }
 
 /** A text in pieces, [text, its span or null]. Spans count code points, as Python does; a span that overlaps
@@ -203,7 +203,10 @@ async function request(path, body, signal) {
     const response = await fetch(path, { headers, signal, ...options }).catch((error) => {
       throw error.name === "AbortError" ? error : new Problem(["unreachable"]);
     });
-    if (response.status !== 401) return response;
+    if (response.status !== 401) {
+      if (sent) sessionStorage.setItem("key", sent);
+      return response;
+    }
     if (sent !== key) continue; // another request has asked meanwhile
     const given = await (keyAsked ??= askForKey(sent !== null));
     if (!given) throw new Problem(["keyNeeded"]);
@@ -218,7 +221,6 @@ async function askForKey(wrong) {
   await new Promise((closed) => dialog.addEventListener("close", closed, { once: true }));
   keyAsked = null;
   key = dialog.returnValue === "given" ? at("key").value.trim() : null;
-  if (key) sessionStorage.setItem("key", key);
   return Boolean(key);
 }
 
@@ -318,11 +320,6 @@ function countFilters() {
   at("filter-count").textContent = filters().length ? `(${filters().length})` : "";
 }
 
-function startAfresh() {
-  forget(0);
-  questionField.focus();
-}
-
 /** Take away this turn and those after it. */
 function forget(first) {
   if (running && turns.indexOf(running.turn) >= first) {
@@ -366,7 +363,7 @@ function take(turn, event) {
   const [choice] = event.choices;
   turn.finish = choice.finish_reason ?? turn.finish;
   keepAtEnd(() => {
-    if (event.sources) open(turn, event);
+    if (event.sources) showFound(turn, event);
     if (choice.delta.content) {
       turn.part(".waiting").hidden = true;
       turn.part(".answer").classList.add("writing");
@@ -378,7 +375,7 @@ function take(turn, event) {
 }
 
 /** Show what the first event has: sources, and what the gate says. */
-function open(turn, { id, sources, gate }) {
+function showFound(turn, { id, sources, gate }) {
   turn.id = gate?.mode === "refuse" && !gate.accepted ? null : id; // a refusal cannot be rated
   turn.part(".note").hidden = !gate || gate.accepted || gate.mode === "refuse";
   turn.part(".sources").hidden = !sources.length;
@@ -429,9 +426,7 @@ function openSources(turn, numbers) {
 }
 
 function showProblem(turn, ...lines) {
-  for (const [name, value] of lines) {
-    turn.part(".problem").append(name ? write(make("span", ""), name, value) : make("span", "", value));
-  }
+  turn.part(".problem").append(...shownLines(lines));
   turn.part(".problem").hidden = false;
 }
 
@@ -471,20 +466,18 @@ function rate(turn, change) {
   const said = turn.part(".said");
   turn.rated = turn.rated.then(async () => {
     const wanted = { ...turn.rating, ...change(turn.rating) };
-    said.textContent = "";
+    said.replaceChildren();
     try {
       await answerOf(await request("v1/ratings", { answer: turn.id, ...wanted }));
     } catch (error) {
-      const [name, value] = error.lines[0];
-      if (name) write(said, name, value);
-      else said.textContent = value;
+      said.replaceChildren(...shownLines(error.lines));
       return false;
     }
     turn.rating = wanted;
     for (const thumb of ["up", "down"]) {
       turn.part(`.${thumb}`).setAttribute("aria-pressed", String(wanted.rating === thumb));
     }
-    write(said, "saved");
+    said.replaceChildren(...shownLines([["saved"]]));
     return true;
   });
   return turn.rated;

@@ -428,7 +428,8 @@ def test_a_gate_says_what_happens_to_what_it_refuses(mode: Any) -> None:
         def accepts(self, _: str) -> bool:
             return False
 
-    prepared = Assistant(gate=Gate(), gate_mode=mode).prepare([{"role": "user", "content": "q"}])  # type: ignore[arg-type]
+    gate: Any = Gate()
+    prepared = Assistant(gate=gate, gate_mode=mode).prepare([{"role": "user", "content": "q"}])
     assert prepared.gate == {"accepted": False, "probability": 0.1, "mode": mode}
     assert (prepared.abstained is not None) == (mode == "refuse")
 
