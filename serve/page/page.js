@@ -277,13 +277,12 @@ function submit() {
 
 /** Ask a question after the turns that there are. */
 async function ask(question) {
-  const turn = addTurn(question);
   const messages = [];
   for (const earlier of turns.filter((each) => each.text)) {
     messages.push({ role: "user", content: earlier.question }, { role: "assistant", content: earlier.text });
   }
   messages.push({ role: "user", content: question });
-  turns.push(turn);
+  const turn = addTurn(question);
   const controller = new AbortController();
   const own = (running = { turn, controller });
   showState();
@@ -333,9 +332,8 @@ function forget(first) {
 function addTurn(question) {
   const element = copied("turn");
   const part = (selector) => element.querySelector(selector);
-  const turn = { question, element, part, text: "", id: null, finish: null };
-  turn.rating = { rating: "none", correction: null };
-  turn.rated = Promise.resolve();
+  const rating = { rating: "none", correction: null };
+  const turn = { question, element, part, text: "", id: null, finish: null, rating, rated: Promise.resolve() };
   part(".question").textContent = question;
   for (const thumb of ["up", "down"]) {
     const toggle = ({ rating }) => ({ rating: rating === thumb ? "none" : thumb });
@@ -351,6 +349,7 @@ function addTurn(question) {
     forget(turns.indexOf(turn));
     ask(question);
   });
+  turns.push(turn);
   at("turns").append(element);
   at("heard").textContent = say("waiting");
   window.scrollTo(0, document.documentElement.scrollHeight);
