@@ -25,7 +25,7 @@ from data.patent_numbers import publication_key
 from data.record import Record, invention
 from data.record_store import read_records, shard_files
 from serve.retrieval.embedding import SIZE, Encoder, Endpoint, Hashed
-from serve.retrieval.passages import article_key, passages
+from serve.retrieval.passages import Passage, article_key, passages
 from serve.retrieval.terms import RULE, fold, terms
 
 STEP = "index"
@@ -215,8 +215,8 @@ def _add(
                 continue
             writer.delete_documents_by_term("key", key)
             counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
-        for passage in passages(record):
-            document = _document(record, key, digest, passage)
+        for number, passage in enumerate(passages(record)):
+            document = _document(record, key, digest, passage, first=number == 0)
             if vectors:
                 document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
@@ -254,9 +254,10 @@ def _schema() -> tantivy.Schema:
     return schema.add_bytes_field("stored", stored=True).build()
 
 
-def _document(record: Record, key: str, digest: str, passage: Any) -> tantivy.Document:
-    document = tantivy.Document()
-    named = [record["title"] or "", passage.label or ""] if passage.part == "article" else []
+def _document(record: Record, key: str, digest: str, passage: Passage, *, first: bool) -> tantivy.Document:
+    document, title = tantivy.Document(), record["title"] or ""
+    named = [title, passage.label or ""] if passage.part == "article" else []
+    named = [title] if first and passage.part not in ("abstract", "article") else named
     document.add_text("terms", " ".join(terms("\n".join([*named, passage.text]))))
     document.add_text("key", key)
     document.add_text("number", number_key(record["id"]))
@@ -269,7 +270,7 @@ def _document(record: Record, key: str, digest: str, passage: Any) -> tantivy.Do
         document.add_text("ipc", prefix)
     if passage.part == "article":
         document.add_text("law", law_key(record["title"] or ""))
-        document.add_text("law", f"{law_key(record['title'] or '')} {article_key(passage.label)}")
+        document.add_text("law", f"{law_key(record['title'] or '')} {article_key(passage.label or '')}")
     if record["date"]:
         document.add_integer("date", int(record["date"].replace("-", "")))
     shown = {name: record[name] for name in ("id", "office", "language", "date", "priority", "title")}

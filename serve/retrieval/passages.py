@@ -37,8 +37,10 @@ class Passage(NamedTuple):
 
 def passages(record: Record) -> Iterator[Passage]:
     """The passages of a record, in order."""
-    head = "\n".join(filter(None, (record["title"], record["abstract"])))
-    yield from _pieces("abstract", None, head)
+    alone = not (record["claims"] or record["description"])
+    if record["abstract"] or alone:  # a title by itself answers nothing, and would be found first
+        head = "\n".join(filter(None, (record["title"], record["abstract"])))
+        yield from _pieces("abstract", None, head)
     for claim_number, claim in of_record(record).items():
         yield from _pieces("claim", str(claim_number), claim)
     description = record["description"] or ""

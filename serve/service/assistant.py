@@ -39,7 +39,7 @@ class Prepared:
     """As the client gets them: `number`, `name`, `id`, `title`, `date`, `language`, `part`, `label`, `text`
     and `found` (where the question's terms stand in it)."""
     gate: dict[str, Any] | None = None
-    """`accepted` and `probability`; None without a gate."""
+    """`accepted`, `probability` and `mode` (warn, refuse); None without a gate."""
     abstained: str | None = None
     """The answer, if the gate refuses."""
     retrieval_seconds: float | None = None
@@ -96,7 +96,8 @@ class Assistant:
             return None
         asked = [users[-1], *(["\n".join(users[-2:])] if len(users) > 1 else [])]
         probability = max(map(self.gate.probability, asked))
-        return {"accepted": any(map(self.gate.accepts, asked)), "probability": round(probability, 4)}
+        accepted = any(map(self.gate.accepts, asked))
+        return {"accepted": accepted, "probability": round(probability, 4), "mode": self.gate_mode}
 
     def _chosen(self, hits: Sequence[Hit]) -> list[dict[str, Any]]:
         """The best passage of each hit, as long as they fit; the first is cut if it must be."""

@@ -171,6 +171,7 @@ class Engines:
             text = (choices[0].get("delta") or {}).get("content") or "" if choices else ""
             finished = finished or finish is not None
             if text or finish or usage:
+                text = text.encode("utf-8", "replace").decode()  # no half surrogate pairs
                 yield Piece(text, finish, usage)
         if not finished:
             raise EngineError("the engine's answer broke off")

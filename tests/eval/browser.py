@@ -52,13 +52,13 @@ class Page:
                 return dict(event["result"])
             self._note(event)
 
-    def open(self, file: Path, width: int) -> None:
-        """Load a file at this width, as a phone does (its viewport tag counts)."""
+    def open(self, page: Path | str, width: int) -> None:
+        """Load a file or an address at this width, as a phone does (its viewport tag counts)."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
                   mobile=width < 700)  # fmt: skip
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         event: dict[str, Any] = {}
         while event.get("method") != "Page.loadEventFired":
             event = self._next()

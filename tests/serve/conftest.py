@@ -49,13 +49,13 @@ def url(index: Path, fake: FakeEngine, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    fake, url = (name in request.fixturenames and request.getfixturevalue(name) for name in ("fake", "url"))
     yield
-    if "fake" in request.fixturenames:
-        fake = request.getfixturevalue("fake")
+    if fake:
         fake.pieces, fake.delay, fake.fault = list(ANSWER), 0.0, lambda _: None
         fake.asked.clear()
-    if "url" in request.fixturenames:  # an engine that failed several times is left out for a while
+    if url:  # an engine that failed several times is left out for a while
         deadline = time.monotonic() + 20
-        while call(request.getfixturevalue("url"), "/health")[0] != 200:
+        while call(url, "/health")[0] != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -140,6 +140,10 @@ def test_half_a_surrogate_pair_is_a_question_mark(url: str, fake: FakeEngine) ->
     body = b'{"messages": [{"role": "user", "content": "pump \\ud800"}], "retrieval": {"office": "\\udfff"}}'
     assert call(url, "/v1/chat/completions", body)[0] == 200
     assert fake.asked[-1]["messages"][0]["content"] == "pump ?"
+    fake.pieces = ["a\ud83d", "b"]
+    for stream in (True, False):
+        status, answer, _ = chat(url, "pump", stream=stream)
+        assert (status, "a?" in str(answer)) == (200, True)
 
 
 PATHS = [
