@@ -3,13 +3,19 @@ before."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.eval.browser import browse
+from tests.serve.client import call
+from tests.serve.reader import ask, click, failures, show, texts, until
 
 SMALL_BASE = (
     "data.synthetic.inventions=40 data.pack.validation_share=0.1 data.tokenizer.vocabulary_size=1400"
@@ -48,6 +54,23 @@ def make(clone: Path, target: str, arguments: str = "", typed: str = "") -> subp
     )  # fmt: skip
 
 
+@contextmanager
+def served(clone: Path) -> Iterator[str]:
+    """The address that `make serve` prints, while it runs."""
+    command = ["make", "--no-print-directory", f"--assume-old={sys.prefix}/.patent-llama-ready", "serve"]
+    process = subprocess.Popen(
+        [*command, f"VENV={sys.prefix}", "ARGS=--port 0 --answer-tokens 16"],
+        cwd=clone, stdout=subprocess.PIPE, text=True, process_group=0,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert process.stdout
+    try:
+        yield next(line.split()[-1] for line in process.stdout if line.startswith("the assistant:"))
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
 def test_before_anything_is_trained_each_target_says_what_to_run_first(clone: Path) -> None:
     (clone / "corpora/tiny-held-out").mkdir(parents=True)
     (clone / "corpora/tiny-held-out/manifest.json").touch()
@@ -83,3 +106,12 @@ def test_every_target_works_on_what_the_one_before_left(clone: Path) -> None:
     assert "runs/tiny/base" in printed["lineage"]
     for target in ("eval", "delta", "delta-apply"):
         assert make(clone, target).returncode == 0, f"{target}, the second time"
+    with served(clone) as url, browse() as page:
+        show(page, url)
+        assert ask(page, "压缩机的作用是什么？")
+        assert len(texts(page, ".sources summary")) == 1, "what a model of 128 tokens has room for"
+        click(page, ".up")
+        until(page, "document.body.innerText.includes('Saved')")
+        assert failures(page) == []
+    with served(clone) as url:
+        assert call(url, "/v1/ratings")[1] == {"up": 1, "down": 0, "corrections": 0}

@@ -78,15 +78,21 @@ def serve(options: Options) -> int:
             atomic_io.lock(options.run / ".lock", f"{options.run} is used by another service")
         )
         ratings = Ratings(options.run)
-        urls = options.endpoints or (stack.enter_context(started(options)),)
+        urls, process = options.endpoints, None
+        if not urls:
+            url, process = stack.enter_context(started(options))
+            urls = (url,)
         engines = Engines([Engine(_base(url)) for url in urls], options.model, os.environ.get(ENGINE_KEY))
         assistant.input_slot = _fills_slot(options, engines)
         log = QuestionLog(options.run, options.keep_days)
         service = Service(assistant, engines, ratings, log, options.limits, key)
         try:
-            asyncio.run(_until_signal(service, options))
+            asyncio.run(_until_signal(service, options, process))
         except OSError as error:
             raise UserError(f"--host {options.host} --port {options.port}: {error.strerror}.") from None
+        if process and process.poll() is not None:
+            said = _last_lines(options.run / "engine.log")
+            raise UserError(f"the engine ended with exit code {process.poll()}. Its last lines:\n{said}")
     return 0
 
 
@@ -109,18 +115,23 @@ def _assistant(options: Options) -> Assistant:
     return Assistant(index, gate, options.gate_mode, options.sources, room)
 
 
-async def _until_signal(service: Service, options: Options) -> None:
-    task = asyncio.current_task()
-    assert task is not None
+async def _until_signal(service: Service, options: Options, engine: subprocess.Popen[bytes] | None) -> None:
+    """Serve until a signal comes, or the engine that was started ends."""
+    serving = asyncio.ensure_future(
+        run(service, options.host, options.port, partial(print, "the assistant:", flush=True))
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    while not serving.done() and (engine is None or engine.poll() is None):
+        await asyncio.wait([serving], timeout=1)
+    serving.cancel()
     with suppress(asyncio.CancelledError):
-        await run(service, options.host, options.port, partial(print, "the assistant:", flush=True))
+        await serving
 
 
 @contextmanager
-def started(options: Options) -> Iterator[str]:
-    """The address of an engine that is started for `options.model`, and ended with the block."""
+def started(options: Options) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Address and process of an engine that is started for `options.model`, and ended with the block."""
     folder = Path(options.model)
     if not (folder / "config.json").exists():
         raise UserError(
@@ -148,7 +159,7 @@ def started(options: Options) -> Iterator[str]:
         try:
             print(f"starting the engine ({name}; its log: {log})", flush=True)
             _wait(process, f"http://127.0.0.1:{port}", log, options.start_seconds)
-            yield f"http://127.0.0.1:{port}/v1"
+            yield f"http://127.0.0.1:{port}/v1", process
         finally:
             process.terminate()
             try:
@@ -179,9 +190,12 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float)
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
-    last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
     ended = f"ended with exit code {process.poll()}" if process.poll() is not None else "is not ready"
-    raise UserError(f"the engine {ended}. The last lines of {log}:\n{last}")
+    raise UserError(f"the engine {ended}. The last lines of {log}:\n{_last_lines(log)}")
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
 
 
 def _fills_slot(options: Options, engines: Engines) -> bool:

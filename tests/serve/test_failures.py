@@ -2,7 +2,10 @@
 a reason."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.provenance import atomic_io
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.serve.client import call, chat, events, metric
 from tests.serve.engine import ANSWER, FakeEngine, assistant, engine
 
@@ -216,3 +219,46 @@ def test_a_port_that_is_taken_is_named(url: str, fake: FakeEngine, tmp_path: Pat
 def test_what_cannot_be_served_is_refused(tmp_path: Path, given: list[str], message: str) -> None:
     done = run("serve", "run", "--run", tmp_path / "run", *given)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+ENGINE = """#!/usr/bin/env python
+import http.server, sys, threading
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler)
+threading.Timer(SECONDS, server.shutdown).start()
+server.serve_forever()
+print("out of memory", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "said"), [("2", "the assistant:"), ("0", "")])
+def test_an_engine_that_ends_ends_the_service_with_its_last_words(
+    tmp_path: Path, seconds: str, said: str
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    program = tmp_path / "vllm"
+    program.write_text(ENGINE.replace("SECONDS", seconds).replace("/usr/bin/env python", sys.executable))
+    program.chmod(0o755)
+    if seconds == "0":
+        program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('out of memory')")
+    command = [sys.executable, "-m", "serve", "run", "--model", str(tmp_path / "model"), "--port", "0"]
+    done = subprocess.run(
+        [*command, "--run", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "the engine ended with exit code" in done.stderr
+    assert "out of memory" in done.stderr
+    assert said in done.stdout
+
+
+def test_an_adapter_is_to_be_merged_first(tmp_path: Path) -> None:
+    for name in ("config.json", "adapter_config.json"):
+        (tmp_path / name).write_text("{}")
+    done = run("serve", "run", "--model", tmp_path, "--run", tmp_path / "run")
+    assert (done.returncode, "python -m sft merge" in done.stderr) == (2, True)
