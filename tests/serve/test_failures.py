@@ -247,10 +247,11 @@ def test_an_engine_that_ends_ends_the_service_with_its_last_words(
     if seconds == "0":
         program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('out of memory')")
     command = [sys.executable, "-m", "serve", "run", "--model", str(tmp_path / "model"), "--port", "0"]
+    given = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command += ["--run", str(tmp_path / "run")]
     done = subprocess.run(
-        [*command, "--run", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )  # fmt: skip
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, env=given
+    )
     assert done.returncode == 2
     assert "the engine ended with exit code" in done.stderr
     assert "out of memory" in done.stderr
