@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from eval.metrics.law_citations import article_number
+from data.law_citations import article_number
 from eval.metrics.measure import Measure, mean, ratio
 from eval.sample import EvalSample
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.errors import UserError
-from eval.metrics.law_citations import citations, law_name
+from data.law_citations import citations, law_name
 from eval.metrics.measure import Measure, f1, mean, ratio
 from eval.sample import EvalSample
 

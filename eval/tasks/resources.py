@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from core.errors import UserError
-from eval.metrics.law_citations import article_number
+from data.law_citations import article_number
 from eval.metrics.terminology import occurrences
 from eval.sample import missing_field, read_jsonl
 

@@ -21,12 +21,13 @@ import tantivy
 from core.errors import NothingNewError, UserError
 from core.openai_client import OpenAIEndpointConfig
 from core.provenance import manifest
+from data.law_citations import law_name
 from data.patent_numbers import publication_key
 from data.record import Record, invention
 from data.record_store import read_records, shard_files
 from serve.retrieval.embedding import SIZE, Encoder, Endpoint, Hashed
 from serve.retrieval.passages import Passage, article_key, passages
-from serve.retrieval.terms import RULE, fold, terms
+from serve.retrieval.terms import RULE, terms
 
 STEP = "index"
 SEGMENTS = "segments"
@@ -269,8 +270,9 @@ def _document(record: Record, key: str, digest: str, passage: Passage, *, first:
     for prefix in {prefix for symbol in record["ipc"] or () for prefix in ipc_prefixes(symbol)}:
         document.add_text("ipc", prefix)
     if passage.part == "article":
-        document.add_text("law", law_key(record["title"] or ""))
-        document.add_text("law", f"{law_key(record['title'] or '')} {article_key(passage.label or '')}")
+        law = law_name(title)
+        document.add_text("law", law)
+        document.add_text("law", f"{law} {article_key(passage.label or '')}")
     if record["date"]:
         document.add_integer("date", int(record["date"].replace("-", "")))
     shown = {name: record[name] for name in ("id", "office", "language", "date", "priority", "title")}
@@ -278,8 +280,3 @@ def _document(record: Record, key: str, digest: str, passage: Passage, *, first:
     shown |= {"part": passage.part, "label": passage.label, "text": passage.text}
     document.add_bytes("stored", json.dumps(shown, ensure_ascii=False).encode())
     return document
-
-
-def law_key(title: str) -> str:
-    """A law's title as it is looked for: without brackets, white space and case."""
-    return "".join(character for character in fold(title) if character.isalnum())

@@ -5,10 +5,12 @@ passage an article; any other document pieces of its text. Paragraphs stay whole
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from data.claim_numbers import of_record
+from data.law_citations import article_number
 from data.record import Record
 from data.sections import sections
 
@@ -56,11 +58,9 @@ def passages(record: Record) -> Iterator[Passage]:
 def article_key(number: str) -> str:
     """An article's number in one notation: `第二十二条`, `第22條` and `Article 22` are `22`; `第2条之1` is
     `2-1`."""
-    digits = [
-        _number(found) for found in re.findall(r"[0-9]+|[〇零一二三四五六七八九十百千]+", _ascii(number))
-    ]
+    digits = re.findall(r"[0-9]+|[〇零一二三四五六七八九十百千]+", unicodedata.normalize("NFKC", number))
     letters = re.search(r"[0-9]([a-z])\b", number)
-    return "-".join(map(str, digits)) + (letters[1] if letters else "")
+    return "-".join(map(article_number, digits)) + (letters[1] if letters else "")
 
 
 def _articles(text: str) -> list[tuple[str | None, str]]:
@@ -98,24 +98,3 @@ def _units(text: str) -> Iterator[str]:
             longest = LONGEST_BYTES // (1 if sentence.isascii() else 4)
             for start in range(0, len(sentence), longest):
                 yield sentence[start : start + longest] + (" " if sentence.isascii() else "")
-
-
-def _ascii(number: str) -> str:
-    return number.translate({0xFF10 + digit: str(digit) for digit in range(10)}).replace(" ", "")
-
-
-def _number(text: str) -> int:
-    """The value of Arabic or Chinese digits: `二十二`, `一百零三`, `二〇一五`."""
-    if text.isascii():
-        return int(text)
-    digits = {character: value for value, character in enumerate("〇一二三四五六七八九")} | {"零": 0}
-    units = {"十": 10, "百": 100, "千": 1000}
-    if not any(character in units for character in text):
-        return int("".join(str(digits[character]) for character in text))
-    total = digit = 0
-    for character in text:
-        if character in units:
-            total, digit = total + (digit or 1) * units[character], 0
-        else:
-            digit = digits[character]
-    return total + digit

@@ -19,8 +19,9 @@ import tantivy
 
 from core.errors import UserError
 from core.openai_client import OpenAIEndpointConfig
+from data.law_citations import law_name
 from serve.retrieval.embedding import Encoder, Endpoint, Hashed
-from serve.retrieval.index import EMBEDDING, SEGMENTS, VECTORS, check, ipc_prefixes, law_key, number_key
+from serve.retrieval.index import EMBEDDING, SEGMENTS, VECTORS, check, ipc_prefixes, number_key
 from serve.retrieval.passages import article_key
 from serve.retrieval.terms import spans, terms
 
@@ -205,7 +206,7 @@ class Index:
 
     def has_law(self, title: str, article: str | None = None) -> bool:
         """Whether the index has a law of this title, or an article of it."""
-        value = law_key(title) + (f" {article_key(article)}" if article else "")
+        value = law_name(title) + (f" {article_key(article)}" if article else "")
         return self.searcher.doc_freq("law", value) > 0
 
     def _terms(self, question: str) -> dict[str, int]:

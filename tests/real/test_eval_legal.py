@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.metrics.law_citations import citations, law_name
+from data.law_citations import citations, law_name
 from eval.tasks.resources import read_laws
 from eval.tasks.task import TaskConfig, requests
 from tests.conftest import run

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from eval.metrics.law_citations import Citation, article_number, citations, law_name
+from data.law_citations import Citation, article_number, citations, law_name
 from eval.metrics.legal import parse_entities, refusal
 from eval.metrics.metrics import METRICS
 from eval.sample import EvalSample
