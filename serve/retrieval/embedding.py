@@ -131,8 +131,8 @@ def train(
     texts, pairs = _pairs(folders)
     if len(pairs) < LEAST_PAIRS:
         raise UserError(
-            f"{', '.join(map(str, folders))}: {len(pairs):,} inventions are there in two languages, and"
-            f" {LEAST_PAIRS} are needed. Add publications of the same families, or use an endpoint:"
+            f"{', '.join(map(str, folders))}: {len(pairs):,} pairs of texts of one invention in two"
+            f" languages; {LEAST_PAIRS} are needed. Add publications of these families, or use an endpoint:"
             " `serve index --embeddings URL`."
         )
     rarity = _rarity(texts)

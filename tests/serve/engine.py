@@ -91,6 +91,19 @@ class FakeEngine:
             raise
         return response
 
+    async def embeddings(self, request: web.Request) -> web.Response:
+        """One vector a text: how often it has each letter."""
+        body = await request.json()
+        self.asked.append(body)
+        if (fault := self.fault(len(self.asked))) == "status":
+            return web.Response(status=500)
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        vectors = [[text.lower().count(letter) + 0.01 for letter in letters] for text in body["input"]]
+        if fault == "cut":
+            vectors = vectors[:-1]
+        data = [{"index": number, "embedding": vector} for number, vector in enumerate(vectors)]
+        return web.json_response({"data": data[::-1]})
+
 
 def event(choice: dict[str, Any]) -> bytes:
     """An event of a stream."""
@@ -104,7 +117,9 @@ def engine(**settings: Any) -> Iterator[FakeEngine]:
 
     async def start() -> web.AppRunner:
         app = web.Application(client_max_size=1 << 30)
-        app.add_routes([web.post("/v1/chat/completions", fake.chat)])
+        app.add_routes(
+            [web.post("/v1/chat/completions", fake.chat), web.post("/v1/embeddings", fake.embeddings)]
+        )
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", fake.port).start()
