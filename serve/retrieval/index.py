@@ -216,8 +216,7 @@ def _add(
                 continue
             writer.delete_documents_by_term("key", key)
             counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
-        for number, passage in enumerate(passages(record)):
-            document = _document(record, key, digest, passage, first=number == 0)
+        for passage, document in _documents(record, key, digest):
             if vectors:
                 document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
@@ -255,28 +254,34 @@ def _schema() -> tantivy.Schema:
     return schema.add_bytes_field("stored", stored=True).build()
 
 
-def _document(record: Record, key: str, digest: str, passage: Passage, *, first: bool) -> tantivy.Document:
-    document, title = tantivy.Document(), record["title"] or ""
-    named = [title, passage.label or ""] if passage.part == "article" else []
-    named = [title] if first and passage.part not in ("abstract", "article") else named
-    document.add_text("terms", " ".join(terms("\n".join([*named, passage.text]))))
-    document.add_text("key", key)
-    document.add_text("number", number_key(record["id"]))
-    document.add_text("invention", invention(record))
-    if record["office"]:
-        document.add_text("office", record["office"].upper())
-    for language in {record["language"] or "", (record["language"] or "").partition("-")[0]} - {""}:
-        document.add_text("language", language.lower())
-    for prefix in {prefix for symbol in record["ipc"] or () for prefix in ipc_prefixes(symbol)}:
-        document.add_text("ipc", prefix)
-    if passage.part == "article":
-        law = law_name(title)
-        document.add_text("law", law)
-        document.add_text("law", f"{law} {article_key(passage.label or '')}")
-    if record["date"]:
-        document.add_integer("date", int(record["date"].replace("-", "")))
-    shown = {name: record[name] for name in ("id", "office", "language", "date", "priority", "title")}
-    shown |= {"invention": invention(record), "digest": digest}
-    shown |= {"part": passage.part, "label": passage.label, "text": passage.text}
-    document.add_bytes("stored", json.dumps(shown, ensure_ascii=False).encode())
-    return document
+def _documents(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, tantivy.Document]]:
+    """The passages of a record, each as tantivy gets it."""
+    title, language = record["title"] or "", (record["language"] or "").lower()
+    shared = [("key", key), ("number", number_key(record["id"])), ("invention", invention(record))]
+    shared += [("office", record["office"].upper())] if record["office"] else []
+    shared += [("language", tag) for tag in {language, language.partition("-")[0]} - {""}]
+    shared += [
+        ("ipc", prefix)
+        for prefix in {each for symbol in record["ipc"] or () for each in ipc_prefixes(symbol)}
+    ]
+    names = ("id", "office", "language", "date", "priority", "title")
+    about: dict[str, Any] = {name: value for name, value in record.items() if name in names}
+    about |= {"invention": invention(record), "digest": digest}
+    for number, passage in enumerate(passages(record)):
+        document = tantivy.Document()
+        for name, value in shared:
+            document.add_text(name, value)
+        named: list[str] = []
+        if passage.part == "article":
+            named = [title, passage.label or ""]
+            law = law_name(title)
+            document.add_text("law", law)
+            document.add_text("law", f"{law} {article_key(passage.label or '')}")
+        elif number == 0 and passage.part != "abstract":
+            named = [title]
+        document.add_text("terms", " ".join(terms("\n".join([*named, passage.text]))))
+        if record["date"]:
+            document.add_integer("date", int(record["date"].replace("-", "")))
+        shown = about | passage._asdict()
+        document.add_bytes("stored", json.dumps(shown, ensure_ascii=False).encode())
+        yield passage, document

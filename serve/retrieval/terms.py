@@ -11,7 +11,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 RULE = "nfkc-casefold-simplified/han-1-2/hangul-kana-2/words"
 """Names what this file does; change it when the terms of any text change."""
@@ -22,7 +22,8 @@ LONGEST_WORD = 64
 _HAN = "々〆〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _PAIRED = "\u1100-\u11ff\uac00-\ud7a3\u3041-\u3096\u30a1-\u30fa\u30fc"  # Hangul (jamo, syllables), kana
 _RUN = re.compile(rf"([{_HAN}]+)|([{_PAIRED}]+)|([^\W_{_HAN}{_PAIRED}]+)")
-_CLUSTER = re.compile("(?s:.)[\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f]*")
+_MARK = re.compile("[\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f]")
+_CLUSTER = re.compile(f"(?s:.){_MARK.pattern}*")
 """A character and the marks that NFKC joins with it."""
 
 
@@ -32,6 +33,9 @@ def fold(text: str) -> str:
     if folded.isascii():
         return folded
     return folded.encode("utf-8", "replace").decode().translate(_simplified())  # no half surrogate pairs
+
+
+_fold_one = functools.lru_cache(1 << 16)(fold)
 
 
 def terms(text: str) -> list[str]:
@@ -50,11 +54,10 @@ def terms(text: str) -> list[str]:
 
 def spans(text: str, wanted: set[str]) -> list[tuple[int, int]]:
     """Where the wanted terms stand in a text: (start, end) in characters, joined where they touch."""
-    folded, places = "", [0]
-    for cluster in _CLUSTER.finditer(text):
-        piece = fold(cluster[0])
-        folded += piece
-        places += [cluster.end()] * len(piece)
+    folded = fold(text)
+    places: Sequence[int] = range(len(text) + 1)
+    if _MARK.search(text) or not all(len(_fold_one(character)) == 1 for character in set(text)):
+        folded, places = _placed(text)
     found: list[tuple[int, int]] = []
     for begin, stop in sorted(_wanted(folded, wanted)):
         start, end = places[begin], places[stop]
@@ -63,6 +66,16 @@ def spans(text: str, wanted: set[str]) -> list[tuple[int, int]]:
         else:
             found.append((start, end))
     return found
+
+
+def _placed(text: str) -> tuple[str, list[int]]:
+    """The folded text, and the place in `text` behind which each of its characters begins."""
+    folded, places = "", [0]
+    for cluster in _CLUSTER.finditer(text):
+        piece = fold(cluster[0])
+        folded += piece
+        places += [cluster.end()] * len(piece)
+    return folded, places
 
 
 def _wanted(folded: str, wanted: set[str]) -> Iterator[tuple[int, int]]:
