@@ -18,6 +18,7 @@ COMMANDS = [
     "data generate", "data preview", "delta make", "delta apply", "delta verify", "delta info",
     "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
     "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
+    "serve index", "serve embed", "serve search", "serve gate", "serve run", "serve pairs",
 ]  # fmt: skip
 MAKE_ONLY = ["demo", "doctor", "plan", "lineage"]
 """Targets whose command has no room of its own."""
@@ -25,8 +26,8 @@ WITH_KEYS = ["pretrain", "sft", "sft dpo", "data run", "data chats", "data build
              "make demo", "make plan"]  # fmt: skip
 MORE = {"data chats": ["--tokenizer", "t"], "pretrain estimate": ["--gpus", "1"]}
 """Arguments that must be given."""
-VARIABLES = ["ADAPTER", "ARGS", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GPUS", "HOSTFILE",
-             "KILLS", "LOAD_IN_4BIT", "MODEL", "NAME", "OUTPUT", "PYTHON", "REAL", "RUN", "TARGET", "TASKS",
+VARIABLES = ["ADAPTER", "ARGS", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GATE", "GPUS", "HOSTFILE",
+             "INDEX", "KILLS", "LOAD_IN_4BIT", "MODEL", "NAME", "OUTPUT", "PYTHON", "REAL", "RUN", "TARGET", "TASKS",
              "TESTS", "VENV", "VERIFY"]  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def test_a_command_has_its_options(command: str) -> None:
     check("interface.json", f"options of {command}", found)
 
 
-@pytest.mark.parametrize("room", ["data", "delta", "eval"])
+@pytest.mark.parametrize("room", ["data", "delta", "eval", "serve"])
 def test_a_room_has_its_commands(room: str) -> None:
     text = output(room, "--help").partition("positional arguments:\n  COMMAND\n")[2].partition("\n\n")[0]
     listed = re.findall(r"^    (\w+)", text, re.MULTILINE)
