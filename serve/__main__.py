@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, printable, run_command
 
 if TYPE_CHECKING:
+    from serve.retrieval.opensearch import OpenSearch
     from serve.retrieval.search import Hit, Index
 
 
@@ -52,7 +53,12 @@ def _index_options(commands: Any) -> None:
         metavar="DIR",
         help="corpora (`python -m data run`), or folders with the records of one of their steps",
     )
-    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new index")
+    command.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the new index, or one of an OpenSearch server (http://…)",
+    )
     command.add_argument(
         "--extends",
         type=Path,
@@ -93,7 +99,7 @@ def _embed_options(commands: Any) -> None:
 
 def _search_options(commands: Any) -> None:
     command = commands.add_parser("search", help="search an index")
-    command.add_argument("index", type=Path, metavar="DIR")
+    command.add_argument("index", metavar="DIR", help="or that of an OpenSearch server (http://…)")
     command.add_argument("question", nargs="?", help="words, a sentence or a whole claim")
     command.add_argument(
         "--queries",
@@ -137,7 +143,7 @@ def _run_options(commands: Any) -> None:
         default="auto",
         help="the engine that is started",
     )
-    command.add_argument("--index", type=Path, metavar="DIR", help="where sources are found")
+    command.add_argument("--index", metavar="DIR", help="where sources are found")
     command.add_argument("--gate", type=Path, metavar="DIR", help="a gate (`python -m serve gate`)")
     command.add_argument(
         "--gate-mode",
@@ -232,6 +238,9 @@ def index(arguments: argparse.Namespace) -> None:
     """Make an index."""
     from serve.retrieval.index import build
 
+    if arguments.output.startswith(("http://", "https://")):
+        upload(arguments)
+        return
     if bool(arguments.embeddings) != bool(arguments.embedding_model):
         raise UserError("--embeddings URL and --embedding-model NAME go together.")
     if arguments.embeddings and arguments.embedding:
@@ -243,7 +252,7 @@ def index(arguments: argparse.Namespace) -> None:
         endpoint = OpenAIEndpointConfig(url=arguments.embeddings, model=arguments.embedding_model)
     counts = build(
         arguments.corpus,
-        arguments.output,
+        Path(arguments.output),
         arguments.extends,
         embedding=arguments.embedding,
         endpoint=endpoint,
@@ -251,6 +260,19 @@ def index(arguments: argparse.Namespace) -> None:
     )
     added = f" ({counts['new']:,} new, {counts['changed']:,} changed)" if arguments.extends else ""
     print(f"{arguments.output}: {counts['passages']:,} passages of {counts['records']:,} records{added}")
+
+
+def upload(arguments: argparse.Namespace) -> None:
+    """Index on a server."""
+    from serve.retrieval.opensearch import upload
+
+    for name in ("extends", "embedding", "embeddings", "force"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name} does not go with an index on a server, which grows by itself.")
+    counts = upload(arguments.corpus, arguments.output)
+    print(
+        f"{arguments.output}: {counts['records']:,} records read; {counts['passages']:,} passages there now"
+    )
 
 
 def embed(arguments: argparse.Namespace) -> None:
@@ -268,13 +290,13 @@ def embed(arguments: argparse.Namespace) -> None:
 
 def search(arguments: argparse.Namespace) -> None:
     """Search an index for one question or for a file of them."""
-    from serve.retrieval.search import Index, filter_of
+    from serve.retrieval.search import filter_of, open_index
 
     if (arguments.question is None) == (arguments.queries is None):
         raise UserError("give a question, or a file of them with --queries.")
     if arguments.hits < 1:
         raise UserError(f"--hits {arguments.hits}: at least 1.")
-    index = Index(arguments.index)
+    index = open_index(arguments.index)
     if arguments.queries is None:
         hits = index.search(arguments.question, arguments.hits, filter_of(index, _asked(vars(arguments))))
         print(_as_json({"hits": hits}) if arguments.json else "\n".join(_shown(hits)))
@@ -284,7 +306,9 @@ def search(arguments: argparse.Namespace) -> None:
             print(_as_json(_answer(index, arguments, line, f"{arguments.queries}:{number}")))
 
 
-def _answer(index: "Index", arguments: argparse.Namespace, line: str, place: str) -> dict[str, Any]:
+def _answer(
+    index: "Index | OpenSearch", arguments: argparse.Namespace, line: str, place: str
+) -> dict[str, Any]:
     """A line of --queries with its hits."""
     from serve.retrieval.search import filter_of
 

@@ -42,6 +42,8 @@ STEPS = ("dedup", "clean", "ingest")
 """The step of a corpus whose records are indexed, the first that is there. What `decontaminate` takes out of
 training may be found."""
 
+FILTERS = ("key", "number", "invention", "office", "language", "ipc", "law")
+"""What filters compare."""
 MUTABLE = ("meta.json", ".managed.json")
 """What tantivy replaces in a folder of segments; all its other files never change."""
 
@@ -129,6 +131,11 @@ def record_key(record: Record) -> str:
     return f"{record['id']} {record['language'] or ''}"
 
 
+def digest_of(record: Record) -> str:
+    """A hash of a record, wherever it was read."""
+    return hashlib.sha256(repr({**record, "source": ""}).encode()).hexdigest()[:32]
+
+
 def ipc_prefixes(symbol: str) -> Iterator[str]:
     """An IPC or CPC symbol and everything above it: `F25B 1/10` gives F, F25, F25B, F25B1, F25B1/10."""
     plain = "".join(symbol.split()).upper()
@@ -205,7 +212,7 @@ def _add(
     total = sum(map(_rows, folders))
     for record in tqdm((r for f in folders for r in read_records(f)), "index", total, unit=" records"):
         key = record_key(record)
-        digest = hashlib.sha256(repr({**record, "source": ""}).encode()).hexdigest()[:32]
+        digest = digest_of(record)
         if key in seen:
             continue
         seen.add(key)
@@ -216,7 +223,8 @@ def _add(
                 continue
             writer.delete_documents_by_term("key", key)
             counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
-        for passage, document in _documents(record, key, digest):
+        for passage, fields in fields_of(record, key, digest):
+            document = _document(fields)
             if vectors:
                 document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
@@ -247,41 +255,47 @@ def _rows(folder: Path) -> int:
 def _schema() -> tantivy.Schema:
     """`terms` is searched, `stored` is shown, the others are filters."""
     schema = tantivy.SchemaBuilder().add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
-    for name in ("key", "number", "invention", "office", "language", "ipc", "law"):
+    for name in FILTERS:
         schema = schema.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in ("date", "row"):
         schema = schema.add_integer_field(name, indexed=True, fast=True)
     return schema.add_bytes_field("stored", stored=True).build()
 
 
-def _documents(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, tantivy.Document]]:
-    """The passages of a record, each as tantivy gets it."""
+def fields_of(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, dict[str, Any]]]:
+    """The passages of a record, each with what is indexed of it: `terms` (searched), `stored` (shown), `date`
+    and lists of texts that filters compare."""
     title, language = record["title"] or "", (record["language"] or "").lower()
-    shared = [("key", key), ("number", number_key(record["id"])), ("invention", invention(record))]
-    shared += [("office", record["office"].upper())] if record["office"] else []
-    shared += [("language", tag) for tag in {language, language.partition("-")[0]} - {""}]
-    shared += [
-        ("ipc", prefix)
-        for prefix in {each for symbol in record["ipc"] or () for each in ipc_prefixes(symbol)}
-    ]
+    shared = {
+        "key": [key],
+        "number": [number_key(record["id"])],
+        "invention": [invention(record)],
+        "office": [record["office"].upper()] if record["office"] else [],
+        "language": sorted({language, language.partition("-")[0]} - {""}),
+        "ipc": sorted({prefix for symbol in record["ipc"] or () for prefix in ipc_prefixes(symbol)}),
+        "date": int(record["date"].replace("-", "")) if record["date"] else None,
+    }
     names = ("id", "office", "language", "date", "priority", "title")
     about: dict[str, Any] = {name: value for name, value in record.items() if name in names}
     about |= {"invention": invention(record), "digest": digest}
     for number, passage in enumerate(passages(record)):
-        document = tantivy.Document()
-        for name, value in shared:
-            document.add_text(name, value)
-        named: list[str] = []
+        named, laws = [], []
         if passage.part == "article":
-            named = [title, passage.label or ""]
-            law = law_name(title)
-            document.add_text("law", law)
-            document.add_text("law", f"{law} {article_key(passage.label or '')}")
+            law, named = law_name(title), [title, passage.label or ""]
+            laws = [law, f"{law} {article_key(passage.label or '')}"]
         elif number == 0 and passage.part != "abstract":
             named = [title]
-        document.add_text("terms", " ".join(terms("\n".join([*named, passage.text]))))
-        if record["date"]:
-            document.add_integer("date", int(record["date"].replace("-", "")))
-        shown = about | passage._asdict()
-        document.add_bytes("stored", json.dumps(shown, ensure_ascii=False).encode())
-        yield passage, document
+        searched = " ".join(terms("\n".join([*named, passage.text])))
+        yield passage, shared | {"law": laws, "terms": searched, "stored": about | passage._asdict()}
+
+
+def _document(fields: dict[str, Any]) -> tantivy.Document:
+    document = tantivy.Document()
+    for name in FILTERS:
+        for value in fields[name]:
+            document.add_text(name, value)
+    document.add_text("terms", fields["terms"])
+    if fields["date"]:
+        document.add_integer("date", fields["date"])
+    document.add_bytes("stored", json.dumps(fields["stored"], ensure_ascii=False).encode())
+    return document

@@ -28,6 +28,8 @@ from serve.retrieval.terms import spans, terms
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from serve.retrieval.opensearch import OpenSearch
+
 LONGEST_QUESTION = 100_000
 """Characters. The description of a patent fits."""
 MOST_TERMS = 300
@@ -66,6 +68,9 @@ class Filter:
                 r"[A-HY](\d\d([A-Z](\d{1,4}(/\d{2,6})?)?)?)?", "".join(symbol.upper().split())
             ):
                 raise UserError(f"ipc={symbol}: no IPC or CPC symbol such as H01L or H01L 21/02.")
+
+
+EVERYTHING = Filter()
 
 
 @dataclass
@@ -132,7 +137,7 @@ class Index:
                 f"{self.folder / VECTORS} is damaged: vectors are missing. Build the index again."
             )
 
-    def search(self, question: str, hits: int = 10, wanted: Filter = Filter()) -> list[Hit]:
+    def search(self, question: str, hits: int = 10, wanted: Filter = EVERYTHING) -> list[Hit]:
         """The best inventions for a question; UserError if the question has no words or is too long."""
         counted = self._terms(question)
         depth = max(hits, JOINED) if self.encoder else hits
@@ -211,13 +216,7 @@ class Index:
 
     def _terms(self, question: str) -> dict[str, int]:
         """The terms that are looked for and how often the question has them."""
-        if len(question) > LONGEST_QUESTION:
-            raise UserError(
-                f"the question has {len(question):,} characters; {LONGEST_QUESTION:,} are allowed."
-            )
-        counted = Counter(terms(question))
-        if not counted:
-            raise UserError("the question has no words.")
+        counted = counted_terms(question)
         known = {term: self.searcher.doc_freq("terms", term) for term in counted}
         rarest = sorted((frequency, term) for term, frequency in known.items() if frequency)[:MOST_TERMS]
         return {term: counted[term] for _, term in rarest}
@@ -265,6 +264,25 @@ class Index:
         return inventions
 
 
+def counted_terms(question: str) -> Counter[str]:
+    """The terms of a question; UserError if it is too long or has none."""
+    if len(question) > LONGEST_QUESTION:
+        raise UserError(f"the question has {len(question):,} characters; {LONGEST_QUESTION:,} are allowed.")
+    counted = Counter(terms(question))
+    if not counted:
+        raise UserError("the question has no words.")
+    return counted
+
+
+def open_index(place: str | Path) -> "Index | OpenSearch":
+    """An index in a folder, or on a server (http://…)."""
+    if not str(place).startswith(("http://", "https://")):
+        return Index(Path(place))
+    from serve.retrieval.opensearch import OpenSearch
+
+    return OpenSearch(str(place))
+
+
 def _joined(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     """One ranking: each invention has the sum of 1 / (60 + rank) over those that have it."""
     found: dict[str, Hit] = {}
@@ -280,7 +298,7 @@ def _joined(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     return sorted(found.values(), key=lambda hit: (-hit.score, hit.id))
 
 
-def filter_of(index: Index, given: Any) -> Filter:
+def filter_of(index: "Index | OpenSearch", given: Any) -> Filter:
     """The filter of a request: `before` (a day or a publication), `office`, `language` and `ipc` (a text with
     commas or a list). Raises UserError."""
     given = {} if given is None or given is True else given
@@ -304,7 +322,7 @@ def filter_of(index: Index, given: Any) -> Filter:
     return Filter(day, listed("office"), listed("language"), listed("ipc"), without)
 
 
-def prior_art(index: Index, before: str | None) -> tuple[str | None, str | None]:
+def prior_art(index: "Index | OpenSearch", before: str | None) -> tuple[str | None, str | None]:
     """What `--before` gives: a day, or a publication of the index, whose priority date is meant and whose own
     invention is left out."""
     if before is None or _is_date(before):

@@ -12,6 +12,7 @@ from serve.service.limits import Refusal
 
 if TYPE_CHECKING:
     from serve.gate.classifier import Gate
+    from serve.retrieval.opensearch import OpenSearch
 
 GateMode = Literal["warn", "refuse", "off"]
 SOURCES = 5
@@ -49,7 +50,7 @@ class Prepared:
 class Assistant:
     """What is in front of the engine."""
 
-    index: Index | None = None
+    index: "Index | OpenSearch | None" = None
     gate: "Gate | None" = None
     gate_mode: GateMode = "warn"
     sources: int = SOURCES

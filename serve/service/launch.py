@@ -47,7 +47,8 @@ class Options:
     model: str
     endpoints: tuple[str, ...] = ()
     engine: EngineName = "auto"
-    index: Path | None = None
+    index: str | None = None
+    """A folder, or the address of an index on a server."""
     gate: Path | None = None
     gate_mode: GateMode = "warn"
     host: str = "127.0.0.1"
@@ -97,7 +98,7 @@ def serve(options: Options) -> int:
 
 
 def _assistant(options: Options) -> Assistant:
-    from serve.retrieval.search import Index
+    from serve.retrieval.search import open_index
 
     gate = None
     if options.gate:
@@ -111,7 +112,7 @@ def _assistant(options: Options) -> Assistant:
         context = _config(options.model).get("max_position_embeddings")
         longest = Assistant.prompt_bytes
         room = min(longest, BYTES_PER_TOKEN * int(context) // 2) if isinstance(context, int) else longest
-    index = Index(options.index) if options.index else None
+    index = open_index(options.index) if options.index else None
     return Assistant(index, gate, options.gate_mode, options.sources, room)
 
 

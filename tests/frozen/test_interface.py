@@ -26,9 +26,9 @@ WITH_KEYS = ["pretrain", "sft", "sft dpo", "data run", "data chats", "data build
              "make demo", "make plan"]  # fmt: skip
 MORE = {"data chats": ["--tokenizer", "t"], "pretrain estimate": ["--gpus", "1"]}
 """Arguments that must be given."""
-VARIABLES = ["ADAPTER", "ARGS", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GATE", "GPUS", "HOSTFILE",
-             "INDEX", "KILLS", "LOAD_IN_4BIT", "MODEL", "NAME", "OUTPUT", "PYTHON", "REAL", "RUN", "TARGET", "TASKS",
-             "TESTS", "VENV", "VERIFY"]  # fmt: skip
+VARIABLES = ["ADAPTER", "ARGS", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GATE", "GPUS",
+             "HOSTFILE", "INDEX", "KILLS", "LOAD_IN_4BIT", "MODEL", "NAME", "OUTPUT", "PYTHON", "REAL", "RUN",
+             "TARGET", "TASKS", "TESTS", "VENV", "VERIFY"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *(f"make {target}" for target in MAKE_ONLY)])

@@ -1,0 +1,207 @@
+"""The same index and the same search in OpenSearch, for more passages than one machine should hold.
+
+    python -m serve index  --corpus corpora/mine --output http://localhost:9200/mine
+    python -m serve search http://localhost:9200/mine "heat pump" --office CN
+
+Passages, terms, filters and what is stored are those of the index in a folder; OpenSearch's BM25 has the same
+k1 and b. It splits terms at white space only, so the rule of terms stays in one place. A passage's id is its
+record's key and its number, so that a command that was killed is simply run again. `OPENSEARCH_AUTH` holds
+`user:password` if the server wants it. There are no vectors.
+"""
+
+import base64
+import itertools
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from data.law_citations import law_name
+from data.record import Record
+from data.record_store import read_records
+from serve.retrieval.index import (
+    FILTERS,
+    digest_of,
+    fields_of,
+    ipc_prefixes,
+    number_key,
+    record_key,
+    records_folder,
+)
+from serve.retrieval.passages import article_key
+from serve.retrieval.search import EVERYTHING, PASSAGES, Filter, Hit, counted_terms
+from serve.retrieval.terms import RULE, spans
+
+AUTH = "OPENSEARCH_AUTH"
+RECORDS = 200
+"""In one request."""
+TIMEOUT = 120.0
+"""Seconds of a request."""
+
+MAPPING = {
+    "settings": {"index": {"similarity": {"default": {"type": "BM25", "k1": 1.2, "b": 0.75}}}},
+    "mappings": {
+        "_meta": {"rule": RULE},
+        "dynamic": "strict",
+        "properties": {
+            "terms": {"type": "text", "analyzer": "whitespace", "index_options": "freqs"},
+            "date": {"type": "integer"},
+            "digest": {"type": "keyword"},
+            "stored": {"type": "object", "enabled": False},
+            **{name: {"type": "keyword"} for name in FILTERS},
+        },
+    },
+}
+"""How passages are indexed."""
+
+
+class OpenSearch:
+    """An index on a server; the same methods as an index in a folder."""
+
+    encoder = None
+
+    def __init__(self, url: str) -> None:
+        self.folder = url.rstrip("/")
+        described = self._ask("GET", "/_mapping")
+        rule = next(iter(described.values()))["mappings"].get("_meta", {}).get("rule")
+        if rule != RULE:
+            raise UserError(
+                f"{url} was made with other terms ({rule}; this version has {RULE}). Index it again."
+            )
+        self.counts = {"passages": self._ask("GET", "/_count")["count"]}
+
+    def search(self, question: str, hits: int = 10, wanted: Filter = EVERYTHING) -> list[Hit]:
+        """The best inventions for a question; UserError if the question has no words or is too long."""
+        counted = counted_terms(question)
+        found = self._ask("POST", "/_search", body(counted, hits, wanted))["hits"]["hits"]
+        return [_hit(each, counted) for each in found]
+
+    def publication(self, number: str) -> dict[str, Any] | None:
+        """What is stored of a publication, in any spelling of its number; None if it is not in the index."""
+        query = {"query": {"term": {"number": number_key(number)}}, "size": 1}
+        found = self._ask("POST", "/_search", query)["hits"]["hits"]
+        return dict(found[0]["_source"]["stored"]) if found else None
+
+    def has_law(self, title: str, article: str | None = None) -> bool:
+        """Whether the index has a law of this title, or an article of it."""
+        value = law_name(title) + (f" {article_key(article)}" if article else "")
+        return bool(self._ask("POST", "/_count", {"query": {"term": {"law": value}}})["count"])
+
+    def _ask(self, method: str, path: str, given: Any = None) -> Any:
+        return request(self.folder, method, path, given)
+
+
+def body(counted: Counter[str], hits: int, wanted: Filter) -> dict[str, Any]:
+    """The request for the best inventions, each with its best passages."""
+    must: list[dict[str, Any]] = [
+        {"terms": {name: values}}
+        for name, values in (
+            ("office", [office.upper() for office in wanted.offices]),
+            ("language", [language.lower() for language in wanted.languages]),
+            ("ipc", [list(ipc_prefixes(symbol))[-1] for symbol in wanted.ipc]),
+        )
+        if values
+    ]
+    if wanted.before:
+        must.append({"range": {"date": {"lt": int(wanted.before.replace("-", ""))}}})
+    scored = [{"term": {"terms": {"value": term, "boost": count}}} for term, count in counted.items()]
+    query: dict[str, Any] = {"should": scored, "minimum_should_match": 1, "filter": must}
+    if wanted.without:
+        query["must_not"] = [{"term": {"invention": wanted.without}}]
+    best = {"name": "best", "size": PASSAGES, "_source": ["stored"]}
+    return {
+        "query": {"bool": query},
+        "collapse": {"field": "invention", "inner_hits": best},
+        "size": hits,
+        "_source": False,
+    }
+
+
+def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
+    """Index the records of corpora on a server, whose index is made if it is not there; passages of the same
+    records that have changed are replaced. Returns counts."""
+    from tqdm import tqdm
+
+    folders = [records_folder(corpus) for corpus in corpora]
+    if not request(url, "HEAD", "", missing=True):
+        request(url, "PUT", "", MAPPING)
+    index, counts = OpenSearch(url), {"records": 0}
+    records = tqdm(
+        (record for folder in folders for record in read_records(folder)), "index", unit=" records"
+    )
+    for batch in _batches(records):
+        digests = {record_key(record): digest_of(record) for record in batch}
+        answer = request(url, "POST", "/_bulk", lines=_lines(batch, digests))
+        if answer["errors"]:
+            failed = next(each["index"]["error"] for each in answer["items"] if each["index"].get("error"))
+            raise UserError(f"{url}: a passage was not indexed: {failed.get('reason', failed)}")
+        old = {
+            "filter": [{"terms": {"key": list(digests)}}],
+            "must_not": [{"terms": {"digest": list(digests.values())}}],
+        }
+        request(url, "POST", "/_delete_by_query?refresh=true", {"query": {"bool": old}})
+        counts["records"] += len(digests)
+    request(url, "POST", "/_refresh")
+    return counts | {"passages": index._ask("GET", "/_count")["count"]}
+
+
+def request(
+    url: str, method: str, path: str, given: Any = None, *, lines: Iterable[str] = (), missing: bool = False
+) -> Any:
+    """The JSON that a server answers; UserError if it refuses or cannot be reached. With `missing`, None if
+    there is no such index."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not parts.path.strip("/"):
+        raise UserError(
+            f"{url}: give server and index, such as http://localhost:9200/mine; {AUTH} holds a password."
+        )
+    data = json.dumps(given, ensure_ascii=False).encode() if given is not None else None
+    kind = "application/json"
+    if text := "".join(lines):
+        data, kind = text.encode(), "application/x-ndjson"
+    headers = {"Content-Type": kind}
+    if auth := os.environ.get(AUTH):
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    asked = urllib.request.Request(f"{url.rstrip('/')}{path}", data, headers, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=TIMEOUT) as response:
+            return json.loads(response.read() or b"{}") or {"ok": True}
+    except urllib.error.HTTPError as error:
+        if error.code == 404 and missing:
+            return None
+        said = " ".join(error.read(300).decode("utf-8", "replace").split())
+        raise UserError(f"{url}: HTTP {error.code} {said}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{url}: {error}") from None
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    records = iter(records)
+    while batch := list(itertools.islice(records, RECORDS)):
+        yield batch
+
+
+def _lines(batch: Sequence[Record], digests: dict[str, str]) -> Iterator[str]:
+    for record in batch:
+        key = record_key(record)
+        for number, (_, fields) in enumerate(fields_of(record, key, digests[key])):
+            yield json.dumps({"index": {"_id": f"{key} {number} {digests[key]}"}}, ensure_ascii=False) + "\n"
+            yield json.dumps(fields | {"digest": digests[key]}, ensure_ascii=False) + "\n"
+
+
+def _hit(found: dict[str, Any], counted: Counter[str]) -> Hit:
+    best = found["inner_hits"]["best"]["hits"]["hits"]
+    stored = best[0]["_source"]["stored"]
+    names = ("id", "title", "office", "language", "date", "invention")
+    hit = Hit(**{name: stored[name] for name in names}, score=found["_score"])
+    for each in best:
+        stored = each["_source"]["stored"]
+        own = {name: stored[name] for name in ("id", "language", "part", "label", "text")}
+        hit.passages.append(own | {"score": each["_score"], "found": spans(stored["text"], set(counted))})
+    return hit
