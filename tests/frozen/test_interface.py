@@ -18,6 +18,7 @@ COMMANDS = [
     "data generate", "data preview", "delta make", "delta apply", "delta verify", "delta info",
     "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
     "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
+    "eval ranking", "serve ground", "serve queries",
 ]  # fmt: skip
 MAKE_ONLY = ["demo", "doctor", "plan", "lineage"]
 """Targets whose command has no room of its own."""
