@@ -15,7 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.chat.grounded import CITED
 from data.record import Record
+from data.sections import PARAGRAPH_NUMBER
 from serve.retrieval.passages import Passage, passages
 
 KINDS = ("problem", "effect", "parts", "works", "about")
@@ -101,9 +103,12 @@ def questions_of(record: Record) -> Iterator[Question]:
 
 
 def sentences(text: str, language: str) -> list[str]:
-    """The sentences of a text that end as such; headings, lists and what was cut off are left out."""
-    found = (each.strip() for each in re.split(_END[language], text))
-    return [each for each in found if each[-1:] in (*".!?。！？",) and SHORTEST <= len(each) <= LONGEST]
+    """The sentences of a text that end as such, without paragraph numbers. Headings, lists, what was cut off
+    and what would read as a citation of a source (`as in [3]`) are left out."""
+    parts = re.split(_END[language], text)
+    found = (each[begin.end() if (begin := PARAGRAPH_NUMBER.match(each)) else 0 :].strip() for each in parts)
+    ended = (each for each in found if each[-1:] in (*".!?。！？",) and SHORTEST <= len(each) <= LONGEST)
+    return [each for each in ended if not CITED.search(each)]
 
 
 def _answer(
@@ -136,7 +141,7 @@ def _body(claim: str, language: str) -> str:
     opening = re.search(_BODY[language], claim, re.IGNORECASE) if language in _BODY else None
     body = claim[opening.end() :].strip() if opening else ""
     text = body if len(body) >= SHORTEST else claim.strip()
-    return text if len(text) >= SHORTEST else ""
+    return text if len(text) >= SHORTEST and not CITED.search(text) else ""
 
 
 @lru_cache(maxsize=1)

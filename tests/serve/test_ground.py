@@ -226,6 +226,22 @@ def test_a_question_has_its_answer_in_its_passages_and_no_two_have_the_same() ->
     assert not list(questions_of(bare))
 
 
+def test_brackets_in_a_document_are_never_read_as_citations() -> None:
+    description = (
+        "Background\n[0005] The object of the invention is to cool the rotor.\n"
+        "Detailed description\nThe rotor 12 is held as in [3].\n"
+        "The seal 14 is [0006] held.\n【0007】 The shaft 13 is held by a seal."
+    )
+    claims = ["A pump, comprising: a rotor [12] and a seal."]
+    found = {
+        question.kind: question.answer
+        for question in questions_of({**made(4, "en"), "description": description, "claims": claims})
+    }
+    assert found["problem"] == "The object of the invention is to cool the rotor."
+    assert found["works"] == "The shaft 13 is held by a seal."
+    assert "parts" not in found
+
+
 def test_every_kind_has_several_wordings_in_every_language() -> None:
     said = wordings()
     assert said["questions"].keys() == set(KINDS)
