@@ -14,6 +14,7 @@
     python -m eval judge --key sheet.key.json --endpoint URL --model NAME --output judge.csv
     python -m eval comet runs/eval/mine --python comet-env/bin/python     COMET, then --metrics comet
     python -m eval submission runs/eval/mine                      C-Eval's test answers, for its site
+    python -m eval ranking found.jsonl [other.jsonl]              what a search found: nDCG, recall, MAP, MRR
 
 A line of predictions.jsonl has "task", "id", "prediction" and "reference" and, if a metric needs them,
 "metrics", "source", "options", "glossary" and "groups".
@@ -44,6 +45,7 @@ def main() -> None:
     _add_judge(commands)
     _add_comet(commands)
     _add_submission(commands)
+    _add_ranking(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
 
@@ -422,6 +424,50 @@ def submission(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output, arguments.run)
     output = arguments.output or arguments.run / "submission.json"
     print(write_submission(arguments.run, arguments.task, output))
+
+
+def _add_ranking(commands: Any) -> None:
+    command = commands.add_parser(
+        "ranking", help="score what a search found, and compare it with what another found"
+    )
+    command.add_argument("found", type=Path, metavar="FOUND", help="of `python -m serve search --queries`")
+    command.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="compare: is this one better?")
+    command.add_argument(
+        "--gain",
+        choices=("linear", "exponential"),
+        default="linear",
+        help="of a grade in nDCG: the grade, or 2^grade - 1 (linear)",
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="write scores and comparison as JSON")
+    command.set_defaults(call=ranking)
+
+
+def ranking(arguments: argparse.Namespace) -> None:
+    """Score one or two files of hits, with their groups, and compare two."""
+    from eval.analysis import scoring
+    from eval.analysis.ranking import TASK, read_found, unpaired
+
+    files = [file for file in (arguments.found, arguments.other) if file]
+    _check_output(arguments.output, *files)
+    found = [read_found(file, arguments.gain) for file in files]
+    written: dict[str, Any] = {"files": [str(file) for file in files], "scores": []}
+    for file, each in zip(files, found, strict=True):
+        scores = scoring.score(each.samples)
+        scores[TASK]["groups"].pop("characters", None)  # of the reference, which is a list of numbers
+        print(f"{file}\n{scoring.score_table(scores)}")
+        for group in scores[TASK]["groups"]:
+            print(scoring.group_table(scores, group))
+        written["scores"].append(scores[TASK])
+    if len(found) == 2:
+        a, b = found[0].samples, found[1].samples
+        written["comparison"] = scoring.compare(a, b)
+        print(f"A is {files[0]}, B is {files[1]}\n{scoring.comparison_table(written['comparison'])}")
+        if alone := unpaired(a, b):
+            print(f"note: {alone:,} questions are in one of the files only and are not compared")
+    for note in (note for each in found for note in each.notes):
+        print(f"note: {note}")
+    if arguments.output:
+        atomic_io.write_text(arguments.output, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
 
 
 if __name__ == "__main__":

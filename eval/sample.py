@@ -49,6 +49,10 @@ class EvalSample(Config):
     """Terms of the source and their accepted translations."""
     laws: dict[str, str] = Field({})
     """Laws by name, and the articles that exist in each, e.g. `1..159 106-1`."""
+    sources: int | None = None
+    """Number of numbered sources that the question came with."""
+    relevant_sources: tuple[int, ...] = ()
+    """The numbers, from 1, of the sources that have the answer."""
     groups: dict[str, str] = Field({})
     """Groups for breakdowns, such as `ipc: G` or `subject: law`."""
 

@@ -10,6 +10,8 @@
     python -m serve run    --model runs/mine/model --index indexes/mine      an engine, the API, the page
     python -m serve run    --endpoint http://gpu:8000/v1 --model NAME --index indexes/mine --gate gates/mine
     python -m serve pairs  runs/assistant --output pairs.jsonl               what users preferred, for sft dpo
+    python -m serve ground --corpus corpora/mine --index indexes/mine --output chats/grounded  to learn citing
+    python -m serve queries --corpus corpora/mine --index indexes/mine --output q.jsonl        to evaluate it
 
 Nothing is overwritten without --force. The service listens on this machine only, unless it has a key.
 """
@@ -39,6 +41,8 @@ def main() -> None:
     _run_options(commands)
     _pairs_options(commands)
     _gate_options(commands)
+    _ground_options(commands)
+    _queries_options(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
 
@@ -402,6 +406,71 @@ The source of a chat is its `source`, or else its file.""",
 
         options = {"refusals": given.refusals, "seed": given.seed, "force": given.force}
         build(given.domain, given.general, given.output, **options)
+
+    command.set_defaults(call=call)
+
+
+def _ground_options(commands: Any) -> None:
+    """`ground`: chats with sources, to train and to evaluate answers that cite."""
+    command = commands.add_parser("ground", help="make chats with sources from a corpus, to learn to cite")
+    command.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="as for `index`"
+    )
+    command.add_argument("--index", type=Path, required=True, metavar="DIR", help="its index")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the chats' folder")
+    command.add_argument("--number", type=int, default=2000, metavar="N", help="chats a file at most (2000)")
+    command.add_argument(
+        "--unanswerable",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
+        help="of chats without the right source (0.15)",
+    )
+    command.add_argument("--sources", type=int, default=5, metavar="N", help="sources of a chat at most (5)")
+    command.add_argument(
+        "--validation-share", type=float, default=0.01, metavar="SHARE",
+        help="of inventions that are held out, as by `python -m data build` with the same seed (0.01)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the split and all draws (0)")
+    command.add_argument("--force", action="store_true", help="replace existing chats")
+
+    def call(given: argparse.Namespace) -> None:
+        from serve.ground import Settings, ground
+
+        names = ("number", "unanswerable", "sources", "validation_share", "seed")
+        settings = Settings(**{name: getattr(given, name) for name in names})
+        counts = ground(given.corpus, given.index, given.output, settings, force=given.force)
+        totals = {side: sum(counts[side].values()) for side in ("train", "validation")}
+        print(
+            f"{given.output}: {totals['train']:,} chats and {totals['validation']:,} of held-out inventions;"
+            f" the index found the right one for {counts['found']:,} of {counts['searched']:,} questions"
+        )
+
+    command.set_defaults(call=call)
+
+
+def _queries_options(commands: Any) -> None:
+    """`queries`: prior-art questions whose answers the corpus itself cites."""
+    command = commands.add_parser("queries", help="make prior-art questions from a corpus's own citations")
+    command.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="as for `index`"
+    )
+    command.add_argument("--index", type=Path, required=True, metavar="DIR", help="what is evaluated")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="for search --queries")
+    command.add_argument("--number", type=int, metavar="N", help="questions at most; default: all")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the questions' draw (0)")
+    command.add_argument("--force", action="store_true", help="replace an existing file")
+
+    def call(given: argparse.Namespace) -> None:
+        from serve.queries import write_queries
+
+        counts = write_queries(
+            given.corpus, given.index, given.output, given.number, given.seed, force=given.force
+        )
+        print(
+            f"{given.output}: {counts['questions']:,} questions with {counts['relevant']:,} relevant"
+            f" documents, from {counts['with_cites']:,} records with citations"
+        )
 
     command.set_defaults(call=call)
 

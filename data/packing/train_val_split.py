@@ -50,10 +50,20 @@ NO_FAMILIES = Families(np.empty(0, np.uint64), np.empty(0, np.uint64))
 
 def split_of(record: Record, config: SplitConfig, families: Families = NO_FAMILIES) -> Split:
     """The side of a record: a pure function of the seed and its invention."""
-    label = _hash(invention(record))
+    return side_of(representative(invention(record), families), config)
+
+
+def representative(key: str, families: Families = NO_FAMILIES) -> int:
+    """A number that all keys of `data.record.invention` of one invention share."""
+    label = _hash(key)
     place = int(np.searchsorted(families.keys, np.uint64(label)))
     if place < len(families.keys) and families.keys[place] == label:
         label = int(families.labels[place])
+    return label
+
+
+def side_of(label: int, config: SplitConfig) -> Split:
+    """The side of the invention with this `representative`."""
     digest = hashlib.blake2b(f"{config.seed}:{label}".encode(), digest_size=8).digest()
     return "validation" if int.from_bytes(digest, "big") < config.validation_share * 2**64 else "train"
 

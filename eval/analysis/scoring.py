@@ -22,6 +22,7 @@ from eval.metrics.legal import parse_entities
 from eval.metrics.measure import Measure, ratio
 from eval.metrics.metrics import METRICS
 from eval.metrics.patent import parse_extraction
+from eval.metrics.ranking import relevance
 from eval.sample import EvalSample
 
 SMALLEST_GROUP = 30
@@ -231,6 +232,8 @@ READABLE: dict[str, Callable[[EvalSample], bool]] = {
     "extraction": lambda s: parse_extraction(s.reference) is not None,
     "entities": lambda s: parse_entities(s.reference) is not None,
     "statute": lambda s: bool(s.reference.strip()),
+    "ranking": lambda s: bool(relevance(s.reference)),
+    "ranking-exponential": lambda s: bool(relevance(s.reference)),
 }
 """Of metrics that parse their references: whether they can."""
 

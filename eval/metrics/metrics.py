@@ -25,6 +25,8 @@ from eval.metrics.letters import LETTERS, answer_letters, numbered
 from eval.metrics.measure import Floats, Measure, mean, scaled
 from eval.metrics.overlap import exact_match, jieba_words, rouge_l, rouge_legacy, rouge_n, token_f1
 from eval.metrics.patent import claim_structure, extraction
+from eval.metrics.ranking import ranking
+from eval.metrics.source_citations import source_citations
 from eval.metrics.terminology import terminology
 from eval.sample import EvalSample
 
@@ -232,6 +234,9 @@ METRICS = Metrics(
         "entities": entities,
         "entities-lenient": functools.partial(entities, lenient=True),
         "refusal": refusal,
+        "source-citations": source_citations,
+        "ranking": ranking("linear"),
+        "ranking-exponential": ranking("exponential"),
     }
 )
 

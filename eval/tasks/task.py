@@ -79,6 +79,10 @@ class TaskConfig(Config):
     """jsonl: CSV file under the data folder with rows of a source term and its accepted translations."""
     laws: str | None = None
     """jsonl: JSONL file under the data folder with `law`, `law_en` and `article` of all existing articles."""
+    sources: str | None = None
+    """jsonl: key of the number of sources in a question, for `source-citations`."""
+    relevant_sources: str | None = None
+    """jsonl: key of the list of the numbers of those that have the answer, from 1."""
     publication: str | None = None
     """jsonl: key of the publication number of the sample's patent, for `contamination`."""
     groups: dict[str, str] = Field({})
@@ -150,8 +154,9 @@ def task_file(name: str) -> Path:
     """The YAML file of a task, in configs/eval or in a benchmark's folder there."""
     if name.endswith(".yaml"):
         return Path(name)
+    own = TASKS / f"{name}.yaml"
     found = sorted(file for file in TASKS.glob(f"*/{name}.yaml") if file.parent.name != "groups")
-    return found[0] if found else TASKS / f"{name}.yaml"
+    return found[0] if found and not own.is_file() else own
 
 
 def requests(name: str, task: TaskConfig, root: Path) -> list[Request]:
@@ -270,6 +275,7 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
     laws = read_laws(root / task.laws) if task.laws else {}
     used = {*re.findall(r"\{(\w+)\}", task.prompt), task.reference}
     wanted = [*(() if kind == "text" else (task.reference,)), task.source, task.publication, task.options_in]
+    wanted += [task.sources, task.relevant_sources]
     for file in files:
         for number, (location, fields) in enumerate(_fields(file, (*wanted, *task.groups.values()))):
             text = fill(task.prompt, ({"shots": ""} if task.shots else {}) | fields, location)
@@ -284,6 +290,7 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 glossary=terms_of(fields.get(task.source or task.reference, ""), glossary),
                 laws=laws,
                 options=_options(task, fields),
+                **_sources(task, fields, location),
                 groups={group: fields[key] for group, key in task.groups.items()}
                 | ({"several_answers": "yes"} if task.several_answers else {}),
             )
@@ -297,6 +304,23 @@ def _objects(name: str, task: TaskConfig, root: Path, files: list[Path]) -> Iter
                 publication=fields[task.publication] if task.publication else None,
                 by_position=BY_POSITION in task.metrics,
             )
+
+
+def _sources(task: TaskConfig, fields: dict[str, str], location: str) -> dict[str, Any]:
+    """The number of sources of a question, and the numbers of the relevant ones, if the task names them."""
+    found: dict[str, Any] = {}
+    for name, key in (("sources", task.sources), ("relevant_sources", task.relevant_sources)):
+        if key is None:
+            continue
+        try:
+            value = json.loads(fields[key])
+            numbers = [value] if name == "sources" else list(value)
+            assert all(type(number) is int and number >= 0 for number in numbers)
+        except (ValueError, TypeError, AssertionError):
+            kind = "a number" if name == "sources" else "a list of numbers"
+            raise UserError(f"{location}: `{key}` is {fields[key][:80]}, not {kind}.") from None
+        found[name] = value if name == "sources" else tuple(numbers)
+    return found
 
 
 def _options(task: TaskConfig, fields: dict[str, str]) -> int | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import UserError
-from data.chat.grounded import Source, question_language, source_material
+from data.chat.grounded import Source, question_language, source_material, source_name
+from data.chat.messages import merged
 from serve.retrieval.search import Hit, Index, filter_of
 from serve.service.limits import Refusal
 
@@ -72,10 +73,9 @@ class Assistant:
         language = question_language(users[-1])
         material = source_material([Source(each["name"], each["text"]) for each in sources], language)
         prompt = [dict(message) for message in self._recent(messages)]
-        if material and self.input_slot:
-            prompt[-1]["input"] = material
-        elif material:
-            prompt[-1]["content"] += f"\n\n{material}"
+        if material:
+            asked = prompt[-1] | {"input": material}
+            prompt[-1] = asked if self.input_slot else merged(asked)  # as in training
         return Prepared(prompt, sources, gate, None, seconds)
 
     def search(self, users: Sequence[str], hits: int, retrieval: Any = None) -> list[Hit]:
@@ -115,7 +115,7 @@ class Assistant:
             shown = {name: passage[name] for name in ("id", "language", "part", "label")}
             shown |= {"number": len(chosen) + 1, "title": hit.title, "date": hit.date, "text": text}
             shown["found"] = [span for span in passage["found"] if span[1] <= len(text)]
-            chosen.append(shown | {"name": _name(shown)})
+            chosen.append(shown | {"name": source_name(shown)})
         return chosen
 
     def _recent(self, messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -131,12 +131,3 @@ class Assistant:
         while len(kept) > 1 and kept[0]["role"] != "user":
             kept.pop(0)
         return [*system, *kept]
-
-
-def _name(passage: dict[str, Any]) -> str:
-    """What a source is called: a law and its article; else the publication and the part."""
-    if passage["part"] == "article":
-        return f"{passage['title'] or passage['id']} {passage['label']}"
-    place = passage["label"] if passage["part"] == "description" else passage["part"]
-    claim = f" {passage['label']}" if passage["part"] == "claim" else ""
-    return f"{passage['id']}, {place}{claim}"

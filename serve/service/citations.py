@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-SOURCE = re.compile(r"[\[［【]\s*([0-9]{1,4}(?:\s*[,，、;；]\s*[0-9]{1,4})*)\s*[\]］】]")
+from data.chat.grounded import CITED
+
 _NUMBER = r"[0-9〇零一二三四五六七八九十百千]+"
 ARTICLE = re.compile(
     rf"《(?P<zh>[^《》\n]{{2,40}})》\s*(?P<zh_article>第\s*{_NUMBER}\s*[条條](?:\s*之\s*{_NUMBER})?)"
@@ -41,7 +42,7 @@ def check(answer: str, sources: int, laws: Laws | None) -> list[Citation]:
     """The citations of an answer to a question with this many sources, in order. An article of a law that
     the index does not have cannot be checked and is not listed."""
     found = []
-    for cited in SOURCE.finditer(answer):
+    for cited in CITED.finditer(answer):
         numbers = tuple(map(int, re.findall(r"[0-9]+", cited[1])))
         known = tuple(number for number in numbers if 1 <= number <= sources)
         problem = None if known == numbers else "no-such-source"

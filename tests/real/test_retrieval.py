@@ -69,7 +69,7 @@ def test_an_english_article_finds_the_chinese_one(rows: list[dict[str, str]], tm
     records: dict[str, list[Record]] = {"zh": [], "en": []}
     for number, row in enumerate(rows):
         for language, own in records.items():
-            only = {
+            only: dict[str, Any] = {
                 "title": None,
                 "claims": None,
                 "description": None,

@@ -1,0 +1,98 @@
+"""Prior-art questions from a corpus's own citations, to evaluate an index.
+
+    record with `cites` ──▶ {"id", "question": claim 1 or the abstract, "before": its number, "relevant": […]}
+    python -m serve search INDEX --queries FILE --hits 100 > found.jsonl; python -m eval ranking found.jsonl
+
+`relevant` has the cited publications that are in the index and were published before the question's priority
+date, one an invention: what else was cited cannot be found. A search with `before` leaves out the invention
+that is asked about. One question an invention; those with the lowest draws by the seed are taken.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from core.errors import UserError
+from core.provenance import atomic_io
+from data.language import base
+from data.record import Record
+from data.record_store import read_records
+from serve.retrieval.index import records_folder
+from serve.retrieval.search import LONGEST_QUESTION, Index
+
+
+def write_queries(
+    corpora: Sequence[Path],
+    index: Path,
+    output: Path,
+    number: int | None = None,
+    seed: int = 0,
+    *,
+    force: bool = False,
+) -> dict[str, int]:
+    """Write the questions and return counts; UserError if the file exists, or there is no question."""
+    if output.exists() and not force:
+        raise UserError(f"{output} exists. Choose another file, or pass --force to replace it.")
+    if number is not None and number < 1:
+        raise UserError(f"--number {number}: at least 1.")
+    opened, counts = Index(index), Counter[str]()
+    drawn: list[tuple[int, str, dict[str, Any]]] = []
+    seen: set[str] = set()
+    for corpus in corpora:
+        for record in read_records(records_folder(corpus)):
+            for key, query in _queries(record, opened, counts):
+                if key not in seen:
+                    seen.add(key)
+                    drawn.append((xxhash.xxh3_64_intdigest(f"{seed} {key}".encode()), key, query))
+    if not drawn:
+        raise UserError(
+            f"{', '.join(map(str, corpora))}: of {counts['with_cites']:,} records with citations, none is in"
+            f" {index} with an earlier publication that it cites. Index the cited publications, too."
+        )
+    chosen = [query for _, _, query in sorted(drawn, key=lambda each: each[:2])[:number]]
+    lines = (json.dumps(query, ensure_ascii=False) + "\n" for query in chosen)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_io.write_text(output, "".join(lines))
+    relevant = sum(len(query["relevant"]) for query in chosen)
+    return {**counts, "questions": len(chosen), "relevant": relevant}
+
+
+def _queries(record: Record, index: Index, counts: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The question about a record with the key of its invention, if it cites what can be found."""
+    claims, cites = record["claims"] or [], record["cites"] or []
+    question = (claims[0] if claims else record["abstract"]) or ""
+    counts["with_cites"] += bool(cites)
+    if not cites or not question.strip() or len(question) > LONGEST_QUESTION:
+        return
+    own = index.publication(record["id"])
+    day = own and (own["priority"] or own["date"])
+    if own is None or day is None:
+        return
+    relevant: dict[str, dict[str, str]] = {}
+    languages: set[str] = set()
+    for number in cites:
+        cited = index.publication(number)
+        if cited is None or cited["invention"] == own["invention"]:
+            continue
+        if cited["date"] is None or cited["date"] >= day:
+            counts["cited_later"] += 1
+            continue
+        relevant.setdefault(cited["invention"], {"id": cited["id"], "invention": cited["invention"]})
+        languages.add(base(cited["language"] or "?"))
+    if relevant:
+        language = base(record["language"] or "?")
+        pair = f"{language}-{languages.pop() if len(languages) == 1 else 'several'}"
+        yield (
+            own["invention"],
+            {
+                "id": record["id"],
+                "question": question,
+                "before": record["id"],
+                "relevant": list(relevant.values()),
+                "groups": {"languages": pair},
+            },
+        )
