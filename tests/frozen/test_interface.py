@@ -19,7 +19,7 @@ COMMANDS = [
     "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
     "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
 ]  # fmt: skip
-MAKE_ONLY = ["demo", "doctor", "plan", "lineage"]
+MAKE_ONLY = ["demo", "doctor", "plan", "lineage", "refresh"]
 """Targets whose command has no room of its own."""
 WITH_KEYS = ["pretrain", "sft", "sft dpo", "data run", "data chats", "data build", "data generate",
              "make demo", "make plan"]  # fmt: skip
