@@ -65,8 +65,9 @@ def run(steps: Sequence[Step], records: Path) -> list[str]:
     Raises UserError if one fails, NothingNewError and RejectedError if its exit code says so.
     """
     done: list[str] = []
+    outside = [path for step in steps for path in step.reads]
     for number, step in enumerate(steps, 1):
-        file, made_from = record_file(step, records), fingerprint(step)
+        file, made_from = record_file(step, records), fingerprint(step, outside)
         before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
         same, finished = before.get("made_from") == made_from, before.get("done", False)
         if same and finished and all(_is_complete(Path(output)) for output in step.outputs):
@@ -94,14 +95,14 @@ def record_file(step: Step, records: Path) -> Path:
     return records / f"{name}.json"
 
 
-def fingerprint(step: Step) -> str:
-    """A hash of the step's commands and of everything that they read."""
+def fingerprint(step: Step, outside: Sequence[str] = ()) -> str:
+    """A hash of the step's commands and of everything that they read, except what comes from `outside`."""
     outputs = [Path(path) for path in step.outputs]
     inputs = {
         path: _contents(Path(path))
         for path in sorted(set(PATHS.findall(" ".join(step.commands))))
         if not any(out.is_relative_to(path) or Path(path).is_relative_to(out) for out in outputs)
-        and not any(Path(path).is_relative_to(outside) for outside in step.reads)
+        and not any(Path(path).is_relative_to(other) for other in outside)
     }
     return hashlib.sha256(json.dumps([step.commands, inputs], sort_keys=True).encode()).hexdigest()
 
