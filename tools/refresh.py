@@ -142,14 +142,12 @@ def refresh(described: Description, place: Place, until: str | None = None) -> i
     _check(described, steps)
     if (known := _known(described, place, steps, number)) is not None:
         return 3 if until and not known else known
-    if until:
-        wanted = described.before(until)
-        steps = [step for step in steps if step.name in wanted]
+    wanted = described.before(until) if until else {step.name for step in steps}
     records = place.generation(number) / STEPS
     records.mkdir(parents=True, exist_ok=True)
     print(f"generation {number:04}, from {given['current']}", flush=True)
     try:
-        run(steps, records)
+        run([step for step in steps if step.name in wanted], records)
     except NothingNewError as error:
         for step in steps:
             if record_file(step, records).exists():

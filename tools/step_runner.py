@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 from core.errors import NothingNewError, UserError
 from core.provenance import atomic_io, manifest
 
-PATHS = re.compile(r"[\w.-]*/[\w./-]+")
+PATHS = re.compile(r"[\w.-]*/[\w./-]+|[\w-][\w.-]*\.ya?ml\b")
+"""What in a command is a path: it has a slash, or is the name of a YAML file."""
 LOG_LINES = 15
 """Last lines of a failed step's log that are shown."""
 

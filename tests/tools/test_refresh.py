@@ -137,8 +137,9 @@ def test_what_is_worse_is_not_published_and_not_used_again(refresh: Refresh, tmp
     assert "not published: runs/refresh/0002/comparison.json" in done.stdout
     assert targets(tmp_path)[0] == "runs/refresh/0001/model"
     before = tree(tmp_path)
-    done = refresh("value=worse")
-    assert (done.returncode, "generation 0002 was rejected" in done.stdout) == (1, True)
+    for how in ([], ["--until", "data"], ["--until", "compare"]):
+        done = refresh("value=worse", *how)
+        assert (done.returncode, "generation 0002 was rejected" in done.stdout) == (1, True)
     assert tree(tmp_path).keys() == before.keys()
     done = refresh("value=fine")  # another recipe
     assert done.returncode == 0, done.stderr
@@ -146,6 +147,20 @@ def test_what_is_worse_is_not_published_and_not_used_again(refresh: Refresh, tmp
     assert (tmp_path / "corpora/0003/pack/text").read_text() == "2"
     comparison = json.loads((tmp_path / "runs/refresh/0003/comparison.json").read_text())
     assert comparison[0]["before"] == "runs/refresh/0001/model"
+
+
+def test_step_by_step_it_is_the_same(refresh: Refresh, tmp_path: Path) -> None:
+    for step in ("data", "model", "compare", "index"):
+        assert refresh("--until", step).returncode == 0
+    assert not (tmp_path / "models").exists()
+    assert refresh().stdout.count("…") == 0
+    assert targets(tmp_path) == ["runs/refresh/0001/model", "indexes/0001"]
+    (tmp_path / "raw" / "2").write_text("2", "utf-8")
+    assert refresh("--until", "model", "value=worse").returncode == 0
+    for step in ("compare", "compare", "data"):
+        assert refresh("--until", step, "value=worse").returncode == 1
+    assert not (tmp_path / "runs/refresh/0003").exists()
+    assert "did you mean `model`" in refresh("--until", "modle").stderr
 
 
 def test_a_failed_step_changes_nothing_in_use_and_is_done_again(refresh: Refresh, tmp_path: Path) -> None:
