@@ -17,6 +17,8 @@ from core.errors import UserError
 from core.provenance import manifest
 from tests.conftest import ROOT, run
 from tools.refresh import Place, _link
+from tools.step_runner import Step
+from tools.step_runner import run as run_steps
 
 STEPS = """
 variables:
@@ -261,3 +263,20 @@ def test_a_missing_variable_is_named(refresh: Refresh, tmp_path: Path) -> None:
         from tools import steps_file
 
         steps_file.read(file, ["modle=x"])
+
+
+def test_a_step_that_has_not_finished_begins_again_if_files_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    made, raw = str(tmp_path / "made"), tmp_path / "raw"
+    raw.mkdir()
+    command = f"tests.tools.refresh_step make {made} broken"
+    step = Step("make", (command,), (made,), resumable=True, reads=(str(raw),))
+    with pytest.raises(UserError, match="exit code 9"):
+        run_steps([step], tmp_path)
+    with pytest.raises(UserError, match="exit code 1:"):  # goes on with what is there, which this one cannot
+        run_steps([step], tmp_path)
+    (raw / "new").touch()
+    with pytest.raises(UserError, match="exit code 9"):
+        run_steps([step], tmp_path)
