@@ -116,7 +116,7 @@ def main() -> int:
     described = steps_file.read(arguments.config, arguments.overrides)
     links = (Path(described.value(name)) for name in ("current_model", "current_index"))
     place = Place(Path(described.value("folder")), *links)
-    if arguments.rollback:
+    if arguments.rollback and not arguments.dry_run:
         return rollback(place)
     given = values(described, place, _next(place))
     steps = described.steps(given)
