@@ -125,7 +125,12 @@ def main() -> int:
         print(steps_file.shown(steps))
         return 0
     if arguments.dry_run:
-        looks = [dry_run.model("base", described.value("base")), *steps_file.looks(steps)]
+        first = described.value("first_corpora").replace(",", " ").split()
+        looks = [
+            dry_run.model("base", described.value("base")),
+            *(dry_run.place("first corpus", corpus) for corpus in first),
+            *steps_file.looks(steps),
+        ]
         return dry_run.report(looks)
     busy = f"{place.folder}: another refresh is at work there"
     with atomic_io.lock(place.folder / atomic_io.LOCK, busy):
