@@ -32,7 +32,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
+.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve refresh bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
 
 ##@ The machine
 
@@ -104,6 +104,9 @@ serve: $(READY) $(if $(INDEX),,$(TINY_INDEX)/manifest.json) ## an assistant that
 
 $(TINY_INDEX)/manifest.json: | $(READY)
 	@$(PY) -m serve index --corpus corpora/tiny --output $(TINY_INDEX)
+
+refresh: $(READY) ## renew the served model when new files have come: CONFIG=configs/refresh.yaml [ARGS=--rollback]
+	@$(PY) -m tools.refresh $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 ##@ Measure
 

@@ -208,11 +208,14 @@ def _add_compare(commands: Any) -> None:
     command.add_argument("b", type=Path, metavar="B")
     command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
     command.add_argument("--output", type=Path, metavar="FILE", help="write the comparison as JSON")
+    command.add_argument(
+        "--fail-if-worse", action="store_true", help="exit code 1 if a primary score of B is worse"
+    )
     command.set_defaults(call=compare)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Compare two predictions files or run folders."""
+def compare(arguments: argparse.Namespace) -> int:
+    """Compare two predictions files or run folders; 1 if B is worse and that is a failure."""
     from eval.analysis import scoring
     from eval.sample import read_predictions
 
@@ -222,6 +225,11 @@ def compare(arguments: argparse.Namespace) -> None:
     print(scoring.comparison_table(rows))
     if arguments.output:
         atomic_io.write_text(arguments.output, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    worse = [f"{row['task']}: {row['metric']}" for row in rows if row["verdict"] == "worse"]
+    if worse and arguments.fail_if_worse:
+        print(f"B is worse in {len(worse)} of its primary scores: {', '.join(worse)}")
+        return 1
+    return 0
 
 
 def _add_report(commands: Any) -> None:

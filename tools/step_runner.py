@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from core.errors import UserError
+from core.errors import NothingNewError, UserError
 from core.provenance import atomic_io, manifest
 
-PATHS = re.compile(r"[\w.-]*/[\w./-]+")
+PATHS = re.compile(r"[\w.-]*/[\w./-]+|[\w-][\w.-]*\.ya?ml\b")
+"""What in a command is a path: it has a slash, or is the name of a YAML file."""
 LOG_LINES = 15
 """Last lines of a failed step's log that are shown."""
 
@@ -45,22 +46,41 @@ class Step(NamedTuple):
     """What is deleted, in addition to the outputs, before the step starts again."""
     resumable: bool = False
     """Whether the commands, if killed, continue from what they left."""
+    reads: tuple[str, ...] = ()
+    """Folders or files from outside; if they change, the step starts again unless it has finished."""
+    nothing_new: int | None = None
+    """The exit code of a command that has nothing to do."""
+    rejects: int | None = None
+    """The exit code of a command that, having written its outputs, rejects what was made."""
+
+
+class RejectedError(UserError):
+    """A step says that what was made must not be used."""
+
+    status = 1
 
 
 def run(steps: Sequence[Step], records: Path) -> list[str]:
-    """Run the steps that are not up to date, in order, and return their names. UserError if one fails."""
+    """Run the steps that are not up to date, in order, and return their names.
+
+    Raises UserError if one fails, NothingNewError and RejectedError if its exit code says so.
+    """
     done: list[str] = []
+    outside = [path for step in steps for path in step.reads]
     for number, step in enumerate(steps, 1):
-        file, made_from = record_file(step, records), fingerprint(step)
+        file, made_from = record_file(step, records), fingerprint(step, outside)
         before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
         same, finished = before.get("made_from") == made_from, before.get("done", False)
         if same and finished and all(_is_complete(Path(output)) for output in step.outputs):
             continue
-        resumed = same and step.resumable and not finished
+        read = listing(step.reads)
+        resumed = same and step.resumable and not finished and before.get("read") == read
         if not resumed:
-            _remove_outputs(step, recorded=bool(before))
+            remove_outputs(step, recorded=bool(before))
         starts = before["starts"] + 1 if same else 1
         record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
+        if read:
+            record["read"] = read
         atomic_io.write_text(file, json.dumps(record) + "\n")
         print(f"{number:>3}/{len(steps)} {step.name} …", end=" ", flush=True)
         record |= _execute(step, file.with_suffix(".log"))
@@ -76,13 +96,14 @@ def record_file(step: Step, records: Path) -> Path:
     return records / f"{name}.json"
 
 
-def fingerprint(step: Step) -> str:
-    """A hash of the step's commands and of everything that they read."""
+def fingerprint(step: Step, outside: Sequence[str] = ()) -> str:
+    """A hash of the step's commands and of everything that they read, except what comes from `outside`."""
     outputs = [Path(path) for path in step.outputs]
     inputs = {
         path: _contents(Path(path))
         for path in sorted(set(PATHS.findall(" ".join(step.commands))))
         if not any(out.is_relative_to(path) or Path(path).is_relative_to(out) for out in outputs)
+        and not any(Path(path).is_relative_to(other) for other in outside)
     }
     return hashlib.sha256(json.dumps([step.commands, inputs], sort_keys=True).encode()).hexdigest()
 
@@ -96,11 +117,24 @@ def _contents(path: Path) -> Any:
     return {file.parent.name: manifest.read(file.parent)["outputs"] for file in files}
 
 
+def listing(paths: Sequence[str]) -> str | None:
+    """A hash of the names, sizes and times of all files in folders, whose contents are not read; None for no
+    path."""
+    files = sorted(
+        file
+        for path in map(Path, paths)
+        for file in (path.rglob("*") if path.is_dir() else [path])
+        if file.is_file()
+    )
+    found = [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if paths else None
+
+
 def _is_complete(output: Path) -> bool:
     return output.is_file() or (output / manifest.NAME).is_file()
 
 
-def _remove_outputs(step: Step, *, recorded: bool) -> None:
+def remove_outputs(step: Step, *, recorded: bool) -> None:
     """Delete what an earlier run of the step wrote; UserError if there are outputs but no record of one."""
     paths = [Path(path) for path in (*step.clears, *step.outputs)]
     existing = [path for path in paths if path.exists()]
@@ -136,7 +170,12 @@ def _execute(step: Step, log: Path) -> dict[str, float]:
                 child.wait()
                 raise
             if code:
-                lines = "\n".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:])
+                last = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+                lines = "\n".join(last)
+                if code == step.nothing_new:
+                    raise NothingNewError(last[-1] if last else f"nothing new: {step.name}")
+                if code == step.rejects and all(_is_complete(Path(output)) for output in step.outputs):
+                    raise RejectedError(lines)
                 raise UserError(
                     f"the step `{step.name}` failed with exit code {code}:\n{lines}\n"
                     f"The full log is {log}. Run the same command again to continue with this step."

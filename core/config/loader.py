@@ -57,6 +57,13 @@ def load(schema: type[C], file: Path | None, overrides: Sequence[str] = ()) -> C
         raise UserError(f"the configuration has {_count(len(lines), 'error')}:\n{listed}") from None
 
 
+def places(file: Path) -> Origins:
+    """Where each key of a YAML file and each item of its lists is set: `steps.0.name` to `FILE:LINE`."""
+    origins: Origins = {}
+    _read_yaml(file, "", origins)
+    return origins
+
+
 def dump(config: Config) -> str:
     """The resolved configuration as YAML."""
     tree = config.model_dump(mode="json")

@@ -95,6 +95,21 @@ def test_compare_says_better_worse_and_not_shown(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+def test_a_worse_model_can_fail_a_pipeline(tmp_path: Path) -> None:
+    good = [line(i, f"一种装置{i}号的方法", f"一种装置{i}号的方法") for i in range(30)]
+    bad = [line(i, f"另外装置{i}", f"一种装置{i}号的方法") for i in range(30)]
+    files = write(tmp_path / "good.jsonl", good), write(tmp_path / "bad.jsonl", bad)
+    how = ("--metrics", "chrf", "--output", tmp_path / "c.json")
+    assert run("eval", "compare", *files, *how).returncode == 0
+    done = run("eval", "compare", *files, *how, "--fail-if-worse")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        1, "B is worse in 1 of its primary scores: t: chrf"
+    )  # fmt: skip
+    assert json.loads((tmp_path / "c.json").read_text())[0]["verdict"] == "worse"
+    for same in (files[::-1], files[:1] * 2):
+        assert run("eval", "compare", *same, *how, "--fail-if-worse").returncode == 0
+
+
 def test_compare_pairs_by_id_and_not_by_position() -> None:
     a = [EvalSample.model_validate(line(i, f"{i}", f"{i}", metrics=("bleu-char",))) for i in range(5)]
     assert compare(a, a[::-1])[0]["difference"] == 0
