@@ -7,6 +7,7 @@
     python -m eval score predictions.jsonl --metrics bleu-zh chrf
     python -m eval contamination --corpus corpora/mine --tasks ceval --data DIR   test samples in it
     python -m eval compare runs/eval/base runs/eval/mine          better, worse or not shown
+    python -m eval trainings --a S0 S1 S2 --b T0 T1 T2            … over trainings with several seeds
     python -m eval report runs/eval/mine --base runs/eval/base    one HTML page
     python -m eval export runs/eval/base runs/eval/mine --output scores.csv       or .tex
     python -m eval sheet runs/eval/base runs/eval/mine --output sheet.xlsx --samples 100    for blind judging
@@ -27,6 +28,8 @@ from typing import Any
 
 from core.errors import UserError, run_command
 from core.provenance import atomic_io
+from eval import compare_commands
+from eval.compare_commands import check_output
 
 
 def main() -> None:
@@ -38,14 +41,13 @@ def main() -> None:
     _add_run(commands)
     _add_score(commands)
     _add_contamination(commands)
-    _add_compare(commands)
+    compare_commands.add(commands)
     _add_report(commands)
     _add_export(commands)
     _add_sheet(commands)
     _add_judge(commands)
     _add_comet(commands)
     _add_submission(commands)
-    _add_ranking(commands)
     arguments = parser.parse_args()
     run_command(lambda: arguments.call(arguments))
 
@@ -154,18 +156,8 @@ def score(arguments: argparse.Namespace) -> None:
     folder = arguments.predictions
     output = arguments.output or (folder / "scores.json" if folder.is_dir() else None)
     if output:
-        _check_output(output, folder)
+        check_output(output, folder)
         atomic_io.write_text(output, json.dumps(scores, ensure_ascii=False, indent=1) + "\n")
-
-
-def _check_output(output: Path | None, *inputs: Path | None) -> None:
-    """Raise UserError if a file to write is one of the inputs, or what a run folder rests on."""
-    if output is None or not output.exists():
-        return
-    same = any(given and given.exists() and given.samefile(output) for given in inputs)
-    rests_on = output.name in ("predictions.jsonl", "manifest.json") or output.match("measured-*.jsonl")
-    if same or output.is_dir() or rests_on:
-        raise UserError(f"--output {output} would replace what is there. Choose another file.")
 
 
 def _add_contamination(commands: Any) -> None:
@@ -189,7 +181,7 @@ def contamination(arguments: argparse.Namespace) -> None:
     from eval.analysis import contamination as search
     from eval.tasks.task import load_tasks, requests
 
-    _check_output(arguments.output, arguments.data, *arguments.corpus)
+    check_output(arguments.output, arguments.data, *arguments.corpus)
     all_requests = [
         request
         for name, task, _ in load_tasks(arguments.tasks)
@@ -198,38 +190,6 @@ def contamination(arguments: argparse.Namespace) -> None:
     matches = search.contamination(all_requests, arguments.corpus)
     print(search.write(matches, all_requests, arguments.output))
     print(f"{arguments.output}: pass it to `python -m eval score RUN --contaminated FILE`")
-
-
-def _add_compare(commands: Any) -> None:
-    command = commands.add_parser(
-        "compare", help="test whether B is better than A: paired tests, Holm's correction"
-    )
-    command.add_argument("a", type=Path, metavar="A")
-    command.add_argument("b", type=Path, metavar="B")
-    command.add_argument("--metrics", nargs="+", default=[], metavar="NAME")
-    command.add_argument("--output", type=Path, metavar="FILE", help="write the comparison as JSON")
-    command.add_argument(
-        "--fail-if-worse", action="store_true", help="exit code 1 if a primary score of B is worse"
-    )
-    command.set_defaults(call=compare)
-
-
-def compare(arguments: argparse.Namespace) -> int:
-    """Compare two predictions files or run folders; 1 if B is worse and that is a failure."""
-    from eval.analysis import scoring
-    from eval.sample import read_predictions
-
-    a, b = read_predictions(arguments.a), read_predictions(arguments.b)
-    _check_output(arguments.output, arguments.a, arguments.b)
-    rows = scoring.compare(a, b, arguments.metrics)
-    print(scoring.comparison_table(rows))
-    if arguments.output:
-        atomic_io.write_text(arguments.output, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
-    worse = [f"{row['task']}: {row['metric']}" for row in rows if row["verdict"] == "worse"]
-    if worse and arguments.fail_if_worse:
-        print(f"B is worse in {len(worse)} of its primary scores: {', '.join(worse)}")
-        return 1
-    return 0
 
 
 def _add_report(commands: Any) -> None:
@@ -256,7 +216,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Write the HTML page of a run."""
     from eval.analysis.report import write_report
 
-    _check_output(arguments.output, arguments.run, arguments.base, arguments.contaminated)
+    check_output(arguments.output, arguments.run, arguments.base, arguments.contaminated)
     print(
         write_report(
             arguments.run,
@@ -287,7 +247,7 @@ def export(arguments: argparse.Namespace) -> None:
 
     if not (arguments.output or arguments.wandb):
         raise UserError("export needs --output FILE or --wandb PROJECT.")
-    _check_output(arguments.output, *arguments.runs)
+    check_output(arguments.output, *arguments.runs)
     rows = table.rows_of(arguments.runs, arguments.metrics, arguments.primary)
     if arguments.output:
         atomic_io.write_text(arguments.output, table.export(rows, arguments.output))
@@ -429,53 +389,9 @@ def submission(arguments: argparse.Namespace) -> None:
     """Write the file that C-Eval's site scores."""
     from eval.tasks.submission import write_submission
 
-    _check_output(arguments.output, arguments.run)
+    check_output(arguments.output, arguments.run)
     output = arguments.output or arguments.run / "submission.json"
     print(write_submission(arguments.run, arguments.task, output))
-
-
-def _add_ranking(commands: Any) -> None:
-    command = commands.add_parser(
-        "ranking", help="score what a search found, and compare it with what another found"
-    )
-    command.add_argument("found", type=Path, metavar="FOUND", help="of `python -m serve search --queries`")
-    command.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="compare: is this one better?")
-    command.add_argument(
-        "--gain",
-        choices=("linear", "exponential"),
-        default="linear",
-        help="of a grade in nDCG: the grade, or 2^grade - 1 (linear)",
-    )
-    command.add_argument("--output", type=Path, metavar="FILE", help="write scores and comparison as JSON")
-    command.set_defaults(call=ranking)
-
-
-def ranking(arguments: argparse.Namespace) -> None:
-    """Score one or two files of hits, with their groups, and compare two."""
-    from eval.analysis import scoring
-    from eval.analysis.ranking import TASK, read_found, unpaired
-
-    files = [file for file in (arguments.found, arguments.other) if file]
-    _check_output(arguments.output, *files)
-    found = [read_found(file, arguments.gain) for file in files]
-    written: dict[str, Any] = {"files": [str(file) for file in files], "scores": []}
-    for file, each in zip(files, found, strict=True):
-        scores = scoring.score(each.samples)
-        scores[TASK]["groups"].pop("characters", None)  # of the reference, which is a list of numbers
-        print(f"{file}\n{scoring.score_table(scores)}")
-        for group in scores[TASK]["groups"]:
-            print(scoring.group_table(scores, group))
-        written["scores"].append(scores[TASK])
-    if len(found) == 2:
-        a, b = found[0].samples, found[1].samples
-        written["comparison"] = scoring.compare(a, b)
-        print(f"A is {files[0]}, B is {files[1]}\n{scoring.comparison_table(written['comparison'])}")
-        if alone := unpaired(a, b):
-            print(f"note: {alone:,} questions are in one of the files only and are not compared")
-    for note in (note for each in found for note in each.notes):
-        print(f"note: {note}")
-    if arguments.output:
-        atomic_io.write_text(arguments.output, json.dumps(written, ensure_ascii=False, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -208,6 +208,13 @@ def _measures(samples: Sequence[EvalSample], metrics: Sequence[str]) -> list[lis
     return [METRICS[name](samples) for name in dict.fromkeys(names)]
 
 
+def primary_measures(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> list[Measure]:
+    """What stands for each metric of one task's samples; the first alone if `metrics` names none."""
+    found = [_primary(_with_subjects(measures, samples)) for measures in _measures(samples, metrics)]
+    there = [measure for measure in found if measure is not None]
+    return there if metrics else there[:1]
+
+
 def check_references(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> None:
     """Raise UserError for references that a metric cannot read: every answer to them would be wrong, or every
     unreadable one right. A run checks this before a model is asked."""

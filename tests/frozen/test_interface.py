@@ -19,7 +19,7 @@ COMMANDS = [
     "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
     "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",
     "serve index", "serve embed", "serve search", "serve gate", "serve run", "serve pairs",
-    "serve ground", "serve queries", "eval ranking",
+    "serve ground", "serve queries", "eval ranking", "eval trainings",
 ]  # fmt: skip
 MAKE_ONLY = ["demo", "doctor", "plan", "lineage", "refresh"]
 """Targets whose command has no room of its own."""
