@@ -96,7 +96,8 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     cells = [
         [f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in [header, *rows]
     ]
-    numeric = [all(isinstance(value, int) for value in column) for column in zip(*rows, strict=True)]
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    numeric = [all(isinstance(value, int) for value in column) for column in columns]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,28 +1,34 @@
-"""Prior-art questions from a corpus's own citations, to evaluate an index.
+"""Questions whose answers a corpus knows, to evaluate an index: its citations, or its families.
 
     record with `cites` ──▶ {"id", "question": claim 1 or the abstract, "before": its number, "relevant": […]}
-    python -m serve search INDEX --queries FILE --hits 100 > found.jsonl; python -m eval ranking found.jsonl
+    record of a family  ──▶ {"id", "question": the abstract, "language": another, "relevant": [its family]}
+    python -m serve search INDEX --queries FILE --hits 100 --output found.jsonl
+    python -m eval ranking found.jsonl
 
 `relevant` has the cited publications that are in the index and were published before the question's priority
 date, one an invention: what else was cited cannot be found. A search with `before` leaves out the invention
-that is asked about. One question an invention; those with the lowest draws by the seed are taken.
+that is asked about. Questions of families cross languages: the abstract in one is to find the publication in
+another. One question an invention (and pair of languages); those with the lowest draws by the seed are taken.
 """
 
+import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xxhash
 
 from core.errors import UserError
 from core.provenance import atomic_io
 from data.language import base
-from data.record import Record
+from data.record import Record, invention
 from data.record_store import read_records
 from serve.retrieval.index import records_folder
 from serve.retrieval.search import LONGEST_QUESTION, Index
+
+Kind = Literal["citations", "families"]
 
 
 def write_queries(
@@ -32,6 +38,7 @@ def write_queries(
     number: int | None = None,
     seed: int = 0,
     *,
+    kind: Kind = "citations",
     force: bool = False,
 ) -> dict[str, int]:
     """Write the questions and return counts; UserError if the file exists, or there is no question."""
@@ -42,12 +49,19 @@ def write_queries(
     opened, counts = Index(index), Counter[str]()
     drawn: list[tuple[int, str, dict[str, Any]]] = []
     seen: set[str] = set()
-    for corpus in corpora:
-        for record in read_records(records_folder(corpus)):
-            for key, query in _queries(record, opened, counts):
-                if key not in seen:
-                    seen.add(key)
-                    drawn.append((xxhash.xxh3_64_intdigest(f"{seed} {key}".encode()), key, query))
+    records = [read_records(records_folder(corpus)) for corpus in corpora]
+    languages = _languages(corpora) if kind == "families" else {}
+    for record in itertools.chain(*records):
+        found = _queries(record, opened, counts)
+        for key, query in _across(record, opened, counts, languages) if languages else found:
+            if key not in seen:
+                seen.add(key)
+                drawn.append((xxhash.xxh3_64_intdigest(f"{seed} {key}".encode()), key, query))
+    if not drawn and kind == "families":
+        raise UserError(
+            f"{', '.join(map(str, corpora))}: no invention that is in {index} has an abstract, and another"
+            " language."
+        )
     if not drawn:
         raise UserError(
             f"{', '.join(map(str, corpora))}: of {counts['with_cites']:,} records with citations, none is in"
@@ -59,6 +73,35 @@ def write_queries(
     atomic_io.write_text(output, "".join(lines))
     relevant = sum(len(query["relevant"]) for query in chosen)
     return {**counts, "questions": len(chosen), "relevant": relevant}
+
+
+def _languages(corpora: Sequence[Path]) -> dict[str, set[str]]:
+    """The languages of each invention."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in itertools.chain(*(read_records(records_folder(corpus)) for corpus in corpora)):
+        found[invention(record)].add(base(record["language"] or "?"))
+    return found
+
+
+def _across(
+    record: Record, index: Index, counts: Counter[str], languages: dict[str, set[str]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A question for each other language of the record's invention."""
+    own, question, key = base(record["language"] or "?"), record["abstract"] or "", invention(record)
+    others = sorted(languages[key] - {own, "?"})
+    counts["in_several_languages"] += bool(others)
+    if not question.strip() or not others or index.publication(record["id"]) is None:
+        return
+    for other in others:
+        relevant = [{"id": record["id"], "invention": key}]
+        pair = f"{own}-{other}"
+        query = {
+            "id": f"{record['id']} {pair}",
+            "question": question,
+            "language": other,
+            "relevant": relevant,
+        }
+        yield f"{key} {pair}", query | {"groups": {"languages": pair}}
 
 
 def _queries(record: Record, index: Index, counts: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:

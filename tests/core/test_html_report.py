@@ -37,6 +37,7 @@ def test_only_what_differs_is_marked() -> None:
 def test_a_table_for_a_terminal_has_its_numbers_below_each_other() -> None:
     found = html_report.text_table(["office", "tokens"], [["CN", 1234567], ["all", 8]])
     assert found == "office     tokens\nCN      1,234,567\nall             8"
+    assert html_report.text_table(["office", "tokens"], []) == "office  tokens"
 
 
 def test_a_page_needs_no_network_and_escapes_what_it_is_given() -> None:

@@ -89,3 +89,36 @@ def test_citations_of_another_corpus_are_refused(place: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="--number 0: at least 1"):
         write_queries([place / "records"], place / "index", tmp_path / "q.jsonl", 0)
     assert not (tmp_path / "q.jsonl").exists()
+
+
+def test_questions_of_families_cross_languages(tmp_path: Path) -> None:
+    parts = [
+        record(1),
+        record(1, "zh"),
+        record(2),
+        record(3, "zh"),
+        record(4),
+        record(4, "zh", abstract=None),
+    ]
+    write_shards([parts], tmp_path / "records")
+    build([tmp_path / "records"], tmp_path / "index")
+    given = ("--corpus", tmp_path / "records", "--index", tmp_path / "index", "--kind", "families")
+    done = run("serve", "queries", *given, "--output", tmp_path / "q.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "3 questions with 3 relevant documents, from 4 records of families" in done.stdout
+    asked = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text("utf-8").splitlines()]
+    found = {
+        (line["relevant"][0]["invention"], line["groups"]["languages"], line["language"]) for line in asked
+    }
+    assert found == {("X-1", "en-zh", "zh"), ("X-1", "zh-en", "en"), ("X-4", "en-zh", "zh")}
+    output = tmp_path / "found.jsonl"
+    done = run("serve", "search", tmp_path / "index", "--queries", tmp_path / "q.jsonl", "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert len(output.read_text("utf-8").splitlines()) == 3
+    done = run("eval", "ranking", output)
+    assert done.returncode == 0, done.stderr
+    assert "languages" in done.stdout
+    write_shards([[record(2), record(3, "zh")]], tmp_path / "apart")
+    build([tmp_path / "apart"], tmp_path / "index-apart")
+    with pytest.raises(UserError, match="has an abstract, and another language"):
+        write_queries([tmp_path / "apart"], tmp_path / "index-apart", tmp_path / "x.jsonl", kind="families")
