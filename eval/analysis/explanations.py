@@ -24,6 +24,20 @@ METRICS = {
     ),
     "answer-loss": "mean negative log-probability of the right answer's tokens, in nats; lower is better",
     "answer-token-accuracy": "share of the right answer's tokens that were the model's likeliest; 1 is best",
+    "ranking-exponential": "the same with a gain of 2 to the grade, less 1, for nDCG (Burges et al. 2005)",
+    "ranking-map": "mean over questions of the precision at each relevant document that was found; 1 is best",
+    "ranking-mrr": "mean of 1 / rank of the first relevant document; 1 is best",
+    "ranking-ndcg": "how high the relevant documents stand, weighted by their grades; 1 is best",
+    "ranking-recall": "share of the relevant documents that are among the first so many; 1 is best",
+    "source-citations-f1": "agreement of the cited sources with those that have the answer: F1, 1 is best",
+    "source-citations-false-refusals": (
+        "share of questions with an answer in the sources that were refused; lower is better"
+    ),
+    "source-citations-precision": "share of the citations that name a source that has the answer; 1 is best",
+    "source-citations-recall": "share of the sources that have the answer that are cited; 1 is best",
+    "source-citations-refusals": (
+        "share of questions without an answer in the sources that were refused; 1 is best"
+    ),
     "answered": "share of questions whose answer names an option at all",
     "article-f1": "agreement of cited articles with the reference's: F1 of precision and recall, 1 is best",
     "article-word-for-word": "share of answers that contain the whole article word for word",
@@ -131,5 +145,7 @@ PAIRS = "Red parts are only in the left text, green parts only in the right one.
 
 def explain(score: str) -> str:
     """A sentence on the score of this name; empty if there is none."""
-    known = [name for name in METRICS if score == name or score.startswith((f"{name}-", f"{name}|"))]
+    known = [
+        name for name in METRICS if score == name or score.startswith((f"{name}-", f"{name}|", f"{name}@"))
+    ]
     return METRICS[max(known, key=len)] if known else ""

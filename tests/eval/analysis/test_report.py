@@ -159,6 +159,7 @@ def test_the_page_names_its_models_and_explains_its_scores_lines_and_colours(pag
 REFERENCES = {
     "extraction": "解决问题:防滑;技术手段:胶垫;实施效果:稳", "entities": "人名:张三",
     "statute": "民法第一条 甲",
+    "ranking": '{"US8930553": 1}', "ranking-exponential": '{"US8930553": 1}',
     "ipc-section": "G06F", "ipc-subclass": "G06F", "prison-term": "12个月", "amount": "5000元",
 }  # fmt: skip
 """What metrics that parse their references can read."""
@@ -176,8 +177,10 @@ def test_every_score_is_explained(name: str) -> None:
     text = REFERENCES.get(name.removesuffix("-lenient"), "A")
     both = [
         EvalSample(
-            task="t", id=str(i), prediction=text, reference=text, source="装置(10)", options=4,
+            task="t", id=str(i), prediction='["US8930553"]' if "ranking" in name else text, reference=text,
+            source="装置(10)", options=4,
             measured=measured, glossary={"装置": ["device"]}, laws={"民法": "1..9"}, groups={"labels": "A;B"},
+            sources=2, relevant_sources=(1,),
         )
         for i in range(2)
     ]  # fmt: skip
