@@ -47,8 +47,14 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     assert json.loads((records / "continued-pretraining.json").read_text("utf-8"))["starts"] == 2
     summary = (runs / "summary.txt").read_text("utf-8")
     assert summary in done.stdout
-    for words in ("domain chat, not continued", "copies its input", "bits-per-byte", "CPU seconds",
-                  "terms and vectors", "source-citations-f1"):
+    for words in (
+        "domain chat, not continued",
+        "copies its input",
+        "bits-per-byte",
+        "CPU seconds",
+        "terms and vectors",
+        "source-citations-f1",
+    ):
         assert words in summary
     assert "<svg" in (runs / "report.html").read_text("utf-8")
     again = run("tools.demo", *arguments)

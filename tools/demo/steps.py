@@ -307,7 +307,7 @@ def _assistant(s: Sizes) -> list[Step]:
     held_out, place = f"{s.corpora}/evaluation", f"{s.runs}/assistant"
     both = f"--corpus {s.corpora}/patents/decontaminate {held_out}/records/clean"
     terms, vectors, embedding = (f"{s.corpora}/{name}" for name in ("index", "index-vectors", "embedding"))
-    questions, grounded = f"{place}/questions.jsonl", f"{held_out}/grounded"
+    questions, grounded = f"{place}/questions.jsonl", f"{s.corpora}/assistant/grounded"
     families = f"--kind families --corpus {held_out}/records/clean --index {terms} --number {s.searched}"
     trained = f"--corpus {s.corpora}/patents/decontaminate --epochs 10"
 
@@ -318,7 +318,7 @@ def _assistant(s: Sizes) -> list[Step]:
 
     def answers(name: str, folder: str) -> Step:
         output = f"{s.runs}/scores/{name}"
-        task = f"--tasks configs/eval/{folder}grounded.yaml --data {held_out} --limit {s.cited}"
+        task = f"--tasks configs/eval/{folder}grounded.yaml --data {s.corpora}/assistant --limit {s.cited}"
         command = f"eval run --model {s.runs}/applied --chat {task} --output {output}"
         return Step(f"scores: {name}", (command,), (output,), resumable=True)
 
