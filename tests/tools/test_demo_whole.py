@@ -17,7 +17,8 @@ from tools.step_runner import record_file
 from tools.step_runner import run as run_steps
 
 SMALL = ["inventions=60", "held_out=10", "stories=60", "chats=60", "samples=30", "asked=10", "width=32",
-         "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5"]  # fmt: skip
+         "layers=2", "base_steps=4", "cpt_steps=30", "vocabulary=1000", "save_every_steps=5", "searched=10",
+         "cited=10"]  # fmt: skip
 
 
 def killed(arguments: list[str], mark: Path, text: str) -> None:
@@ -46,11 +47,18 @@ def test_the_demo_killed_and_resumed_ends_as_one_that_was_not(
     assert json.loads((records / "continued-pretraining.json").read_text("utf-8"))["starts"] == 2
     summary = (runs / "summary.txt").read_text("utf-8")
     assert summary in done.stdout
-    for words in ("domain chat, not continued", "copies its input", "bits-per-byte", "CPU seconds"):
+    for words in (
+        "domain chat, not continued",
+        "copies its input",
+        "bits-per-byte",
+        "CPU seconds",
+        "terms and vectors",
+        "source-citations-f1",
+    ):
         assert words in summary
     assert "<svg" in (runs / "report.html").read_text("utf-8")
     again = run("tools.demo", *arguments)
-    assert "all 29 steps are up to date" in again.stdout
+    assert "all 40 steps are up to date" in again.stdout
     lineage = ("tools.lineage", runs / "scores/domain", "--verify")
     traced = run(*lineage)
     assert traced.returncode == 0, traced.stdout[-2000:]

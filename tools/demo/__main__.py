@@ -43,6 +43,8 @@ MODELS = {
     "domain": "domain chat",
 }
 """Folders in scores/, and the names of their models in the tables."""
+CITED = ("token-f1", "source-citations-f1", "source-citations-refusals")
+"""What is shown of answers with sources."""
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
@@ -82,6 +84,8 @@ def summarise(sizes: Sizes, steps: Sequence[Step]) -> str:
             "The domain model against one tuned without continued pretraining",
             _comparison(runs, "without-cpt", "domain"),
         ),
+        ("The assistant's searches across languages, by terms alone and with vectors", _searches(runs)),
+        ("The domain model's answers without sources and with them", _sourced(runs)),
         ("Time", _times(runs, steps)),
     ]
     plots = [
@@ -90,7 +94,7 @@ def summarise(sizes: Sizes, steps: Sequence[Step]) -> str:
     tables = [html.section(title, html.table(*table)) for title, table in parts]
     page = runs / "report.html"
     atomic_io.write_text(
-        page, html.page("What continued pretraining and tuning gained", [*tables[:3], *plots, tables[3]])
+        page, html.page("What continued pretraining and tuning gained", [*tables[:3], *plots, *tables[3:]])
     )
     text = "\n\n".join(f"{title}\n{html.text_table(*table)}" for title, table in parts)
     atomic_io.write_text(runs / "summary.txt", text + "\n")
@@ -130,6 +134,34 @@ def _comparison(runs: Path, a: str, b: str) -> Table:
             p = f"{row['p_holm']:.2g}" if row["primary"] else f"({row['p']:.2g})"
             rows.append([row["task"], row["metric"], row["n"], *values, difference, p, row["verdict"]])
     return ["task", "metric", "n", MODELS[a], MODELS[b], "difference (95%)", "p (Holm)", "verdict"], rows
+
+
+def _searches(runs: Path) -> Table:
+    """What both searches found, and whether vectors found more."""
+    tree = _read(runs / "assistant" / "ranking.json")
+    rows = []
+    for row in tree["comparison"]:
+        if row["metric"] in ("ranking-ndcg@10", "ranking-recall@10"):
+            values = [_short(_of(scores["scores"], row["metric"])) for scores in tree["scores"]]
+            rows.append([row["metric"], row["n"], *values, row["verdict"]])
+    return ["metric", "n", "terms", "terms and vectors", "verdict"], rows
+
+
+def _sourced(runs: Path) -> Table:
+    rows = []
+    for row in _read(runs / "scores" / "with-sources-against-without-sources.json"):
+        if row["metric"] not in CITED:
+            continue
+        values = [f"{row[key]:.3g}" for key in ("a", "b")]
+        difference = f"{row['difference']:+.3g}"
+        rows.append([row["metric"], row["n"], *values, difference, row["verdict"]])
+    return ["metric", "n", "without sources", "with sources", "difference", "verdict"], rows
+
+
+def _of(scores: Sequence[Any], metric: str) -> Estimate:
+    return next(
+        Estimate(each["value"], each["low"], each["high"]) for each in scores if each["metric"] == metric
+    )
 
 
 def _times(runs: Path, steps: Sequence[Step]) -> Table:

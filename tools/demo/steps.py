@@ -2,6 +2,7 @@
 
     synthetic patents, everyday texts ──▶ tokenizer, two packed corpora ──▶ base ──▶ continued pretraining
     ──▶ tuning on general, then domain chats ──▶ delta, made and applied ──▶ scores of all models ──▶ report
+    ──▶ index, embedding ──▶ searches across languages, answers with and without sources
 
 The recipes are those in configs/, scaled down by `key=value` overrides.
 """
@@ -35,6 +36,10 @@ class Sizes(Config):
     """Vocabulary size in tokens."""
     samples: int = Field(800, ge=1)
     """Maximum number of instruction samples per patent task."""
+    searched: int = Field(100, ge=10)
+    """Number of searches that are to find an invention in the other language."""
+    cited: int = Field(40, ge=10)
+    """Number of questions that are asked with sources and without."""
     asked: int = Field(70, ge=10)
     """Number of evaluation questions per patent task, including those used as examples."""
     width: int = Field(96, ge=16)
@@ -63,7 +68,7 @@ def demo_steps(s: Sizes) -> list[Step]:
     """All steps, in order."""
     *training, without = _training(s)
     before = [*_texts(s), *_corpora(s), *_instructions(s), *training]
-    return [*before, *_publishing(s), *_scores(s), without, *_beside(s)]
+    return [*before, *_publishing(s), *_scores(s), without, *_beside(s), *_assistant(s)]
 
 
 def _texts(s: Sizes) -> list[Step]:
@@ -294,6 +299,53 @@ def _beside(s: Sizes) -> list[Step]:
     return [
         _score(s, "without-cpt", "asked", f"--model {s.runs}/tuned-without/domain/model --chat"),
         _compare(f"{s.runs}/scores", "without-cpt", "domain"),
+    ]
+
+
+def _assistant(s: Sizes) -> list[Step]:
+    """What the assistant finds, by terms alone and with vectors; what the domain model does with sources."""
+    held_out, place = f"{s.corpora}/evaluation", f"{s.runs}/assistant"
+    both = f"--corpus {s.corpora}/patents/decontaminate {held_out}/records/clean"
+    terms, vectors, embedding = (f"{s.corpora}/{name}" for name in ("index", "index-vectors", "embedding"))
+    questions, grounded = f"{place}/questions.jsonl", f"{s.corpora}/assistant/grounded"
+    families = f"--kind families --corpus {held_out}/records/clean --index {terms} --number {s.searched}"
+    trained = f"--corpus {s.corpora}/patents/decontaminate --epochs 10"
+
+    def found(name: str, index: str) -> Step:
+        file = f"{place}/{name}.jsonl"
+        command = f"serve search {index} --queries {questions} --hits 10 --output {file}"
+        return Step(f"searches: {name}", (command,), (file,))
+
+    def answers(name: str, folder: str) -> Step:
+        output = f"{s.runs}/scores/{name}"
+        task = f"--tasks configs/eval/{folder}grounded.yaml --data {s.corpora}/assistant --limit {s.cited}"
+        command = f"eval run --model {s.runs}/applied --chat {task} --output {output}"
+        return Step(f"scores: {name}", (command,), (output,), resumable=True)
+
+    ranking = f"eval ranking {place}/terms.jsonl {place}/vectors.jsonl --output {place}/ranking.json"
+    return [
+        Step("index", (f"serve index {both} --output {terms}",), (terms,)),
+        Step("embedding", (f"serve embed {trained} --output {embedding}",), (embedding,)),
+        Step(
+            "index with vectors",
+            (f"serve index {both} --embedding {embedding} --output {vectors}",),
+            (vectors,),
+        ),
+        Step("questions across languages", (f"serve queries {families} --output {questions}",), (questions,)),
+        found("terms", terms),
+        found("vectors", vectors),
+        Step("searches compared", (ranking,), (f"{place}/ranking.json",)),
+        Step(
+            "questions with sources",
+            (
+                f"serve ground --corpus {held_out}/records/clean --index {terms} --sources 2"
+                f" --validation-share 0.9 --number {s.cited} --output {grounded}",
+            ),
+            (grounded,),
+        ),
+        answers("with-sources", ""),
+        answers("without-sources", "without-sources/"),
+        _compare(f"{s.runs}/scores", "without-sources", "with-sources"),
     ]
 
 
