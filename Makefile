@@ -103,6 +103,7 @@ serve: $(READY) $(if $(INDEX),,$(TINY_INDEX)/manifest.json) ## an assistant that
 	  $(if $(GATE),--gate '$(GATE)') $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(ARGS)
 
 $(TINY_INDEX)/manifest.json: | $(READY)
+	@test -d corpora/tiny || { echo "error: corpora/tiny not found: run \`make pretrain\` first, or name an INDEX" >&2; exit 2; }
 	@$(PY) -m serve index --corpus corpora/tiny --output $(TINY_INDEX)
 
 refresh: $(READY) ## renew the served model when new files have come: CONFIG=configs/refresh.yaml [ARGS=--rollback]

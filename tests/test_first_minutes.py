@@ -79,6 +79,9 @@ def test_before_anything_is_trained_each_target_says_what_to_run_first(clone: Pa
         assert done.returncode == 2
         assert "error: no trained model found under runs/: run `make pretrain` first\n" in done.stderr, target
     assert "error: no chat model found under runs/: run `make sft` first\n" in make(clone, "chat").stderr
+    done = make(clone, "serve")
+    assert done.returncode == 2
+    assert "error: corpora/tiny not found: run `make pretrain` first" in done.stderr
     done = make(clone, "sft")
     assert done.returncode == 2
     assert "error: runs/tiny/model: no such folder" in done.stderr
