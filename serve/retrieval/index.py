@@ -206,31 +206,35 @@ def _add(
     """Add the records that the index does not have as they are."""
     from tqdm import tqdm
 
-    before, seen = index.searcher(), set[str]()
+    before, seen, removed = index.searcher(), dict[str, set[str]](), set[str]()
     schema = index.schema
     writer = index.writer(HEAP_BYTES, num_threads=1)  # one thread: passages stay in the order of the corpus
     total = sum(map(_rows, folders))
     for record in tqdm((r for f in folders for r in read_records(f)), "index", total, unit=" records"):
-        key = record_key(record)
-        digest = digest_of(record)
-        if key in seen:
+        key, digest = record_key(record), digest_of(record)
+        twins = seen.setdefault(key, set())  # other texts with the same id and language stay other records
+        if digest in twins:
             continue
-        seen.add(key)
         same_key = tantivy.Query.term_query(schema, "key", key, "basic")
-        known = before.search(same_key, 1).hits
-        if known:
-            if json.loads(before.doc(known[0][1])["stored"][0])["digest"] == digest:
-                continue
+        known = before.search(same_key, max(1, before.num_docs)).hits
+        there = {json.loads(before.doc(address)["stored"][0])["digest"] for _, address in known}
+        replaced = bool(there) and not twins and digest not in there
+        twins.add(digest)
+        if digest in there and key not in removed:
+            continue
+        if replaced:
             writer.delete_documents_by_term("key", key)
-            counts["passages"] -= len(before.search(same_key, before.num_docs).hits)
+            removed.add(key)
+            counts["passages"] -= len(known)
+            counts["records"] -= len(there)
         for passage, fields in fields_of(record, key, digest):
             document = _document(fields)
             if vectors:
                 document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
             counts["passages"] += 1
-        counts["changed" if known else "new"] += 1
-        counts["records"] += not known
+        counts["changed" if replaced else "new"] += 1
+        counts["records"] += 1
     if vectors:
         vectors.write()
     writer.commit()

@@ -136,17 +136,15 @@ def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
         (record for folder in folders for record in read_records(folder)), "index", unit=" records"
     )
     for batch in _batches(records):
-        digests = {record_key(record): digest_of(record) for record in batch}
+        digests = list(map(digest_of, batch))
         answer = request(url, "POST", "/_bulk", lines=_lines(batch, digests))
         if answer["errors"]:
             failed = next(each["index"]["error"] for each in answer["items"] if each["index"].get("error"))
             raise UserError(f"{url}: a passage was not indexed: {failed.get('reason', failed)}")
-        old = {
-            "filter": [{"terms": {"key": list(digests)}}],
-            "must_not": [{"terms": {"digest": list(digests.values())}}],
-        }
+        keys = list({record_key(record) for record in batch})
+        old = {"filter": [{"terms": {"key": keys}}], "must_not": [{"terms": {"digest": digests}}]}
         request(url, "POST", "/_delete_by_query?refresh=true", {"query": {"bool": old}})
-        counts["records"] += len(digests)
+        counts["records"] += len(batch)
     request(url, "POST", "/_refresh")
     return counts | {"passages": index._ask("GET", "/_count")["count"]}
 
@@ -187,12 +185,12 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _lines(batch: Sequence[Record], digests: dict[str, str]) -> Iterator[str]:
-    for record in batch:
+def _lines(batch: Sequence[Record], digests: Sequence[str]) -> Iterator[str]:
+    for record, digest in zip(batch, digests, strict=True):
         key = record_key(record)
-        for number, (_, fields) in enumerate(fields_of(record, key, digests[key])):
-            yield json.dumps({"index": {"_id": f"{key} {number} {digests[key]}"}}, ensure_ascii=False) + "\n"
-            yield json.dumps(fields | {"digest": digests[key]}, ensure_ascii=False) + "\n"
+        for number, (_, fields) in enumerate(fields_of(record, key, digest)):
+            yield json.dumps({"index": {"_id": f"{key} {number} {digest}"}}, ensure_ascii=False) + "\n"
+            yield json.dumps(fields | {"digest": digest}, ensure_ascii=False) + "\n"
 
 
 def _hit(found: dict[str, Any], counted: Counter[str]) -> Hit:

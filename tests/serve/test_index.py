@@ -207,6 +207,23 @@ def test_a_record_that_changed_replaces_the_old_one(
     assert not Index(folder / "index").search("turbine")
 
 
+def test_two_texts_with_one_id_stay_two_records(tmp_path: Path) -> None:
+    twins = [made(1, title="pump"), made(1, title="valve"), made(1, title="pump"), made(2, title="seal")]
+    write_shards([twins], tmp_path / "a")
+    assert build([tmp_path / "a"], tmp_path / "first")["passages"] == 3
+    assert {hit.title for word in ("pump", "valve") for hit in Index(tmp_path / "first").search(word)} == {
+        "pump",
+        "valve",
+    }
+    write_shards([[*twins, made(3, title="rotor")]], tmp_path / "b")
+    counts = build([tmp_path / "b"], tmp_path / "second", tmp_path / "first")
+    assert (counts["passages"], counts["new"], counts["changed"]) == (4, 1, 0)
+    write_shards([[made(1, title="motor"), made(1, title="valve")]], tmp_path / "c")
+    counts = build([tmp_path / "c"], tmp_path / "third", tmp_path / "second")
+    assert (counts["passages"], counts["records"], counts["changed"]) == (4, 4, 1)
+    assert [len(Index(tmp_path / "third").search(word)) for word in ("motor", "valve", "pump")] == [1, 1, 0]
+
+
 def test_a_corpus_of_the_pipeline_is_indexed_before_test_documents_are_taken_out(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     done = run("data", "run", "--until", "decontaminate", f"output_dir={corpus}", "synthetic.inventions=5")
