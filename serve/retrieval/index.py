@@ -42,7 +42,7 @@ STEPS = ("dedup", "clean", "ingest")
 """The step of a corpus whose records are indexed, the first that is there. What `decontaminate` takes out of
 training may be found."""
 
-FILTERS = ("key", "number", "invention", "office", "language", "ipc", "law")
+FILTERS = ("key", "digest", "number", "invention", "office", "language", "ipc", "law")
 """What filters compare."""
 MUTABLE = ("meta.json", ".managed.json")
 """What tantivy replaces in a folder of segments; all its other files never change."""
@@ -206,39 +206,47 @@ def _add(
     """Add the records that the index does not have as they are."""
     from tqdm import tqdm
 
-    before, seen, removed = index.searcher(), dict[str, set[str]](), set[str]()
+    before, seen, older = index.searcher(), dict[str, set[str]](), dict[str, set[str]]()
     schema = index.schema
     writer = index.writer(HEAP_BYTES, num_threads=1)  # one thread: passages stay in the order of the corpus
     total = sum(map(_rows, folders))
     for record in tqdm((r for f in folders for r in read_records(f)), "index", total, unit=" records"):
         key, digest = record_key(record), digest_of(record)
-        twins = seen.setdefault(key, set())  # other texts with the same id and language stay other records
-        if digest in twins:
+        texts = seen.setdefault(key, set())  # other texts with the same id and language stay other records
+        if digest in texts:
             continue
-        same_key = tantivy.Query.term_query(schema, "key", key, "basic")
-        known = before.search(same_key, max(1, before.num_docs)).hits
+        texts.add(digest)
+        known = before.search(_same(schema, "key", key), max(1, before.num_docs)).hits
         there = {json.loads(before.doc(address)["stored"][0])["digest"] for _, address in known}
-        replaced = bool(there) and not twins and digest not in there
-        twins.add(digest)
-        if digest in there and key not in removed:
+        if digest in there:
             continue
-        if replaced:
-            writer.delete_documents_by_term("key", key)
-            removed.add(key)
-            counts["passages"] -= len(known)
-            counts["records"] -= len(there)
+        if there:
+            older[key] = there
         for passage, fields in fields_of(record, key, digest):
             document = _document(fields)
             if vectors:
                 document.add_integer("row", vectors.add(passage.text))
             writer.add_document(document)
             counts["passages"] += 1
-        counts["changed" if replaced else "new"] += 1
+        counts["new"] += 1
         counts["records"] += 1
+    for key, there in older.items():
+        for digest in there - seen[key]:  # replaced by one of the new texts
+            replaced = _same(schema, "digest", digest)
+            counts["passages"] -= len(before.search(replaced, before.num_docs).hits)
+            writer.delete_documents_by_query(replaced)
+            counts["records"] -= 1
+            if counts["new"]:
+                counts["new"] -= 1
+                counts["changed"] += 1
     if vectors:
         vectors.write()
     writer.commit()
     writer.wait_merging_threads()
+
+
+def _same(schema: tantivy.Schema, name: str, value: str) -> tantivy.Query:
+    return tantivy.Query.term_query(schema, name, value, "basic")
 
 
 def _tidy(segments: Path) -> None:
@@ -272,6 +280,7 @@ def fields_of(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, 
     title, language = record["title"] or "", (record["language"] or "").lower()
     shared = {
         "key": [key],
+        "digest": [digest],
         "number": [number_key(record["id"])],
         "invention": [invention(record)],
         "office": [record["office"].upper()] if record["office"] else [],

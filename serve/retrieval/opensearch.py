@@ -19,7 +19,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import UserError
 from data.law_citations import law_name
@@ -38,6 +38,7 @@ from serve.retrieval.passages import article_key
 from serve.retrieval.search import EVERYTHING, PASSAGES, Filter, Hit, counted_terms
 from serve.retrieval.terms import RULE, spans
 
+T = TypeVar("T")
 AUTH = "OPENSEARCH_AUTH"
 RECORDS = 200
 """In one request."""
@@ -52,7 +53,6 @@ MAPPING = {
         "properties": {
             "terms": {"type": "text", "analyzer": "whitespace", "index_options": "freqs"},
             "date": {"type": "integer"},
-            "digest": {"type": "keyword"},
             "stored": {"type": "object", "enabled": False},
             **{name: {"type": "keyword"} for name in FILTERS},
         },
@@ -131,7 +131,7 @@ def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
     folders = [records_folder(corpus) for corpus in corpora]
     if not request(url, "HEAD", "", missing=True):
         request(url, "PUT", "", MAPPING)
-    index, counts = OpenSearch(url), {"records": 0}
+    index, counts, seen = OpenSearch(url), {"records": 0}, dict[str, list[str]]()
     records = tqdm(
         (record for folder in folders for record in read_records(folder)), "index", unit=" records"
     )
@@ -141,10 +141,14 @@ def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
         if answer["errors"]:
             failed = next(each["index"]["error"] for each in answer["items"] if each["index"].get("error"))
             raise UserError(f"{url}: a passage was not indexed: {failed.get('reason', failed)}")
-        keys = list({record_key(record) for record in batch})
-        old = {"filter": [{"terms": {"key": keys}}], "must_not": [{"terms": {"digest": digests}}]}
-        request(url, "POST", "/_delete_by_query?refresh=true", {"query": {"bool": old}})
         counts["records"] += len(batch)
+        for record, digest in zip(batch, digests, strict=True):
+            seen.setdefault(record_key(record), []).append(digest)
+    request(url, "POST", "/_refresh")
+    for keys in _batches(seen):  # after the last batch: two texts may have one id and stay two records
+        kept = [digest for key in keys for digest in seen[key]]
+        old = {"filter": [{"terms": {"key": keys}}], "must_not": [{"terms": {"digest": kept}}]}
+        request(url, "POST", "/_delete_by_query", {"query": {"bool": old}})
     request(url, "POST", "/_refresh")
     return counts | {"passages": index._ask("GET", "/_count")["count"]}
 
@@ -179,9 +183,9 @@ def request(
         raise UserError(f"{url}: {error}") from None
 
 
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    records = iter(records)
-    while batch := list(itertools.islice(records, RECORDS)):
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, RECORDS)):
         yield batch
 
 
@@ -190,7 +194,7 @@ def _lines(batch: Sequence[Record], digests: Sequence[str]) -> Iterator[str]:
         key = record_key(record)
         for number, (_, fields) in enumerate(fields_of(record, key, digest)):
             yield json.dumps({"index": {"_id": f"{key} {number} {digest}"}}, ensure_ascii=False) + "\n"
-            yield json.dumps(fields | {"digest": digest}, ensure_ascii=False) + "\n"
+            yield json.dumps(fields, ensure_ascii=False) + "\n"
 
 
 def _hit(found: dict[str, Any], counted: Counter[str]) -> Hit:

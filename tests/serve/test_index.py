@@ -222,6 +222,14 @@ def test_two_texts_with_one_id_stay_two_records(tmp_path: Path) -> None:
     counts = build([tmp_path / "c"], tmp_path / "third", tmp_path / "second")
     assert (counts["passages"], counts["records"], counts["changed"]) == (4, 4, 1)
     assert [len(Index(tmp_path / "third").search(word)) for word in ("motor", "valve", "pump")] == [1, 1, 0]
+    write_shards([[made(1, title="valve"), made(1, title="housing")]], tmp_path / "d")  # the known one first
+    counts = build([tmp_path / "d"], tmp_path / "fourth", tmp_path / "third")
+    assert (counts["passages"], counts["records"], counts["changed"], counts["new"]) == (4, 4, 1, 0)
+    assert [len(Index(tmp_path / "fourth").search(word)) for word in ("housing", "valve", "motor")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_a_corpus_of_the_pipeline_is_indexed_before_test_documents_are_taken_out(tmp_path: Path) -> None:

@@ -178,7 +178,11 @@ def test_a_second_upload_changes_only_what_changed(url: str, records: list[Recor
     changed: Any = {**records[3], "title": "a turbine"}
     write_shards([[changed, *records[4:8]]], tmp_path / "b")
     assert upload([tmp_path / "a"], url) == upload([tmp_path / "a"], url)
-    assert upload([tmp_path / "b"], url) == {"records": 5, "passages": 62}
+    twins: Any = [*records, *(made(number) for number in range(100, 320)), {**records[5], "title": "seal"}]
+    write_shards([twins], tmp_path / "twins")  # the texts of one id are in two requests
+    assert upload([tmp_path / "twins"], url)["passages"] == 62 + 220 + 1
+    assert upload([tmp_path / "a"], url)["passages"] == 62 + 220, "its other text is no longer in the corpus"
+    assert upload([tmp_path / "b"], url) == {"records": 5, "passages": 62 + 220}
     index = OpenSearch(url)
     assert [hit.id for hit in index.search("turbine")] == [records[3]["id"]]
     assert not any(
