@@ -54,7 +54,7 @@ def main() -> None:
 
 
 async def engine(tokens: int) -> None:
-    """Answer every question with so many tokens."""
+    """Answer every question with this many tokens."""
     choice = {"index": 0, "delta": {"content": "word "}, "finish_reason": None}
     piece = b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
     last = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'

@@ -203,12 +203,10 @@ def _fills_slot(options: Options, engines: Engines) -> bool:
     """Whether the sources go into the slot `input` of the model's template: it has one, and the engine passes
     it on, which is tried."""
     template = _template(options.model)
-    if options.input_slot is None and ".input" not in template:
+    if options.input_slot is False or (options.input_slot is None and ".input" not in template):
         return False
-    if options.input_slot is False:
-        return False
-    counts = [_prompt_tokens(engines, slot) for slot in ("", "word " * 50)]
-    if None not in counts and counts[1] > counts[0]:  # type: ignore[operator]
+    empty, filled = (_prompt_tokens(engines, slot) for slot in ("", "word " * 50))
+    if empty is not None and filled is not None and filled > empty:
         return True
     if options.input_slot:
         raise UserError(

@@ -101,5 +101,6 @@ def _text(content: Any) -> str | None:
     """A message's text: a string, or the text parts of the OpenAI API's lists."""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        return "\n".join(parts) if all(isinstance(part, str) for part in parts) else None  # type: ignore[arg-type]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "\n".join(texts) if len(texts) == len(parts) else None
     return content if isinstance(content, str) else None

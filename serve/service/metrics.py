@@ -1,7 +1,7 @@
 """Counters and times in the text format of Prometheus (version 0.0.4)."""
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds."""
@@ -28,7 +28,7 @@ class Metrics:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
         self.times: dict[str, list[int]] = {}
-        self.sums: Counter[str] = Counter()
+        self.sums: dict[str, float] = defaultdict(float)
 
     def count(self, name: str, by: int = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -38,7 +38,7 @@ class Metrics:
         """Note a time in a histogram."""
         buckets = self.times.setdefault(name, [0] * (len(BUCKETS) + 1))
         buckets[bisect_left(BUCKETS, seconds)] += 1
-        self.sums[name] += seconds  # type: ignore[assignment]
+        self.sums[name] += seconds
 
     def text(self, now: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> str:
         """Everything; `now` are the values of gauges, and of counters that others keep."""
