@@ -32,7 +32,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup demo doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve refresh bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
+.PHONY: help setup demo study doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve refresh bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
 
 ##@ The machine
 
@@ -49,10 +49,15 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@touch $(READY)
 
 demo: $(READY) ## the whole pipeline in minutes on two cores: corpora, base, tuning, delta, scores, report
-	@$(PY) -m tools.demo $(ARGS)
+	@$(PY) -m tools.study --config configs/demo/demo.yaml --at-once $(or $(AT_ONCE),2) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, communication between processes
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
+
+study: $(READY) ## what a recipe gains, over several trainings of each arm: STUDY=file.yaml [SEEDS=5] [AT_ONCE=1] [SLURM=1]
+	@test -n "$(STUDY)" || { echo "error: STUDY is not set: make study STUDY=configs/studies/continued-pretraining.yaml" >&2; exit 2; }
+	@$(if $(SLURM),SEEDS='$(SEEDS)' STUDY_ARGS='$(ARGS)' VENV=$(VENV) bash configs/slurm/submit.sh --plan '$(STUDY)', \
+	  $(PY) -m tools.study --config '$(STUDY)' --at-once $(or $(AT_ONCE),1) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS))
 
 plan: $(READY) ## disk, memory and GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
 	@$(PY) -m tools.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)

@@ -20,9 +20,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from core import html_report
-from core.config.loader import Config
+from core.config.loader import Config, dump
 from core.errors import UserError
-from core.provenance import manifest
+from core.provenance import atomic_io, manifest
 from data.cleaning.clean import CleanConfig, clean
 from data.corpus_report import describe, stages, write_report
 from data.dedup.decontaminate import DecontaminateConfig, decontaminate
@@ -43,6 +43,8 @@ LATER_KEYS = {"clean": ("hyphens",), "pack": ("claims", "leave_out", "repeated_c
 """Keys that older corpora do not have. At their defaults they do not count, so that such a corpus is up to
 date."""
 
+CONFIG = "config.yaml"
+"""In a corpus's folder: the whole configuration, which `pretrain data=CORPUS/config.yaml` trains on."""
 ERRORS = 100
 """Up to this many bad documents never stop a run."""
 
@@ -138,6 +140,7 @@ def run(
                 break
     say("\n" + html_report.text_table(*stages(steps.counts)))
     if until == "pack":
+        atomic_io.write_text(root / CONFIG, dump(config))
         say(f"\nreport         {write_report(root, steps.counts)}")
     return Corpus(root)
 

@@ -3,27 +3,31 @@
     python -m tools.plan                                        Patent-LLaMA 7B on three kinds of machines
     python -m tools.plan --config mine.yaml mfu_share=0.35      a recipe of your own
 
-A step is one command of a room. Sizes that cannot be known beforehand (tokens, samples) are in the plan, see
-configs/patent-llama/plan.yaml. Memory comes from core/model/memory_estimate.py. If a step does not fit a
-machine as configured, the first cheaper settings that fit are printed, as overrides for its command. Time is
-tokens x FLOPs per token / (MFU x the cards' peak). A training job on a cluster gets its signal early
-enough before its time limit for the steps under way and a checkpoint (`leads_s`).
+The recipe is a file of steps (tools/steps_file.py), or of a study; of each step its last command counts.
+Sizes that cannot be known beforehand (tokens, samples) are in the file, see configs/patent-llama/plan.yaml.
+Memory comes from core/model/memory_estimate.py. If a step does not fit a machine as configured, the first
+cheaper settings that fit are printed, as overrides for its command. Time is tokens x FLOPs per token / (MFU x
+the cards' peak). A training job on a cluster gets its signal early enough before its time limit for the steps
+under way and a checkpoint (`leads_s`).
 """
 
 import argparse
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from core.config.loader import Config, add_arguments, from_arguments, load
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 from core.errors import UserError, run_command
 from tools.doctor import CHECKPOINT_BYTES
+from tools.steps_file import Machine, StepConfig, StepsFile
+from tools.study import reading
+from tools.study.arms import Study
 
 DATA_MB_PER_CORE_S = 6.7
 """Raw Chinese patents to packed ids: docs/numbers.md, corpus."""
@@ -43,58 +47,25 @@ MARGIN_S = 60
 """Seconds added to a signal's lead."""
 MEMORY_SHARE = 0.9
 """Share of a card's memory that the estimate may use."""
+TRAINING = ("pretrain", "sft")
+"""Commands of steps that train."""
 GAIN = 0.99
 """A cheaper setting is proposed if the estimate falls below this share of what it was."""
 
 
-class Machine(Config):
-    """Cards that run a step together."""
+class Planned(NamedTuple):
+    """A step, the command that counts, and how often it is run."""
 
-    name: str
-    """What the plan calls it."""
-    card: str
-    """A card of core/model/flops.py, which has its peak."""
-    gpus: int = Field(ge=1)
-    """Number of cards."""
-    gib: float = Field(gt=0)
-    """Memory of one card, in GiB."""
-
-
-class PlannedStep(Config):
-    """One command of the recipe."""
-
-    name: str
-    """What the plan calls it."""
+    entry: StepConfig
     command: str
-    """The room and its arguments: what follows `python -m`."""
-    raw_gb: float | None = Field(None, gt=0)
-    """Size of a corpus's raw files, in GB."""
-    tokens: float | None = Field(None, gt=0)
-    """Tokens in the corpus, or tokens trained on per epoch."""
-    samples: float | None = Field(None, gt=0)
-    """Instead of `tokens`: number of chats or questions."""
-    tokens_per_sample: float | None = Field(None, gt=0)
-    """Their mean length: an assumption, to be corrected once `--prepare` has counted them."""
+    times: int = 1
 
     @property
-    def trains(self) -> bool:
-        """Whether it is a step of training."""
-        return self.command.split()[0] in ("pretrain", "sft")
-
-
-class PlanConfig(Config):
-    """A recipe, and the machines to plan for."""
-
-    architecture: dict[str, Any]
-    """Keys of a transformers configuration: the shape of the base. Its weights are not needed."""
-    mfu_share: float = Field(0.4, gt=0, le=1)
-    """Model FLOP utilisation: the assumption behind all hours."""
-    disk_gb_per_s: float = Field(1.0, gt=0)
-    """GB per second in which all processes together write a checkpoint: an assumption; measure your disk."""
-    machines: tuple[Machine, ...] = Field(min_length=1)
-    """The machines to plan for."""
-    steps: tuple[PlannedStep, ...] = Field(min_length=1)
-    """The steps, in order."""
+    def room(self) -> str:
+        """The room, and its command if it has several."""
+        words = self.command.split()
+        words = words[words.index("-m") + 1 :] if words[0] == "core.launch" and "-m" in words else words
+        return words[0] if words[0] in TRAINING else " ".join(words[:2])
 
 
 class Chats(Config):
@@ -126,32 +97,36 @@ def main() -> int | None:
         prog="python -m tools.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, default="configs/patent-llama/plan.yaml")
-    parser.add_argument(
-        "--commands",
-        action="store_true",
-        help="only each step's name, command and lead in seconds, for scripts",
-    )
     arguments = parser.parse_intermixed_args()
-    config = from_arguments(PlanConfig, arguments)
-    if config is None:
+    if arguments.keys:
+        from_arguments(StepsFile, arguments)
         return None
-    if arguments.commands:
-        for step in config.steps:
-            lead = max(leads_s(config, step).values()) if step.trains else ""
-            print(f"{step.name}\t{step.command}\t{lead}")
-        return 0
+    study = reading.read(arguments.config, arguments.overrides)
     from core.train.logger import quiet_libraries
 
     quiet_libraries()
-    for line in plan(config):
+    for line in plan(study.described.tree, planned(study)):
         print(line, flush=True)
     return 0
 
 
-def plan(config: PlanConfig) -> Iterator[str]:
+def planned(study: Study) -> list[Planned]:
+    """Each step of a file, with its last command for the first arm, and how often it is run."""
+    found: dict[str, Planned] = {}
+    entries = {entry.name: entry for entry in study.described.entries}
+    for step in study.steps():
+        name = step.name.split(" ")[0]
+        first = found.get(name, Planned(entries[name], step.commands[-1], 0))
+        found[name] = first._replace(times=first.times + 1)
+    return list(found.values())
+
+
+def plan(config: StepsFile, steps: Sequence[Planned]) -> Iterator[str]:
     """The lines of the plan."""
     from core.model.flops import PEAK_TFLOPS
 
+    if not config.architecture or not config.machines:
+        raise UserError("the plan needs `architecture` and `machines`: see configs/patent-llama/plan.yaml.")
     for machine in config.machines:
         if machine.card not in PEAK_TFLOPS:
             raise UserError(f"machines: unknown card {machine.card}. Use one of {', '.join(PEAK_TFLOPS)}.")
@@ -163,28 +138,32 @@ def plan(config: PlanConfig) -> Iterator[str]:
     yield f"  {disk}, and hashed at {HASH_GB_PER_S:g} GB per second by each process;"
     yield f"  a core packs {DATA_MB_PER_CORE_S} MB of raw text per second (docs/numbers.md; no GPU);"
     yield "  chats and questions have the lengths given in the plan (tokens_per_sample)."
-    for step in config.steps:
-        yield f"\n{step.name}: python -m {step.command}"
-        room = step.command.split()[0]
-        if room == "data":
-            yield from data_lines(step)
-        elif room == "delta":
-            yield from delta_lines(parameters)
-        elif room == "eval":
-            yield from answering_lines(config, step)
-        else:
-            yield from training_lines(config, step, parameters)
+    for step in steps:
+        times = f" ({step.times} times)" if step.times > 1 else ""
+        yield f"\n{step.entry.name}{times}: python -m {step.command}"
+        match step.room:
+            case "data run":
+                yield from data_lines(step)
+            case "delta make" | "delta apply":
+                yield from delta_lines(parameters)
+            case "eval run":
+                yield from answering_lines(config, step)
+            case "pretrain" | "sft":
+                yield from training_lines(config, step, parameters)
+            case _:
+                yield "  not estimated"
 
 
-def data_lines(step: PlannedStep) -> Iterator[str]:
+def data_lines(step: Planned) -> Iterator[str]:
     """Disk space and core-hours of a corpus."""
-    if step.raw_gb is None or step.tokens is None:
-        raise UserError(f"steps: {step.name}: a corpus needs `raw_gb` and `tokens`.")
-    ids = 2 * step.tokens / 1e9
-    records = 2 * RECORDS_PER_RAW * step.raw_gb
-    hours = step.raw_gb * 1e3 / DATA_MB_PER_CORE_S / 3600
+    raw_gb, tokens = step.entry.raw_gb, step.entry.tokens
+    if raw_gb is None or tokens is None:
+        raise UserError(f"steps: {step.entry.name}: a corpus needs `raw_gb` and `tokens`.")
+    ids = 2 * tokens / 1e9
+    records = 2 * RECORDS_PER_RAW * raw_gb
+    hours = raw_gb * 1e3 / DATA_MB_PER_CORE_S / 3600
     yield (
-        f"  disk      {step.raw_gb:,.0f} GB raw, {records:,.0f} GB of records, {ids:,.0f} GB of ids"
+        f"  disk      {raw_gb:,.0f} GB raw, {records:,.0f} GB of records, {ids:,.0f} GB of ids"
         f" ({2 * ids:,.0f} GB while they are sorted)"
     )
     yield f"  time      {hours:,.1f} core-hours; divide by the number of workers. No GPU"
@@ -198,18 +177,18 @@ def delta_lines(parameters: int) -> Iterator[str]:
     yield f"  time      {model / DELTA_GB_PER_CORE_S / 3600 * 60:,.1f} minutes on one core. No GPU"
 
 
-def answering_lines(config: PlanConfig, step: PlannedStep) -> Iterator[str]:
+def answering_lines(config: StepsFile, step: Planned) -> Iterator[str]:
     """GPU-hours of evaluating two models, the tuned one and its base."""
     parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
     tokens = tokens_of(step)
     yield f"  disk      the answers: under 1 GB. Memory: {2 * parameters / 2**30:.1f} GiB of weights per GPU"
     for machine in config.machines:
-        work = 2 * 2.0 * parameters * tokens
+        work = 2 * 2.0 * parameters * tokens * step.times
         hours = work / (READING_SHARE * peak(machine)) / 3600
         yield f"  {machine.name:<14}{hours:10,.1f} GPU-hours {hours / machine.gpus:9,.2f} hours"
 
 
-def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> Iterator[str]:
+def training_lines(config: StepsFile, step: Planned, parameters: int) -> Iterator[str]:
     """Disk space, and for each machine memory, settings, speed and time."""
     stage = stage_of(step)
     _, flops = shape_of(tuple(sorted(config.architecture.items())), stage.length)
@@ -223,7 +202,7 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
     yield f"  tokens    {tokens:,.0f}, {flops / 1e9:,.1f} GFLOP each"
     for machine in config.machines:
         speed = config.mfu_share * peak(machine) / flops
-        hours = tokens / speed / 3600
+        hours = step.times * tokens / speed / 3600
         gib, overrides = fit(stage, config.architecture, machine)
         if gib > MEMORY_SHARE * machine.gib:
             settings = f"with {' '.join(overrides)}" if overrides else "as configured"
@@ -240,16 +219,16 @@ def training_lines(config: PlanConfig, step: PlannedStep, parameters: int) -> It
     yield f"  signal    seconds before a job's time limit, --signal=USR1@N: {leads}"
 
 
-def stage_of(step: PlannedStep) -> StageConfig:
+def stage_of(step: Planned) -> StageConfig:
     """The configuration that a step trains with, its overrides included."""
     words = shlex.split(step.command)
     if "--config" not in words:
-        raise UserError(f"steps: {step.name}: its command has no --config FILE.")
+        raise UserError(f"steps: {step.entry.name}: its command has no --config FILE.")
     at = words.index("--config") + 1
     return load(StageConfig, Path(words[at]), [word for word in words[at + 1 :] if not word.startswith("-")])
 
 
-def leads_s(config: PlanConfig, step: PlannedStep) -> dict[str, int]:
+def leads_s(config: StepsFile, step: Planned) -> dict[str, int]:
     """How many seconds before its time limit a training job should get its signal, on each machine.
 
     It has to last for the steps at hand, a checkpoint that is still being written, and one more. Of each, all
@@ -270,13 +249,14 @@ def leads_s(config: PlanConfig, step: PlannedStep) -> dict[str, int]:
     return leads
 
 
-def tokens_of(step: PlannedStep) -> float:
+def tokens_of(step: Planned) -> float:
     """Tokens of one epoch."""
-    if step.tokens is not None:
-        return step.tokens
-    if step.samples is None or step.tokens_per_sample is None:
-        raise UserError(f"steps: {step.name}: set `tokens`, or `samples` and `tokens_per_sample`.")
-    return step.samples * step.tokens_per_sample
+    entry = step.entry
+    if entry.tokens is not None:
+        return entry.tokens
+    if entry.samples is None or entry.tokens_per_sample is None:
+        raise UserError(f"steps: {entry.name}: set `tokens`, or `samples` and `tokens_per_sample`.")
+    return entry.samples * entry.tokens_per_sample
 
 
 def peak(machine: Machine) -> float:

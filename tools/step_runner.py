@@ -6,7 +6,7 @@ A step is up to date if it finished with the same commands and the same inputs a
 complete. Its inputs are the paths in its commands, each identified by the manifest in it or by its hash. An
 interrupted step resumes if its commands can (training, evaluation, corpora). Otherwise it starts again, as
 does a step whose commands or inputs have changed: its outputs are then deleted, but never a file that has no
-record.
+record. Several steps can run at once, each after those that it needs; they then divide the cores and GPUs.
 """
 
 import ctypes
@@ -14,22 +14,25 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 from core.errors import NothingNewError, UserError
 from core.provenance import atomic_io, manifest
 
 PATHS = re.compile(r"[\w.-]*/[\w./-]+|[\w-][\w.-]*\.ya?ml\b")
 """What in a command is a path: it has a slash, or is the name of a YAML file."""
+LIBC = ctypes.CDLL(None)
 LOG_LINES = 15
 """Last lines of a failed step's log that are shown."""
 
@@ -52,6 +55,8 @@ class Step(NamedTuple):
     """The exit code of a command that has nothing to do."""
     rejects: int | None = None
     """The exit code of a command that, having written its outputs, rejects what was made."""
+    needs: tuple[str, ...] = ()
+    """Names of the steps that must be finished before, if several steps run at once."""
 
 
 class RejectedError(UserError):
@@ -60,34 +65,125 @@ class RejectedError(UserError):
     status = 1
 
 
-def run(steps: Sequence[Step], records: Path) -> list[str]:
-    """Run the steps that are not up to date, in order, and return their names.
+def run(steps: Sequence[Step], records: Path, at_once: int = 1) -> list[str]:
+    """Run the steps that are not up to date, up to `at_once` at a time, and return their names.
 
-    Raises UserError if one fails, NothingNewError and RejectedError if its exit code says so.
+    Raises UserError if one fails, after those that run beside it have ended; NothingNewError and
+    RejectedError if its exit code says so.
     """
-    done: list[str] = []
     outside = [path for step in steps for path in step.reads]
-    for number, step in enumerate(steps, 1):
-        file, made_from = record_file(step, records), fingerprint(step, outside)
-        before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        same, finished = before.get("made_from") == made_from, before.get("done", False)
-        if same and finished and all(_is_complete(Path(output)) for output in step.outputs):
-            continue
-        read = listing(step.reads)
-        resumed = same and step.resumable and not finished and before.get("read") == read
-        if not resumed:
-            remove_outputs(step, recorded=bool(before))
-        starts = before["starts"] + 1 if same else 1
-        record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
-        if read:
-            record["read"] = read
-        atomic_io.write_text(file, json.dumps(record) + "\n")
-        print(f"{number:>3}/{len(steps)} {step.name} …", end=" ", flush=True)
-        record |= _execute(step, file.with_suffix(".log"))
-        print(f"{record['seconds']:.0f} s{' (resumed)' if resumed else ''}", flush=True)
-        atomic_io.write_text(file, json.dumps(record | {"done": True}) + "\n")
-        done.append(step.name)
+    if at_once == 1:
+        return [
+            step.name
+            for number, step in enumerate(steps)
+            if _keep(step, records, outside, number, len(steps))
+        ]
+    work = _Work(at_once)
+    waiting, running = dict(enumerate(steps)), dict[Future[bool], Step]()
+    done, failed = list[str](), list[BaseException]()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            while running or (waiting and not failed):
+                names = {step.name for step in waiting.values()} | {step.name for step in running.values()}
+                for number, step in list(waiting.items()):
+                    if len(running) < at_once and not failed and names.isdisjoint(step.needs):
+                        keep = (step, records, outside, number, len(steps), work)
+                        running[pool.submit(_keep, *keep)] = waiting.pop(number)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step = running.pop(future)
+                    if error := future.exception():
+                        failed.append(error)
+                    elif future.result():
+                        done.append(step.name)
+        except BaseException:
+            work.end()
+            raise
+    if failed:
+        raise failed[0]
     return done
+
+
+class _Work:
+    """What steps that run at once share: cores, GPUs, the terminal."""
+
+    def __init__(self, at_once: int) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = str(max(1, cores // at_once))
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = sorted(Path("/dev").glob("nvidia[0-9]*"), key=lambda path: int(path.name[6:]))
+        cards = named.split(",") if named else [path.name[6:] for path in gpus]
+        self._shares = [",".join(cards[place::at_once]) for place in range(at_once)] if cards else []
+        if cards and len(cards) < at_once:
+            raise UserError(f"{at_once} steps at once need as many GPUs; there are {len(cards)}.")
+        self._free, self._lock = list(range(at_once)), threading.Lock()
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def take(self) -> int:
+        """A place, to be given back."""
+        with self._lock:
+            return self._free.pop()
+
+    def give(self, place: int) -> None:
+        """Give a place back."""
+        with self._lock:
+            self._free.append(place)
+
+    def environment(self, place: int) -> dict[str, str]:
+        """The variables of a step in this place."""
+        own = {"CUDA_VISIBLE_DEVICES": self._shares[place]} if self._shares else {}
+        return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", self.threads), **own}
+
+    @contextmanager
+    def child(self, child: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """Remember a process while it runs."""
+        with self._lock:
+            self._children.add(child)
+            if self._ended:
+                os.kill(child.pid, signal.SIGTERM)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+    def end(self) -> None:
+        """End all processes; those that are started later end at once."""
+        with self._lock:
+            self._ended = True
+            for child in self._children:
+                os.kill(child.pid, signal.SIGTERM)
+
+
+def _keep(
+    step: Step, records: Path, outside: Sequence[str], number: int, total: int, work: _Work | None = None
+) -> bool:
+    """Run a step unless it is up to date; whether it ran."""
+    file, made_from = record_file(step, records), fingerprint(step, outside)
+    before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    same, finished = before.get("made_from") == made_from, before.get("done", False)
+    if same and finished and all(_is_complete(Path(output)) for output in step.outputs):
+        return False
+    read = listing(step.reads)
+    resumed = same and step.resumable and not finished and before.get("read") == read
+    if not resumed:
+        remove_outputs(step, recorded=bool(before))
+    for output in map(Path, step.outputs):
+        if output.suffix:  # a file; folders are made by their commands
+            output.parent.mkdir(parents=True, exist_ok=True)
+    starts = before["starts"] + 1 if same else 1
+    record: dict[str, Any] = {"made_from": made_from, "starts": starts, "done": False}
+    if read:
+        record["read"] = read
+    atomic_io.write_text(file, json.dumps(record) + "\n")
+    title = f"{number + 1:>3}/{total} {step.name}"
+    if work is None:
+        print(f"{title} …", end=" ", flush=True)
+    record |= _execute(step, file.with_suffix(".log"), work)
+    took = f"{record['seconds']:.0f} s{' (resumed)' if resumed else ''}"
+    print(took if work is None else f"{title} … {took}", flush=True)
+    atomic_io.write_text(file, json.dumps(record | {"done": True}) + "\n")
+    return True
 
 
 def record_file(step: Step, records: Path) -> Path:
@@ -151,46 +247,64 @@ def remove_outputs(step: Step, *, recorded: bool) -> None:
                 each.unlink(missing_ok=True)
 
 
-def _execute(step: Step, log: Path) -> dict[str, float]:
+def _execute(step: Step, log: Path, work: _Work | None) -> dict[str, float]:
     """Run the commands with their output appended to `log`; returns wall and CPU seconds."""
-    start, cpu_start = time.monotonic(), _cpu_seconds()
-    with log.open("ab") as out:
-        for command in step.commands:
-            child = subprocess.Popen(
-                [sys.executable, "-m", *shlex.split(command)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509
-            )
-            try:
-                code = child.wait()
-            except BaseException:
-                child.terminate()
-                child.wait()
-                raise
-            if code:
-                last = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
-                lines = "\n".join(last)
-                if code == step.nothing_new:
-                    raise NothingNewError(last[-1] if last else f"nothing new: {step.name}")
-                if code == step.rejects and all(_is_complete(Path(output)) for output in step.outputs):
-                    raise RejectedError(lines)
-                raise UserError(
-                    f"the step `{step.name}` failed with exit code {code}:\n{lines}\n"
-                    f"The full log is {log}. Run the same command again to continue with this step."
-                )
-    return {"seconds": time.monotonic() - start, "cpu_seconds": _cpu_seconds() - cpu_start}
+    start, cpu = time.monotonic(), 0.0
+    place = work.take() if work else 0
+    environment = work.environment(place) if work else None
+    try:
+        with log.open("ab") as out:
+            for command in step.commands:
+                code, spent = _call(command, out, environment, work)
+                cpu += spent
+                if code:
+                    _explain(step, code, log)
+    finally:
+        if work:
+            work.give(place)
+    return {"seconds": time.monotonic() - start, "cpu_seconds": cpu}
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _call(
+    command: str, out: IO[bytes], environment: Mapping[str, str] | None, work: _Work | None
+) -> tuple[int, float]:
+    """A command's exit code and CPU seconds, its own and those of all that it started and waited for."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(command)],
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        env=environment,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509
+    )
+    with work.child(child) if work else nullcontext():
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, used.ru_utime + used.ru_stime
+
+
+def _explain(step: Step, code: int, log: Path) -> NoReturn:
+    """Say why a command ended with this exit code."""
+    last = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+    lines = "\n".join(last)
+    if code == step.nothing_new:
+        raise NothingNewError(last[-1] if last else f"nothing new: {step.name}")
+    if code == step.rejects and all(_is_complete(Path(output)) for output in step.outputs):
+        raise RejectedError(lines)
+    raise UserError(
+        f"the step `{step.name}` failed with exit code {code}:\n{lines}\n"
+        f"The full log is {log}. Run the same command again to continue with this step."
+    )
 
 
 def _end_with_parent() -> None:
     """On Linux, a step is killed with its parent; otherwise the next run would find it still at work."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+        LIBC.prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
         if os.getppid() == 1:  # the parent died before the call
             os.kill(os.getpid(), signal.SIGKILL)

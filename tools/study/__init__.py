@@ -1,0 +1,1 @@
+"""Studies: what a recipe gained, over trainings."""
