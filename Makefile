@@ -49,7 +49,7 @@ $(READY): constraints.txt pyproject.toml delta/kernel.c
 	@touch $(READY)
 
 demo: $(READY) ## the whole pipeline in minutes on two cores: corpora, base, tuning, delta, scores, report
-	@$(PY) -m tools.study --config configs/demo/demo.yaml --at-once $(or $(AT_ONCE),2) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
+	@$(PY) -m tools.study --config configs/studies/demo.yaml --at-once $(or $(AT_ONCE),2) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS)
 
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, communication between processes
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)

@@ -133,14 +133,15 @@ def test_a_training_job_is_queued_again_after_a_signal_and_not_after_an_error(
         )
 
 
-def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
+def test_the_recipe_is_chained_each_job_after_those_that_it_needs() -> None:
     done = submit("--dry-run", "--account=patents", GPUS="4", NODES="2", DATA_TASKS="3", PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
     jobs = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]
     names = ["data", "pretrain", "general", "domain", "delta", "eval"]
     assert [re.findall(r"--job-name=(\S+)", job) for job in jobs] == [[name] for name in names]
     assert "--dependency" not in jobs[0]
-    for before, job in zip(names, jobs[1:], strict=False):
+    needed = ["data", "pretrain", "general", "domain", "domain"]  # the evaluation does not wait for the delta
+    for before, job in zip(needed, jobs[1:], strict=True):
         assert f"--dependency=afterok:ID-OF-{before} " in job
     assert all("--account=patents" in job and "--kill-on-invalid-dep=yes" in job for job in jobs)
     data, training = "configs/slurm/data.sbatch --config", "configs/slurm/train.sbatch"
@@ -153,6 +154,18 @@ def test_the_recipe_is_chained_each_job_after_the_one_before() -> None:
     assert jobs[4].rstrip().endswith("--resume")
     assert "--gpus-per-node=4 --mem=0 --account=patents configs/slurm/room.sbatch eval run" in jobs[5]
     assert " x 8 processes x" in done.stdout, "checked for the processes that it would have"
+
+
+def test_a_study_is_a_job_for_each_arm_and_seed_of_a_step() -> None:
+    study = ["--plan", "configs/studies/replay.yaml", "--dry-run"]
+    done = submit(*study, SEEDS="2", STUDY_ARGS="replay=0,0.25 gpus=1", PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    jobs = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]
+    assert len(jobs) == 2 * 2 * 2
+    (last,) = (job for job in jobs if "--job-name=texts-replay-0.25-seed-2 " in job)
+    assert "--dependency=afterok:ID-OF-continued-replay-0.25-seed-2 --gpus-per-node=8 " in last
+    command = "tools.study --config configs/studies/replay.yaml --seeds 2 --step texts-replay-0.25-seed-2"
+    assert f"configs/slurm/steps.sbatch {command} replay=0\\,0.25 gpus=1" in last
 
 
 def test_a_mistake_in_a_late_step_submits_nothing(tmp_path: Path) -> None:

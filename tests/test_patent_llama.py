@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 
 from core.config.loader import load
 from tests.conftest import ROOT, run
-from tools.plan import PlanConfig
+from tools.steps_file import StepsFile
 
-PLAN = load(PlanConfig, ROOT / "configs/patent-llama/plan.yaml")
-STEPS = {step.name: shlex.split(step.command) for step in PLAN.steps}
+PLAN = load(StepsFile, ROOT / "configs/patent-llama/plan.yaml")
+STEPS = {step.name: shlex.split(step.commands[0]) for step in PLAN.steps}
 
 
 def dry_run(command: list[str], monkeypatch: pytest.MonkeyPatch, processes: int = 8) -> int:

@@ -234,7 +234,7 @@ class Description:
         """A step and all that it needs; UserError if there is no such step."""
         needs = {entry.name: entry.needs for entry in self.entries}
         if name not in needs:
-            raise UserError(f"{self.file}: no step `{name}`{hint(name, needs)}. It has {', '.join(needs)}.")
+            raise UserError(f"{self.file}: no step `{name}`{hint(name, needs)} It has {', '.join(needs)}.")
         found = [name]
         for each in found:
             found += [other for other in needs[each] if other not in found]
@@ -246,7 +246,7 @@ class Description:
         def value(found: re.Match[str]) -> str:
             name = found[1]
             if name not in known:
-                raise UserError(f"{self.place(key)}: `${{{name}}}`: no such variable{hint(name, known)}.")
+                raise UserError(f"{self.place(key)}: `${{{name}}}`: no such variable{hint(name, known)}")
             if name in inside:
                 circle = " → ".join([*inside[inside.index(name) :], name])
                 raise UserError(f"{self.place(key)}: variables that need each other: {circle}.")
@@ -290,7 +290,7 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Description:
         elif not _is_key(override):
             listed = ", ".join(variables) or "none"
             raise UserError(
-                f"`{override}`: {file} has no variable `{name}`{hint(name, variables)}: {listed}."
+                f"`{override}`: {file} has no variable `{name}`{hint(name, variables)} It has {listed}."
             )
     where = places(file)
     if any(override.startswith("steps=") for override in overrides):
@@ -313,9 +313,9 @@ def text(value: Scalar) -> str:
 
 
 def hint(name: str, known: Mapping[str, object]) -> str:
-    """`; did you mean …`, if a known name is near."""
+    """The end of a sentence: `; did you mean …?` if a known name is near."""
     near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    return f"; did you mean `{near[0]}`?" if near else "."
 
 
 def _ordered(steps: Sequence[StepConfig], described: Description) -> Iterator[StepConfig]:
@@ -330,7 +330,7 @@ def _ordered(steps: Sequence[StepConfig], described: Description) -> Iterator[St
         for place, need in enumerate(step.needs):
             if need not in at:
                 line = described.place(f"steps.{number}.needs.{place}")
-                raise UserError(f"{line}: `{step.name}` needs `{need}`: no such step{hint(need, at)}.")
+                raise UserError(f"{line}: `{step.name}` needs `{need}`: no such step{hint(need, at)}")
     waiting, done = list(steps), set[str]()
     while waiting:
         ready = next((step for step in waiting if done.issuperset(step.needs)), None)

@@ -21,15 +21,15 @@ COMMANDS = [
     "serve index", "serve embed", "serve search", "serve gate", "serve run", "serve pairs",
     "serve ground", "serve queries", "eval ranking", "eval trainings",
 ]  # fmt: skip
-MAKE_ONLY = ["demo", "doctor", "plan", "lineage", "refresh"]
+MAKE_ONLY = ["doctor", "plan", "study", "lineage", "refresh"]
 """Targets whose command has no room of its own."""
 WITH_KEYS = ["pretrain", "sft", "sft dpo", "data run", "data chats", "data build", "data generate",
-             "make demo", "make plan"]  # fmt: skip
+             "make plan"]  # fmt: skip
 MORE = {"data chats": ["--tokenizer", "t"], "pretrain estimate": ["--gpus", "1"]}
 """Arguments that must be given."""
-VARIABLES = ["ADAPTER", "ARGS", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GATE", "GPUS",
+VARIABLES = ["ADAPTER", "ARGS", "AT_ONCE", "BASE", "CONFIG", "DELTA", "ENDPOINT", "EVALDATA", "GATE", "GPUS",
              "HOSTFILE", "INDEX", "KILLS", "LOAD_IN_4BIT", "MODEL", "NAME", "OUTPUT", "PYTHON", "REAL", "RUN",
-             "TARGET", "TASKS", "TESTS", "VENV", "VERIFY"]  # fmt: skip
+             "SEEDS", "SLURM", "STUDY", "TARGET", "TASKS", "TESTS", "VENV", "VERIFY"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *(f"make {target}" for target in MAKE_ONLY)])

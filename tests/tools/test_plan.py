@@ -12,7 +12,8 @@ from core.errors import UserError
 from core.model.flops import PEAK_TFLOPS
 from core.model.memory_estimate import estimate
 from tests.conftest import ROOT, run
-from tools.plan import PlanConfig, leads_s, plan, shape_of
+from tools.plan import Planned, leads_s, plan, shape_of
+from tools.steps_file import StepsFile
 
 SMALL = "{model_type: llama, vocab_size: 320, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4,"
 SMALL += " num_attention_heads: 2}"
@@ -23,7 +24,12 @@ def lines(*overrides: str) -> list[str]:
     """The plan of a small model's pretraining on one machine."""
     given = [f"architecture={SMALL}", f"steps=[{{name: pretrain, command: '{STEP}', tokens: 1e15}}]"]
     machine = "machines=[{name: one, card: H200, gpus: 4, gib: 139}]"
-    return list(plan(load(PlanConfig, None, [*given, machine, *overrides])))
+    return planned(load(StepsFile, None, [*given, machine, *overrides]))
+
+
+def planned(config: StepsFile) -> list[str]:
+    """The plan of a file without variables."""
+    return list(plan(config, [Planned(step, step.commands[0]) for step in config.steps]))
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +64,14 @@ def test_a_signal_leads_by_three_steps_two_checkpoints_and_a_minute() -> None:
     parameters, flops = shape_of(shape, 2048)
     tokens = 1024 * 2048
     for disk in (2.0, 0.5):
-        config = load(PlanConfig, None, [*given, f"disk_gb_per_s={disk}"])
+        config = load(StepsFile, None, [*given, f"disk_gb_per_s={disk}"])
         step_s = tokens * flops / (0.4 * PEAK_TFLOPS["A100"] * 1e12 * 8)
         saved_s = 16 * parameters / 1e9 / disk + (4 + 12 / 8) * parameters / 1e9
         needed = 3 * step_s + 2 * saved_s + 60
-        (lead,) = leads_s(config, config.steps[0]).values()
+        (lead,) = leads_s(config, Planned(config.steps[0], step)).values()
         assert needed <= lead < needed + 60
         assert lead % 60 == 0
-        assert any(f"USR1@N: {lead} (eight)" in line for line in plan(config))
+        assert any(f"USR1@N: {lead} (eight)" in line for line in planned(config))
 
 
 def test_what_does_not_fit_is_made_smaller_or_refused_by_name() -> None:

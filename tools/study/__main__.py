@@ -95,7 +95,7 @@ def _run(study: Study, steps: Sequence[Step], arguments: argparse.Namespace) -> 
 def _named(steps: Sequence[Step], name: str) -> Step:
     names = {job_name(step.name): step for step in steps} | {step.name: step for step in steps}
     if name not in names:
-        raise UserError(f"--step {name}: no such step{steps_file.hint(name, names)}.")
+        raise UserError(f"--step {name}: no such step{steps_file.hint(name, names)}")
     return names[name]
 
 

@@ -154,7 +154,7 @@ class Study:
                 )
             for name in {name for level in levels.values() for name in level}:
                 if name not in variables and name != axis:
-                    raise UserError(f"{where}: no variable `{name}`{hint(name, variables)}.")
+                    raise UserError(f"{where}: no variable `{name}`{hint(name, variables)}")
                 if name in set_by:
                     raise UserError(f"{where}: `{name}` is also set by the axis `{set_by[name]}`.")
                 set_by[name] = axis
@@ -166,7 +166,7 @@ class Study:
                     known = [str(seed) for seed in range(1, max(self.seeds, 1) + 1)]
                 if axis not in (*self.axes, SEED) or text(level) not in known:
                     raise UserError(
-                        f"{where}: no level {text(level)} of an axis `{axis}`{hint(axis, self.axes)}."
+                        f"{where}: no level {text(level)} of an axis `{axis}`{hint(axis, self.axes)}"
                     )
 
     def _known(self, cell: Cell) -> dict[str, str]:

@@ -33,9 +33,9 @@ def _with_levels(described: Description, chosen: dict[str, str]) -> Description:
         levels, names = axes[axis], [name.strip() for name in listed.split(",") if name.strip()]
         unknown = [name for name in names if isinstance(levels, dict) and name not in levels]
         if unknown or not names:
-            near = steps_file.hint(unknown[0], levels) if unknown else ""
+            near = steps_file.hint(unknown[0], levels) if unknown else "."
             known = ", ".join(steps_file.text(level) for level in levels)
-            raise UserError(f"{axis}={listed}: no such level{near}: {known}.")
+            raise UserError(f"{axis}={listed}: no such level{near} It has {known}.")
         axes[axis] = {name: levels[name] for name in names} if isinstance(levels, dict) else tuple(names)
     tree = described.tree.model_copy(update={"study": study.model_copy(update={"axes": axes})})
     return Description(
@@ -52,14 +52,12 @@ def _check(study: Study) -> None:
         named.append(("study.pick.step", tree.pick.step))
     for key, name in named:
         if name not in outputs:
-            raise UserError(
-                f"{study.described.place(key)}: no step `{name}`{steps_file.hint(name, outputs)}."
-            )
+            raise UserError(f"{study.described.place(key)}: no step `{name}`{steps_file.hint(name, outputs)}")
         if not outputs[name]:
             raise UserError(f"{study.described.place(key)}: the step `{name}` has no outputs.")
     if tree.pick and tree.pick.axis not in study.axes:
         where = study.described.place("study.pick.axis")
-        raise UserError(f"{where}: no axis `{tree.pick.axis}`{steps_file.hint(tree.pick.axis, study.axes)}.")
+        raise UserError(f"{where}: no axis `{tree.pick.axis}`{steps_file.hint(tree.pick.axis, study.axes)}")
     if tree.replay_law and "replay" not in study.axes:
         raise UserError(f"{study.described.place('study.replay_law')}: it needs an axis `replay`.")
     study.steps()

@@ -1,8 +1,7 @@
 """The runner of steps: what is up to date is kept, what changed runs again with everything that depends on
-it, a kill costs one step. And the demo's commands."""
+it, a kill costs one step."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -11,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.loader import Config, load
 from core.errors import UserError
-from data.chat.from_patents import BuildConfig
-from data.pipeline import DataConfig
-from eval.tasks.task import load_task
-from pretrain.config import PretrainConfig
-from sft.config import SftConfig, stages
-from tests.conftest import ROOT, run
-from tools.demo.steps import Sizes, demo_steps
+from tests.conftest import ROOT
 from tools.step_runner import Step, record_file
 from tools.step_runner import run as run_steps
 
@@ -80,36 +72,6 @@ def test_a_killed_demo_kills_its_step(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the step outlived the demo")
-
-
-def test_every_command_of_the_demo_is_right_before_any_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    schemas: dict[tuple[str, ...], type[Config]] = {
-        ("data", "run"): DataConfig, ("data", "build"): BuildConfig, ("pretrain",): PretrainConfig,
-        ("sft",): SftConfig,
-    }  # fmt: skip
-    checked = set()
-    commands = [shlex.split(command) for step in demo_steps(Sizes()) for command in step.commands]
-    for command in commands:
-        schema = next((s for name, s in schemas.items() if command[: len(name)] == list(name)), None)
-        if schema is not None:
-            named = "--config" in command
-            default = "configs/data/tiny.yaml" if schema is DataConfig else None
-            file = command[command.index("--config") + 1] if named else default
-            config = load(schema, Path(file) if file else None, [word for word in command[1:] if "=" in word])
-            if isinstance(config, SftConfig):
-                assert len(stages(config)) == 2
-            checked.add(schema)
-        if "--tasks" in command:
-            assert all(load_task(name) for name in command[command.index("--tasks") + 1].split(","))
-    assert checked == set(schemas.values())
-
-
-def test_the_list_of_commands_can_be_typed(tmp_path: Path) -> None:
-    listed = run("tools.demo", "--list", f"runs={tmp_path}/runs", f"corpora={tmp_path}/corpora")
-    assert listed.returncode == 0, listed.stderr
-    assert f"python -m delta apply --base {tmp_path}/runs/base/model" in listed.stdout
-    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_record_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
