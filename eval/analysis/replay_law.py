@@ -3,17 +3,18 @@
     losses of (share, seed) ──least squares──▶ each law ──leave one share out──▶ the better law, does it fit?
     ──both losses──▶ the share with the least domain loss whose general loss is at most X% above its least
 
-D-CPT law (Que et al. 2024, arXiv:2406.01375): L = E + A/N^a + B r^h/D^b + C/(r + e)^g, where r is the share of
-the loss's own corpus: of general data for the general loss, of domain data for the domain loss. At one N and
-one D, A is part of E. B r^h is left out, as a few shares cannot tell it from the last term. That leaves
+D-CPT law (Que et al. 2024, arXiv:2406.01375): L = E + A/N^a + B r^h/D^b + C/(r + e)^g, where r is the share
+of the loss's own corpus: of general data for the general loss, of domain data for the domain loss. At one N
+and one D, A is part of E. B r^h is left out, as a few shares cannot tell it from the last term. That leaves
 E + C/(r + e)^g from 6 shares on, and with fewer g = 1.
 
 CMR law (Gu et al. 2024, arXiv:2407.17467): losses are powers of the mixture ratio and of the tokens. At one
 number of tokens L = b + a R^s, R being the share of domain data.
 
 The constants that a loss is linear in follow from the others, which are found on a grid and from its best
-starts by Nelder and Mead's method. Whether a law fits is tested: its error at the shares left out against that
-in studies made from it with the seeds' noise. Seeds are paired: what moves all losses of a seed is no noise.
+starts by Nelder and Mead's method. Whether a law fits is tested: its error at the shares left out against
+that in studies made from it with the seeds' noise. Seeds are paired: what moves all losses of a seed alike
+is no noise.
 """
 
 import math
@@ -117,9 +118,9 @@ def fit_replay(
     """The laws of the losses `domain` and `general`, each (shares, seeds), and the share they recommend.
 
     `laws`: for each loss `law`, `formula`, `constants`, `levels`, `error`, `noise`, `p`, `fits` (None where
-    noise is not known), `said`. `recommended`: `share` with `low` and `high` over seeds, and `said`; it is one
-    of the shares that were tried where a law does not fit. `worse` is the share by which the general loss may
-    be above its least.
+    noise is not known), `said`. `recommended`: `share` with `low` and `high` over seeds, and `said`; it is
+    one of the shares that were tried where a law does not fit. `worse` is the share by which the general
+    loss may be above its least.
     """
     order = np.argsort(shares)
     at = np.asarray(shares, np.float64)[order]
@@ -229,7 +230,8 @@ def _described(loss: str, shares: Floats, values: Floats, fit: Fit, seed: int) -
     levels = [
         {"share": float(shares[i]), "seen": float(seen[i]), "fitted": float(fitted[i]),
          **_ends(None if curves is None else curves[:, i]), "left_out": float(fit.left_out[i]),
-         "error": float(seen[i] - fit.left_out[i]), "expected_error": None if spread is None else float(spread[i])}
+         "error": float(seen[i] - fit.left_out[i]),
+         "expected_error": None if spread is None else float(spread[i])}
         for i in range(len(shares))
     ]  # fmt: skip
     named = {
@@ -308,8 +310,8 @@ def _recommended(
         if curves is not None
     }
     ends = _ends(chosen(known) if len(known) == len(fits) else None)
-    over = f" (95% interval over seeds {ends['low']:.0%} to {ends['high']:.0%})" if known else ""
-    said = f"Replay {share:.0%}{over}: {_condition(worse)}."
+    over = f" (95% interval over seeds {ends['low']:.1%} to {ends['high']:.1%})" if known else ""
+    said = f"Replay {share:.1%}{over}: {_condition(worse)}."
     return {"share": share, **ends, "by": "the laws", "worse": worse, "said": said}
 
 

@@ -131,20 +131,16 @@ def same_score(curves: Floats, numbers: Floats, scores: Floats) -> Floats:
 
 def sentence(found: Worth, change: str, unit: str) -> str:
     """`CHANGE is worth N UNIT (95% interval LOW to HIGH) at n UNIT`."""
-    if found.value == math.inf:
-        said = f"at least {_count(found.most)}"
-    else:
-        said = f"less than {_count(found.least)}" if found.value == -math.inf else _count(found.value)
-    low = f"less than {_count(found.least)}" if found.low == -math.inf else _count(found.low)
-    high = f"more than {_count(found.most)}" if found.high == math.inf else _count(found.high)
-    if found.low == math.inf:
-        interval = f"at least {_count(found.most)}"
-    elif found.high == -math.inf:
-        interval = low
-    else:
-        interval = f"{low} to {high}"
+    value, low, high = (_said(found, each) for each in (found.value, found.low, found.high))
+    interval = low if math.isinf(found.low) and low == high else f"{low} to {high}"
     few = "" if found.trainings >= LEAST else ", over questions only"
-    return f"{change} is worth {said} {unit} (95% interval {interval}{few}) at {_count(found.number)} {unit}"
+    return f"{change} is worth {value} {unit} (95% interval {interval}{few}) at {_count(found.number)} {unit}"
+
+
+def _said(found: Worth, number: float) -> str:
+    if math.isfinite(number):
+        return _count(number)
+    return f"at least {_count(found.most)}" if number > 0 else f"less than {_count(found.least)}"
 
 
 def _count(number: float) -> str:
