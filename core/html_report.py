@@ -25,8 +25,8 @@ MOST_STEPS = 2_000_000
 
 LOGARITHMIC = 8
 """How many times the smallest number the largest is from which on an axis is logarithmic."""
-LEFT, RIGHT, HIGH, LOW = 14.0, 96.0, 4.0, 86.0
-"""Where the axes of a chart end, in percent of its width and height."""
+LEFT, RIGHT, HIGH, LOW = 17.0, 95.0, 4.0, 86.0
+"""Where the points of a chart end, in percent of its width and height."""
 NUDGE = 0.7
 """Percent of the width between curves, so that their bars do not hide each other."""
 COLOURS = 6
@@ -347,10 +347,10 @@ def _apart(columns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _round_axis(low: float, high: float) -> tuple[float, float, int]:
-    """Start, step and number of steps of an axis: 3 to 6 steps of 1, 2 or 5 times a power of ten."""
+    """Start, step and number of steps of an axis: few steps of 1, 2 or 5 times a power of ten."""
     spread = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(spread / 3))
-    step = next(each * power for each in (1, 2, 5, 10) if spread / (each * power) <= 4.5)
+    step = next(each * power for each in (1, 2, 5, 10) if spread / (each * power) <= 5.5)
     start = math.floor(low / step + 1e-9)
     return start * step, step, max(1, math.ceil(high / step - 1e-9) - start)
 

@@ -112,7 +112,13 @@ def axis_numbers(axis: Axis) -> tuple[float, ...] | None:
 
 
 def found(study: Study) -> Tree:
-    """Every number of a study (docs/formats.md has the keys). Raises UserError for arms that do not fit."""
+    """Every number of a study; what is infinite or unknown is None. Raises UserError for arms that do not
+    fit together.
+
+    `scores`: each arm and task, as `over_trainings` has them. `differences`: for each axis `rows` as
+    `compare_trainings` has them, `at` levels of the other axes. `worth`: fields of `worth.Worth`, and which
+    `unit` the number counts. `replay`: what `fit_replay` returns, `at` levels of the other axes.
+    """
     arms = arms_by_key(study)
     tasks = load(study, arms)
     return {
