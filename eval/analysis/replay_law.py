@@ -216,7 +216,7 @@ def _polished(law: Law, own: Floats, curve: Floats) -> Floats:
     ]
     shape = np.exp(np.clip(min(ends, key=lambda end: float(end.fun)).x, *bounds))
     one = law._replace(grid=shape[None])
-    return _fitted(one, own, curve[None])[0]
+    return np.asarray(_fitted(one, own, curve[None])[0])
 
 
 def _described(loss: str, shares: Floats, values: Floats, fit: Fit, seed: int) -> Tree:

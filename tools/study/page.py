@@ -19,6 +19,10 @@ from tools.study import cost
 from tools.study.results import Study, arms_by_key, axis_numbers, found, over_questions_only
 
 FEW = f"over questions only: with {LEAST} seeds or more they are over both"
+WORTH = (
+    "The number that gives the same score without the change, minus the number with it. Beyond the scores "
+    "that were seen without the change nothing is extrapolated: it is at least, or less than, that."
+)
 
 Tree = dict[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
@@ -50,6 +54,7 @@ def _sections(study: Study, tree: Tree, folder: Path) -> Iterator[str]:
             yield html.section(f"Scores against {axis.name}", *charts)
     if tree["worth"]:
         parts = [html.paragraph(each) for each in (f"{_prefix(row)}{row['said']}." for row in tree["worth"])]
+        parts.insert(0, html.paragraph(WORTH))
         yield html.section(f"What {_both(tree, 'axis')} is worth in {_both(tree, 'unit')}", *parts)
     for table in filter(lambda table: table["rows"], tree["differences"]):
         read = (
@@ -106,11 +111,11 @@ def _overview(tree: Tree) -> Table:
     rows = []
     for spent in tree["cost"]:
         cells = [scores.get((_arm(spent), task["task"])) for task in tree["tasks"]]
-        few = " (one or two seeds)" if spent["trainings"] < LEAST else ""
+        few = ", over questions only" if spent["trainings"] < LEAST else ""
         shown = ["–" if row is None else str(_estimate(row)) for row in cells]
-        rows.append([_arm(spent), f"{spent['trainings']}{few}", *shown, _hours(tree, spent)])
+        rows.append([_arm(spent), *shown, f"{spent['trainings']}{few}", _hours(tree, spent)])
     hours = "GPU-hours" if _gpus(tree) else "CPU-hours"
-    return ["arm", "trainings", *map(_name, tree["tasks"]), hours], rows
+    return ["arm", *map(_name, tree["tasks"]), "trainings", hours], rows
 
 
 def _scores(tree: Tree, task: Tree) -> Table:

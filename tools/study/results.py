@@ -352,8 +352,8 @@ def _replay(study: Study, tasks: Sequence[Scores]) -> Iterator[Tree]:
                 curves[loss] = np.stack([each.mean(axis=1) for each in values])
         if len(curves) == len(losses):
             law = fit_replay(shares, curves, study.worse)
-            seeds = {loss: values.shape[1] for loss, values in curves.items()}
-            yield {"at": rest, "shares": sorted(shares), "trainings": min(seeds.values()), **law}
+            fewest = min(values.shape[1] for values in curves.values())
+            yield {"at": rest, "shares": sorted(shares), "trainings": fewest, **law}
 
 
 def over_questions_only(tree: Tree) -> bool:

@@ -34,7 +34,7 @@ def bump(r: Floats) -> Floats:
 
 
 def step(r: Floats) -> Floats:
-    return 1.1 - 0.1 * (r > 0.22)
+    return np.where(r > 0.22, 1.0, 1.1)
 
 
 def made(draw: np.random.Generator, loss: Loss, shares: Sequence[float], seeds: int = 4) -> Floats:
@@ -53,22 +53,22 @@ def test_a_law_that_holds_fits_and_predicts_what_was_not_tried(
 ) -> None:
     draw, refused, missed = np.random.default_rng(0), [], []
     between = np.asarray([0.15, 0.3, 0.45])
-    for _ in range(20):
+    for _ in range(12):
         values = made(draw, truth, shares)
         fit = best_fit(loss, np.asarray(shares), values)
         refused.append(fit.fits() is False)
         own = between if loss == "general" else 1 - between
         shift = values.mean() - truth(np.asarray(shares)).mean()
         missed.append(predict(fit.law, fit.constants[None], own)[0] - shift - truth(between))
-    assert np.mean(refused) <= 0.2
+    assert np.mean(refused) <= 0.25
     assert np.sqrt(np.square(missed).mean()) < 0.004
 
 
 def test_the_laws_are_told_apart() -> None:
     draw = np.random.default_rng(0)
     for truth, name in ((cpt_general, "D-CPT"), (cmr_general, "CMR")):
-        names = [best_fit("general", np.asarray(SEVEN), made(draw, truth, SEVEN)).law.name for _ in range(10)]
-        assert names.count(name) >= 8
+        names = [best_fit("general", np.asarray(SEVEN), made(draw, truth, SEVEN)).law.name for _ in range(6)]
+        assert names.count(name) >= 5
 
 
 @pytest.mark.parametrize("truth", [bump, step])

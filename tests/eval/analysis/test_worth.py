@@ -1,6 +1,7 @@
 """What a change is worth in examples: the number on made curves, and that its interval holds the truth."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,9 +22,7 @@ def alike(scores: list[float], trainings: int = 3, questions: int = 20) -> Float
     return np.tile(np.asarray(scores)[:, None, None], (1, trainings, questions))
 
 
-def study(
-    draw: np.random.Generator, trainings: int, parts: tuple[float, float, float, float, float]
-) -> tuple[Floats, Floats]:
+def study(draw: np.random.Generator, trainings: int, parts: Sequence[float]) -> tuple[Floats, Floats]:
     """Scores that rise with the logarithm of examples, without and with; standard deviations of seeds, of
     seeds in each arm, of questions, of questions in each arm, and of the rest."""
     truth = np.concatenate([0.1 * np.log(np.asarray(NUMBERS) * gain) for gain in (1.0, GAIN)])
@@ -84,8 +83,8 @@ def test_a_curve_becomes_the_nearest_one_that_never_falls(curve: list[float]) ->
 @settings(deadline=None)
 @given(CURVES, st.floats(-6, 6))
 def test_the_curve_has_the_score_at_the_number_that_is_found(curve: list[float], score: float) -> None:
-    rising = np.sort(curve)
-    numbers = 10 * 2.0 ** np.arange(len(rising))
+    rising = np.sort(np.asarray(curve, np.float64))
+    numbers = np.asarray(10 * 2.0 ** np.arange(len(rising)), np.float64)
     (number,) = same_score(rising[None], numbers, np.asarray([score]))
     if math.isinf(number):
         assert score > rising[-1] if number > 0 else score < rising[0]
@@ -100,10 +99,10 @@ def test_the_curve_has_the_score_at_the_number_that_is_found(curve: list[float],
      (0.0, 0.03, 0.1, 0.05, 0.1)],
     ids=["questions", "both", "no seeds", "seeds"],
 )  # fmt: skip
-def test_intervals_hold_the_true_worth(parts: tuple[float, ...], trainings: int) -> None:
+def test_intervals_hold_the_true_worth(parts: Sequence[float], trainings: int) -> None:
     draw, held = np.random.default_rng(1), []
     for _ in range(200):
-        without, gained = study(draw, trainings, parts)  # type: ignore[arg-type]
+        without, gained = study(draw, trainings, parts)
         for found in worth(without, NUMBERS, gained[:4], NUMBERS[:4], draws=400):
             held.append(found.low <= (GAIN - 1) * found.number <= found.high)
     assert 0.94 <= np.mean(held) <= 0.997
