@@ -23,6 +23,16 @@ INTERVAL = re.compile(r" (\([^()]* – [^()]*\))")
 MOST_STEPS = 2_000_000
 """Steps (0.3 s) for the differences of two texts; what is not aligned by then is marked as changed."""
 
+LOGARITHMIC = 8
+"""How many times the smallest number the largest is from which on an axis is logarithmic."""
+LEFT, RIGHT, HIGH, LOW = 17.0, 95.0, 4.0, 86.0
+"""Where the points of a chart end, in percent of its width and height."""
+NUDGE = 0.7
+"""Percent of the width between curves, so that their bars do not hide each other."""
+COLOURS = 6
+WIDEST = 2.0
+"""Width of a character, in percent of the narrowest chart."""
+
 Segment = tuple[str, str]
 """A part of a text, and its tag: `del`, `ins`, or empty if both texts have it."""
 
@@ -64,6 +74,25 @@ class Plot(NamedTuple):
     chance: str | None
     intervals: list[tuple[str, str, str, str, str]]
     """Class, height, and positions of value, low and high end."""
+
+
+class Chart(NamedTuple):
+    """A chart as it is drawn: places are percentages of its width and height."""
+
+    label: str
+    curves: list[tuple[str, str, list[tuple[str, ...]], list[tuple[tuple[str, ...], tuple[str, ...]]]]]
+    """Class, name, points (x, value, low and high end), and pairs of neighbours."""
+    rows: list[tuple[str, str]]
+    columns: list[tuple[str, str]]
+    """Numbers on the axes, and their places."""
+    scale: str
+
+
+class Curve(NamedTuple):
+    """A line of a chart: its name, and an estimate at each place that it has."""
+
+    name: str
+    points: Mapping[float, Estimate]
 
 
 def page(title: str, sections: Iterable[str]) -> str:
@@ -124,6 +153,20 @@ def estimates(lines: Sequence[Line], names: tuple[str, str] = ("", ""), shared: 
     """
     axes = [_axis(lines)] * len(lines) if shared else [_axis([line]) for line in lines]
     return _render("estimates", [_plot(line, axis, names) for line, axis in zip(lines, axes, strict=True)])
+
+
+def chart(label: str, curves: Sequence[Curve], ticks: Mapping[float, str]) -> "Markup":
+    """Scores against a number: a line for each curve, its points with bars for their 95% intervals.
+
+    `ticks` names the numbers on the axis, which is logarithmic if all are positive and the largest is at
+    least LOGARITHMIC times the smallest. The other axis ends at round numbers beside the intervals.
+    """
+    return _render("chart", drawn_chart(label, curves, ticks))
+
+
+def links(addresses: Mapping[str, str]) -> "Markup":
+    """A list of links: text to address, relative to the page."""
+    return _render("links", list(addresses.items()))
 
 
 def folded(summary: str, *content: str) -> "Markup":
@@ -259,6 +302,57 @@ def _plot(line: Line, axis: tuple[float, float], names: tuple[str, str]) -> Plot
             if each
         ],
     )
+
+
+def drawn_chart(label: str, curves: Sequence[Curve], ticks: Mapping[float, str]) -> Chart:
+    """The places of everything in a chart."""
+    numbers = sorted(ticks)
+    logarithmic = numbers[0] > 0 and numbers[-1] >= LOGARITHMIC * numbers[0]
+    places = {each: math.log(each) if logarithmic else each for each in numbers}
+    first, width = places[numbers[0]], (places[numbers[-1]] - places[numbers[0]]) or 1.0
+    ends = [end for curve in curves for each in curve.points.values() for end in each if math.isfinite(end)]
+    bottom, step, steps = _round_axis(min(ends), max(ends))
+    height = step * steps
+
+    def across(number: float, nudge: float) -> str:
+        return f"{LEFT + (RIGHT - LEFT) * (places[number] - first) / width + nudge:.2f}%"
+
+    def up(number: float) -> str:
+        share = min(1.0, max(0.0, (number - bottom) / height))
+        return f"{LOW - (LOW - HIGH) * share:.2f}%"
+
+    lines = []
+    for place, curve in enumerate(curves):
+        nudge = NUDGE * (place - (len(curves) - 1) / 2)
+        points = [
+            (across(number, nudge), *(up(each) for each in _drawn(curve.points[number]) or ()))
+            for number in numbers
+            if number in curve.points
+        ]
+        lines.append((f"c{place % COLOURS}", curve.name, points, list(itertools.pairwise(points))))
+    rows = [(f"{bottom + step * i:.6g}", up(bottom + step * i)) for i in range(steps + 1)]
+    columns = [(ticks[number], across(number, 0.0)) for number in numbers]
+    return Chart(label, lines, rows, _apart(columns), "logarithmic" if logarithmic else "")
+
+
+def _apart(columns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The names below an axis without those that would touch the one before on a narrow page."""
+    shown: list[tuple[str, str]] = []
+    end = -math.inf
+    for name, place in columns:
+        middle, half = float(place[:-1]), 1.0 + WIDEST * len(name) / 2
+        shown.append((name if middle - half >= end else "", place))
+        end = middle + half if shown[-1][0] else end
+    return shown
+
+
+def _round_axis(low: float, high: float) -> tuple[float, float, int]:
+    """Start, step and number of steps of an axis: few steps of 1, 2 or 5 times a power of ten."""
+    spread = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(spread / 3))
+    step = next(each * power for each in (1, 2, 5, 10) if spread / (each * power) <= 5.5)
+    start = math.floor(low / step + 1e-9)
+    return start * step, step, max(1, math.ceil(high / step - 1e-9) - start)
 
 
 def _drawn(estimate: Estimate | None) -> Estimate | None:

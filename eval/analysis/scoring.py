@@ -215,6 +215,16 @@ def primary_measures(samples: Sequence[EvalSample], metrics: Sequence[str] = ())
     return there if metrics else there[:1]
 
 
+def named_measure(samples: Sequence[EvalSample], score: str) -> Measure:
+    """The measure of one task's samples whose score has this name; UserError if there is none."""
+    found = [m for measures in _measures(samples, ()) for m in _with_subjects(measures, samples)]
+    for measure in found:
+        if measure.name == score:
+            return measure
+    names = ", ".join(measure.name for measure in found)
+    raise UserError(f"task {samples[0].task}: no score `{score}`. Its scores: {names or 'none'}.")
+
+
 def check_references(samples: Sequence[EvalSample], metrics: Sequence[str] = ()) -> None:
     """Raise UserError for references that a metric cannot read: every answer to them would be wrong, or every
     unreadable one right. A run checks this before a model is asked."""

@@ -111,10 +111,18 @@ def needed(difference: Mean) -> int | None:
     return None
 
 
+def stretch(trainings: int) -> float:
+    """By what deviations that are resampled from so few trainings are too small for a 95% interval: their
+    variance is (n - 1) / n of what it is estimated to be, and its estimate has n - 1 degrees of freedom."""
+    if trainings < 2:
+        return 1.0
+    return math.sqrt(trainings / (trainings - 1)) * quantile(0.975, trainings - 1) / quantile(0.975, math.inf)
+
+
 def over_trainings(arm: Runs, metrics: Sequence[str] = ()) -> list[Tree]:
     """The primary score of each task and metric over all trainings: `task`, `metric`, `trainings`, `n`,
     `value`, `low`, `high`, `share_of_trainings` of the variance of one training's score."""
-    return [{**head, **_described(crossed(values))} for head, values in _scores(arm, metrics)]
+    return [{**head, **described(crossed(values))} for head, values in _scores(arm, metrics)]
 
 
 def compare_trainings(a: Runs, b: Runs, metrics: Sequence[str] = (), *, paired: bool = True) -> list[Tree]:
@@ -133,17 +141,48 @@ def compare_trainings(a: Runs, b: Runs, metrics: Sequence[str] = (), *, paired: 
         if theirs is None or theirs.shape[1] != own.shape[1]:
             raise UserError(f"task {head['task']}: A and B have not the same questions, or other metrics.")
         difference = crossed(theirs - own) if paired else unpaired(own, theirs)
-        row = head | {"a": float(own.mean()), "b": float(theirs.mean())} | _described(difference)
-        row["difference"] = row.pop("value")
-        row["p"] = _p_value(difference)
-        row["smallest_effect"] = _smallest(difference)
-        row["needed"] = needed(difference)
+        row = head | {"a": float(own.mean()), "b": float(theirs.mean())} | compared(difference)
         rows.append(row)
+    judge(rows)
+    for row in rows:
+        del row["higher_is_better"]
+    return rows
+
+
+def described(mean: Mean) -> Tree:
+    """`value`, its interval `low` to `high`, and `share_of_trainings` of the variance of one training's score
+    (None over questions only)."""
+    half = mean.half()
+    of_trainings, of_questions, rest = mean.components
+    one = of_trainings + (of_questions + rest) / mean.shape[1]
+    share = of_trainings / one if one and not math.isnan(one) else None
+    return {
+        "value": mean.value,
+        "low": mean.value - half,
+        "high": mean.value + half,
+        "share_of_trainings": share,
+    }
+
+
+def compared(difference: Mean) -> Tree:
+    """What is said of a difference before it is judged: `difference`, `low`, `high`, `share_of_trainings`,
+    `p`, `smallest_effect`, `needed`."""
+    row = described(difference)
+    row["difference"] = row.pop("value")
+    return row | {
+        "p": _p_value(difference),
+        "smallest_effect": _smallest(difference),
+        "needed": needed(difference),
+    }
+
+
+def judge(rows: Sequence[Tree]) -> None:
+    """Give each difference of one family of tests its `p_holm` and the `verdict` of B, by its
+    `higher_is_better`."""
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        better = (row["difference"] > 0) == row.pop("higher_is_better")
+        better = (row["difference"] > 0) == row["higher_is_better"]
         shown = adjusted <= LEVEL and row["difference"]
         row |= {"p_holm": adjusted, "verdict": ("better" if better else "worse") if shown else "not shown"}
-    return rows
 
 
 def mean_table(rows: Sequence[Tree]) -> str:
@@ -241,19 +280,6 @@ def _scores(arm: Runs, metrics: Sequence[str]) -> list[tuple[Tree, Floats]]:
     if not found:
         raise UserError("the runs have no task in common.")
     return found
-
-
-def _described(mean: Mean) -> Tree:
-    half = mean.half()
-    of_trainings, of_questions, rest = mean.components
-    one = of_trainings + (of_questions + rest) / mean.shape[1]
-    share = of_trainings / one if one and not math.isnan(one) else None
-    return {
-        "value": mean.value,
-        "low": mean.value - half,
-        "high": mean.value + half,
-        "share_of_trainings": share,
-    }
 
 
 def _p_value(mean: Mean) -> float:

@@ -1,1 +1,1 @@
-"""Studies: what a recipe gained, over trainings."""
+"""Studies: arms of a recipe, each trained with several seeds, and what they show."""
