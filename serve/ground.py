@@ -30,7 +30,7 @@ from data.chat.grounded import Source, source_material, source_name
 from data.chat.patent_tasks import TaskSample
 from data.packing.train_val_split import Families, SplitConfig, link_families, representative, side_of
 from data.record import invention
-from data.record_store import read_shard, shard_files
+from data.record_store import read_shard, shard_files, shard_hashes
 from serve.record_questions import KINDS, Question, questions_of, wordings
 from serve.retrieval.index import records_folder
 from serve.retrieval.search import Filter, Index
@@ -95,8 +95,7 @@ def ground(
     folders = [trained_folder(corpus) for corpus in corpora]
     inputs = manifest.outputs_of(index)
     for folder in folders:
-        named = (folder / manifest.NAME).exists()
-        inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
+        inputs |= shard_hashes(folder)
     with manifest.build(output, step="ground", config=vars(settings), inputs=inputs, force=force) as made:
         shards = [shard_files(folder) for folder in folders]
         families = link_families(shards, None)
@@ -260,7 +259,7 @@ class _Finder:
         the right ones. None has the answer, the text of another source or the question's title, or is of a
         held-out invention if this one is not held out."""
         wanted = Filter(languages=(asked.language,))
-        hits = self.index.ranked(question, 2 * self.settings.sources + MORE_HITS, wanted)
+        hits = self.index.search(question, 2 * self.settings.sources + MORE_HITS, wanted, mark=False)
         answer, title = _folded(asked.question.answer), _folded(asked.question.slots["title"])
         left = PROMPT_BYTES - sum(len(source.text.encode()) for source in right)
         found: list[Source] = []

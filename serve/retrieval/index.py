@@ -24,10 +24,10 @@ from core.provenance import manifest
 from data.law_citations import law_name
 from data.patent_numbers import publication_key
 from data.record import Record, invention
-from data.record_store import read_records, shard_files
+from data.record_store import read_records, shard_files, shard_hashes
 from serve.retrieval.embedding import SIZE, Encoder, Endpoint, Hashed
 from serve.retrieval.passages import Passage, article_key, passages
-from serve.retrieval.terms import RULE, terms
+from serve.retrieval.terms import RULE, refuse_other_rule, terms
 
 STEP = "index"
 SEGMENTS = "segments"
@@ -64,10 +64,7 @@ def build(
     every record as it is.
     """
     folders = [records_folder(corpus) for corpus in corpora]
-    inputs: dict[str, str] = {}
-    for folder in folders:
-        named = (folder / manifest.NAME).exists()
-        inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
+    inputs = {name: digest for folder in folders for name, digest in shard_hashes(folder).items()}
     config: dict[str, Any] = {"rule": RULE, "corpora": list(map(str, corpora))}
     config |= {"extends": str(extends) if extends else None}
     counts = {"records": 0, "passages": 0}
@@ -108,11 +105,7 @@ def check(folder: Path) -> dict[str, Any]:
     described = manifest.read(folder)
     if described.get("step") != STEP:
         raise UserError(f"{folder} is no index, but the result of `{described.get('step')}`.")
-    if (rule := described["config"].get("rule")) != RULE:
-        raise UserError(
-            f"{folder} was made with other terms ({rule}; this version has {RULE}). Build it again with"
-            " `python -m serve index`."
-        )
+    refuse_other_rule(described["config"].get("rule"), folder)
     return described
 
 
@@ -140,6 +133,11 @@ def ipc_prefixes(symbol: str) -> Iterator[str]:
     """An IPC or CPC symbol and everything above it: `F25B 1/10` gives F, F25, F25B, F25B1, F25B1/10."""
     plain = "".join(symbol.split()).upper()
     yield from dict.fromkeys(filter(None, (plain[:1], plain[:3], plain[:4], plain.partition("/")[0], plain)))
+
+
+def law_key(title: str, article: str | None = None) -> str:
+    """A law's title, or one of its articles, as it is looked for, in any spelling."""
+    return law_name(title) + (f" {article_key(article)}" if article else "")
 
 
 def number_key(number: str) -> str:
@@ -294,8 +292,7 @@ def fields_of(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, 
     for number, passage in enumerate(passages(record)):
         named, laws = [], []
         if passage.part == "article":
-            law, named = law_name(title), [title, passage.label or ""]
-            laws = [law, f"{law} {article_key(passage.label or '')}"]
+            named, laws = [title, passage.label or ""], [law_key(title), law_key(title, passage.label)]
         elif number == 0 and passage.part != "abstract":
             named = [title]
         searched = " ".join(terms("\n".join([*named, passage.text])))

@@ -205,8 +205,8 @@ def test_a_port_that_is_taken_is_named(url: str, fake: FakeEngine, tmp_path: Pat
     ("given", "message"),
     [
         (["--model", "none"], "--model none: no model's folder"),
-        (["--model", "m", "--endpoint", "localhost:8000"], "give a base URL such as"),
-        (["--model", "m", "--endpoint", "http://user:pass@host/v1"], "an address holds no password"),
+        (["--model", "m", "--endpoint", "localhost:8000"], "must begin with http:// or https://"),
+        (["--model", "m", "--endpoint", "http://user:pass@host/v1"], "must have no user name, password"),
         (["--model", "m", "--endpoint", "http://h/v1", "--index", "none"], "none is not a complete folder"),
         (["--model", "m", "--endpoint", "http://h/v1", "--gate-mode", "refuse"], "needs a gate"),
         (["--model", "m", "--endpoint", "http://h/v1", "--streams", "0"], "--streams 0: at least 1"),

@@ -304,7 +304,7 @@ def test_what_is_no_index_or_damaged_is_refused(
     shutil.rmtree(copy / "segments")
     with pytest.raises(UserError, match="is damaged"):
         Index(copy)
-    monkeypatch.setattr("serve.retrieval.index.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match=r"made with other terms \(nfkc.*this version has another\)"):
         Index(folder / "index")
 

@@ -206,6 +206,6 @@ def test_what_cannot_be_asked_is_refused(
     upload([tmp_path / "a"], url)
     with pytest.raises(UserError, match="no words"):
         OpenSearch(url).search("？")
-    monkeypatch.setattr("serve.retrieval.opensearch.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match="made with other terms"):
         OpenSearch(url)

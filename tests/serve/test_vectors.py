@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused(place: Path, tmp_path: Path, monkeypatch: 
     vectors.unlink()
     with pytest.raises(UserError, match="is damaged"):
         Index(tmp_path / "cut")
-    monkeypatch.setattr("serve.retrieval.embedding.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match="made with other terms"):
         Hashed.open(place / "embedding")
 
