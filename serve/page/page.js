@@ -81,6 +81,8 @@ const TEXTS = {
   goOn: ["Continue", "继续", "계속", "続ける"],
 };
 
+const LAST_TURNS = 20; // that are sent; the service gives the model those of them that fit
+
 const at = (id) => document.getElementById(id);
 const questionField = at("question");
 let language = LANGUAGES.find((each) => each === navigator.language.split("-")[0]) ?? "en";
@@ -278,7 +280,7 @@ function submit() {
 /** Ask a question after the turns that there are. */
 async function ask(question) {
   const messages = [];
-  for (const earlier of turns.filter((each) => each.text)) {
+  for (const earlier of turns.filter((each) => each.text).slice(-LAST_TURNS)) {
     messages.push({ role: "user", content: earlier.question }, { role: "assistant", content: earlier.text });
   }
   messages.push({ role: "user", content: question });

@@ -38,7 +38,7 @@ def test_an_engines_refusal_reaches_the_client(
     assert ("Retry-After" in headers) == (status == 503)
 
 
-@pytest.mark.parametrize("fault", ["cut", "garbage", "error"])
+@pytest.mark.parametrize("fault", ["cut", "garbage", "odd", "error"])
 def test_an_answer_that_breaks_off_ends_with_an_error(url: str, fake: FakeEngine, fault: str) -> None:
     fake.fault = lambda _: fault
     status, text, _ = chat(url, "pump", stream=True)
@@ -48,7 +48,7 @@ def test_an_answer_that_breaks_off_ends_with_an_error(url: str, fake: FakeEngine
     assert not any(event.get("citations") for event in found)
 
 
-@pytest.mark.parametrize("fault", ["cut", "garbage", "error"])
+@pytest.mark.parametrize("fault", ["cut", "garbage", "odd", "error"])
 def test_an_answer_at_once_that_breaks_off_is_an_error(url: str, fake: FakeEngine, fault: str) -> None:
     fake.fault = lambda _: fault
     status, answer, _ = chat(url, "pump")
@@ -210,6 +210,11 @@ def test_a_port_that_is_taken_is_named(url: str, fake: FakeEngine, tmp_path: Pat
         (["--model", "m", "--endpoint", "http://h/v1", "--index", "none"], "none is not a complete folder"),
         (["--model", "m", "--endpoint", "http://h/v1", "--gate-mode", "refuse"], "needs a gate"),
         (["--model", "m", "--endpoint", "http://h/v1", "--streams", "0"], "--streams 0: at least 1"),
+        (
+            ["--model", "m", "--endpoint", "http://h/v1", "--prompt-bytes", "0"],
+            "--prompt-bytes 0: at least 1",
+        ),
+        (["--model", "m", "--endpoint", "http://h/v1", "--port", "99999"], "--port 99999: from 0 to 65535"),
         (
             ["--model", "m", "--endpoint", "http://h/v1", "--input-slot"],
             "does not pass the messages' `input`",

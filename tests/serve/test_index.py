@@ -322,10 +322,10 @@ def test_what_cannot_be_indexed_is_refused(folder: Path, tmp_path: Path) -> None
 
 def test_a_file_of_questions_is_answered_line_by_line(folder: Path, tmp_path: Path) -> None:
     asked: list[dict[str, Any]] = [
-        {"id": 7, "question": "pump", "language": "zh"},
+        {"id": 7, "question": "pump\u2028\x85", "language": "zh"},
         {"question": "阀门", "before": "2000-01-01", "ipc": ["F04D"]},
     ]
-    (tmp_path / "q.jsonl").write_text("\n\n".join(map(json.dumps, asked)))
+    (tmp_path / "q.jsonl").write_text("\n\n".join(json.dumps(each, ensure_ascii=False) for each in asked))
     done = run("serve", "search", folder / "index", "--queries", tmp_path / "q.jsonl", "--hits", "3")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -136,6 +136,12 @@ def test_a_request_that_means_nothing_is_refused_with_the_reason(
     assert not fake.asked
 
 
+def test_a_seed_is_passed_on_if_there_is_one(url: str, fake: FakeEngine) -> None:
+    for seed in (3, None):
+        assert chat(url, "pump", seed=seed)[0] == 200
+    assert [asked.get("seed") for asked in fake.asked] == [3, None]
+
+
 def test_half_a_surrogate_pair_is_a_question_mark(url: str, fake: FakeEngine) -> None:
     body = b'{"messages": [{"role": "user", "content": "pump \\ud800"}], "retrieval": {"office": "\\udfff"}}'
     assert call(url, "/v1/chat/completions", body)[0] == 200

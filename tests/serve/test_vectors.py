@@ -145,4 +145,7 @@ def test_an_endpoints_vectors(tmp_path: Path) -> None:
             Index(tmp_path / "second").search("zqzq", 3)
     done = run("serve", "index", *grow, tmp_path / "x", *given[:2])
     assert (done.returncode, "go together" in done.stderr) == (2, True)
+    wrong = ("--embeddings", "localhost", "--embedding-model", "letters")
+    done = run("serve", "index", *grow, tmp_path / "x", *wrong)
+    assert (done.returncode, "--embeddings: must begin with http" in done.stderr) == (2, True)
     assert not (tmp_path / "x").exists()
