@@ -12,7 +12,6 @@ The inventions that `python -m data build` holds out with the same share and see
 no source of a training chat is one of theirs. Memory holds the chosen questions and a number an invention.
 """
 
-import heapq
 import json
 import random
 from collections import Counter
@@ -139,32 +138,24 @@ def _choose(
     """The questions of both sides: of each kind those with the lowest draws, the kinds in turn. An invention
     is asked about once a kind and language. `known` gets the side of every invention."""
     config = SplitConfig(validation_share=settings.validation_share, seed=settings.seed)
-    heaps: dict[tuple[str, str], list[tuple[int, Asked]]] = {}
-    held: set[int] = set()
-    for shard in shards:
-        for record in read_shard(shard):
-            counts["records"] += 1
-            label = representative(invention(record), families)
-            side = known.setdefault(label, side_of(label, config))
-            language = (record["language"] or "").lower()
-            for question in questions_of(record):
-                draw = _hash(settings.seed, label, language, question.kind)
-                heap = heaps.setdefault((side, question.kind), [])
-                if draw in held or (len(heap) >= settings.number and -draw <= heap[0][0]):
-                    continue
-                held.add(draw)
-                item = (-draw, Asked(question, record["id"], language, label, draw))
-                if len(heap) < settings.number:
-                    heapq.heappush(heap, item)
-                else:
-                    held.discard(-heapq.heappushpop(heap, item)[0])
+    lowest: dict[tuple[str, str], dict[int, Asked]] = {}
+    for record in (record for shard in shards for record in read_shard(shard)):
+        counts["records"] += 1
+        label = representative(invention(record), families)
+        side = known.setdefault(label, side_of(label, config))
+        language = (record["language"] or "").lower()
+        for question in questions_of(record):
+            draw = _hash(settings.seed, label, language, question.kind)
+            kept = lowest.setdefault((side, question.kind), {})
+            kept.setdefault(draw, Asked(question, record["id"], language, label, draw))
+            if len(kept) > 2 * settings.number:
+                lowest[side, question.kind] = dict(sorted(kept.items())[: settings.number])
     sides: dict[str, list[Asked]] = {}
     for side in ("train", "validation"):
-        by_kind = [sorted(heaps.get((side, kind), []), reverse=True) for kind in KINDS]
-        ranked = [(rank, *item) for kind in by_kind for rank, item in enumerate(kind)]
-        ranked.sort(key=lambda each: (each[0], -each[1]))
-        chosen = [asked for _, _, asked in ranked[: settings.number]]
-        sides[side] = sorted(chosen, key=lambda asked: asked.draw)
+        by_kind = [sorted(lowest.get((side, kind), {}).items()) for kind in KINDS]
+        ranked = [(rank, draw, asked) for kind in by_kind for rank, (draw, asked) in enumerate(kind)]
+        chosen = sorted(ranked, key=lambda each: each[:2])[: settings.number]
+        sides[side] = sorted((asked for _, _, asked in chosen), key=lambda asked: asked.draw)
     return sides
 
 
