@@ -77,17 +77,16 @@ def build(
             raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
         embedding = extends / EMBEDDING if before and not before.get("url") else embedding
     counts |= {"new": 0, "changed": 0}
-    vectors = _vectors(embedding, endpoint, before)
-    if vectors:
-        config["embedding"] = vectors.described
+    encoder, config["embedding"] = _encoder(embedding, endpoint, before) or (None, None)
     with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
         segments = made.path / SEGMENTS
         segments.mkdir()
         for file in sorted((extends / SEGMENTS).iterdir()) if extends else ():
             (shutil.copy2 if file.name in MUTABLE else os.link)(file, segments / file.name)
         index = tantivy.Index.open(str(segments)) if extends else tantivy.Index(_schema(), str(segments))
-        if vectors:
-            vectors.begin(made.path, extends, embedding)
+        vectors = None
+        if encoder:
+            vectors = _NewVectors(encoder, config["embedding"]["size"], made.path, extends, embedding)
         _add(index, folders, counts, vectors)
         _tidy(segments)
         if extends and not counts["new"] + counts["changed"]:
@@ -149,17 +148,17 @@ class _NewVectors:
     """The vectors of passages while they are indexed: 16-bit floats, one row a passage, in the order in which
     passages were added; the rows of passages that are gone stay."""
 
-    def __init__(self, encoder: Encoder, described: dict[str, Any]) -> None:
-        self.encoder, self.described = encoder, described
-        self.waiting: list[str] = []
-
-    def begin(self, folder: Path, extends: Path | None, embedding: Path | None) -> None:
+    def __init__(
+        self, encoder: Encoder, size: int, folder: Path, extends: Path | None, embedding: Path | None
+    ) -> None:
         """Take over the rows and the embedding of the older index."""
-        self.file = folder / VECTORS
+        self.encoder = encoder
+        self.waiting: list[str] = []
+        file = folder / VECTORS
         if extends:
-            shutil.copyfile(extends / VECTORS, self.file)
-        self.output = self.file.open("ab")
-        self.rows: int = self.file.stat().st_size // (2 * self.described["size"])
+            shutil.copyfile(extends / VECTORS, file)
+        self.output = file.open("ab")
+        self.rows: int = file.stat().st_size // (2 * size)
         if embedding:
             shutil.copytree(embedding, folder / EMBEDDING)
 
@@ -179,14 +178,15 @@ class _NewVectors:
         self.output.flush()
 
 
-def _vectors(
+def _encoder(
     embedding: Path | None, endpoint: OpenAIEndpointConfig | None, before: dict[str, Any] | None
-) -> _NewVectors | None:
-    """What encodes the passages; UserError if it is not what the older index was made with."""
+) -> tuple[Encoder, dict[str, Any]] | None:
+    """What encodes the passages, and what the manifest says of it; UserError if it is not what the older
+    index was made with."""
     if before and before.get("url") and endpoint is None:
         endpoint = OpenAIEndpointConfig(url=before["url"], model=before["name"])
     if embedding:
-        return _NewVectors(Hashed.open(embedding), {"name": "hashed", "size": SIZE})
+        return Hashed.open(embedding), {"name": "hashed", "size": SIZE}
     if endpoint is None:
         return None
     if before and before["name"] != endpoint.model:
@@ -195,7 +195,7 @@ def _vectors(
         )
     encoder = Endpoint(endpoint)
     size = encoder.encode(["size"]).shape[1]
-    return _NewVectors(encoder, {"name": endpoint.model, "url": endpoint.url, "size": size})
+    return encoder, {"name": endpoint.model, "url": endpoint.url, "size": size}
 
 
 def _add(

@@ -2,7 +2,6 @@
 their reference says stands in for it; with OPENSEARCH_URL the same tests ask a real one."""
 
 import json
-import math
 import os
 import threading
 from collections import Counter
@@ -23,7 +22,7 @@ from tests.conftest import run
 from tests.data.records import record, write_shards
 from tests.serve.client import call, chat, events
 from tests.serve.engine import assistant, engine
-from tests.serve.test_index import FILTERS, WORDS, made
+from tests.serve.test_index import FILTERS, WORDS, bm25, made
 
 
 class Server(BaseHTTPRequestHandler):
@@ -104,15 +103,8 @@ def fits(document: dict[str, Any], query: dict[str, Any]) -> bool:
 def found(documents: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
     """The hits of a search, by the formula of BM25, collapsed."""
     texts = [Counter(each["terms"].split()) for each in documents]
-    mean = sum(text.total() for text in texts) / len(texts)
-    scores = [0.0] * len(texts)
-    for clause in asked["query"].get("bool", {}).get("should", ()):
-        term, boost = clause["term"]["terms"]["value"], clause["term"]["terms"]["boost"]
-        having = sum(term in text for text in texts)
-        idf = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
-        for number, text in enumerate(texts):
-            length = 1.2 * (0.25 + 0.75 * text.total() / mean)
-            scores[number] += boost * idf * text[term] * 2.2 / (text[term] + length)
+    clauses = [each["term"]["terms"] for each in asked["query"].get("bool", {}).get("should", ())]
+    scores = bm25(texts, {each["value"]: each["boost"] for each in clauses})
     hits = [
         {"_score": score, "_source": {"stored": each["stored"]}, "own": each["invention"][0]}
         for score, each in zip(scores, documents, strict=True)
