@@ -12,7 +12,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +66,6 @@ class Gate:
     intercept: float
     threshold: float
     """The least probability that is let through."""
-    numbers: dict[str, Any]
-    """All of gate.json."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "Gate":
@@ -97,7 +94,7 @@ class Gate:
                 f"{folder} is damaged: needs {BUCKETS} weights and the numbers {', '.join(keys)}."
             )
         bias, slope, intercept, threshold = values
-        return cls(weights, bias, slope, intercept, threshold, numbers)
+        return cls(weights, bias, slope, intercept, threshold)
 
     def probability(self, text: str) -> float:
         """The probability that a question is of the domain if one of two is; 0 without any character.

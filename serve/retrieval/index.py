@@ -68,16 +68,13 @@ def build(
     config: dict[str, Any] = {"rule": RULE, "corpora": list(map(str, corpora))}
     config |= {"extends": str(extends) if extends else None}
     counts = {"records": 0, "passages": 0}
-    before: dict[str, Any] | None = None
     if extends:
         described = check(extends)
         counts, before = dict(described["counts"]), described["config"].get("embedding")
         inputs |= manifest.outputs_of(extends)
-        if before is None and (embedding or endpoint):
-            raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
-        embedding = extends / EMBEDDING if before and not before.get("url") else embedding
+        embedding, endpoint = _as_before(extends, before, embedding, endpoint)
     counts |= {"new": 0, "changed": 0}
-    encoder, config["embedding"] = _encoder(embedding, endpoint, before) or (None, None)
+    encoder, config["embedding"] = _encoder(embedding, endpoint) or (None, None)
     with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
         segments = made.path / SEGMENTS
         segments.mkdir()
@@ -178,21 +175,41 @@ class _NewVectors:
         self.output.flush()
 
 
+def _as_before(
+    extends: Path,
+    before: dict[str, Any] | None,
+    embedding: Path | None,
+    endpoint: OpenAIEndpointConfig | None,
+) -> tuple[Path | None, OpenAIEndpointConfig | None]:
+    """What made the vectors of the older index; UserError if another embedding is given."""
+    if before is None:
+        if embedding or endpoint:
+            raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
+        return None, None
+    own = extends / EMBEDDING
+    if "url" in before:
+        other = embedding is not None or (endpoint is not None and endpoint.model != before["name"])
+        endpoint = endpoint or OpenAIEndpointConfig(url=before["url"], model=before["name"])
+    else:
+        same = embedding is None or manifest.read(embedding)["outputs"] == manifest.read(own)["outputs"]
+        other = endpoint is not None or not same
+        embedding = own
+    if other:
+        raise UserError(
+            f"{extends}: the older index has vectors of {before['name']}. Leave the embedding out, or index"
+            " all corpora again."
+        )
+    return embedding, endpoint
+
+
 def _encoder(
-    embedding: Path | None, endpoint: OpenAIEndpointConfig | None, before: dict[str, Any] | None
+    embedding: Path | None, endpoint: OpenAIEndpointConfig | None
 ) -> tuple[Encoder, dict[str, Any]] | None:
-    """What encodes the passages, and what the manifest says of it; UserError if it is not what the older
-    index was made with."""
-    if before and before.get("url") and endpoint is None:
-        endpoint = OpenAIEndpointConfig(url=before["url"], model=before["name"])
+    """What encodes the passages, and what the manifest says of it."""
     if embedding:
         return Hashed.open(embedding), {"name": "hashed", "size": SIZE}
     if endpoint is None:
         return None
-    if before and before["name"] != endpoint.model:
-        raise UserError(
-            f"--embedding-model {endpoint.model}: the older index has vectors of {before['name']}."
-        )
     encoder = Endpoint(endpoint)
     size = encoder.encode(["size"]).shape[1]
     return encoder, {"name": endpoint.model, "url": endpoint.url, "size": size}

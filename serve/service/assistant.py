@@ -69,8 +69,9 @@ class Assistant:
         if gate and not gate["accepted"] and self.gate_mode == "refuse":
             return Prepared([], gate=gate, abstained=ABSTAINED[question_language(users[-1])])
         start = time.monotonic()
-        hits = [] if retrieval is False else self.search(users, self.sources, retrieval)
-        seconds = time.monotonic() - start if self.index and retrieval is not False else None
+        searched = self.index is not None and self.sources > 0 and retrieval is not False
+        hits = self.search(users, self.sources, retrieval) if searched else []
+        seconds = time.monotonic() - start if searched else None
         sources = self._chosen(hits)
         language = question_language(users[-1])
         material = source_material([Source(each["name"], each["text"]) for each in sources], language)

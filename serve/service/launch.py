@@ -154,11 +154,11 @@ def started(options: argparse.Namespace) -> Iterator[tuple[str, subprocess.Popen
             yield f"http://127.0.0.1:{port}/v1", process
         finally:
             process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with suppress(ProcessLookupError):  # with the processes that it started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _command(name: str, folder: Path, port: str) -> list[str]:

@@ -227,7 +227,9 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, given: list[str], mess
 
 
 ENGINE = """#!/usr/bin/env python
-import http.server, sys, threading
+import http.server, pathlib, subprocess, sys, threading
+worker = subprocess.Popen(["sleep", "300"])
+pathlib.Path(__file__).with_name("worker").write_text(str(worker.pid))
 class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -261,6 +263,9 @@ def test_an_engine_that_ends_ends_the_service_with_its_last_words(
     assert "the engine ended with exit code" in done.stderr
     assert "out of memory" in done.stderr
     assert said in done.stdout
+    if said:
+        worker = Path("/proc", (tmp_path / "worker").read_text(), "stat")
+        assert not worker.exists() or worker.read_text().split()[2] == "Z"
 
 
 def test_an_adapter_is_to_be_merged_first(tmp_path: Path) -> None:

@@ -202,6 +202,14 @@ def test_search_finds_passages_and_refuses_what_means_nothing(url: str) -> None:
     assert call(url, "/v1/search", {"query": "？"})[1] == {"hits": []}
 
 
+def test_a_service_may_show_no_sources(index: Path, fake: FakeEngine, tmp_path: Path) -> None:
+    given = ("--endpoint", fake.url, "--model", "m", "--index", index, "--sources", "0")
+    with assistant(tmp_path, *given) as url:
+        status, answer, _ = chat(url, "pump")
+        assert (status, answer["sources"]) == (200, [])
+        assert call(url, "/v1/search", {"query": "pump"})[1]["hits"]
+
+
 @pytest.mark.parametrize("fills", [True, False])
 def test_sources_stand_in_the_templates_slot_if_the_engine_fills_it(
     index: Path, tmp_path: Path, fills: bool
