@@ -29,24 +29,17 @@ def main() -> None:
         prog="python -m serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (
-        _add_index,
-        _add_embed,
-        _add_search,
-        _add_run,
-        _add_pairs,
-        _add_gate,
-        _add_ground,
-        _add_queries,
-    ):
-        add(commands)
+    for name, (text, add_options, call) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(call=call, least={})
+        add_options(command)
     arguments = parser.parse_args()
     run_command(lambda: _call(arguments))
 
 
 def _call(arguments: argparse.Namespace) -> int | None:
     """Call the command; UserError for a number that is too small."""
-    for name, least in vars(arguments).get("least", {}).items():
+    for name, least in arguments.least.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} {value}: at least {least}.")
@@ -63,7 +56,7 @@ def _number(
         command.add_argument(option, type=float, default=default, metavar="SHARE", help=shown)
         return
     action = command.add_argument(option, type=int, default=default, metavar="N", help=shown)
-    command.set_defaults(least={**(command.get_default("least") or {}), action.dest: least})
+    command.set_defaults(least=command.get_default("least") | {action.dest: least})
 
 
 def _path(command: argparse.ArgumentParser, option: str, text: str, metavar: str = "DIR") -> None:
@@ -88,8 +81,7 @@ def _output(command: argparse.ArgumentParser, text: str, metavar: str = "DIR", k
     )
 
 
-def _add_index(commands: Any) -> None:
-    command = commands.add_parser("index", help="make an index of a corpus, or add a corpus to an index")
+def _index_options(command: argparse.ArgumentParser) -> None:
     _corpus(command)
     _output(command, "the new index, or one of an OpenSearch server (http://…)", kind=str)
     _path(command, "--extends", "an index whose passages the new one has too; it is not changed")
@@ -100,7 +92,6 @@ def _add_index(commands: Any) -> None:
         help="… or an endpoint with /v1/embeddings; OPENAI_API_KEY holds its key",
     )
     command.add_argument("--embedding-model", metavar="NAME", help="the endpoint's model")
-    command.set_defaults(call=index)
 
 
 def index(arguments: argparse.Namespace) -> None:
@@ -144,15 +135,11 @@ def upload(arguments: argparse.Namespace) -> None:
     )
 
 
-def _add_embed(commands: Any) -> None:
-    command = commands.add_parser(
-        "embed", help="train an embedding on a corpus's families, to find documents in another language"
-    )
+def _embed_options(command: argparse.ArgumentParser) -> None:
     _corpus(command)
     _output(command, "the embedding")
     _number(command, "--epochs", 20, "passes over the families", least=1)
     _number(command, "--seed", 0, "of the weights and batches")
-    command.set_defaults(call=embed)
 
 
 def embed(arguments: argparse.Namespace) -> None:
@@ -166,8 +153,7 @@ def embed(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: trained on {counts['pairs']:,} pairs of texts, loss {counts['loss']}")
 
 
-def _add_search(commands: Any) -> None:
-    command = commands.add_parser("search", help="search an index")
+def _search_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("index", metavar="DIR", help="or that of an OpenSearch server (http://…)")
     command.add_argument("question", nargs="?", help="words, a sentence or a whole claim")
     command.add_argument(
@@ -188,7 +174,6 @@ def _add_search(commands: Any) -> None:
     command.add_argument("--ipc", default="", metavar="H01L", help="IPC or CPC symbols, at any level")
     command.add_argument("--json", action="store_true", help="print the hits as a line of JSON")
     _path(command, "--output", "write the answers to --queries here", "FILE")
-    command.set_defaults(call=search)
 
 
 def search(arguments: argparse.Namespace) -> None:
@@ -198,8 +183,7 @@ def search(arguments: argparse.Namespace) -> None:
     search(arguments)
 
 
-def _add_run(commands: Any) -> None:
-    command = commands.add_parser("run", help="serve a model as an assistant: API and page")
+def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
         required=True,
@@ -251,7 +235,6 @@ def _add_run(commands: Any) -> None:
     _number(command, "--streams", 256, "answers at a time", least=1)
     _number(command, "--rate", 60, "requests a minute of one address; 0 for no limit")
     _number(command, "--answer-tokens", 1024, "of an answer at most", least=1)
-    command.set_defaults(call=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -263,13 +246,9 @@ def run(arguments: argparse.Namespace) -> int:
     return serve(arguments)
 
 
-def _add_pairs(commands: Any) -> None:
-    command = commands.add_parser(
-        "pairs", help="preference pairs from users' ratings, for `python -m sft dpo`"
-    )
+def _pairs_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, metavar="RUN", help="the --run of the service")
     _output(command, "JSON lines of pairs", "FILE")
-    command.set_defaults(call=pairs)
 
 
 def pairs(arguments: argparse.Namespace) -> None:
@@ -283,11 +262,8 @@ def pairs(arguments: argparse.Namespace) -> None:
     )
 
 
-def _add_gate(commands: Any) -> None:
-    command = commands.add_parser(
-        "gate", help="make a gate that lets only questions of the domain through, or try one"
-    )
-    chats = {"type": Path, "nargs": "+", "default": [], "metavar": "FILE_OR_FOLDER"}
+def _gate_options(command: argparse.ArgumentParser) -> None:
+    chats: dict[str, Any] = {"type": Path, "nargs": "+", "default": [], "metavar": "FILE_OR_FOLDER"}
     command.add_argument(
         "--domain", **chats, help="chats about the domain, of two sources: their first questions pass"
     )
@@ -299,7 +275,6 @@ def _add_gate(commands: Any) -> None:
     _number(command, "--seed", 0, "draws the sources to hold out, if there are more than 20")
     command.add_argument("--force", action="store_true", help="replace an existing gate")
     command.add_argument("--check", nargs="+", metavar=("DIR", "QUESTION"), help="try a gate on questions")
-    command.set_defaults(call=gate)
 
 
 def gate(arguments: argparse.Namespace) -> None:
@@ -317,8 +292,7 @@ def gate(arguments: argparse.Namespace) -> None:
     build(arguments.domain, arguments.general, arguments.output, **options)
 
 
-def _add_ground(commands: Any) -> None:
-    command = commands.add_parser("ground", help="make chats with sources from a corpus, to learn to cite")
+def _ground_options(command: argparse.ArgumentParser) -> None:
     _corpus(command)
     command.add_argument("--index", type=Path, required=True, metavar="DIR", help="its index")
     _output(command, "the chats' folder")
@@ -332,7 +306,6 @@ def _add_ground(commands: Any) -> None:
         "of inventions that are held out, as by `python -m data build` with the same seed",
     )
     _number(command, "--seed", 0, "of the split and all draws")
-    command.set_defaults(call=ground)
 
 
 def ground(arguments: argparse.Namespace) -> None:
@@ -349,8 +322,7 @@ def ground(arguments: argparse.Namespace) -> None:
     )
 
 
-def _add_queries(commands: Any) -> None:
-    command = commands.add_parser("queries", help="make prior-art questions from a corpus's own citations")
+def _queries_options(command: argparse.ArgumentParser) -> None:
     _corpus(command)
     command.add_argument("--index", type=Path, required=True, metavar="DIR", help="what is evaluated")
     _output(command, "for search --queries", "FILE")
@@ -362,7 +334,6 @@ def _add_queries(commands: Any) -> None:
     )
     _number(command, "--number", None, "questions at most; default: all", least=1)
     _number(command, "--seed", 0, "of the questions' draw")
-    command.set_defaults(call=queries)
 
 
 def queries(arguments: argparse.Namespace) -> None:
@@ -376,6 +347,23 @@ def queries(arguments: argparse.Namespace) -> None:
         f" documents, from {counts['records']:,} records "
         + ("with citations" if arguments.kind == "citations" else "of families")
     )
+
+
+COMMANDS = {
+    "index": ("make an index of a corpus, or add a corpus to an index", _index_options, index),
+    "embed": (
+        "train an embedding on a corpus's families, to find documents in another language",
+        _embed_options,
+        embed,
+    ),
+    "search": ("search an index", _search_options, search),
+    "run": ("serve a model as an assistant: API and page", _run_options, run),
+    "pairs": ("preference pairs from users' ratings, for `python -m sft dpo`", _pairs_options, pairs),
+    "gate": ("make a gate that lets only questions of the domain through, or try one", _gate_options, gate),
+    "ground": ("make chats with sources from a corpus, to learn to cite", _ground_options, ground),
+    "queries": ("make prior-art questions from a corpus's own citations", _queries_options, queries),
+}
+"""Of each command what it does, its options, and the function that does it."""
 
 
 if __name__ == "__main__":

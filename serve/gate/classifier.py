@@ -72,7 +72,7 @@ class Gate:
         """Load a gate; UserError if it is incomplete, damaged, or made by another rule."""
         folder = Path(folder)
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such gate. `python -m serve gate --help` shows how to make one.")
+            raise UserError(f"{folder}: no such gate. `python -m serve --help` shows how to make one.")
         recorded = manifest.read(folder)["outputs"]
         if WEIGHTS not in recorded or NUMBERS not in recorded:
             raise UserError(f"{folder} is not a gate: its {manifest.NAME} has no {WEIGHTS} and {NUMBERS}.")
