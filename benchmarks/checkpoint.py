@@ -38,9 +38,7 @@ def main() -> None:
     rounds = 3 if parser.parse_args().quick else 9
     with tempfile.TemporaryDirectory() as folder:
         results = measure(Path(folder), rounds)
-    for key, value in results.items():
-        print(f"{key:44}{value:12,.3f}")
-    print_result("checkpoint", ("torch", "deepspeed", "safetensors"), results)
+    print_result("checkpoint", ("torch", "deepspeed", "safetensors"), results, table=True)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, float]:

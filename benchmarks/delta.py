@@ -77,9 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         results = measure(Path(scratch), "0.3B" if arguments.quick else "1.1B", arguments.repeats)
-    for key, value in results.items():
-        print(f"{key:30}{value:10.3f}")
-    print_result("delta", PACKAGES, results)
+    print_result("delta", PACKAGES, results, table=True)
 
 
 def measure(place: Path, size: str, repeats: int) -> dict[str, float]:

@@ -13,9 +13,13 @@ def print_result(
     packages: Iterable[str],
     results: Mapping[str, float],
     peers: Mapping[str, str] | None = None,
+    *,
+    table: bool = False,
 ) -> None:
     """Print the results with date, machine and package versions, also those of peers in environments of their
-    own; units are in the keys."""
+    own; units are in the keys. With `table`, print them for people first."""
+    for key, value in results.items() if table else ():
+        print(f"{key:44}{value:12,.3f}")
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}, {platform.system()}"
     )

@@ -62,9 +62,7 @@ def main() -> None:
         results |= across_languages(Path(scratch), records)
         if arguments.million:
             results |= million(Path(scratch), records)
-    for key, value in results.items():
-        print(f"{key:<44}{value:>12,.3f}")
-    print_result("search", PACKAGES, results, {} if arguments.without else {"bm25s": "0.3.16"})
+    print_result("search", PACKAGES, results, {} if arguments.without else {"bm25s": "0.3.16"}, table=True)
 
 
 def synthetic(scratch: Path, inventions: int) -> list[Record]:

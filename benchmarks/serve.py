@@ -48,9 +48,7 @@ def main() -> None:
     streams, tokens = (100, 50) if arguments.quick else (200, 100)
     with tempfile.TemporaryDirectory() as scratch:
         results = measure(Path(scratch), streams, tokens, arguments.repeats)
-    for key, value in results.items():
-        print(f"{key:<44}{value:>12,.3f}")
-    print_result("serve", PACKAGES, results)
+    print_result("serve", PACKAGES, results, table=True)
 
 
 async def engine(tokens: int) -> None:

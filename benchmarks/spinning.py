@@ -44,9 +44,7 @@ def main() -> None:
         print(json.dumps(steps()))
         return
     results = measure(2 if given.quick else 5)
-    for key, value in results.items():
-        print(f"{key:32}{value:10,.3f}")
-    print_result("spinning", ("torch",), results)
+    print_result("spinning", ("torch",), results, table=True)
 
 
 def measure(rounds: int) -> dict[str, float]:

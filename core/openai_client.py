@@ -12,15 +12,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from core.config.loader import Config
+from core.errors import UserError
 
 T = TypeVar("T")
+C = TypeVar("C", bound="OpenAIEndpointConfig")
 Body = dict[str, Any]
 Path = Literal["completions", "chat/completions", "embeddings"]
 
@@ -52,6 +54,18 @@ class OpenAIEndpointConfig(Config):
         return url
 
 
+def from_options(kind: type[C], options: Mapping[str, str], **given: Any) -> C:
+    """An endpoint that a command line gives; UserError with the option (of a field: `options`, or else its
+    name) that is wrong."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        option = options.get(field, f"--{field.replace('_', '-')}")
+        raise UserError(f"{option}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect is an error: the key, and the questions, are for the endpoint that the user named."""
 
@@ -59,7 +73,8 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirects)
+OPENER = urllib.request.build_opener(_NoRedirects)
+"""Opens an address, and no other that its server names."""
 
 
 def ask(
@@ -105,7 +120,7 @@ def _post(config: OpenAIEndpointConfig, path: Path, body: Body, read: Callable[[
         headers["Authorization"] = f"Bearer {key}"
     data = json.dumps({"model": config.model, **body}).encode()
     post = urllib.request.Request(f"{config.url.rstrip('/')}/{path}", data, headers)
-    with _OPENER.open(post, timeout=config.timeout_seconds) as answer:
+    with OPENER.open(post, timeout=config.timeout_seconds) as answer:
         received = answer.read()
     try:
         return read(json.loads(received))

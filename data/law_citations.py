@@ -60,7 +60,7 @@ def citations(text: str, known: Collection[str] = (), default: str = "") -> list
     return cited
 
 
-@functools.cache
+@functools.lru_cache(1 << 14)  # names come from answers, too
 def law_name(name: str) -> str:
     """The normalised name of a law, for comparison."""
     name = convert_chinese(unicodedata.normalize("NFKC", name), "simplified").strip("《》 ")

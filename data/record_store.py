@@ -7,6 +7,7 @@ from typing import Any, cast
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from core.provenance import manifest
 from data.record import Record, with_all_columns
 
 
@@ -22,6 +23,12 @@ def shard_files(folder: Path) -> list[Path]:
     if not shards:
         raise UserError(f"{folder}: no shard-*.parquet found. Run ingest into it first.")
     return shards
+
+
+def shard_hashes(folder: Path) -> dict[str, str]:
+    """The hash of each file of a step's folder, by path: from its manifest, or else of its shards."""
+    recorded = (folder / manifest.NAME).exists()
+    return manifest.outputs_of(folder) if recorded else manifest.hash_files(shard_files(folder))
 
 
 def read_shard(shard: Path) -> Iterator[Record]:

@@ -17,18 +17,10 @@ Nothing is overwritten without --force. The service listens on this machine only
 """
 
 import argparse
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from core.errors import UserError, printable, run_command
-from core.provenance import atomic_io
-from serve import making_commands
-
-if TYPE_CHECKING:
-    from serve.retrieval.opensearch import OpenSearch
-    from serve.retrieval.search import Hit, Index
+from core.errors import UserError, run_command
 
 
 def main() -> None:
@@ -37,18 +29,41 @@ def main() -> None:
         prog="python -m serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _index_options(commands)
-    _embed_options(commands)
-    _search_options(commands)
-    _run_options(commands)
-    _pairs_options(commands)
-    making_commands.add(commands)
+    for name, (text, add_options, call) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(call=call, least={})
+        add_options(command)
     arguments = parser.parse_args()
-    run_command(lambda: arguments.call(arguments))
+    run_command(lambda: _call(arguments))
 
 
-def _index_options(commands: Any) -> None:
-    command = commands.add_parser("index", help="make an index of a corpus, or add a corpus to an index")
+def _call(arguments: argparse.Namespace) -> int | None:
+    """Call the command; UserError for a number that is too small."""
+    for name, least in arguments.least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: at least {least}.")
+    status: int | None = arguments.call(arguments)
+    return status
+
+
+def _number(
+    command: argparse.ArgumentParser, option: str, default: float | None, text: str, least: int = 0
+) -> None:
+    """A share if the default is one, else a whole number that may not be less than `least`."""
+    shown = text if default is None else f"{text} ({default})"
+    if isinstance(default, float):
+        command.add_argument(option, type=float, default=default, metavar="SHARE", help=shown)
+        return
+    action = command.add_argument(option, type=int, default=default, metavar="N", help=shown)
+    command.set_defaults(least=command.get_default("least") | {action.dest: least})
+
+
+def _path(command: argparse.ArgumentParser, option: str, text: str, metavar: str = "DIR") -> None:
+    command.add_argument(option, type=Path, metavar=metavar, help=text)
+
+
+def _corpus(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--corpus",
         type=Path,
@@ -57,190 +72,31 @@ def _index_options(commands: Any) -> None:
         metavar="DIR",
         help="corpora (`python -m data run`), or folders with the records of one of their steps",
     )
+
+
+def _output(command: argparse.ArgumentParser, text: str, metavar: str = "DIR", kind: Any = Path) -> None:
+    command.add_argument("--output", type=kind, required=True, metavar=metavar, help=text)
     command.add_argument(
-        "--output",
-        required=True,
-        metavar="DIR",
-        help="the new index, or one of an OpenSearch server (http://…)",
+        "--force", action="store_true", help="replace what is there once the new one is complete"
     )
-    command.add_argument(
-        "--extends",
-        type=Path,
-        metavar="DIR",
-        help="an index whose passages the new one has too; it is not changed",
-    )
-    command.add_argument(
-        "--embedding",
-        type=Path,
-        metavar="DIR",
-        help="rank by vectors, too: those of `python -m serve embed`",
-    )
+
+
+def _index_options(command: argparse.ArgumentParser) -> None:
+    _corpus(command)
+    _output(command, "the new index, or one of an OpenSearch server (http://…)", kind=str)
+    _path(command, "--extends", "an index whose passages the new one has too; it is not changed")
+    _path(command, "--embedding", "rank by vectors, too: those of `python -m serve embed`")
     command.add_argument(
         "--embeddings",
         metavar="URL",
         help="… or an endpoint with /v1/embeddings; OPENAI_API_KEY holds its key",
     )
     command.add_argument("--embedding-model", metavar="NAME", help="the endpoint's model")
-    command.add_argument(
-        "--force", action="store_true", help="replace an existing index once the new one is complete"
-    )
-    command.set_defaults(call=index)
-
-
-def _embed_options(commands: Any) -> None:
-    command = commands.add_parser(
-        "embed", help="train an embedding on a corpus's families, to find documents in another language"
-    )
-    command.add_argument(
-        "--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="as for `index`"
-    )
-    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the embedding")
-    command.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the families (20)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="(0)")
-    command.add_argument("--force", action="store_true", help="replace an existing embedding")
-    command.set_defaults(call=embed)
-
-
-def _search_options(commands: Any) -> None:
-    command = commands.add_parser("search", help="search an index")
-    command.add_argument("index", metavar="DIR", help="or that of an OpenSearch server (http://…)")
-    command.add_argument("question", nargs="?", help="words, a sentence or a whole claim")
-    command.add_argument(
-        "--queries",
-        type=Path,
-        metavar="FILE",
-        help='JSON lines of {"question": "…"} and, if wanted, "id", "before", "office", "language", "ipc";'
-        ' prints each with its "hits"',
-    )
-    command.add_argument("--hits", type=int, default=10, metavar="N", help="inventions that are shown (10)")
-    command.add_argument(
-        "--before",
-        metavar="DATE",
-        help="published before this day (2015-01-06), or a publication's priority date (CN-104223352-A)",
-    )
-    command.add_argument("--office", default="", metavar="CN,US", help="offices (WIPO ST.3)")
-    command.add_argument("--language", default="", metavar="zh,en", help="languages (ISO 639-1)")
-    command.add_argument("--ipc", default="", metavar="H01L", help="IPC or CPC symbols, at any level")
-    command.add_argument("--json", action="store_true", help="print the hits as a line of JSON")
-    command.add_argument("--output", type=Path, metavar="FILE", help="write the answers to --queries here")
-    command.set_defaults(call=search)
-
-
-def _run_options(commands: Any) -> None:
-    command = commands.add_parser("run", help="serve a model as an assistant: API and page")
-    command.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="a model's folder; with --endpoint, the name it is served by",
-    )
-    command.add_argument(
-        "--endpoint",
-        nargs="+",
-        default=(),
-        metavar="URL",
-        help="engines that serve the model over the OpenAI API (vLLM, SGLang, llama.cpp, transformers serve);"
-        " without one, an engine is started. OPENAI_API_KEY holds their key, if they need one",
-    )
-    command.add_argument(
-        "--engine",
-        choices=("auto", "vllm", "transformers"),
-        default="auto",
-        help="the engine that is started",
-    )
-    command.add_argument("--index", metavar="DIR", help="where sources are found")
-    command.add_argument("--gate", type=Path, metavar="DIR", help="a gate (`python -m serve gate`)")
-    command.add_argument(
-        "--gate-mode",
-        choices=("warn", "refuse", "off"),
-        default="warn",
-        help="a question that the gate refuses is answered with a note, or not at all (warn)",
-    )
-    command.add_argument(
-        "--run",
-        type=Path,
-        default=Path("runs/assistant"),
-        metavar="DIR",
-        help="where ratings are kept (runs/assistant)",
-    )
-    command.add_argument(
-        "--host", default="127.0.0.1", help="another than this machine needs PATENT_LLAMA_KEY"
-    )
-    command.add_argument("--port", type=int, default=8080, help="0 for any free one (8080)")
-    command.add_argument(
-        "--sources", type=int, default=5, metavar="N", help="passages in a prompt at most (5)"
-    )
-    command.add_argument(
-        "--prompt-bytes",
-        type=int,
-        metavar="N",
-        help="of sources, and of the conversation before the question (6000; less for a small model)",
-    )
-    command.add_argument(
-        "--input-slot",
-        action=argparse.BooleanOptionalAction,
-        help="sources stand in the template's slot for material (default: if the engine fills it)",
-    )
-    command.add_argument(
-        "--keep-days",
-        type=int,
-        default=0,
-        metavar="N",
-        help="days that questions are kept in RUN/questions (0)",
-    )
-    command.add_argument("--streams", type=int, default=256, metavar="N", help="answers at a time (256)")
-    command.add_argument(
-        "--rate",
-        type=int,
-        default=60,
-        metavar="N",
-        help="requests a minute of one address; 0 for no limit (60)",
-    )
-    command.add_argument(
-        "--answer-tokens", type=int, default=1024, metavar="N", help="of an answer at most (1024)"
-    )
-    command.set_defaults(call=run)
-
-
-def _pairs_options(commands: Any) -> None:
-    command = commands.add_parser(
-        "pairs", help="preference pairs from users' ratings, for `python -m sft dpo`"
-    )
-    command.add_argument("run", type=Path, metavar="RUN", help="the --run of the service")
-    command.add_argument("--output", type=Path, required=True, metavar="FILE")
-    command.add_argument("--force", action="store_true", help="replace an existing file")
-    command.set_defaults(call=pairs)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal ends it."""
-    from serve.service.launch import Options, serve
-    from serve.service.limits import Limits
-
-    for name, least in (("sources", 0), ("keep_days", 0), ("streams", 1), ("rate", 0), ("answer_tokens", 1)):
-        if getattr(arguments, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: at least {least}.")
-    limits = Limits(
-        answer_tokens=arguments.answer_tokens, streams=arguments.streams, requests_per_minute=arguments.rate
-    )
-    same = ("run", "model", "engine", "index", "gate", "gate_mode", "host", "port", "sources", "prompt_bytes")
-    given = {name: getattr(arguments, name) for name in (*same, "input_slot", "keep_days")}
-    return serve(Options(**given, endpoints=tuple(arguments.endpoint), limits=limits))
-
-
-def pairs(arguments: argparse.Namespace) -> None:
-    """Write the pairs of a run."""
-    from serve.service.ratings import write_pairs
-
-    counts = write_pairs(arguments.run, arguments.output, force=arguments.force)
-    print(
-        f"{arguments.output}: {counts['pairs']:,} pairs, {counts['corrections']:,} from corrections and"
-        f" {counts['thumbs']:,} from thumbs; {counts['alone']:,} thumbs make no pair."
-    )
 
 
 def index(arguments: argparse.Namespace) -> None:
     """Make an index."""
+    from core.openai_client import OpenAIEndpointConfig, from_options
     from serve.retrieval.index import build
 
     if arguments.output.startswith(("http://", "https://")):
@@ -252,9 +108,8 @@ def index(arguments: argparse.Namespace) -> None:
         raise UserError("--embedding and --embeddings: give one of them.")
     endpoint = None
     if arguments.embeddings:
-        from core.openai_client import OpenAIEndpointConfig
-
-        endpoint = OpenAIEndpointConfig(url=arguments.embeddings, model=arguments.embedding_model)
+        given = {"url": arguments.embeddings, "model": arguments.embedding_model}
+        endpoint = from_options(OpenAIEndpointConfig, {"url": "--embeddings"}, **given)
     counts = build(
         arguments.corpus,
         Path(arguments.output),
@@ -280,98 +135,235 @@ def upload(arguments: argparse.Namespace) -> None:
     )
 
 
+def _embed_options(command: argparse.ArgumentParser) -> None:
+    _corpus(command)
+    _output(command, "the embedding")
+    _number(command, "--epochs", 20, "passes over the families", least=1)
+    _number(command, "--seed", 0, "of the weights and batches")
+
+
 def embed(arguments: argparse.Namespace) -> None:
     """Train an embedding."""
     from serve.retrieval.embedding import train
     from serve.retrieval.index import records_folder
 
-    if arguments.epochs < 1:
-        raise UserError(f"--epochs {arguments.epochs}: at least 1.")
     folders = [records_folder(corpus) for corpus in arguments.corpus]
-    given = {"epochs": arguments.epochs, "seed": arguments.seed, "force": arguments.force}
+    given = {name: getattr(arguments, name) for name in ("epochs", "seed", "force")}
     counts = train(folders, arguments.output, **given)
     print(f"{arguments.output}: trained on {counts['pairs']:,} pairs of texts, loss {counts['loss']}")
 
 
+def _search_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("index", metavar="DIR", help="or that of an OpenSearch server (http://…)")
+    command.add_argument("question", nargs="?", help="words, a sentence or a whole claim")
+    command.add_argument(
+        "--queries",
+        type=Path,
+        metavar="FILE",
+        help='JSON lines of {"question": "…"} and, if wanted, "id", "before", "office", "language", "ipc";'
+        ' prints each with its "hits"',
+    )
+    _number(command, "--hits", 10, "inventions that are shown", least=1)
+    command.add_argument(
+        "--before",
+        metavar="DATE",
+        help="published before this day (2015-01-06), or a publication's priority date (CN-104223352-A)",
+    )
+    command.add_argument("--office", default="", metavar="CN,US", help="offices (WIPO ST.3)")
+    command.add_argument("--language", default="", metavar="zh,en", help="languages (ISO 639-1)")
+    command.add_argument("--ipc", default="", metavar="H01L", help="IPC or CPC symbols, at any level")
+    command.add_argument("--json", action="store_true", help="print the hits as a line of JSON")
+    _path(command, "--output", "write the answers to --queries here", "FILE")
+
+
 def search(arguments: argparse.Namespace) -> None:
     """Search an index for one question or for a file of them."""
-    from serve.retrieval.search import filter_of, open_index
+    from serve.search_command import search
 
-    if (arguments.question is None) == (arguments.queries is None):
-        raise UserError("give a question, or a file of them with --queries.")
-    if arguments.hits < 1:
-        raise UserError(f"--hits {arguments.hits}: at least 1.")
-    index = open_index(arguments.index)
-    if arguments.queries is None:
-        hits = index.search(arguments.question, arguments.hits, filter_of(index, _asked(vars(arguments))))
-        print(_as_json({"hits": hits}) if arguments.json else "\n".join(_shown(hits)))
-        return
-    lines = enumerate(arguments.queries.read_text("utf-8").splitlines(), 1)
-    answers = (
-        _as_json(_answer(index, arguments, line, f"{arguments.queries}:{number}"))
-        for number, line in lines
-        if line.strip()
+    search(arguments)
+
+
+def _run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="a model's folder; with --endpoint, the name it is served by",
     )
-    if arguments.output is None:
-        for answer in answers:
-            print(answer)
+    command.add_argument(
+        "--endpoint",
+        nargs="+",
+        default=(),
+        metavar="URL",
+        help="engines that serve the model over the OpenAI API (vLLM, SGLang, llama.cpp, transformers serve);"
+        " without one, an engine is started. OPENAI_API_KEY holds their key, if they need one",
+    )
+    command.add_argument(
+        "--engine",
+        choices=("auto", "vllm", "transformers"),
+        default="auto",
+        help="the engine that is started",
+    )
+    command.add_argument("--index", metavar="DIR", help="where sources are found")
+    _path(command, "--gate", "a gate (`python -m serve gate`)")
+    command.add_argument(
+        "--gate-mode",
+        choices=("warn", "refuse", "off"),
+        default="warn",
+        help="a question that the gate refuses is answered with a note, or not at all (warn)",
+    )
+    command.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/assistant"),
+        metavar="DIR",
+        help="where ratings are kept (runs/assistant)",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", help="another than this machine needs PATENT_LLAMA_KEY"
+    )
+    command.add_argument("--port", type=int, default=8080, help="0 for any free one (8080)")
+    _number(command, "--sources", 5, "passages in a prompt at most")
+    about = "of sources, and of the conversation before the question (6000; less for a small model)"
+    _number(command, "--prompt-bytes", None, about, least=1)
+    command.add_argument(
+        "--input-slot",
+        action=argparse.BooleanOptionalAction,
+        help="sources stand in the template's slot for material (default: if the engine fills it)",
+    )
+    _number(command, "--keep-days", 0, "days that questions are kept in RUN/questions")
+    _number(command, "--streams", 256, "answers at a time", least=1)
+    _number(command, "--rate", 60, "requests a minute of one address; 0 for no limit")
+    _number(command, "--answer-tokens", 1024, "of an answer at most", least=1)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    from serve.service.launch import serve
+
+    if not 0 <= arguments.port <= 65535:
+        raise UserError(f"--port {arguments.port}: from 0 to 65535.")
+    return serve(arguments)
+
+
+def _pairs_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN", help="the --run of the service")
+    _output(command, "JSON lines of pairs", "FILE")
+
+
+def pairs(arguments: argparse.Namespace) -> None:
+    """Write the pairs of a run."""
+    from serve.service.ratings import write_pairs
+
+    counts = write_pairs(arguments.run, arguments.output, force=arguments.force)
+    print(
+        f"{arguments.output}: {counts['pairs']:,} pairs, {counts['corrections']:,} from corrections and"
+        f" {counts['thumbs']:,} from thumbs; {counts['alone']:,} thumbs make no pair."
+    )
+
+
+def _gate_options(command: argparse.ArgumentParser) -> None:
+    chats: dict[str, Any] = {"type": Path, "nargs": "+", "default": [], "metavar": "FILE_OR_FOLDER"}
+    command.add_argument(
+        "--domain", **chats, help="chats about the domain, of two sources: their first questions pass"
+    )
+    command.add_argument("--general", **chats, help="chats about anything else, of two sources")
+    _path(command, "--output", "the gate's folder")
+    _number(
+        command, "--refusals", 0.01, "of each held-out source of the domain, at most this share is refused"
+    )
+    _number(command, "--seed", 0, "draws the sources to hold out, if there are more than 20")
+    command.add_argument("--force", action="store_true", help="replace an existing gate")
+    command.add_argument("--check", nargs="+", metavar=("DIR", "QUESTION"), help="try a gate on questions")
+
+
+def gate(arguments: argparse.Namespace) -> None:
+    """Make a gate, or try one."""
+    if arguments.check:
+        from serve.gate.classifier import check
+
+        check(Path(arguments.check[0]), arguments.check[1:])
         return
-    atomic_io.write_text(arguments.output, "".join(f"{answer}\n" for answer in answers))
+    if absent := [f"--{key}" for key in ("domain", "general", "output") if not getattr(arguments, key)]:
+        raise UserError(f"{', '.join(absent)} missing. `python -m serve --help` has an example.")
+    from serve.gate.training import build
+
+    options = {name: getattr(arguments, name) for name in ("refusals", "seed", "force")}
+    build(arguments.domain, arguments.general, arguments.output, **options)
 
 
-def _answer(
-    index: "Index | OpenSearch", arguments: argparse.Namespace, line: str, place: str
-) -> dict[str, Any]:
-    """A line of --queries with its hits."""
-    from serve.retrieval.search import filter_of
-
-    try:
-        asked = json.loads(line)
-        question = asked["question"]
-        assert isinstance(question, str)
-    except (ValueError, TypeError, KeyError, AssertionError):
-        raise UserError(f'{place}: no JSON object with a text "question".') from None
-    try:
-        hits = index.search(question, arguments.hits, filter_of(index, _asked(vars(arguments) | asked)))
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
-    return {**asked, "hits": hits}
+def _ground_options(command: argparse.ArgumentParser) -> None:
+    _corpus(command)
+    command.add_argument("--index", type=Path, required=True, metavar="DIR", help="its index")
+    _output(command, "the chats' folder")
+    _number(command, "--number", 2000, "chats a file at most", least=1)
+    _number(command, "--unanswerable", 0.15, "of chats without the right source")
+    _number(command, "--sources", 5, "sources of a chat at most", least=2)
+    _number(
+        command,
+        "--validation-share",
+        0.01,
+        "of inventions that are held out, as by `python -m data build` with the same seed",
+    )
+    _number(command, "--seed", 0, "of the split and all draws")
 
 
-def _asked(given: dict[str, Any]) -> dict[str, Any]:
-    """The filter of the command line or of a line of --queries."""
-    return {name: given.get(name) for name in ("before", "office", "language", "ipc")}
+def ground(arguments: argparse.Namespace) -> None:
+    """Make chats with sources."""
+    from serve.ground import Settings, ground
+
+    names = ("number", "unanswerable", "sources", "validation_share", "seed")
+    settings = Settings(**{name: getattr(arguments, name) for name in names})
+    counts = ground(arguments.corpus, arguments.index, arguments.output, settings, force=arguments.force)
+    totals = {side: sum(counts[side].values()) for side in ("train", "validation")}
+    print(
+        f"{arguments.output}: {totals['train']:,} chats and {totals['validation']:,} of held-out inventions;"
+        f" the index found the right one for {counts['found']:,} of {counts['searched']:,} questions"
+    )
 
 
-def _as_json(answer: dict[str, Any]) -> str:
-    return json.dumps(answer, ensure_ascii=False, default=vars)
+def _queries_options(command: argparse.ArgumentParser) -> None:
+    _corpus(command)
+    command.add_argument("--index", type=Path, required=True, metavar="DIR", help="what is evaluated")
+    _output(command, "for search --queries", "FILE")
+    command.add_argument(
+        "--kind",
+        choices=("citations", "families"),
+        default="citations",
+        help="what is to be found: what a record cites, or its invention in another language (citations)",
+    )
+    _number(command, "--number", None, "questions at most; default: all", least=1)
+    _number(command, "--seed", 0, "of the questions' draw")
 
 
-def _shown(hits: "list[Hit]") -> list[str]:
-    """Hits for a person: a line each, and its passages below it."""
-    if not hits:
-        return ["nothing found"]
-    lines = []
-    for number, hit in enumerate(hits, 1):
-        named = "  ".join(filter(None, (hit.id, hit.language, hit.date, hit.title)))
-        lines.append(f"{number}. {printable(named)}  ({hit.score:.1f})")
-        for passage in hit.passages:
-            place = " ".join(dict.fromkeys(filter(None, (passage["part"], passage["label"]))))
-            lines.append(f"   {place}: {_excerpt(passage['text'], passage['found'])}")
-    return lines
+def queries(arguments: argparse.Namespace) -> None:
+    """Make questions whose answers the corpus knows."""
+    from serve.queries import write_queries
+
+    options = {name: getattr(arguments, name) for name in ("number", "seed", "kind", "force")}
+    counts = write_queries(arguments.corpus, arguments.index, arguments.output, **options)
+    print(
+        f"{arguments.output}: {counts['questions']:,} questions with {counts['relevant']:,} relevant"
+        f" documents, from {counts['records']:,} records "
+        + ("with citations" if arguments.kind == "citations" else "of families")
+    )
 
 
-def _excerpt(text: str, found: list[tuple[int, int]], length: int = 160) -> str:
-    """The part of a passage around the first term that was found, in bold on a terminal, on one line."""
-    start = max(0, (found[0][0] if found else 0) - 40)
-    marks = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    shown, position = "…" if start else "", start
-    for begin, end in found:
-        if start <= begin and end <= start + length:
-            shown += printable(text[position:begin]) + marks[0] + printable(text[begin:end]) + marks[1]
-            position = end
-    shown += printable(text[position : start + length]) + ("…" if len(text) > start + length else "")
-    return " ".join(shown.split())
+COMMANDS = {
+    "index": ("make an index of a corpus, or add a corpus to an index", _index_options, index),
+    "embed": (
+        "train an embedding on a corpus's families, to find documents in another language",
+        _embed_options,
+        embed,
+    ),
+    "search": ("search an index", _search_options, search),
+    "run": ("serve a model as an assistant: API and page", _run_options, run),
+    "pairs": ("preference pairs from users' ratings, for `python -m sft dpo`", _pairs_options, pairs),
+    "gate": ("make a gate that lets only questions of the domain through, or try one", _gate_options, gate),
+    "ground": ("make chats with sources from a corpus, to learn to cite", _ground_options, ground),
+    "queries": ("make prior-art questions from a corpus's own citations", _queries_options, queries),
+}
+"""Of each command what it does, its options, and the function that does it."""
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ The inventions that `python -m data build` holds out with the same share and see
 no source of a training chat is one of theirs. Memory holds the chosen questions and a number an invention.
 """
 
-import heapq
 import json
 import random
 from collections import Counter
@@ -30,7 +29,7 @@ from data.chat.grounded import Source, source_material, source_name
 from data.chat.patent_tasks import TaskSample
 from data.packing.train_val_split import Families, SplitConfig, link_families, representative, side_of
 from data.record import invention
-from data.record_store import read_shard, shard_files
+from data.record_store import read_shard, shard_files, shard_hashes
 from serve.record_questions import KINDS, Question, questions_of, wordings
 from serve.retrieval.index import records_folder
 from serve.retrieval.search import Filter, Index
@@ -95,8 +94,7 @@ def ground(
     folders = [trained_folder(corpus) for corpus in corpora]
     inputs = manifest.outputs_of(index)
     for folder in folders:
-        named = (folder / manifest.NAME).exists()
-        inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
+        inputs |= shard_hashes(folder)
     with manifest.build(output, step="ground", config=vars(settings), inputs=inputs, force=force) as made:
         shards = [shard_files(folder) for folder in folders]
         families = link_families(shards, None)
@@ -140,32 +138,24 @@ def _choose(
     """The questions of both sides: of each kind those with the lowest draws, the kinds in turn. An invention
     is asked about once a kind and language. `known` gets the side of every invention."""
     config = SplitConfig(validation_share=settings.validation_share, seed=settings.seed)
-    heaps: dict[tuple[str, str], list[tuple[int, Asked]]] = {}
-    held: set[int] = set()
-    for shard in shards:
-        for record in read_shard(shard):
-            counts["records"] += 1
-            label = representative(invention(record), families)
-            side = known.setdefault(label, side_of(label, config))
-            language = (record["language"] or "").lower()
-            for question in questions_of(record):
-                draw = _hash(settings.seed, label, language, question.kind)
-                heap = heaps.setdefault((side, question.kind), [])
-                if draw in held or (len(heap) >= settings.number and -draw <= heap[0][0]):
-                    continue
-                held.add(draw)
-                item = (-draw, Asked(question, record["id"], language, label, draw))
-                if len(heap) < settings.number:
-                    heapq.heappush(heap, item)
-                else:
-                    held.discard(-heapq.heappushpop(heap, item)[0])
+    lowest: dict[tuple[str, str], dict[int, Asked]] = {}
+    for record in (record for shard in shards for record in read_shard(shard)):
+        counts["records"] += 1
+        label = representative(invention(record), families)
+        side = known.setdefault(label, side_of(label, config))
+        language = (record["language"] or "").lower()
+        for question in questions_of(record):
+            draw = _hash(settings.seed, label, language, question.kind)
+            kept = lowest.setdefault((side, question.kind), {})
+            kept.setdefault(draw, Asked(question, record["id"], language, label, draw))
+            if len(kept) > 2 * settings.number:
+                lowest[side, question.kind] = dict(sorted(kept.items())[: settings.number])
     sides: dict[str, list[Asked]] = {}
     for side in ("train", "validation"):
-        by_kind = [sorted(heaps.get((side, kind), []), reverse=True) for kind in KINDS]
-        ranked = [(rank, *item) for kind in by_kind for rank, item in enumerate(kind)]
-        ranked.sort(key=lambda each: (each[0], -each[1]))
-        chosen = [asked for _, _, asked in ranked[: settings.number]]
-        sides[side] = sorted(chosen, key=lambda asked: asked.draw)
+        by_kind = [sorted(lowest.get((side, kind), {}).items()) for kind in KINDS]
+        ranked = [(rank, draw, asked) for kind in by_kind for rank, (draw, asked) in enumerate(kind)]
+        chosen = sorted(ranked, key=lambda each: each[:2])[: settings.number]
+        sides[side] = sorted((asked for _, _, asked in chosen), key=lambda asked: asked.draw)
     return sides
 
 
@@ -260,7 +250,7 @@ class _Finder:
         the right ones. None has the answer, the text of another source or the question's title, or is of a
         held-out invention if this one is not held out."""
         wanted = Filter(languages=(asked.language,))
-        hits = self.index.ranked(question, 2 * self.settings.sources + MORE_HITS, wanted)
+        hits = self.index.search(question, 2 * self.settings.sources + MORE_HITS, wanted, mark=False)
         answer, title = _folded(asked.question.answer), _folded(asked.question.slots["title"])
         left = PROMPT_BYTES - sum(len(source.text.encode()) for source in right)
         found: list[Source] = []

@@ -11,10 +11,10 @@ that is asked about. Questions of families cross languages: the abstract in one 
 another. One question an invention (and pair of languages); those with the lowest draws by the seed are taken.
 """
 
-import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,24 +49,19 @@ def write_queries(
     opened, counts = Index(index), Counter[str]()
     drawn: list[tuple[int, str, dict[str, Any]]] = []
     seen: set[str] = set()
-    records = [read_records(records_folder(corpus)) for corpus in corpora]
-    languages = _languages(corpora) if kind == "families" else {}
-    for record in itertools.chain(*records):
-        found = _queries(record, opened, counts)
-        for key, query in _across(record, opened, counts, languages) if languages else found:
+    asked = partial(_across, languages=_languages(corpora)) if kind == "families" else _cited
+    for record in _records(corpora):
+        for key, query in asked(record, opened, counts):
             if key not in seen:
                 seen.add(key)
                 drawn.append((xxhash.xxh3_64_intdigest(f"{seed} {key}".encode()), key, query))
-    if not drawn and kind == "families":
-        raise UserError(
-            f"{', '.join(map(str, corpora))}: no invention that is in {index} has an abstract, and another"
-            " language."
-        )
     if not drawn:
-        raise UserError(
-            f"{', '.join(map(str, corpora))}: of {counts['with_cites']:,} records with citations, none is in"
-            f" {index} with an earlier publication that it cites. Index the cited publications, too."
-        )
+        missing = {
+            "families": f"no invention that is in {index} has an abstract, and another language.",
+            "citations": f"of {counts['records']:,} records with citations, none is in {index} with an"
+            " earlier publication that it cites. Index the cited publications, too.",
+        }
+        raise UserError(f"{', '.join(map(str, corpora))}: {missing[kind]}")
     chosen = [query for _, _, query in sorted(drawn, key=lambda each: each[:2])[:number]]
     lines = (json.dumps(query, ensure_ascii=False) + "\n" for query in chosen)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +70,15 @@ def write_queries(
     return {**counts, "questions": len(chosen), "relevant": relevant}
 
 
+def _records(corpora: Sequence[Path]) -> Iterator[Record]:
+    for corpus in corpora:
+        yield from read_records(records_folder(corpus))
+
+
 def _languages(corpora: Sequence[Path]) -> dict[str, set[str]]:
     """The languages of each invention."""
     found: dict[str, set[str]] = defaultdict(set)
-    for record in itertools.chain(*(read_records(records_folder(corpus)) for corpus in corpora)):
+    for record in _records(corpora):
         found[invention(record)].add(base(record["language"] or "?"))
     return found
 
@@ -89,26 +89,21 @@ def _across(
     """A question for each other language of the record's invention."""
     own, question, key = base(record["language"] or "?"), record["abstract"] or "", invention(record)
     others = sorted(languages[key] - {own, "?"})
-    counts["in_several_languages"] += bool(others)
+    counts["records"] += bool(others)
     if not question.strip() or not others or index.publication(record["id"]) is None:
         return
     for other in others:
-        relevant = [{"id": record["id"], "invention": key}]
         pair = f"{own}-{other}"
-        query = {
-            "id": f"{record['id']} {pair}",
-            "question": question,
-            "language": other,
-            "relevant": relevant,
-        }
-        yield f"{key} {pair}", query | {"groups": {"languages": pair}}
+        query = {"id": f"{record['id']} {pair}", "question": question, "language": other}
+        relevant = [{"id": record["id"], "invention": key}]
+        yield f"{key} {pair}", query | {"relevant": relevant, "groups": {"languages": pair}}
 
 
-def _queries(record: Record, index: Index, counts: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _cited(record: Record, index: Index, counts: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The question about a record with the key of its invention, if it cites what can be found."""
     claims, cites = record["claims"] or [], record["cites"] or []
     question = (claims[0] if claims else record["abstract"]) or ""
-    counts["with_cites"] += bool(cites)
+    counts["records"] += bool(cites)
     if not cites or not question.strip() or len(question) > LONGEST_QUESTION:
         return
     own = index.publication(record["id"])
@@ -129,13 +124,6 @@ def _queries(record: Record, index: Index, counts: Counter[str]) -> Iterator[tup
     if relevant:
         language = base(record["language"] or "?")
         pair = f"{language}-{languages.pop() if len(languages) == 1 else 'several'}"
-        yield (
-            own["invention"],
-            {
-                "id": record["id"],
-                "question": question,
-                "before": record["id"],
-                "relevant": list(relevant.values()),
-                "groups": {"languages": pair},
-            },
-        )
+        query = {"id": record["id"], "question": question, "before": record["id"]}
+        found = {"relevant": list(relevant.values()), "groups": {"languages": pair}}
+        yield own["invention"], query | found

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import ValidationError
 
 from core import openai_client
 from core.errors import UserError
-from core.openai_client import Body, OpenAIEndpointConfig
+from core.openai_client import Body, OpenAIEndpointConfig, from_options
 from core.provenance import atomic_io
 from eval.analysis.human_eval import (
     Tree,
@@ -112,12 +111,8 @@ def judge(
 
 def endpoint(url: str, model: str, concurrency: int) -> OpenAIEndpointConfig:
     """The judge; UserError names the option that is wrong."""
-    try:
-        return OpenAIEndpointConfig(url=url, model=model, concurrency=concurrency)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = {"url": "endpoint"}.get(str(first["loc"][0]), str(first["loc"][0]))
-        raise UserError(f"--{option}: {first['msg'].removeprefix('Value error, ')}.") from None
+    given = {"url": url, "model": model, "concurrency": concurrency}
+    return from_options(OpenAIEndpointConfig, {"url": "--endpoint"}, **given)
 
 
 def read_prompt(file: Path | None) -> str:

@@ -7,9 +7,7 @@ import argparse
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
-from core.errors import UserError
+from core.openai_client import from_options
 from eval.models import openai_api
 from eval.models.base import Backend
 from eval.models.openai_api import EvalEndpointConfig
@@ -44,13 +42,12 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
 
 def endpoint(arguments: argparse.Namespace, name: str) -> EvalEndpointConfig:
     """The model `name` at --endpoint; UserError if the address cannot be one."""
-    try:
-        return EvalEndpointConfig(
-            url=arguments.endpoint,
-            model=name,
-            chat=arguments.chat,
-            log_probabilities=arguments.log_probabilities,
-            concurrency=max(1, arguments.concurrency),
-        )
-    except ValidationError as error:
-        raise UserError(f"--endpoint: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+    return from_options(
+        EvalEndpointConfig,
+        {"url": "--endpoint"},
+        url=arguments.endpoint,
+        model=name,
+        chat=arguments.chat,
+        log_probabilities=arguments.log_probabilities,
+        concurrency=max(1, arguments.concurrency),
+    )

@@ -34,19 +34,23 @@ def evaluate(questions: Questions, scores: Scores, refusals: float) -> dict[str,
         )
     chance = np.array([calibrated(each, slope, intercept) for each in scores])
     of_side: dict[bool, dict[str, Scores]] = {True: {}, False: {}}
-    for domain, sources in of_side.items():
-        for name in sorted({name for name, side in questions.places if side == domain}):
-            mine = np.array([place == (name, domain) for place in questions.places]) & held
-            if mine.any():
-                sources[name] = chance[mine]
-    domains, generals = of_side[True], of_side[False]
-    least = {name: lowest_accepted(mine, refusals) for name, mine in domains.items()}
+    for name, domain in sorted(set(questions.places)):
+        own = np.array([place == (name, domain) for place in questions.places]) & held
+        if own.any():
+            of_side[domain][name] = chance[own]
+    least = {name: lowest_accepted(mine, refusals) for name, mine in of_side[True].items()}
     threshold = min(least.values())
     positive, negative = chance[held & label], chance[held & ~label]
-    new = {
-        name: int((mine < min(least[other] for other in least if other != name)).sum())
-        for name, mine in domains.items()
-    }
+    domains, new = {}, 0
+    for name, mine in of_side[True].items():
+        refused = int((mine < min(least[other] for other in least if other != name)).sum())
+        new += refused
+        domains[name] = {
+            "questions": len(mine),
+            "auc": auc(mine, negative),
+            "refused": share(int((mine < threshold).sum()), len(mine)),
+            "refused_when_new": share(refused, len(mine)),
+        }
     return {
         "slope": slope,
         "intercept": intercept,
@@ -54,24 +58,16 @@ def evaluate(questions: Questions, scores: Scores, refusals: float) -> dict[str,
         "threshold_set_by": min(least, key=lambda name: least[name]),
         "auc": auc(positive, negative),
         "refused": share(int((positive < threshold).sum()), len(positive)),
-        "refused_when_new": share(sum(new.values()), len(positive)),
+        "refused_when_new": share(new, len(positive)),
         "accepted": share(int((negative >= threshold).sum()), len(negative)),
-        "domain": {
-            name: {
-                "questions": len(mine),
-                "auc": auc(mine, negative),
-                "refused": share(int((mine < threshold).sum()), len(mine)),
-                "refused_when_new": share(new[name], len(mine)),
-            }
-            for name, mine in domains.items()
-        },
+        "domain": domains,
         "general": {
             name: {
                 "questions": len(mine),
                 "auc": auc(positive, mine),
                 "accepted": share(int((mine >= threshold).sum()), len(mine)),
             }
-            for name, mine in generals.items()
+            for name, mine in of_side[False].items()
         },
     }
 
@@ -154,13 +150,12 @@ def _table(
     """The header and the rows: each held-out source, then all of a side."""
     header = ("side", "source", "questions", "AUC", "refused", "refused if new", "let through")
     rows: list[tuple[object, ...]] = []
+    total = 0
     for side in ("domain", "general"):
         for name, each in numbers[side].items():
             rows.append((side, printable_name(name), each["questions"], *_cells(each, intervals)))
-    total = {
-        side: sum(each["questions"] for each in numbers[side].values()) for side in ("domain", "general")
-    }
-    rows.append(("all", "", total["domain"] + total["general"], *_cells(numbers, intervals)))
+            total += each["questions"]
+    rows.append(("all", "", total, *_cells(numbers, intervals)))
     return header, rows
 
 
@@ -215,13 +210,9 @@ questions can promise more; more sources can.
 
 Only the first question of a chat counts. Repeated ones count once; those on both sides are left out. Sources
 with fewer than {least["domain"]} (domain) or {least["general"]} (general) questions are trained on, but not
-held out, and are not in the table. `manifest.json` has the files with their hashes, and the command.
-
-## How
-
-Logistic regression on hashed n-grams of 2 to 4 characters (`{numbers["rule"]}`, {numbers["buckets"]:,}
-buckets), after NFKC, folding of case, and Traditional to Simplified Chinese. Probabilities are calibrated on
-the held-out scores, for a question that is as likely of the domain as not.
+held out, and are not in the table. `manifest.json` has the files with their hashes, and the command. The
+model is logistic regression on hashed n-grams of 2 to 4 characters (`{numbers["rule"]}`); its probabilities
+are calibrated on the held-out scores, for a question that is as likely of the domain as not.
 
 ## Limits
 

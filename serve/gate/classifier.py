@@ -12,7 +12,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,15 +66,13 @@ class Gate:
     intercept: float
     threshold: float
     """The least probability that is let through."""
-    numbers: dict[str, Any]
-    """All of gate.json."""
 
     @classmethod
     def open(cls, folder: Path | str) -> "Gate":
         """Load a gate; UserError if it is incomplete, damaged, or made by another rule."""
         folder = Path(folder)
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such gate. `python -m serve gate --help` shows how to make one.")
+            raise UserError(f"{folder}: no such gate. `python -m serve --help` shows how to make one.")
         recorded = manifest.read(folder)["outputs"]
         if WEIGHTS not in recorded or NUMBERS not in recorded:
             raise UserError(f"{folder} is not a gate: its {manifest.NAME} has no {WEIGHTS} and {NUMBERS}.")
@@ -97,7 +94,7 @@ class Gate:
                 f"{folder} is damaged: needs {BUCKETS} weights and the numbers {', '.join(keys)}."
             )
         bias, slope, intercept, threshold = values
-        return cls(weights, bias, slope, intercept, threshold, numbers)
+        return cls(weights, bias, slope, intercept, threshold)
 
     def probability(self, text: str) -> float:
         """The probability that a question is of the domain if one of two is; 0 without any character.

@@ -199,8 +199,8 @@ async function request(path, body, signal) {
     const headers = { "Content-Type": "application/json" };
     // A header holds bytes: those of the key in UTF-8.
     if (sent) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(sent))}`;
-    const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
-    const response = await fetch(path, { headers, signal, ...options }).catch((error) => {
+    const post = body && { method: "POST", body: JSON.stringify(body) };
+    const response = await fetch(path, { headers, signal, ...post }).catch((error) => {
       throw error.name === "AbortError" ? error : new Problem(["unreachable"]);
     });
     if (response.status !== 401) {
@@ -278,7 +278,7 @@ function submit() {
 /** Ask a question after the turns that there are. */
 async function ask(question) {
   const messages = [];
-  for (const earlier of turns.filter((each) => each.text)) {
+  for (const earlier of turns.filter((each) => each.text).slice(-20)) { // the service takes 100 messages
     messages.push({ role: "user", content: earlier.question }, { role: "assistant", content: earlier.text });
   }
   messages.push({ role: "user", content: question });

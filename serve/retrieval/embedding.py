@@ -23,8 +23,8 @@ from core.errors import UserError
 from core.openai_client import OpenAIEndpointConfig, ask
 from core.provenance import manifest
 from data.record import Record, invention
-from data.record_store import read_records
-from serve.retrieval.terms import RULE, terms
+from data.record_store import read_records, shard_hashes
+from serve.retrieval.terms import RULE, refuse_other_rule, terms
 
 BUCKETS = 1 << 16
 SIZE = 128
@@ -41,6 +41,10 @@ REQUEST = 64
 """Texts in one request to an endpoint."""
 
 Vectors = npt.NDArray[np.float32]
+
+
+class ServerError(UserError):
+    """A server that an index needs does not answer as it should."""
 
 
 class Encoder(Protocol):
@@ -66,10 +70,7 @@ class Hashed:
         described = manifest.read(folder)
         if described.get("step") != STEP:
             raise UserError(f"{folder} is no embedding, but the result of `{described.get('step')}`.")
-        if (rule := described["config"].get("rule")) != RULE:
-            raise UserError(
-                f"{folder} was made with other terms ({rule}; this version has {RULE}). Train it again."
-            )
+        refuse_other_rule(described["config"].get("rule"), folder)
         manifest.verify(folder)
         from safetensors.numpy import load_file
 
@@ -93,13 +94,13 @@ class Endpoint:
     config: OpenAIEndpointConfig
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """UserError if the endpoint fails."""
+        """ServerError if the endpoint fails."""
         parts = [list(texts[start : start + REQUEST]) for start in range(0, len(texts), REQUEST)]
         bodies = [({"model": self.config.model, "input": part}, _vectors_of(len(part))) for part in parts]
         found: list[Any] = [None] * len(parts)
         for number, result in ask(self.config, "embeddings", bodies):
             if isinstance(result, Exception):
-                raise UserError(f"{self.config.url}/embeddings: {result}")
+                raise ServerError(f"{self.config.url}/embeddings: {result}")
             found[number] = result
         return _normalised(np.concatenate(found))
 
@@ -159,7 +160,7 @@ def train(
         losses.append(loss.item())
         progress.update()
     progress.close()
-    inputs = {name: digest for folder in folders for name, digest in _files(folder).items()}
+    inputs = {name: digest for folder in folders for name, digest in shard_hashes(folder).items()}
     config = {"rule": RULE, "buckets": BUCKETS, "size": SIZE, "epochs": epochs, "seed": seed}
     with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
         save_file({"weights": rows.weight.detach().numpy(), "rarity": rarity}, made.path / WEIGHTS)
@@ -213,10 +214,6 @@ def _rarity(texts: Sequence[str]) -> Vectors:
     for text in texts:
         having[list({bucket(term) for term in terms(text)})] += 1
     return np.log((len(texts) + 1) / (having + 1)).astype(np.float32)
-
-
-def _files(folder: Path) -> dict[str, str]:
-    return manifest.outputs_of(folder) if (folder / manifest.NAME).exists() else {}
 
 
 def _normalised(vectors: Vectors) -> Vectors:

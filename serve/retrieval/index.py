@@ -24,10 +24,10 @@ from core.provenance import manifest
 from data.law_citations import law_name
 from data.patent_numbers import publication_key
 from data.record import Record, invention
-from data.record_store import read_records, shard_files
+from data.record_store import read_records, shard_files, shard_hashes
 from serve.retrieval.embedding import SIZE, Encoder, Endpoint, Hashed
 from serve.retrieval.passages import Passage, article_key, passages
-from serve.retrieval.terms import RULE, terms
+from serve.retrieval.terms import RULE, refuse_other_rule, terms
 
 STEP = "index"
 SEGMENTS = "segments"
@@ -64,33 +64,26 @@ def build(
     every record as it is.
     """
     folders = [records_folder(corpus) for corpus in corpora]
-    inputs: dict[str, str] = {}
-    for folder in folders:
-        named = (folder / manifest.NAME).exists()
-        inputs |= manifest.outputs_of(folder) if named else manifest.hash_files(shard_files(folder))
+    inputs = {name: digest for folder in folders for name, digest in shard_hashes(folder).items()}
     config: dict[str, Any] = {"rule": RULE, "corpora": list(map(str, corpora))}
     config |= {"extends": str(extends) if extends else None}
     counts = {"records": 0, "passages": 0}
-    before: dict[str, Any] | None = None
     if extends:
         described = check(extends)
         counts, before = dict(described["counts"]), described["config"].get("embedding")
         inputs |= manifest.outputs_of(extends)
-        if before is None and (embedding or endpoint):
-            raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
-        embedding = extends / EMBEDDING if before and not before.get("url") else embedding
+        embedding, endpoint = _as_before(extends, before, embedding, endpoint)
     counts |= {"new": 0, "changed": 0}
-    vectors = _vectors(embedding, endpoint, before)
-    if vectors:
-        config["embedding"] = vectors.described
+    encoder, config["embedding"] = _encoder(embedding, endpoint) or (None, None)
     with manifest.build(output, step=STEP, config=config, inputs=inputs, force=force) as made:
         segments = made.path / SEGMENTS
         segments.mkdir()
         for file in sorted((extends / SEGMENTS).iterdir()) if extends else ():
             (shutil.copy2 if file.name in MUTABLE else os.link)(file, segments / file.name)
         index = tantivy.Index.open(str(segments)) if extends else tantivy.Index(_schema(), str(segments))
-        if vectors:
-            vectors.begin(made.path, extends, embedding)
+        vectors = None
+        if encoder:
+            vectors = _NewVectors(encoder, config["embedding"]["size"], made.path, extends, embedding)
         _add(index, folders, counts, vectors)
         _tidy(segments)
         if extends and not counts["new"] + counts["changed"]:
@@ -108,11 +101,7 @@ def check(folder: Path) -> dict[str, Any]:
     described = manifest.read(folder)
     if described.get("step") != STEP:
         raise UserError(f"{folder} is no index, but the result of `{described.get('step')}`.")
-    if (rule := described["config"].get("rule")) != RULE:
-        raise UserError(
-            f"{folder} was made with other terms ({rule}; this version has {RULE}). Build it again with"
-            " `python -m serve index`."
-        )
+    refuse_other_rule(described["config"].get("rule"), folder)
     return described
 
 
@@ -142,6 +131,11 @@ def ipc_prefixes(symbol: str) -> Iterator[str]:
     yield from dict.fromkeys(filter(None, (plain[:1], plain[:3], plain[:4], plain.partition("/")[0], plain)))
 
 
+def law_key(title: str, article: str | None = None) -> str:
+    """A law's title, or one of its articles, as it is looked for, in any spelling."""
+    return law_name(title) + (f" {article_key(article)}" if article else "")
+
+
 def number_key(number: str) -> str:
     """A publication's number as it is looked for, in any spelling; another id as it is."""
     return publication_key(number) or number.strip()
@@ -151,17 +145,17 @@ class _NewVectors:
     """The vectors of passages while they are indexed: 16-bit floats, one row a passage, in the order in which
     passages were added; the rows of passages that are gone stay."""
 
-    def __init__(self, encoder: Encoder, described: dict[str, Any]) -> None:
-        self.encoder, self.described = encoder, described
-        self.waiting: list[str] = []
-
-    def begin(self, folder: Path, extends: Path | None, embedding: Path | None) -> None:
+    def __init__(
+        self, encoder: Encoder, size: int, folder: Path, extends: Path | None, embedding: Path | None
+    ) -> None:
         """Take over the rows and the embedding of the older index."""
-        self.file = folder / VECTORS
+        self.encoder = encoder
+        self.waiting: list[str] = []
+        file = folder / VECTORS
         if extends:
-            shutil.copyfile(extends / VECTORS, self.file)
-        self.output = self.file.open("ab")
-        self.rows: int = self.file.stat().st_size // (2 * self.described["size"])
+            shutil.copyfile(extends / VECTORS, file)
+        self.output = file.open("ab")
+        self.rows: int = file.stat().st_size // (2 * size)
         if embedding:
             shutil.copytree(embedding, folder / EMBEDDING)
 
@@ -181,23 +175,44 @@ class _NewVectors:
         self.output.flush()
 
 
-def _vectors(
-    embedding: Path | None, endpoint: OpenAIEndpointConfig | None, before: dict[str, Any] | None
-) -> _NewVectors | None:
-    """What encodes the passages; UserError if it is not what the older index was made with."""
-    if before and before.get("url") and endpoint is None:
-        endpoint = OpenAIEndpointConfig(url=before["url"], model=before["name"])
+def _as_before(
+    extends: Path,
+    before: dict[str, Any] | None,
+    embedding: Path | None,
+    endpoint: OpenAIEndpointConfig | None,
+) -> tuple[Path | None, OpenAIEndpointConfig | None]:
+    """What made the vectors of the older index; UserError if another embedding is given."""
+    if before is None:
+        if embedding or endpoint:
+            raise UserError(f"{extends} has no vectors. Index all corpora again, with the embedding.")
+        return None, None
+    own = extends / EMBEDDING
+    if "url" in before:
+        other = embedding is not None or (endpoint is not None and endpoint.model != before["name"])
+        endpoint = endpoint or OpenAIEndpointConfig(url=before["url"], model=before["name"])
+    else:
+        same = embedding is None or manifest.read(embedding)["outputs"] == manifest.read(own)["outputs"]
+        other = endpoint is not None or not same
+        embedding = own
+    if other:
+        raise UserError(
+            f"{extends}: the older index has vectors of {before['name']}. Leave the embedding out, or index"
+            " all corpora again."
+        )
+    return embedding, endpoint
+
+
+def _encoder(
+    embedding: Path | None, endpoint: OpenAIEndpointConfig | None
+) -> tuple[Encoder, dict[str, Any]] | None:
+    """What encodes the passages, and what the manifest says of it."""
     if embedding:
-        return _NewVectors(Hashed.open(embedding), {"name": "hashed", "size": SIZE})
+        return Hashed.open(embedding), {"name": "hashed", "size": SIZE}
     if endpoint is None:
         return None
-    if before and before["name"] != endpoint.model:
-        raise UserError(
-            f"--embedding-model {endpoint.model}: the older index has vectors of {before['name']}."
-        )
     encoder = Endpoint(endpoint)
     size = encoder.encode(["size"]).shape[1]
-    return _NewVectors(encoder, {"name": endpoint.model, "url": endpoint.url, "size": size})
+    return encoder, {"name": endpoint.model, "url": endpoint.url, "size": size}
 
 
 def _add(
@@ -294,8 +309,7 @@ def fields_of(record: Record, key: str, digest: str) -> Iterator[tuple[Passage, 
     for number, passage in enumerate(passages(record)):
         named, laws = [], []
         if passage.part == "article":
-            law, named = law_name(title), [title, passage.label or ""]
-            laws = [law, f"{law} {article_key(passage.label or '')}"]
+            named, laws = [title, passage.label or ""], [law_key(title), law_key(title, passage.label)]
         elif number == 0 and passage.part != "abstract":
             named = [title]
         searched = " ".join(terms("\n".join([*named, passage.text])))

@@ -10,6 +10,7 @@ record's key and its number, so that a command that was killed is simply run aga
 """
 
 import base64
+import http.client
 import itertools
 import json
 import os
@@ -22,21 +23,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import UserError
-from data.law_citations import law_name
+from core.openai_client import OPENER
 from data.record import Record
 from data.record_store import read_records
+from serve.retrieval.embedding import ServerError
 from serve.retrieval.index import (
     FILTERS,
     digest_of,
     fields_of,
-    ipc_prefixes,
+    law_key,
     number_key,
     record_key,
     records_folder,
 )
-from serve.retrieval.passages import article_key
 from serve.retrieval.search import EVERYTHING, PASSAGES, Filter, Hit, counted_terms
-from serve.retrieval.terms import RULE, spans
+from serve.retrieval.terms import RULE, refuse_other_rule, spans
 
 T = TypeVar("T")
 AUTH = "OPENSEARCH_AUTH"
@@ -69,11 +70,7 @@ class OpenSearch:
     def __init__(self, url: str) -> None:
         self.folder = url.rstrip("/")
         described = self._ask("GET", "/_mapping")
-        rule = next(iter(described.values()))["mappings"].get("_meta", {}).get("rule")
-        if rule != RULE:
-            raise UserError(
-                f"{url} was made with other terms ({rule}; this version has {RULE}). Index it again."
-            )
+        refuse_other_rule(next(iter(described.values()))["mappings"].get("_meta", {}).get("rule"), url)
         self.counts = {"passages": self._ask("GET", "/_count")["count"]}
 
     def search(self, question: str, hits: int = 10, wanted: Filter = EVERYTHING) -> list[Hit]:
@@ -90,8 +87,8 @@ class OpenSearch:
 
     def has_law(self, title: str, article: str | None = None) -> bool:
         """Whether the index has a law of this title, or an article of it."""
-        value = law_name(title) + (f" {article_key(article)}" if article else "")
-        return bool(self._ask("POST", "/_count", {"query": {"term": {"law": value}}})["count"])
+        query = {"query": {"term": {"law": law_key(title, article)}}}
+        return bool(self._ask("POST", "/_count", query)["count"])
 
     def _ask(self, method: str, path: str, given: Any = None) -> Any:
         return request(self.folder, method, path, given)
@@ -99,17 +96,9 @@ class OpenSearch:
 
 def body(counted: Counter[str], hits: int, wanted: Filter) -> dict[str, Any]:
     """The request for the best inventions, each with its best passages."""
-    must: list[dict[str, Any]] = [
-        {"terms": {name: values}}
-        for name, values in (
-            ("office", [office.upper() for office in wanted.offices]),
-            ("language", [language.lower() for language in wanted.languages]),
-            ("ipc", [list(ipc_prefixes(symbol))[-1] for symbol in wanted.ipc]),
-        )
-        if values
-    ]
-    if wanted.before:
-        must.append({"range": {"date": {"lt": int(wanted.before.replace("-", ""))}}})
+    must: list[dict[str, Any]] = [{"terms": {name: values}} for name, values in wanted.values().items()]
+    if day := wanted.day():
+        must.append({"range": {"date": {"lt": day}}})
     scored = [{"term": {"terms": {"value": term, "boost": count}}} for term, count in counted.items()]
     query: dict[str, Any] = {"should": scored, "minimum_should_match": 1, "filter": must}
     if wanted.without:
@@ -156,8 +145,8 @@ def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
 def request(
     url: str, method: str, path: str, given: Any = None, *, lines: Iterable[str] = (), missing: bool = False
 ) -> Any:
-    """The JSON that a server answers; UserError if it refuses or cannot be reached. With `missing`, None if
-    there is no such index."""
+    """The JSON that a server answers; ServerError if it refuses, leads elsewhere or cannot be reached. With
+    `missing`, None if there is no such index."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or "@" in parts.netloc or not parts.path.strip("/"):
         raise UserError(
@@ -172,15 +161,15 @@ def request(
         headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
     asked = urllib.request.Request(f"{url.rstrip('/')}{path}", data, headers, method=method)
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT) as response:
+        with OPENER.open(asked, timeout=TIMEOUT) as response:
             return json.loads(response.read() or b"{}") or {"ok": True}
     except urllib.error.HTTPError as error:
         if error.code == 404 and missing:
             return None
         said = " ".join(error.read(300).decode("utf-8", "replace").split())
-        raise UserError(f"{url}: HTTP {error.code} {said}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{url}: {error}") from None
+        raise ServerError(f"{url}: HTTP {error.code} {said}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ServerError(f"{url}: {error}") from None
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -199,11 +188,9 @@ def _lines(batch: Sequence[Record], digests: Sequence[str]) -> Iterator[str]:
 
 def _hit(found: dict[str, Any], counted: Counter[str]) -> Hit:
     best = found["inner_hits"]["best"]["hits"]["hits"]
-    stored = best[0]["_source"]["stored"]
-    names = ("id", "title", "office", "language", "date", "invention")
-    hit = Hit(**{name: stored[name] for name in names}, score=found["_score"])
+    hit = Hit.of(best[0]["_source"]["stored"], found["_score"])
     for each in best:
-        stored = each["_source"]["stored"]
-        own = {name: stored[name] for name in ("id", "language", "part", "label", "text")}
-        hit.passages.append(own | {"score": each["_score"], "found": spans(stored["text"], set(counted))})
+        hit.add(each["_source"]["stored"], each["_score"])
+    for passage in hit.passages:
+        passage["found"] = spans(passage["text"], set(counted))
     return hit

@@ -5,6 +5,7 @@ one invention, in several languages or kinds, are one hit. An index with vectors
 rankings are joined by reciprocal rank (Cormack et al. 2009).
 """
 
+import datetime
 import json
 import re
 import tempfile
@@ -19,10 +20,8 @@ import tantivy
 
 from core.errors import UserError
 from core.openai_client import OpenAIEndpointConfig
-from data.law_citations import law_name
 from serve.retrieval.embedding import Encoder, Endpoint, Hashed
-from serve.retrieval.index import EMBEDDING, SEGMENTS, VECTORS, check, ipc_prefixes, number_key
-from serve.retrieval.passages import article_key
+from serve.retrieval.index import EMBEDDING, SEGMENTS, VECTORS, check, ipc_prefixes, law_key, number_key
 from serve.retrieval.terms import spans, terms
 
 if TYPE_CHECKING:
@@ -42,6 +41,10 @@ BLOCK = 1 << 16
 """Vectors that are compared at a time."""
 PASSAGES = 3
 """Of a hit."""
+
+
+class NoWordsError(UserError):
+    """A question without words."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,24 @@ class Filter:
             ):
                 raise UserError(f"ipc={symbol}: no IPC or CPC symbol such as H01L or H01L 21/02.")
 
+    def values(self) -> dict[str, list[str]]:
+        """The values of which each field must have one, as they are indexed; without fields that may have
+        any."""
+        found = {
+            "office": [office.upper() for office in self.offices],
+            "language": [language.lower() for language in self.languages],
+            "ipc": [list(ipc_prefixes(symbol))[-1] for symbol in self.ipc],
+        }
+        return {name: values for name, values in found.items() if values}
+
+    def day(self) -> int | None:
+        """`before` as dates are indexed: 20150106."""
+        return int(self.before.replace("-", "")) if self.before else None
+
 
 EVERYTHING = Filter()
+FIELDS = ("before", "office", "language", "ipc")
+"""What a request filters by; see `filter_of`."""
 
 
 @dataclass
@@ -90,6 +109,18 @@ class Hit:
     passages: list[dict[str, Any]] = field(default_factory=list)
     """Best first: `part`, `label`, `text`, `score`, and `found`, where the question's terms stand in `text`
     (start and end in characters); `id` and `language` of the publication."""
+
+    @classmethod
+    def of(cls, stored: dict[str, Any], score: float) -> "Hit":
+        """The hit whose best passage is stored as this; still without passages."""
+        names = ("id", "title", "office", "language", "date", "invention")
+        return cls(**{name: stored[name] for name in names}, score=score)
+
+    def add(self, stored: dict[str, Any], score: float) -> None:
+        """Add a passage, if there are not enough."""
+        if len(self.passages) < PASSAGES:
+            names = ("id", "language", "part", "label", "text")
+            self.passages.append({name: stored[name] for name in names} | {"score": score})
 
 
 class Index:
@@ -137,24 +168,25 @@ class Index:
                 f"{self.folder / VECTORS} is damaged: vectors are missing. Build the index again."
             )
 
-    def search(self, question: str, hits: int = 10, wanted: Filter = EVERYTHING) -> list[Hit]:
-        """The best inventions for a question; UserError if the question has no words or is too long."""
-        best, counted = self.ranked(question, hits, wanted), self._terms(question)
-        common = self.counts["passages"] * COMMON
-        looked_for = {term for term in counted if self.searcher.doc_freq("terms", term) <= common}
-        for hit in best:
-            for passage in hit.passages:
-                passage["found"] = spans(passage["text"], looked_for)
-        return best
+    def search(
+        self, question: str, hits: int = 10, wanted: Filter = EVERYTHING, *, mark: bool = True
+    ) -> list[Hit]:
+        """The best inventions for a question; UserError if the question has no words or is too long.
 
-    def ranked(self, question: str, hits: int = 10, wanted: Filter = Filter()) -> list[Hit]:
-        """As `search`, without `found`, which takes most of its time."""
+        Without `mark` passages have no `found`, which takes most of the time.
+        """
         counted = self._terms(question)
         depth = max(hits, JOINED) if self.encoder else hits
         best = self._by_terms(counted, depth, wanted)
         if self.encoder:
             best = _joined([best, self._by_vector(self.encoder, question, depth, wanted)])
-        return best[:hits]
+        best = best[:hits]
+        if mark:
+            common = self.counts["passages"] * COMMON
+            looked_for = {term for term in counted if self.searcher.doc_freq("terms", term) <= common}
+            for passage in (passage for hit in best for passage in hit.passages):
+                passage["found"] = spans(passage["text"], looked_for)
+        return best
 
     def _by_terms(self, counted: dict[str, int], hits: int, wanted: Filter) -> list[Hit]:
         """The best inventions by BM25."""
@@ -215,8 +247,7 @@ class Index:
 
     def has_law(self, title: str, article: str | None = None) -> bool:
         """Whether the index has a law of this title, or an article of it."""
-        value = law_name(title) + (f" {article_key(article)}" if article else "")
-        return self.searcher.doc_freq("law", value) > 0
+        return self.searcher.doc_freq("law", law_key(title, article)) > 0
 
     def _terms(self, question: str) -> dict[str, int]:
         """The terms that are looked for and how often the question has them."""
@@ -227,16 +258,11 @@ class Index:
 
     def _clauses(self, wanted: Filter) -> list[tuple[Any, Any]]:
         """The filter as parts of a query that do not change its scores."""
-        must: list[Any] = []
-        for name, values in (
-            ("office", [office.upper() for office in wanted.offices]),
-            ("language", [language.lower() for language in wanted.languages]),
-            ("ipc", [list(ipc_prefixes(symbol))[-1] for symbol in wanted.ipc]),
-        ):
-            if values:
-                must.append(tantivy.Query.term_set_query(self.schema, name, values))
-        if wanted.before:
-            day = int(wanted.before.replace("-", ""))
+        must: list[Any] = [
+            tantivy.Query.term_set_query(self.schema, name, values)
+            for name, values in wanted.values().items()
+        ]
+        if day := wanted.day():
             kind = tantivy.FieldType.Integer
             must.append(tantivy.Query.range_query(self.schema, "date", kind, 0, day, include_upper=False))
         clauses = [(tantivy.Occur.Must, tantivy.Query.const_score_query(each, 0.0)) for each in must]
@@ -256,15 +282,7 @@ class Index:
         inventions: dict[str, Hit] = {}
         for score, address in found:
             stored = self._stored(address)
-            hit = inventions.get(stored["invention"])
-            if hit is None:
-                named = {
-                    name: stored[name] for name in ("id", "title", "office", "language", "date", "invention")
-                }
-                hit = inventions[stored["invention"]] = Hit(**named, score=score)
-            if len(hit.passages) < PASSAGES:
-                named = {name: stored[name] for name in ("id", "language", "part", "label", "text")}
-                hit.passages.append(named | {"score": score})
+            inventions.setdefault(stored["invention"], Hit.of(stored, score)).add(stored, score)
         return inventions
 
 
@@ -274,7 +292,7 @@ def counted_terms(question: str) -> Counter[str]:
         raise UserError(f"the question has {len(question):,} characters; {LONGEST_QUESTION:,} are allowed.")
     counted = Counter(terms(question))
     if not counted:
-        raise UserError("the question has no words.")
+        raise NoWordsError("the question has no words.")
     return counted
 
 
@@ -303,13 +321,12 @@ def _joined(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
 
 
 def filter_of(index: "Index | OpenSearch", given: Any) -> Filter:
-    """The filter of a request: `before` (a day or a publication), `office`, `language` and `ipc` (a text with
-    commas or a list). Raises UserError."""
+    """The filter of a request: `before` (a day or a publication), and `office`, `language` and `ipc` (a text
+    with commas or a list). Raises UserError."""
     given = {} if given is None or given is True else given
     if not isinstance(given, dict):
         raise UserError("retrieval: give an object, or false for none.")
-    unknown = given.keys() - {"before", "office", "language", "ipc"}
-    if unknown:
+    if unknown := given.keys() - FIELDS:
         raise UserError(f"retrieval: unknown {', '.join(sorted(map(str, unknown)))}.")
 
     def listed(name: str) -> tuple[str, ...]:
@@ -333,9 +350,7 @@ def prior_art(index: "Index | OpenSearch", before: str | None) -> tuple[str | No
         return before, None
     stored = index.publication(before)
     if stored is None:
-        raise UserError(
-            f"before={before}: neither a date such as 2015-01-06 nor a publication of {index.folder}."
-        )
+        raise UserError(f"before={before}: neither a date such as 2015-01-06 nor a publication of the index.")
     day = stored["priority"] or stored["date"]
     if day is None:
         raise UserError(f"before={before}: {stored['id']} has no date. Give one such as 2015-01-06.")
@@ -343,8 +358,6 @@ def prior_art(index: "Index | OpenSearch", before: str | None) -> tuple[str | No
 
 
 def _is_date(text: str) -> bool:
-    import datetime
-
     try:
         return datetime.date.fromisoformat(text).isoformat() == text
     except ValueError:

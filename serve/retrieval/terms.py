@@ -13,8 +13,17 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from core.errors import UserError
+
 RULE = "nfkc-casefold-simplified/han-1-2/hangul-kana-2/words"
 """Names what this file does; change it when the terms of any text change."""
+
+
+def refuse_other_rule(rule: object, made: object) -> None:
+    """UserError if what was `made` has the terms of another rule."""
+    if rule != RULE:
+        raise UserError(f"{made} was made with other terms ({rule}; this version has {RULE}). Make it again.")
+
 
 LONGEST_WORD = 64
 """Characters; a longer word (a sequence listing, a line of base64) is cut."""

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import sys
 import time
 import traceback
 import uuid
@@ -23,8 +24,10 @@ from typing import Any
 
 from aiohttp import web
 
+from core.errors import UserError
+from serve.retrieval.search import FIELDS
 from serve.service.assistant import Assistant, Prepared
-from serve.service.citations import check
+from serve.service.citations import Citation, check
 from serve.service.engines import EngineError, Engines, Piece
 from serve.service.limits import Limits, Rate, Refusal, messages_of, number, same_key
 from serve.service.metrics import Metrics
@@ -153,7 +156,7 @@ class Service:
             "temperature": number(body, "temperature", 0, 2, 0.2),
             "top_p": number(body, "top_p", 0, 1, 1),
         }
-        if "seed" in body:
+        if body.get("seed") is not None:
             options["seed"] = int(number(body, "seed", 0, 2**31, 0))
         if self.streams >= self.limits.streams:
             raise Refusal(503, f"{self.streams:,} answers are being written; try again", 1)
@@ -168,7 +171,7 @@ class Service:
             async with aclosing(answer.pieces()) as pieces:
                 async for _ in pieces:
                     pass
-            return web.json_response(answer.whole(), dumps=_dumps)
+            return web.json_response(await answer.whole(), dumps=_dumps)
         except EngineError as error:
             raise Refusal(error.status, str(error), error.retry_after) from None
         finally:
@@ -187,7 +190,7 @@ class Service:
                     await response.write(_event(answer.chunk(first)))
                 async for piece in pieces:
                     await response.write(_event(answer.chunk(piece)))
-                await response.write(_event(answer.closing()))
+                await response.write(_event(await answer.closing()))
             except EngineError as error:
                 if not response.prepared:
                     raise
@@ -205,7 +208,7 @@ class Service:
         if self.assistant.index is None:
             raise Refusal(404, "this service has no index")
         hits = int(number(body, "hits", 1, 100, 10))
-        given = {name: body[name] for name in ("before", "office", "language", "ipc") if name in body}
+        given = {name: body[name] for name in FIELDS if name in body}
         start = time.monotonic()
         found = await asyncio.to_thread(self.assistant.search, [query], hits, given)
         self.metrics.time("retrieval_seconds", time.monotonic() - start)
@@ -333,17 +336,15 @@ class Answer:
         """An event with a piece of the answer."""
         return self._event({"content": text})
 
-    def closing(self) -> dict[str, Any]:
+    async def closing(self) -> dict[str, Any]:
         """The last event: why the answer ended, and its citations."""
-        event = self._event({}, self.finish) | {"citations": self._citations()}
-        return event | ({"usage": self.usage} if self.usage else {})
+        return self._event({}, self.finish) | await self._end()
 
-    def whole(self) -> dict[str, Any]:
+    async def whole(self) -> dict[str, Any]:
         """The answer at once."""
         message = {"role": "assistant", "content": "".join(self.parts)}
         choice = {"index": 0, "message": message, "finish_reason": self.finish}
-        whole = self._head("chat.completion") | {"choices": [choice]} | self._found()
-        return whole | {"citations": self._citations()} | ({"usage": self.usage} if self.usage else {})
+        return self._head("chat.completion") | {"choices": [choice]} | self._found() | await self._end()
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.service.engines.model}
@@ -355,12 +356,21 @@ class Answer:
     def _found(self) -> dict[str, Any]:
         return {"sources": self.prepared.sources, "gate": self.prepared.gate}
 
-    def _citations(self) -> list[dict[str, Any]]:
-        assistant = self.service.assistant
-        citations = check("".join(self.parts), len(self.prepared.sources), assistant.index)
+    async def _end(self) -> dict[str, Any]:
+        citations = await asyncio.to_thread(self._citations)
         for citation in citations:
             self.service.metrics.count("citations_total", found=citation.problem or citation.kind)
-        return [asdict(citation) for citation in citations]
+        usage = {"usage": self.usage} if self.usage else {}
+        return {"citations": [asdict(citation) for citation in citations], **usage}
+
+    def _citations(self) -> list[Citation]:
+        """Those of the answer; without articles if the server of the index does not answer."""
+        text, sources = "".join(self.parts), len(self.prepared.sources)
+        try:
+            return check(text, sources, self.service.assistant.index)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            return check(text, sources, None)
 
 
 async def run(service: Service, host: str, port: int, ready: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """What happens to a question: gate, retrieval, prompt, and what is checked of the answer. No HTTP here."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from core.errors import UserError
 from data.chat.grounded import Source, question_language, source_material, source_name
 from data.chat.messages import merged
-from serve.retrieval.search import Hit, Index, filter_of
+from serve.retrieval.embedding import ServerError
+from serve.retrieval.search import Hit, Index, NoWordsError, filter_of
 from serve.service.limits import Refusal
 
 if TYPE_CHECKING:
@@ -60,15 +62,16 @@ class Assistant:
     """Whether the model's template has a slot `input`, in which the sources stand."""
 
     def prepare(self, messages: Sequence[dict[str, str]], retrieval: Any = None) -> Prepared:
-        """The prompt for a conversation; `retrieval` is False for none, or a filter (`before`, `office`,
-        `language`, `ipc`). Raises Refusal if the filter means nothing."""
+        """The prompt for a conversation; `retrieval` is False for none, or a filter (see `filter_of`). Raises
+        Refusal if the filter means nothing, or the index does not answer."""
         users = [message["content"] for message in messages if message["role"] == "user"]
         gate = self._judge(users)
         if gate and not gate["accepted"] and self.gate_mode == "refuse":
             return Prepared([], gate=gate, abstained=ABSTAINED[question_language(users[-1])])
         start = time.monotonic()
-        hits = [] if retrieval is False else self.search(users, self.sources, retrieval)
-        seconds = time.monotonic() - start if self.index and retrieval is not False else None
+        searched = self.index is not None and self.sources > 0 and retrieval is not False
+        hits = self.search(users, self.sources, retrieval) if searched else []
+        seconds = time.monotonic() - start if searched else None
         sources = self._chosen(hits)
         language = question_language(users[-1])
         material = source_material([Source(each["name"], each["text"]) for each in sources], language)
@@ -86,9 +89,12 @@ class Assistant:
         try:
             wanted = filter_of(self.index, retrieval)
             return self.index.search("\n".join([asked[-1], *asked]), hits, wanted)
+        except NoWordsError:
+            return []
+        except ServerError as error:
+            print(error, file=sys.stderr, flush=True)
+            raise Refusal(502, "the index cannot be searched at the moment") from None
         except UserError as error:
-            if "no words" in str(error):
-                return []
             raise Refusal(400, str(error)) from None
 
     def _judge(self, users: Sequence[str]) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ LONGEST_PAUSE = 10.0
 """Seconds that an engine is left out at most."""
 ATTEMPTS = 3
 """Of a request, before its first token."""
-LINE_BYTES = 1 << 20
-"""Of one event of an engine's stream at most."""
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an event raises that is not as the API says."""
 
 
 class EngineError(Exception):
@@ -144,7 +144,7 @@ class Engines:
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, ConnectionError) as error:
             engine.failed(unreachable=True)
             raise EngineError(f"the engine cannot be reached ({type(error).__name__})") from None
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, *MALFORMED) as error:
             engine.failed(unreachable=False)
             raise EngineError(f"the engine's answer broke off ({type(error).__name__})") from None
         except EngineError as error:

@@ -1,5 +1,6 @@
 """Start the service: with engines that are there, or with one that is started for a model's folder."""
 
+import argparse
 import asyncio
 import json
 import os
@@ -8,21 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from core.errors import UserError
 from core.launch import end_with_parent, free_port
+from core.openai_client import OpenAIEndpointConfig, ask, from_options
 from core.provenance import atomic_io
 from serve.service.app import LOOPBACK, Service, run
-from serve.service.assistant import Assistant, GateMode
+from serve.service.assistant import Assistant
 from serve.service.engines import Engine, Engines
 from serve.service.limits import Limits
 from serve.service.question_log import QuestionLog
@@ -35,35 +33,13 @@ ENGINE_KEY = "OPENAI_API_KEY"
 BYTES_PER_TOKEN = 2
 """Of a prompt at least, in any language: what a model's context holds of sources and conversation."""
 
-EngineName = Literal["auto", "vllm", "transformers"]
+START_SECONDS = 1800
+"""Until an engine that is started must answer."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `python -m serve run` is given."""
-
-    run: Path
-    """Folder of the ratings, the engine's log, and the questions if they are kept."""
-    model: str
-    endpoints: tuple[str, ...] = ()
-    engine: EngineName = "auto"
-    index: str | None = None
-    """A folder, or the address of an index on a server."""
-    gate: Path | None = None
-    gate_mode: GateMode = "warn"
-    host: str = "127.0.0.1"
-    port: int = 8080
-    sources: int = 5
-    prompt_bytes: int | None = None
-    input_slot: bool | None = None
-    """None: if the template of a model's folder has the slot, and the engine fills it."""
-    keep_days: int = 0
-    limits: Limits = field(default_factory=Limits)
-    start_seconds: float = 1800
-
-
-def serve(options: Options) -> int:
-    """Serve until a signal ends it. UserError for what cannot be served."""
+def serve(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it, with the options of `python -m serve run`. UserError for what cannot be
+    served."""
     key = os.environ.get(KEY) or None
     if options.host.strip("[]") not in {name.strip("[]") for name in (*LOOPBACK, "::1")} and key is None:
         raise UserError(
@@ -79,14 +55,27 @@ def serve(options: Options) -> int:
             atomic_io.lock(options.run / ".lock", f"{options.run} is used by another service")
         )
         ratings = Ratings(options.run)
-        urls, process = options.endpoints, None
+        urls, process = options.endpoint, None
         if not urls:
             url, process = stack.enter_context(started(options))
             urls = (url,)
-        engines = Engines([Engine(_base(url)) for url in urls], options.model, os.environ.get(ENGINE_KEY))
-        assistant.input_slot = _fills_slot(options, engines)
-        log = QuestionLog(options.run, options.keep_days)
-        service = Service(assistant, engines, ratings, log, options.limits, key)
+        named = {"attempts": 1, "model": options.model}
+        endpoints = [
+            from_options(OpenAIEndpointConfig, {"url": "--endpoint"}, url=url, **named) for url in urls
+        ]
+        assistant.input_slot = _fills_slot(options, endpoints[0])
+        engines = [Engine(endpoint.url.rstrip("/")) for endpoint in endpoints]
+        limits = Limits(
+            answer_tokens=options.answer_tokens, streams=options.streams, requests_per_minute=options.rate
+        )
+        service = Service(
+            assistant,
+            Engines(engines, options.model, os.environ.get(ENGINE_KEY)),
+            ratings,
+            QuestionLog(options.run, options.keep_days),
+            limits,
+            key,
+        )
         try:
             asyncio.run(_until_signal(service, options, process))
         except OSError as error:
@@ -97,7 +86,7 @@ def serve(options: Options) -> int:
     return 0
 
 
-def _assistant(options: Options) -> Assistant:
+def _assistant(options: argparse.Namespace) -> Assistant:
     from serve.retrieval.search import open_index
 
     gate = None
@@ -116,7 +105,9 @@ def _assistant(options: Options) -> Assistant:
     return Assistant(index, gate, options.gate_mode, options.sources, room)
 
 
-async def _until_signal(service: Service, options: Options, engine: subprocess.Popen[bytes] | None) -> None:
+async def _until_signal(
+    service: Service, options: argparse.Namespace, engine: subprocess.Popen[bytes] | None
+) -> None:
     """Serve until a signal comes, or the engine that was started ends."""
     serving = asyncio.ensure_future(
         run(service, options.host, options.port, partial(print, "the assistant:", flush=True))
@@ -131,7 +122,7 @@ async def _until_signal(service: Service, options: Options, engine: subprocess.P
 
 
 @contextmanager
-def started(options: Options) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def started(options: argparse.Namespace) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Address and process of an engine that is started for `options.model`, and ended with the block."""
     folder = Path(options.model)
     if not (folder / "config.json").exists():
@@ -159,15 +150,15 @@ def started(options: Options) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         )
         try:
             print(f"starting the engine ({name}; its log: {log})", flush=True)
-            _wait(process, f"http://127.0.0.1:{port}", log, options.start_seconds)
+            _wait(process, f"http://127.0.0.1:{port}", log, START_SECONDS)
             yield f"http://127.0.0.1:{port}/v1", process
         finally:
             process.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with suppress(ProcessLookupError):  # with the processes that it started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _command(name: str, folder: Path, port: str) -> list[str]:
@@ -189,7 +180,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float)
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
                 return
-        except (OSError, urllib.error.URLError):
+        except OSError:
             time.sleep(0.2)
     ended = f"ended with exit code {process.poll()}" if process.poll() is not None else "is not ready"
     raise UserError(f"the engine {ended}. The last lines of {log}:\n{_last_lines(log)}")
@@ -199,13 +190,13 @@ def _last_lines(log: Path) -> str:
     return "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
 
 
-def _fills_slot(options: Options, engines: Engines) -> bool:
+def _fills_slot(options: argparse.Namespace, endpoint: OpenAIEndpointConfig) -> bool:
     """Whether the sources go into the slot `input` of the model's template: it has one, and the engine passes
     it on, which is tried."""
     template = _template(options.model)
     if options.input_slot is False or (options.input_slot is None and ".input" not in template):
         return False
-    empty, filled = (_prompt_tokens(engines, slot) for slot in ("", "word " * 50))
+    empty, filled = (_prompt_tokens(endpoint, slot) for slot in ("", "word " * 50))
     if empty is not None and filled is not None and filled > empty:
         return True
     if options.input_slot:
@@ -216,21 +207,14 @@ def _fills_slot(options: Options, engines: Engines) -> bool:
     return False
 
 
-def _prompt_tokens(engines: Engines, slot: str) -> int | None:
-    """How many tokens an engine counts in a prompt with this `input`."""
+def _prompt_tokens(endpoint: OpenAIEndpointConfig, slot: str) -> int | None:
+    """How many tokens an engine counts in a prompt with this `input`; None if it does not say."""
     message = {"role": "user", "content": "word", **({"input": slot} if slot else {})}
-    body = {"model": engines.model, "messages": [message], "max_tokens": 1}
-    headers = {"Content-Type": "application/json"}
-    if engines.key:
-        headers["Authorization"] = f"Bearer {engines.key}"
-    asked = urllib.request.Request(
-        f"{engines.engines[0].url}/chat/completions", json.dumps(body).encode(), headers
+    body = {"messages": [message], "max_tokens": 1}
+    ((_, found),) = ask(
+        endpoint, "chat/completions", [(body, lambda answer: int(answer["usage"]["prompt_tokens"]))]
     )
-    try:
-        with urllib.request.urlopen(asked, timeout=engines.silence_seconds) as response:
-            return int(json.load(response)["usage"]["prompt_tokens"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    return found if isinstance(found, int) else None
 
 
 def _template(model: str) -> str:
@@ -244,12 +228,3 @@ def _config(model: str) -> dict[str, object]:
         return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}.") from None
-
-
-def _base(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UserError(f"--endpoint {url}: give a base URL such as http://localhost:8000/v1.")
-    if "@" in parts.netloc:
-        raise UserError(f"--endpoint: an address holds no password; {ENGINE_KEY} holds the engine's key.")
-    return url.rstrip("/")

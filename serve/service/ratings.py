@@ -6,6 +6,8 @@ prompt · of several ratings of one answer the last counts · a single thumb mak
 
 import json
 import os
+import sys
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,9 +26,9 @@ class Ratings:
     """The ratings of a run, appended to as they come; each is on the disk when `add` returns."""
 
     def __init__(self, run: Path) -> None:
-        self.file = run / NAME
-        self.last = {line["answer"]: line for line in read(run)}
-        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self.last = {line["answer"]: _kept(line) for line in read(run)}
+        self.lock = threading.Lock()
+        descriptor = os.open(run / NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         self.output = os.fdopen(descriptor, "ab", buffering=0)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a killed server's last line
@@ -37,15 +39,22 @@ class Ratings:
         `text`."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"time": time, "answer": answer, "rating": thumb, "correction": correction, **about}
-        self.output.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        os.fsync(self.output.fileno())
-        self.last[answer] = line
+        with self.lock:
+            self.output.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            os.fsync(self.output.fileno())
+            self.last[answer] = _kept(line)
 
     def counts(self) -> dict[str, int]:
         """How many answers have each thumb now, and how many a correction."""
-        thumbs = Counter(line["rating"] for line in self.last.values())
-        corrected = sum(bool(line["correction"]) for line in self.last.values())
+        kept = list(self.last.values())  # at once: other threads add to it
+        thumbs = Counter(thumb for thumb, _ in kept)
+        corrected = sum(corrected for _, corrected in kept)
         return {"up": thumbs["up"], "down": thumbs["down"], "corrections": corrected}
+
+
+def _kept(line: dict[str, Any]) -> tuple[str, bool]:
+    """What is kept in memory of a rating: its thumb, and whether it has a correction."""
+    return sys.intern(line["rating"]), bool(line.get("correction"))
 
 
 def read(run: Path) -> Iterator[dict[str, Any]]:
@@ -85,7 +94,7 @@ def write_pairs(run: Path, output: Path, *, force: bool = False) -> dict[str, in
     for ratings in by_prompt.values():
         up = {line["text"]: line for line in ratings if line["rating"] == "up"}
         down = {line["text"]: line for line in ratings if line["rating"] == "down"}
-        for better in up.keys() - down.keys():
+        for better in sorted(up.keys() - down.keys()):
             for worse in sorted(down.keys() - up.keys()):
                 pairs.append(_pair(up[better], better, worse, "thumbs"))
                 used |= {up[better]["answer"], down[worse]["answer"]}

@@ -33,7 +33,7 @@ class FakeEngine:
     """Seconds before each piece."""
     fault: Callable[[int], str | None] = lambda _: None
     """Of a request's number: `status` (500), `refuse` (400), `busy` (429), `cut` (in the middle), `garbage`,
-    `error` (an error event), `hang`."""
+    `odd` (JSON that is no event), `error` (an error event), `hang`."""
     fills_slot: bool = False
     """Whether the messages' `input` counts in the prompt."""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -78,6 +78,8 @@ class FakeEngine:
                     return response
                 if fault == "garbage" and number == 1:
                     await response.write(b"data: {\n\n")
+                if fault == "odd" and number == 1:
+                    await response.write(b'data: {"choices": ["x"]}\n\n')
                 if fault == "error" and number == 1:
                     await response.write(b'data: {"error": {"message": "out of memory"}}\n\n')
                 if self.delay:

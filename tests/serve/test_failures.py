@@ -38,7 +38,7 @@ def test_an_engines_refusal_reaches_the_client(
     assert ("Retry-After" in headers) == (status == 503)
 
 
-@pytest.mark.parametrize("fault", ["cut", "garbage", "error"])
+@pytest.mark.parametrize("fault", ["cut", "garbage", "odd", "error"])
 def test_an_answer_that_breaks_off_ends_with_an_error(url: str, fake: FakeEngine, fault: str) -> None:
     fake.fault = lambda _: fault
     status, text, _ = chat(url, "pump", stream=True)
@@ -48,7 +48,7 @@ def test_an_answer_that_breaks_off_ends_with_an_error(url: str, fake: FakeEngine
     assert not any(event.get("citations") for event in found)
 
 
-@pytest.mark.parametrize("fault", ["cut", "garbage", "error"])
+@pytest.mark.parametrize("fault", ["cut", "garbage", "odd", "error"])
 def test_an_answer_at_once_that_breaks_off_is_an_error(url: str, fake: FakeEngine, fault: str) -> None:
     fake.fault = lambda _: fault
     status, answer, _ = chat(url, "pump")
@@ -205,11 +205,16 @@ def test_a_port_that_is_taken_is_named(url: str, fake: FakeEngine, tmp_path: Pat
     ("given", "message"),
     [
         (["--model", "none"], "--model none: no model's folder"),
-        (["--model", "m", "--endpoint", "localhost:8000"], "give a base URL such as"),
-        (["--model", "m", "--endpoint", "http://user:pass@host/v1"], "an address holds no password"),
+        (["--model", "m", "--endpoint", "localhost:8000"], "must begin with http:// or https://"),
+        (["--model", "m", "--endpoint", "http://user:pass@host/v1"], "must have no user name, password"),
         (["--model", "m", "--endpoint", "http://h/v1", "--index", "none"], "none is not a complete folder"),
         (["--model", "m", "--endpoint", "http://h/v1", "--gate-mode", "refuse"], "needs a gate"),
         (["--model", "m", "--endpoint", "http://h/v1", "--streams", "0"], "--streams 0: at least 1"),
+        (
+            ["--model", "m", "--endpoint", "http://h/v1", "--prompt-bytes", "0"],
+            "--prompt-bytes 0: at least 1",
+        ),
+        (["--model", "m", "--endpoint", "http://h/v1", "--port", "99999"], "--port 99999: from 0 to 65535"),
         (
             ["--model", "m", "--endpoint", "http://h/v1", "--input-slot"],
             "does not pass the messages' `input`",
@@ -222,7 +227,9 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, given: list[str], mess
 
 
 ENGINE = """#!/usr/bin/env python
-import http.server, sys, threading
+import http.server, pathlib, subprocess, sys, threading
+worker = subprocess.Popen(["sleep", "300"])
+pathlib.Path(__file__).with_name("worker").write_text(str(worker.pid))
 class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -256,6 +263,9 @@ def test_an_engine_that_ends_ends_the_service_with_its_last_words(
     assert "the engine ended with exit code" in done.stderr
     assert "out of memory" in done.stderr
     assert said in done.stdout
+    if said:
+        worker = Path("/proc", (tmp_path / "worker").read_text(), "stat")
+        assert not worker.exists() or worker.read_text().split()[2] == "Z"
 
 
 def test_an_adapter_is_to_be_merged_first(tmp_path: Path) -> None:

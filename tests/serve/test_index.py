@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +69,26 @@ def opened(folder: Path) -> Index:
     return Index(folder / "index")
 
 
-def bm25(records: list[Record], question: str) -> dict[str, float]:
-    """The score of each record by the formula (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75)."""
-    texts = [Counter(terms(each["title"] or "")) for each in records]
+def bm25(texts: list[Counter[str]], asked: Mapping[str, float]) -> list[float]:
+    """The score of each text by the formula (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75)."""
     mean = sum(text.total() for text in texts) / len(texts)
-    scores = dict.fromkeys((each["id"] for each in records), 0.0)
-    for term, asked in Counter(terms(question)).items():
+    scores = [0.0] * len(texts)
+    for term, times in asked.items():
         having = sum(term in text for text in texts)
         idf = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
-        for each, text in zip(records, texts, strict=True):
+        for number, text in enumerate(texts):
             length = 1.2 * (0.25 + 0.75 * text.total() / mean)
-            scores[each["id"]] += asked * idf * text[term] * 2.2 / (text[term] + length)
+            scores[number] += times * idf * text[term] * 2.2 / (text[term] + length)
     return scores
 
 
 @pytest.mark.parametrize("question", ["pump", "水泵的密封", "rotor rotor valve", "펌프 motor 转子"])
 def test_scores_are_those_of_bm25(opened: Index, records: list[Record], question: str) -> None:
-    short = [each for each in records if sum(Counter(terms(each["title"] or "")).values()) < 40]
-    kept = {each["id"] for each in short}  # tantivy rounds the length of longer texts
-    expected = bm25(records, question)
+    texts = [Counter(terms(each["title"] or "")) for each in records]
+    names = [each["id"] for each in records]
+    kept = {name for name, text in zip(names, texts, strict=True) if text.total() < 40}
+    # tantivy rounds the length of longer texts
+    expected = dict(zip(names, bm25(texts, Counter(terms(question))), strict=True))
     hits = opened.search(question, hits=300)
     found = {passage["id"]: passage["score"] for hit in hits for passage in hit.passages}
     assert set(found) == {name for name, score in expected.items() if score > 0}
@@ -304,7 +306,7 @@ def test_what_is_no_index_or_damaged_is_refused(
     shutil.rmtree(copy / "segments")
     with pytest.raises(UserError, match="is damaged"):
         Index(copy)
-    monkeypatch.setattr("serve.retrieval.index.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match=r"made with other terms \(nfkc.*this version has another\)"):
         Index(folder / "index")
 
@@ -322,13 +324,13 @@ def test_what_cannot_be_indexed_is_refused(folder: Path, tmp_path: Path) -> None
 
 def test_a_file_of_questions_is_answered_line_by_line(folder: Path, tmp_path: Path) -> None:
     asked: list[dict[str, Any]] = [
-        {"id": 7, "question": "pump", "language": "zh"},
+        {"id": 7, "question": "pump\u2028\x85", "language": "zh"},
         {"question": "阀门", "before": "2000-01-01", "ipc": ["F04D"]},
     ]
-    (tmp_path / "q.jsonl").write_text("\n\n".join(map(json.dumps, asked)))
+    (tmp_path / "q.jsonl").write_text("\n\n".join(json.dumps(each, ensure_ascii=False) for each in asked))
     done = run("serve", "search", folder / "index", "--queries", tmp_path / "q.jsonl", "--hits", "3")
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.strip().split("\n")]
     assert [{name: line[name] for name in each} for line, each in zip(found, asked, strict=True)] == asked
     assert all(hit["language"].startswith("zh") for hit in found[0]["hits"])
     assert len(found[0]["hits"]) == 3

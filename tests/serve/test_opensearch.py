@@ -2,11 +2,11 @@
 their reference says stands in for it; with OPENSEARCH_URL the same tests ask a real one."""
 
 import json
-import math
 import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from serve.retrieval.opensearch import OpenSearch, upload
 from serve.retrieval.search import Filter, Index, open_index
 from tests.conftest import run
 from tests.data.records import record, write_shards
-from tests.serve.test_index import FILTERS, WORDS, made
+from tests.serve.client import call, chat, events
+from tests.serve.engine import assistant, engine
+from tests.serve.test_index import FILTERS, WORDS, bm25, made
 
 
 class Server(BaseHTTPRequestHandler):
@@ -101,15 +103,8 @@ def fits(document: dict[str, Any], query: dict[str, Any]) -> bool:
 def found(documents: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
     """The hits of a search, by the formula of BM25, collapsed."""
     texts = [Counter(each["terms"].split()) for each in documents]
-    mean = sum(text.total() for text in texts) / len(texts)
-    scores = [0.0] * len(texts)
-    for clause in asked["query"].get("bool", {}).get("should", ()):
-        term, boost = clause["term"]["terms"]["value"], clause["term"]["terms"]["boost"]
-        having = sum(term in text for text in texts)
-        idf = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
-        for number, text in enumerate(texts):
-            length = 1.2 * (0.25 + 0.75 * text.total() / mean)
-            scores[number] += boost * idf * text[term] * 2.2 / (text[term] + length)
+    clauses = [each["term"]["terms"] for each in asked["query"].get("bool", {}).get("should", ())]
+    scores = bm25(texts, {each["value"]: each["boost"] for each in clauses})
     hits = [
         {"_score": score, "_source": {"stored": each["stored"]}, "own": each["invention"][0]}
         for score, each in zip(scores, documents, strict=True)
@@ -129,16 +124,26 @@ def found(documents: list[dict[str, Any]], asked: dict[str, Any]) -> list[dict[s
     return collapsed[: asked["size"]]
 
 
+@contextmanager
+def running(handler: type[BaseHTTPRequestHandler] = Server) -> Iterator[str]:
+    """The address of an index on a server, while the block runs."""
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.documents, server.mapping = {}, None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/mine"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
     if real := os.environ.get("OPENSEARCH_URL"):
         yield f"{real.rstrip('/')}/patent-llama-test-{os.getpid()}"
         return
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.documents, server.mapping = {}, None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/mine"
-    server.shutdown()
+    with running() as address:
+        yield address
 
 
 @pytest.fixture
@@ -206,6 +211,52 @@ def test_what_cannot_be_asked_is_refused(
     upload([tmp_path / "a"], url)
     with pytest.raises(UserError, match="no words"):
         OpenSearch(url).search("？")
-    monkeypatch.setattr("serve.retrieval.opensearch.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match="made with other terms"):
         OpenSearch(url)
+
+
+def test_a_server_that_leads_elsewhere_gets_no_password_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[str] = []
+
+    class Elsewhere(Server):
+        def answer(self) -> None:
+            came.append(self.headers["Authorization"])
+
+        do_GET = answer
+
+    class Leading(Server):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", other)
+            self.end_headers()
+
+    monkeypatch.setenv("OPENSEARCH_AUTH", "user:password")
+    with running(Elsewhere) as other, running(Leading) as url, pytest.raises(UserError, match="HTTP 302"):
+        OpenSearch(url)
+    assert came == []
+
+
+def test_an_assistant_whose_index_is_gone_says_so_and_answers_without(
+    records: list[Record], tmp_path: Path
+) -> None:
+    write_shards([records], tmp_path / "records")
+    with ExitStack() as stack:
+        fake = stack.enter_context(engine(pieces=["《专利法》第三条。"]))
+        with running() as url:
+            upload([tmp_path / "records"], url)
+            given = ("--endpoint", fake.url, "--model", "m", "--rate", "0", "--index", url)
+            served = stack.enter_context(assistant(tmp_path / "run", *given))
+            _, answer, _ = chat(served, "第二条")
+            assert [each["problem"] for each in answer["citations"]] == ["no-such-article"]
+        gone = "the index cannot be searched at the moment"
+        for path, body in (
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "pump"}], "stream": True}),
+            ("/v1/search", {"query": "pump"}),
+        ):
+            status, answer, _ = call(served, path, body)
+            assert (status, answer["error"]["message"]) == (502, gone)
+        status, answer, _ = chat(served, "pump", retrieval=False)
+        assert (status, answer["citations"]) == (200, [])
+        status, text, _ = chat(served, "pump", retrieval=False, stream=True)
+        assert (status, events(text)[-1]["citations"]) == (200, [])

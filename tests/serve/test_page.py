@@ -35,45 +35,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("index")
     only_abstract: dict[str, Any] = {"claims": None, "description": None, "date": "2015-01-06"}
     law = only_abstract | {"abstract": None, "title": "专利法"}
-    write_shards(
-        [
-            [
-                record(1, title="Toy 😀", abstract=BEYOND, **only_abstract),
-                record(2, title=HOSTILE, abstract=f"zither {HOSTILE} {'w' * 700}", **only_abstract),
-                record(3, id="law", **(law | {"description": "第一条 甲。\n第二条 乙。"})),
-                *map(record, range(4, 40)),
-            ]
-        ],
-        place / "records",
-    )
+    records = [
+        record(1, title="Toy 😀", abstract=BEYOND, **only_abstract),
+        record(2, title=HOSTILE, abstract=f"zither {HOSTILE} {'w' * 700}", **only_abstract),
+        record(3, id="law", **(law | {"description": "第一条 甲。\n第二条 乙。"})),
+        *map(record, range(4, 40)),
+    ]
+    write_shards([records], place / "records")
     build([place / "records"], place / "index")
     return place / "index"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[FakeEngine]:
-    with engine() as started:
-        yield started
-
-
-@pytest.fixture
-def fake(running: FakeEngine) -> FakeEngine:
-    """The engine as it was at first."""
-    running.pieces, running.delay, running.fault = list(ANSWER), 0.0, lambda _: None
-    running.asked.clear()
-    return running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
-def url(index: Path, running: FakeEngine, folder: Path) -> Iterator[str]:
-    given = ("--endpoint", running.url, "--model", "model-of-the-test", "--index", index, "--rate", "0")
-    with assistant(folder, *given) as address:
-        yield address
 
 
 @pytest.fixture
@@ -113,7 +83,7 @@ def piece(content: str, **more: Any) -> dict[str, Any]:
 def test_a_question_is_asked_by_keyboard_and_answered_piece_by_piece(page: Page, fake: FakeEngine) -> None:
     fake.pieces, fake.delay = [f"word{n} " for n in range(8)], 0.15
     assert page.evaluate("document.activeElement.id") == "question"
-    assert last_of(page, "#model") == "model-of-the-test"
+    assert last_of(page, "#model") == "m"
     page.evaluate("""
       window.seen = []; window.heard = [];
       new MutationObserver(() => seen.push(turns[0].part(".answer").textContent))
@@ -243,6 +213,15 @@ def test_a_follow_up_sends_the_conversation_and_another_try_goes_back(page: Page
     assert page.evaluate("document.activeElement.id") == "question"
     ask(page, "three")
     assert [message["content"] for message in fake.asked[-1]["messages"]] == ["three"]
+
+
+def test_a_conversation_may_be_longer_than_the_service_takes(page: Page, fake: FakeEngine) -> None:
+    click(page, "#with-sources")
+    page.evaluate("for (let i = 0; i < 60; i++) addTurn(`q${i}`).text = 'a'; 0")
+    fake.pieces = ["Done."]
+    assert ask(page, "last") == "Done."
+    sent = [message["content"] for message in fake.asked[-1]["messages"]]
+    assert (len(sent), sent[-3:]) == (41, ["q59", "a", "last"])
 
 
 def test_a_new_conversation_ends_the_answer_that_is_written(page: Page, fake: FakeEngine) -> None:

@@ -55,7 +55,7 @@ def test_relevant_is_what_was_cited_and_is_earlier(place: Path, tmp_path: Path) 
     assert first["groups"] == {"languages": "en-several"}
     assert queries["US-1008-A"]["question"] == "A pump for 8 ships."
     assert queries["US-1008-A"]["groups"] == {"languages": "en-en"}
-    assert counts == {"with_cites": 4, "cited_later": 2, "questions": 2, "relevant": 3}
+    assert counts == {"records": 4, "cited_later": 2, "questions": 2, "relevant": 3}
 
 
 def test_a_search_for_them_is_scored(place: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Ratings are kept whatever happens, and make the pairs that they say."""
 
 import json
+import pickle
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,29 @@ def test_a_line_that_a_killed_service_left_half_costs_only_itself(tmp_path: Path
     rated(tmp_path, ("c", "down", None, "q", "3"))
     assert [line["answer"] for line in read(tmp_path)] == ["a", "c"]
     assert made(tmp_path)[0] == [("q", "1", "3")]
+
+
+def test_ratings_are_counted_while_others_are_kept_and_texts_stay_on_the_disk(tmp_path: Path) -> None:
+    ratings = Ratings(tmp_path)
+    about = {"prompt": ASKED, "text": "x" * 10_000}
+    with ThreadPoolExecutor(8) as pool:
+        added = [pool.submit(ratings.add, f"a{n}", "up", None, about) for n in range(400)]
+        while not all(each.done() for each in added):
+            ratings.counts()
+    assert ratings.counts() == {"up": 400, "down": 0, "corrections": 0}
+    assert len(list(read(tmp_path))) == 400
+    assert len(pickle.dumps(ratings.last)) < 400 * 100
+
+
+def test_the_same_ratings_make_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(8):
+        rated(tmp_path, (f"u{n}", "up", None, "q", f"good{n}"), (f"d{n}", "down", None, "q", f"bad{n}"))
+    written = set()
+    for seed in "123":
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        made(tmp_path)
+        written.add((tmp_path / "pairs.jsonl").read_bytes())
+    assert len(written) == 1
 
 
 def test_a_rating_outlives_a_kill_and_a_second_service_counts_it(tmp_path: Path) -> None:

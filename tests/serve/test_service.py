@@ -136,6 +136,12 @@ def test_a_request_that_means_nothing_is_refused_with_the_reason(
     assert not fake.asked
 
 
+def test_a_seed_is_passed_on_if_there_is_one(url: str, fake: FakeEngine) -> None:
+    for seed in (3, None):
+        assert chat(url, "pump", seed=seed)[0] == 200
+    assert [asked.get("seed") for asked in fake.asked] == [3, None]
+
+
 def test_half_a_surrogate_pair_is_a_question_mark(url: str, fake: FakeEngine) -> None:
     body = b'{"messages": [{"role": "user", "content": "pump \\ud800"}], "retrieval": {"office": "\\udfff"}}'
     assert call(url, "/v1/chat/completions", body)[0] == 200
@@ -194,6 +200,14 @@ def test_search_finds_passages_and_refuses_what_means_nothing(url: str) -> None:
     ):
         assert call(url, "/v1/search", body)[0] == 400
     assert call(url, "/v1/search", {"query": "？"})[1] == {"hits": []}
+
+
+def test_a_service_may_show_no_sources(index: Path, fake: FakeEngine, tmp_path: Path) -> None:
+    given = ("--endpoint", fake.url, "--model", "m", "--index", index, "--sources", "0")
+    with assistant(tmp_path, *given) as url:
+        status, answer, _ = chat(url, "pump")
+        assert (status, answer["sources"]) == (200, [])
+        assert call(url, "/v1/search", {"query": "pump"})[1]["hits"]
 
 
 @pytest.mark.parametrize("fills", [True, False])

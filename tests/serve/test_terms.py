@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.language import convert_chinese
+from data.law_citations import law_name
 from serve.retrieval.passages import LONGEST_BYTES, article_key, passages
 from serve.retrieval.terms import spans, terms
 from tests.data.records import record
@@ -107,3 +108,7 @@ def test_a_patent_that_quotes_articles_is_no_statute() -> None:
 )  # fmt: skip
 def test_an_article_has_one_key_however_it_is_written(written: str, key: str) -> None:
     assert article_key(written) == key
+
+
+def test_the_names_of_laws_that_answers_cite_do_not_fill_the_memory() -> None:
+    assert law_name.cache_info().maxsize is not None

@@ -108,6 +108,11 @@ def test_what_does_not_fit_is_refused(place: Path, tmp_path: Path, monkeypatch: 
         train([tmp_path / "few"], tmp_path / "embedding")
     with pytest.raises(UserError, match="has no vectors"):
         build([tmp_path / "few"], tmp_path / "index", place / "terms", embedding=place / "embedding")
+    train([place / "corpus" / "dedup"], tmp_path / "other", epochs=1)
+    with pytest.raises(UserError, match="the older index has vectors of hashed"):
+        build([tmp_path / "few"], tmp_path / "index", place / "both", embedding=tmp_path / "other")
+    build([tmp_path / "few"], tmp_path / "index", place / "both", embedding=place / "embedding")
+    shutil.rmtree(tmp_path / "index")
     with pytest.raises(UserError, match="is no embedding"):
         build([tmp_path / "few"], tmp_path / "index", embedding=place / "terms")
     shutil.copytree(place / "both", tmp_path / "cut")
@@ -119,7 +124,7 @@ def test_what_does_not_fit_is_refused(place: Path, tmp_path: Path, monkeypatch: 
     vectors.unlink()
     with pytest.raises(UserError, match="is damaged"):
         Index(tmp_path / "cut")
-    monkeypatch.setattr("serve.retrieval.embedding.RULE", "another")
+    monkeypatch.setattr("serve.retrieval.terms.RULE", "another")
     with pytest.raises(UserError, match="made with other terms"):
         Hashed.open(place / "embedding")
 
@@ -128,6 +133,9 @@ def test_an_endpoints_vectors(tmp_path: Path) -> None:
     records = [made(number, claims=["qqq zzz"] if number == 7 else None) for number in range(150)]
     write_shards([records[:100]], tmp_path / "a")
     write_shards([records[100:]], tmp_path / "b")
+    write_shards(
+        [[record(n, language) for n in range(60) for language in ("en", "zh")]], tmp_path / "families"
+    )
     with engine() as fake:
         given = ("--embeddings", fake.url, "--embedding-model", "letters")
         grow = ("--corpus", tmp_path / "b", "--extends", tmp_path / "first", "--output")
@@ -140,9 +148,15 @@ def test_an_endpoints_vectors(tmp_path: Path) -> None:
         assert best.id == records[7]["id"], "found by its letters alone"
         done = run("serve", "index", *grow, tmp_path / "x", *given[:3], "other")
         assert (done.returncode, "the older index has vectors of letters" in done.stderr) == (2, True)
+        train([tmp_path / "families"], tmp_path / "embedding", epochs=1)
+        done = run("serve", "index", *grow, tmp_path / "x", "--embedding", tmp_path / "embedding")
+        assert (done.returncode, "the older index has vectors of letters" in done.stderr) == (2, True)
         fake.fault = lambda _: "cut"
         with pytest.raises(UserError, match="texts gave vectors of shape"):
             Index(tmp_path / "second").search("zqzq", 3)
     done = run("serve", "index", *grow, tmp_path / "x", *given[:2])
     assert (done.returncode, "go together" in done.stderr) == (2, True)
+    wrong = ("--embeddings", "localhost", "--embedding-model", "letters")
+    done = run("serve", "index", *grow, tmp_path / "x", *wrong)
+    assert (done.returncode, "--embeddings: must begin with http" in done.stderr) == (2, True)
     assert not (tmp_path / "x").exists()
