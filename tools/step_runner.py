@@ -186,6 +186,14 @@ def _keep(
     return True
 
 
+def up_to_date(step: Step, records: Path, outside: Sequence[str] = ()) -> bool:
+    """Whether the step has finished with its commands and inputs as they are now."""
+    file = record_file(step, records)
+    before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    complete = all(_is_complete(Path(output)) for output in step.outputs)
+    return bool(before.get("done")) and complete and before["made_from"] == fingerprint(step, outside)
+
+
 def record_file(step: Step, records: Path) -> Path:
     """The step's record, `NAME.json`; its log, `NAME.log`, is next to it."""
     name = re.sub(r"\W+", "-", step.name)

@@ -73,15 +73,10 @@ def calls(folder: Path) -> list[str]:
     return sorted(made)
 
 
-def results(folder: Path) -> bytes:
-    """Every number of a study but its times."""
+def results(folder: Path) -> str:
+    """Every number of a study but what it cost."""
     tree = json.loads((folder / "study/report/results.json").read_text("utf-8"))
-    for arm in tree["arms"]:
-        for cost in ("seconds", "cpu_seconds", "hours", "gpu_hours", "cpu_hours"):
-            arm.pop(cost, None)
-            for training in arm["trainings"]:
-                training.pop(cost, None)
-    return json.dumps(tree, sort_keys=True).encode()
+    return json.dumps({key: value for key, value in tree.items() if key not in ("cost", "runs")})
 
 
 def test_what_nothing_varies_is_done_once_and_what_is_new_is_added(study: Call, tmp_path: Path) -> None:
@@ -214,8 +209,6 @@ def test_each_step_is_a_job_that_names_those_before_it(study: Call, tmp_path: Pa
     for name, needs, *_, command in jobs:
         assert all(place[need] < place[name] for need in needs.split(",") if need)
         assert command.endswith(f"--step {name} better=7")
-    done = study("--step", "scores-pretraining-with-examples-25-seed-2", "better=7")
-    assert done.returncode == 2, "nothing is there yet"
     for name in ("base", "continued-seed-2", "tuned-pretraining-with-examples-25-seed-2"):
         assert study("--step", name, "better=7").returncode == 0
     assert study("--step", "scores-pretraining-with-examples-25-seed-2", "better=7").returncode == 0

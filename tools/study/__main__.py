@@ -56,7 +56,7 @@ def main() -> int:
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be at least 1.")
     study = reading.read(arguments.config, arguments.overrides, arguments.seeds)
-    steps = picking.steps(study)
+    steps = picking.steps(study, _folder(study) / RECORDS)
     if arguments.step:
         steps = [_named(steps, arguments.step)]
     if arguments.list:
@@ -66,13 +66,18 @@ def main() -> int:
     elif arguments.jobs:
         print("\n".join("\t".join(job) for job in jobs(study, arguments, steps)))
     else:
-        _run(study, steps, arguments)
+        study.described.value(FOLDER)
+        _run(study, steps, _folder(study), arguments)
     return 0
 
 
-def _run(study: Study, steps: Sequence[Step], arguments: argparse.Namespace) -> None:
+def _folder(study: Study) -> Path:
+    """Where the steps write; a file whose steps are only listed need not say."""
+    return Path(study.described.value(FOLDER)) if FOLDER in study.described.variables else Path()
+
+
+def _run(study: Study, steps: Sequence[Step], folder: Path, arguments: argparse.Namespace) -> None:
     """Run the steps and show the results."""
-    folder = Path(study.described.value(FOLDER))
     records = folder / RECORDS
     records.mkdir(parents=True, exist_ok=True)
     name = f"{record_file(steps[0], records).stem}.lock" if arguments.step else atomic_io.LOCK
@@ -80,7 +85,7 @@ def _run(study: Study, steps: Sequence[Step], arguments: argparse.Namespace) -> 
         ran = [] if arguments.report else run(steps, records, arguments.at_once)
         if arguments.step:
             return
-        more = picking.steps(study)  # what was picked says what else there is to do
+        more = picking.steps(study, records)  # what was picked says what else there is to do
         if more != steps and not arguments.report:
             steps = more
             ran += run(steps, records, arguments.at_once)

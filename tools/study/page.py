@@ -28,15 +28,18 @@ Tree = dict[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
-def write(study: Study, folder: Path) -> str:
-    """Write `folder`/report.html and `folder`/results.json, and return the text for the terminal. Raises
-    UserError for runs or arms that do not fit together."""
+def write(study: Study, folder: Path, more: Mapping[str, Table] | None = None) -> str:
+    """Write `folder`/report.html and `folder`/results.json, and return the text for the terminal; `more` are
+    other tables by title. Raises UserError for runs or arms that do not fit together."""
     arms = arms_by_key(study)
     tree = found(study) | {"cost": cost.costs(arms), "runs": cost.runs(arms)}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_io.write_text(folder / "results.json", json.dumps(tree, ensure_ascii=False, indent=1) + "\n")
-    atomic_io.write_text(folder / "report.html", html.page(study.title, list(_sections(study, tree, folder))))
-    return f"{_text(study, tree)}\n\nreport  {folder / 'report.html'}\nnumbers {folder / 'results.json'}"
+    others = [html.section(title, html.table(*table)) for title, table in (more or {}).items()]
+    sections = [*_sections(study, tree, folder), *others]
+    atomic_io.write_text(folder / "report.html", html.page(study.title, sections))
+    texts = [f"{title}\n{html.text_table(*table)}" for title, table in (more or {}).items()]
+    return "\n\n".join([_text(study, tree), *texts])
 
 
 def _sections(study: Study, tree: Tree, folder: Path) -> Iterator[str]:

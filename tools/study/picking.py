@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from core.errors import UserError
-from core.provenance import manifest
-from tools.step_runner import Step
+from tools.step_runner import Step, up_to_date
 from tools.steps_file import Pick, StudyConfig
 from tools.study.arms import Cell, Study
 
@@ -27,15 +26,15 @@ class Picked(NamedTuple):
     """Mean of the metric by level."""
 
 
-def steps(study: Study) -> list[Step]:
+def steps(study: Study, records: Path) -> list[Step]:
     """What there is to do: before the pick the validation of all levels, after it also the rest."""
     rule = rule_of(study)
     if rule is None:
         return study.steps()
     validation = study.steps({rule.step})
-    found = picked(study)
-    if found is None:
+    if not all(up_to_date(step, records) for step in validation):
         return validation
+    found = picked(study)
     rest = study.steps(study.goals() - {rule.step}, cells(study, found))
     names = {step.name for step in validation}
     return [*validation, *(step for step in rest if step.name not in names)]
@@ -46,28 +45,25 @@ def rule_of(study: Study) -> Pick | None:
     return (study.described.tree.study or StudyConfig()).pick
 
 
-def cells(study: Study, found: list[Picked] | None) -> list[Cell]:
+def cells(study: Study, found: list[Picked]) -> list[Cell]:
     """The trainings that are scored."""
     rule = rule_of(study)
-    if rule is None or found is None:
+    if rule is None:
         return study.cells
     at = list(study.axes).index(rule.axis)
     levels = {each.others: each.level for each in found}
     return [cell for cell in study.cells if levels[_others(cell, at)] == cell.levels[at]]
 
 
-def picked(study: Study) -> list[Picked] | None:
-    """What is picked; None before all levels are validated. UserError if the task or metric is not there."""
+def picked(study: Study) -> list[Picked]:
+    """What is picked, once all levels are validated. UserError if the task or metric is not there."""
     rule = rule_of(study)
     if rule is None:
-        return None
+        return []
     at, scores = list(study.axes).index(rule.axis), dict[tuple[str, ...], dict[str, list[float]]]()
     lower = False
     for cell in study.cells:
-        folder = Path(study.output(rule.step, cell))
-        if not (folder / manifest.NAME).exists():
-            return None
-        value, lower = _score(folder, rule)
+        value, lower = _score(Path(study.output(rule.step, cell)), rule)
         scores.setdefault(_others(cell, at), {}).setdefault(cell.levels[at], []).append(value)
     found = []
     for others, levels in scores.items():

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import html_report as html
 from core.provenance import atomic_io, manifest
 from tools.step_runner import Step, record_file
 from tools.steps_file import Comparison, StudyConfig
 from tools.study import page, picking
 from tools.study.arms import Cell, Study
-from tools.study.results import Arm, Axis, Training
+from tools.study.results import WORSE, Arm, Axis, Training
 from tools.study.results import Study as Results
 
 FOLDER = "report"
@@ -27,16 +26,13 @@ def write(study: Study, steps: Sequence[Step], folder: Path, records: Path) -> s
     found = collect(study, {step.name: step for step in steps}, records)
     runs = [run for arm in found.arms for training in arm.trainings for run in training.runs]
     picking.refuse_shared_questions(study, runs)
-    others = [_comparison(study, each) for each in tree.comparisons]
     inputs = manifest.hash_files(run / "predictions.jsonl" for run in runs)
     inputs |= manifest.hash_files(Path(study.value(each.file)) for each in tree.comparisons)
+    tables = {each.title: _comparison(study, each) for each in tree.comparisons}
+    tables["Time"] = _times(steps, records)
     config = {"study": tree.model_dump(mode="json"), "decided_on": found.decided_on}
     with manifest.build(folder / FOLDER, step="study", config=config, inputs=inputs, force=True) as built:
-        text = page.write(
-            found, built.path, [html.section(title, html.table(*table)) for title, table in others]
-        )
-        parts = [f"{title}\n{html.text_table(*table)}" for title, table in [*others, _times(steps, records)]]
-        text = "\n\n".join([text, *parts])
+        text = page.write(found, built.path, tables)
         atomic_io.write_text(built.path / TEXT, text + "\n")
         built.counts = {"arms": len(found.arms), "trainings": sum(len(arm.trainings) for arm in found.arms)}
     return f"\n{text}\n\nreport  {folder / FOLDER / 'report.html'}"
@@ -53,20 +49,20 @@ def collect(study: Study, steps: Mapping[str, Step], records: Path) -> Results:
     for cell in kept:
         levels = zip(study.axes, cell.levels, strict=True)
         arms.setdefault(tuple((axis, level) for axis, level in levels if axis != decided), []).append(cell)
-    law = tree.replay_law.model_dump() if tree.replay_law else None
+    rule = tree.replay_law
     shown = [
         Arm(dict(levels), tuple(_training(study, cell, steps, records) for cell in cells))
         for levels, cells in arms.items()
     ]
-    title = tree.title or study.described.file.stem
     return Results(
         study.described.file.stem,
-        title,
+        tree.title or study.described.file.stem,
         tuple(axes),
         tuple(shown),
         _decided(study, found),
         tree.headlines,
-        law,
+        {"domain": rule.domain, "general": rule.general} if rule else None,
+        rule.most_worse if rule else WORSE,
     )
 
 
@@ -91,10 +87,10 @@ def _tokens(outputs: Iterable[Path]) -> int:
     return sum(int(each["tokens"]) for each in counts if "tokens" in each and "step" in each)
 
 
-def _decided(study: Study, found: Sequence[picking.Picked] | None) -> dict[str, str]:
+def _decided(study: Study, found: Sequence[picking.Picked]) -> dict[str, str]:
     """What was picked, in words."""
     rule = picking.rule_of(study)
-    if rule is None or found is None:
+    if rule is None:
         return {}
     names = [axis for axis in study.axes if axis != rule.axis]
     said = []
@@ -105,7 +101,7 @@ def _decided(study: Study, found: Sequence[picking.Picked] | None) -> dict[str, 
     return {rule.axis: f"{'; '.join(said)}, by {rule.metric} of {rule.task} in the step {rule.step}"}
 
 
-def _comparison(study: Study, each: Comparison) -> tuple[str, html.Table]:
+def _comparison(study: Study, each: Comparison) -> page.Table:
     """A table of what `eval compare` or `eval ranking` wrote."""
     tree = json.loads(Path(study.value(each.file)).read_text("utf-8"))
     rows = []
@@ -113,11 +109,11 @@ def _comparison(study: Study, each: Comparison) -> tuple[str, html.Table]:
         if not each.metrics or row["metric"] in each.metrics:
             values = [f"{row[key]:.3g}" for key in ("a", "b")]
             difference = f"{row['difference']:+.3g} ({row['low']:+.3g} – {row['high']:+.3g})"
-            rows.append([row["metric"], row["n"], *values, difference, row["verdict"]])
-    return each.title, (["metric", "n", *each.names, "difference (95%)", "verdict"], rows)
+            rows.append([row["task"], row["metric"], row["n"], *values, difference, row["verdict"]])
+    return ["task", "metric", "n", *each.names, "difference (95%)", "verdict"], rows
 
 
-def _times(steps: Sequence[Step], records: Path) -> tuple[str, html.Table]:
+def _times(steps: Sequence[Step], records: Path) -> page.Table:
     """Seconds of each step of the file, over all its arms and seeds."""
     spent: dict[str, list[float]] = {}
     for step in steps:
@@ -127,4 +123,4 @@ def _times(steps: Sequence[Step], records: Path) -> tuple[str, html.Table]:
             own[place] += value
     total = [sum(values) for values in zip(*spent.values(), strict=True)]
     rows = [[name, *map(round, values)] for name, values in [*spent.items(), ("total", total)]]
-    return "Time", (["step", "times", "seconds", "CPU seconds", "starts"], rows)
+    return ["step", "times", "seconds", "CPU seconds", "starts"], rows
