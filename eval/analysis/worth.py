@@ -130,11 +130,13 @@ def same_score(curves: Floats, numbers: Floats, scores: Floats) -> Floats:
 
 
 def sentence(found: Worth, change: str, unit: str) -> str:
-    """`CHANGE is worth N UNIT (95% interval LOW to HIGH) at n UNIT`."""
+    """`with n UNIT, CHANGE is worth N more (95% interval LOW to HIGH)`."""
     value, low, high = (_said(found, each) for each in (found.value, found.low, found.high))
     interval = low if math.isinf(found.low) and low == high else f"{low} to {high}"
     few = "" if found.trainings >= LEAST else ", over questions only"
-    return f"{change} is worth {value} {unit} (95% interval {interval}{few}) at {_count(found.number)} {unit}"
+    return (
+        f"with {_count(found.number)} {unit}, {change} is worth {value} more (95% interval {interval}{few})"
+    )
 
 
 def _said(found: Worth, number: float) -> str:

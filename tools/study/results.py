@@ -90,6 +90,11 @@ class Scores(NamedTuple):
     values: dict[Key, Floats]
     """(trainings, questions) of each arm; in the order of `seeds`."""
     seeds: dict[Key, list[int]]
+    runs: dict[Key, list[Path]]
+
+    def same(self, keys: Sequence[Key]) -> bool:
+        """Whether arms have the very same runs: what differs between them came after this score."""
+        return len(keys) > 1 and all(self.runs[key] == self.runs[keys[0]] for key in keys)
 
     def common(self, keys: Sequence[Key]) -> tuple[list[Floats], list[int]]:
         """The scores of arms for the seeds that all of them have, and these."""
@@ -128,7 +133,7 @@ def found(study: Study) -> Tree:
         "axes": [{**axis._asdict(), "numbers": axis_numbers(axis)} for axis in study.axes],
         "decided_on": study.decided_on,
         "tasks": [
-            {name: getattr(each, name) for name in Scores._fields if name not in ("values", "seeds")}
+            {name: getattr(each, name) for name in Scores._fields if name not in ("values", "seeds", "runs")}
             for each in tasks
         ],
         "scores": [row for each in tasks for row in _scores(study, each)],
@@ -163,6 +168,7 @@ def load(study: Study, arms: Mapping[Key, Arm]) -> list[Scores]:
     """The scores of each task in the arms all of whose trainings have it."""
     read: dict[Path, list[EvalSample]] = {}
     tasks: dict[str, dict[Key, list[dict[str, EvalSample]]]] = {}
+    places: dict[str, dict[Key, list[Path]]] = {}
     seeds = {key: sorted(training.seed for training in arm.trainings) for key, arm in arms.items()}
     for key, arm in arms.items():
         for training in sorted(arm.trainings):
@@ -174,6 +180,8 @@ def load(study: Study, arms: Mapping[Key, Arm]) -> list[Scores]:
                 if twice := answered.keys() & new.keys():
                     raise UserError(f"{run}: task {min(twice)} is also in another run of the same training.")
                 answered |= new
+                for task in new:
+                    places.setdefault(task, {}).setdefault(key, []).append(run)
             for task, samples in answered.items():
                 tasks.setdefault(task, {}).setdefault(key, []).append({s.id: s for s in samples})
     if missing := study.headlines.keys() - tasks.keys():
@@ -182,7 +190,7 @@ def load(study: Study, arms: Mapping[Key, Arm]) -> list[Scores]:
     for task in study.headlines or tasks:
         runs = {key: each for key, each in tasks[task].items() if len(each) == len(seeds[key])}
         if runs:
-            result.append(_load_task(task, study.headlines.get(task), runs, seeds))
+            result.append(_load_task(task, study.headlines.get(task), runs, seeds, places[task]))
     return result
 
 
@@ -225,6 +233,7 @@ def _load_task(
     score: str | None,
     runs: Mapping[Key, list[dict[str, EvalSample]]],
     seeds: Mapping[Key, list[int]],
+    places: Mapping[Key, list[Path]],
 ) -> Scores:
     all_runs = [run for of_arm in runs.values() for run in of_arm]
     asked = set().union(*all_runs)
@@ -250,9 +259,9 @@ def _load_task(
             f"task {task}: the runs have different scores: {', '.join(sorted(k for k, _ in kinds))}."
         )
     ((metric, higher),) = kinds
-    return Scores(
-        task, metric, higher, len(ids), len(asked) - len(ids), values, {key: seeds[key] for key in values}
-    )
+    left_out = len(asked) - len(ids)
+    kept = {key: seeds[key] for key in values}, {key: places[key] for key in values}
+    return Scores(task, metric, higher, len(ids), left_out, values, *kept)
 
 
 def _scores(study: Study, scores: Scores) -> Iterator[Tree]:
@@ -265,12 +274,17 @@ def _scores(study: Study, scores: Scores) -> Iterator[Tree]:
 def _differences(study: Study, tasks: Sequence[Scores], place: int) -> Tree:
     """Each level of an axis against its first, at each combination of the others: one family of tests."""
     axis, rows = study.axes[place], []
+    compared_before = list[tuple[str, list[Path], list[Path]]]()
     for rest in combinations(study, [place]):
         base = key_of(study, rest | {axis.name: axis.levels[0]})
         for level in axis.levels[1:]:
             key = key_of(study, rest | {axis.name: level})
             for scores in tasks:
-                if base in scores.values and key in scores.values:
+                if base not in scores.values or key not in scores.values:
+                    continue
+                pair = scores.task, scores.runs[base], scores.runs[key]
+                if not scores.same([base, key]) and pair not in compared_before:
+                    compared_before.append(pair)
                     head = {"at": rest, "level": level, "against": axis.levels[0]}
                     rows.append(head | _difference(scores, base, key))
     judge(rows)
@@ -308,6 +322,8 @@ def _worth(study: Study, tasks: Sequence[Scores], counted: int, changed: int) ->
             at = {of: [level for each, level in there if each == of] for of in change.levels}
             if len(at[without]) < 2 or not at[gained]:
                 continue
+            if scores.same([keys[without, level] for level in at[without]]):
+                continue
             values, seeds = scores.common([keys[pair] for pair in there])
             if not seeds:
                 continue
@@ -315,8 +331,10 @@ def _worth(study: Study, tasks: Sequence[Scores], counted: int, changed: int) ->
             curves = [np.stack([arms[of, level] for level in at[of]]) for of in change.levels]
             points = [[numbers[level] for level in at[of]] for of in change.levels]
             rows = worth(curves[0], points[0], curves[1], points[1], higher_is_better=scores.higher_is_better)
-            said = f"{change.name} {gained} (instead of {without})"
+            said = f"{change.name} `{gained}` instead of `{without}`"
             for row in sorted(rows):
+                if math.isinf(row.value) and row.value > 0 and row.most <= 0:
+                    continue  # the baseline has no more: nothing could be said but `at least 0`
                 yield {
                     "axis": change.name, "level": gained, "against": without, "unit": unit.name, "at": rest,
                     "task": scores.task, "metric": scores.metric, **row.tree(),

@@ -56,17 +56,17 @@ def test_what_lies_beyond_the_curve_is_not_extrapolated() -> None:
     more, less = worth(alike([0.2, 0.4]), [50, 100], alike([0.9, 0.1]), [50, 80])
     assert (more.value, less.value) == (math.inf, -math.inf)
     assert sentence(more, "pretraining", "examples") == (
-        "pretraining is worth at least 50 examples (95% interval at least 50) at 50 examples"
+        "with 50 examples, pretraining is worth at least 50 more (95% interval at least 50)"
     )
-    assert "is worth less than -30 examples (95% interval less than -30) at 80" in sentence(
-        less, "it", "examples"
+    assert sentence(less, "it", "examples") == (
+        "with 80 examples, it is worth less than -30 more (95% interval less than -30)"
     )
     assert more.tree()["value"] is None
     assert more.tree()["beyond"] == {"value": "more", "low": "more", "high": "more"}
     mixed = Worth(50, 20.0, -math.inf, math.inf, 0.0, 750.0, 1, 9)
     assert sentence(mixed, "it", "examples") == (
-        "it is worth 20 examples (95% interval less than 0 to at least 750, over questions only)"
-        " at 50 examples"
+        "with 50 examples, it is worth 20 more"
+        " (95% interval less than 0 to at least 750, over questions only)"
     )
 
 
