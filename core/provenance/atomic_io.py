@@ -29,13 +29,19 @@ FIRST_PID_NAMESPACE = 0xEFFFFFFC
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that is complete or absent: a temporary file, synced and renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Write a text file that is complete or absent: a temporary file of this process, synced and renamed. Of
+    several processes that write it at once, the last one's stays."""
+    remove_leftovers(path)
+    partial = beside(path, "partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def replace(partial: Path, target: Path) -> None:
@@ -232,8 +238,10 @@ def remove_leftovers(target: Path) -> None:
             continue
         if path.name.startswith(f".{target.name}.old-") and not target.exists():
             path.rename(target)
-        else:
+        elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

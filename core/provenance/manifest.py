@@ -129,7 +129,7 @@ def hash_code(folder: Path) -> str:
 def _is_output(path: Path, folder: Path) -> bool:
     """Whether a file of a finished `folder` is its content: not the manifest, the lock of the process that
     writes there, or what a killed one left half written."""
-    return path not in (folder / NAME, folder / LOCK) and not path.match(".*.partial")
+    return path not in (folder / NAME, folder / LOCK) and not path.match(".*.partial*")
 
 
 def write(

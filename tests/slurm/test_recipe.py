@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -64,18 +63,15 @@ OPTIONS = ["--cpus-per-task=1", "--mem=2G", "--time=60"]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """The project's files, with folders for what jobs make and the configurations of a toy recipe."""
-    for name in ("core", "data", "pretrain", "sft", "delta", "eval", "tools", "configs"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "toy").mkdir()
+def checkout(checkout: Path) -> Path:
+    """A checkout with the configurations of a toy recipe."""
+    (checkout / "toy").mkdir()
     parts = {"data": DATA, "pretrain": PRETRAIN, "sft": SFT, "task": TASK, "plan": PLAN}
     for name, content in parts.items():
-        (tmp_path / "toy" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (checkout / "toy" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     texts = [{"text": f"A housing with {number} ribs and a cover."} for number in range(40)]
-    (tmp_path / "toy/texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
-    return tmp_path
+    (checkout / "toy/texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    return checkout
 
 
 def weights(run: Path) -> dict[str, str]:
