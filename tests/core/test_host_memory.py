@@ -1,10 +1,14 @@
-"""Memory within the limits of control groups, in folders like those of Linux."""
+"""Memory within the limits of control groups, in folders like those of Linux; freed memory is used again."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from core import host_memory
+from tests.conftest import ROOT
 
 GIB = 2**30
 
@@ -75,3 +79,35 @@ def test_the_lowest_limit_decides(tmp_path: Path, case: str) -> None:
 
 def test_this_machine_has_memory() -> None:
     assert 0 < host_memory.available_bytes() < host_memory.total_bytes()
+
+
+TAKES = """
+import resource, sys
+import numpy as np
+from core.host_memory import keep_freed
+
+if sys.argv[1] == "keep":
+    keep_freed()
+np.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    np.ones(2**23)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 2**26)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "variables", "taken"),
+    [("keep", {}, 0), ("not", {}, 5), ("keep", {"MALLOC_ARENA_MAX": "16"}, 5)],
+)
+def test_freed_memory_is_used_again_unless_the_user_set_malloc(
+    kept: str, variables: dict[str, str], taken: int
+) -> None:
+    """How often the system hands out the pages of 64 MiB while they are taken and freed five times. numpy
+    asks for huge pages, which are few faults: it is told not to."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", TAKES, kept], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**clean, "NUMPY_MADVISE_HUGEPAGE": "0", **variables},
+    )  # fmt: skip
+    assert float(done.stdout) == pytest.approx(taken, abs=0.1)

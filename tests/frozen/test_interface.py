@@ -21,7 +21,7 @@ COMMANDS = [
     "serve index", "serve embed", "serve search", "serve gate", "serve run", "serve pairs",
     "serve ground", "serve queries", "eval ranking", "eval trainings",
 ]  # fmt: skip
-MAKE_ONLY = ["doctor", "plan", "study", "lineage", "refresh"]
+MAKE_ONLY = ["doctor", "plan", "study", "real-model", "lineage", "refresh"]
 """Targets whose command has no room of its own."""
 WITH_KEYS = ["pretrain", "sft", "sft dpo", "data run", "data chats", "data build", "data generate",
              "make plan"]  # fmt: skip

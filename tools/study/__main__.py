@@ -49,6 +49,10 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     if arguments.keys:
         from_arguments(StepsFile, arguments)
+        if arguments.config:
+            described = steps_file.read(arguments.config)
+            print(f"\nvariables of {arguments.config}, to be set as name=value:")
+            print("\n".join(f"  {name}={value}" for name, value in described.variables.items()))
         return 0
     if arguments.config is None:
         raise UserError("give the file of the study: --config FILE (configs/studies has some).")
