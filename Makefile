@@ -18,6 +18,7 @@ ARGS ?=
 GPUS ?=
 HOSTFILE ?=
 NAME ?= corpus
+STUDY ?= configs/studies/demo.yaml
 
 # The defaults of eval, chat, delta, delta-apply and lineage: the newest trained model under runs/ and its base, which
 # tools/newest.py finds and prints. `$(call newest,VALUE,KIND [MODEL])` is VALUE if it is given.
@@ -54,8 +55,7 @@ demo: $(READY) ## the whole pipeline in minutes on two cores: corpora, base, tun
 doctor: $(READY) ## is this machine ready: packages, GPUs, disk, communication between processes
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
 
-study: $(READY) ## what a recipe gains, over several trainings of each arm: STUDY=file.yaml [SEEDS=5] [AT_ONCE=1] [SLURM=1]
-	@test -n "$(STUDY)" || { echo "error: STUDY is not set: make study STUDY=configs/studies/continued-pretraining.yaml" >&2; exit 2; }
+study: $(READY) ## what a recipe gains, over several trainings of each arm: STUDY=file.yaml [SEEDS=5] [AT_ONCE=4] [SLURM=1]
 	@$(if $(SLURM),SEEDS='$(SEEDS)' STUDY_ARGS='$(ARGS)' VENV=$(VENV) bash configs/slurm/submit.sh --plan '$(STUDY)', \
 	  $(PY) -m tools.study --config '$(STUDY)' --at-once $(or $(AT_ONCE),1) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS))
 

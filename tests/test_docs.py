@@ -30,7 +30,8 @@ from tests.reading_path import lengths_by_file
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 STARTS = re.compile(r"make [a-z]|(python|torchrun|sbatch|bash) ")
 TINY = {"pretrain": "configs/pretrain/tiny.yaml", "sft": "configs/sft/tiny.yaml",
-        "tools.refresh": "configs/refresh.yaml"}  # fmt: skip
+        "tools.refresh": "configs/refresh.yaml", "tools.plan": "configs/patent-llama/plan.yaml",
+        "tools.study": "configs/studies/demo.yaml"}  # fmt: skip
 EXAMPLES = {"mine.yaml": "configs/data/patents.yaml", "my/summary.yaml": "configs/eval/title.yaml"}
 """Files that a reader is told to write, and one of the kind that is here."""
 NAMED = ("FILE", "CONFIG.yaml", "mine.yaml", "qa.yaml")

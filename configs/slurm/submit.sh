@@ -27,7 +27,7 @@ done
 
 NAMES=() NEEDS=() LEADS=() GPU=() MEMORY=() COMMANDS=()
 # shellcheck disable=SC2086 # STUDY_ARGS are words
-STEPS=$("$PYTHON" -m tools.study --config "$PLAN" ${SEEDS:+--seeds "$SEEDS"} --jobs ${STUDY_ARGS:-})
+STEPS=$("$PYTHON" -m tools.jobs --config "$PLAN" ${SEEDS:+--seeds "$SEEDS"} ${STUDY_ARGS:-})
 while IFS=$'\x1f' read -r name needs lead gpus memory command; do
   [ "$name" = "$FROM" ] && FROM=""
   [ -n "$FROM" ] || { NAMES+=("$name") NEEDS+=("$needs") LEADS+=("$lead") GPU+=("$gpus") MEMORY+=("$memory") COMMANDS+=("$command"); }

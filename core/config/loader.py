@@ -123,6 +123,8 @@ def _read_yaml(file: Path, prefix: str, origins: Origins) -> Tree:
         )
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"{file}: configuration file not found.{hint}") from None
+    except IsADirectoryError:
+        raise UserError(f"{file}: a folder. Give a YAML file.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 (at byte {error.start}). Save the file as UTF-8.") from None
     tree = _parse_yaml(text, str(file), prefix, origins)

@@ -202,7 +202,8 @@ def test_a_level_that_is_not_there_is_refused(study: Call) -> None:
 
 
 def test_each_step_is_a_job_that_names_those_before_it(study: Call, tmp_path: Path) -> None:
-    jobs = [line.split("\t") for line in study("--jobs", "better=7").stdout.splitlines()]
+    listed = run("tools.jobs", "--config", "study.yaml", "better=7", folder=tmp_path)
+    jobs = [line.split("\t") for line in listed.stdout.splitlines()]
     names = [job[0] for job in jobs]
     assert len(set(names)) == len(names) == 1 + 3 + 12 + 12 + 1
     place = {name: number for number, name in enumerate(names)}

@@ -12,22 +12,19 @@ without a `study` is run once, step by step.
 """
 
 import argparse
-import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from core import dry_run
 from core.config.loader import add_arguments, from_arguments
 from core.errors import UserError, run_command
 from core.provenance import atomic_io
-from tools import plan, steps_file
+from tools import steps_file
 from tools.step_runner import Step, record_file, run
 from tools.steps_file import StepsFile
 from tools.study import picking, reading
-from tools.study.arms import FOLDER, Study
-
-RECORDS = "steps"
+from tools.study.arms import FOLDER, Study, job_name
+from tools.study.picking import records_folder
 
 
 def main() -> int:
@@ -40,12 +37,11 @@ def main() -> int:
     add_arguments(parser, default=None)
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each arm (default: the file's)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="run up to N steps at a time")
-    parser.add_argument("--step", metavar="NAME", help="only this step, as --jobs names it; for schedulers")
+    parser.add_argument("--step", metavar="NAME", help="only this step, as submit.sh names it")
     parser.add_argument("--report", action="store_true", help="only write the report again")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--list", action="store_true", help="print the commands and exit")
     shown.add_argument("--dry-run", action="store_true", help="check the files that the steps name, and exit")
-    shown.add_argument("--jobs", action="store_true", help="print the steps as jobs, for submit.sh, and exit")
     arguments = parser.parse_intermixed_args()
     if arguments.keys:
         from_arguments(StepsFile, arguments)
@@ -60,29 +56,21 @@ def main() -> int:
         if (value := getattr(arguments, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: must be at least 1.")
     study = reading.read(arguments.config, arguments.overrides, arguments.seeds)
-    steps = picking.steps(study, _folder(study) / RECORDS)
+    steps = picking.steps(study, records_folder(study))
     if arguments.step:
         steps = [_named(steps, arguments.step)]
     if arguments.list:
         print(steps_file.shown(steps))
     elif arguments.dry_run:
         return dry_run.report(steps_file.looks(steps))
-    elif arguments.jobs:
-        print("\n".join("\t".join(job) for job in jobs(study, arguments, steps)))
     else:
-        study.described.value(FOLDER)
-        _run(study, steps, _folder(study), arguments)
+        _run(study, steps, Path(study.described.value(FOLDER)), arguments)
     return 0
-
-
-def _folder(study: Study) -> Path:
-    """Where the steps write; a file whose steps are only listed need not say."""
-    return Path(study.described.value(FOLDER)) if FOLDER in study.described.variables else Path()
 
 
 def _run(study: Study, steps: Sequence[Step], folder: Path, arguments: argparse.Namespace) -> None:
     """Run the steps and show the results."""
-    records = folder / RECORDS
+    records = records_folder(study)
     records.mkdir(parents=True, exist_ok=True)
     name = f"{record_file(steps[0], records).stem}.lock" if arguments.step else atomic_io.LOCK
     with atomic_io.lock(records / name, f"{folder}: another process is at work there"):
@@ -106,40 +94,6 @@ def _named(steps: Sequence[Step], name: str) -> Step:
     if name not in names:
         raise UserError(f"--step {name}: no such step{steps_file.hint(name, names)}")
     return names[name]
-
-
-def job_name(title: str) -> str:
-    """A step's name for a scheduler."""
-    return re.sub(r"[^\w.-]+", "-", title)
-
-
-def jobs(study: Study, arguments: argparse.Namespace, steps: Sequence[Step]) -> Iterator[tuple[str, ...]]:
-    """Of each step: name, names of those that it needs, seconds that its signal leads, GPUs, GB, command.
-
-    A recipe's step is its own command, a study's (or one of several commands) is run by this module, which
-    skips what is up to date.
-    """
-    entries, before = {entry.name: entry for entry in study.described.entries}, ""
-    linear = not any(step.needs for step in steps)
-    for step in steps:
-        entry = entries[step.name.split(" ")[0]]
-        name, needs = job_name(step.name), ",".join(map(job_name, step.needs))
-        gpus, memory = entry.resources.gpus, entry.resources.memory_gb
-        lead, command = "", step.commands[0]
-        if study.described.tree.study or len(step.commands) > 1:
-            seeds = ["--seeds", str(study.seeds)] if study.described.tree.study else []
-            words = ["tools.study", "--config", str(arguments.config), *seeds, "--step", name]
-            command = shlex.join([*words, *arguments.overrides])
-        elif (
-            planned := plan.Planned(entry, command)
-        ).room in plan.TRAINING and study.described.tree.machines:
-            lead = str(max(plan.leads_s(study.described.tree, planned).values()))
-        yield name, needs or (before if linear else ""), lead, _shown(gpus), _shown(memory), command
-        before = name
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
 
 
 if __name__ == "__main__":

@@ -261,3 +261,8 @@ def _texts(entry: StepConfig) -> list[str]:
 
 def _only(entry: StepConfig) -> str:
     return ", ".join(f"{axis} {text(level)}" for axis, level in entry.only.items())
+
+
+def job_name(title: str) -> str:
+    """A step's name for a scheduler."""
+    return re.sub(r"[^\w.-]+", "-", title)

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from core.errors import UserError
 from tools.step_runner import Step, up_to_date
 from tools.steps_file import Pick, StudyConfig
-from tools.study.arms import Cell, Study
+from tools.study.arms import FOLDER, Cell, Study
 
 if TYPE_CHECKING:
     from eval.sample import EvalSample
+
+
+RECORDS = "steps"
+"""In a study's folder: records and logs of its steps."""
 
 
 class Picked(NamedTuple):
@@ -24,6 +28,11 @@ class Picked(NamedTuple):
     """The picked level."""
     values: dict[str, float]
     """Mean of the metric by level."""
+
+
+def records_folder(study: Study) -> Path:
+    """Where the records are; a file whose steps are only listed need not say where it writes."""
+    return Path(study.described.value(FOLDER) if FOLDER in study.described.variables else ".") / RECORDS
 
 
 def steps(study: Study, records: Path) -> list[Step]:
