@@ -36,7 +36,7 @@ from serve.retrieval.index import (
     record_key,
     records_folder,
 )
-from serve.retrieval.search import EVERYTHING, PASSAGES, Filter, Hit, counted_terms
+from serve.retrieval.search import EVERYTHING, MOST_TERMS, PASSAGES, Filter, Hit, counted_terms
 from serve.retrieval.terms import RULE, refuse_other_rule, spans
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class OpenSearch:
 
     def search(self, question: str, hits: int = 10, wanted: Filter = EVERYTHING) -> list[Hit]:
         """The best inventions for a question; UserError if the question has no words or is too long."""
-        counted = counted_terms(question)
+        counted = self._rarest(counted_terms(question))
         found = self._ask("POST", "/_search", body(counted, hits, wanted))["hits"]["hits"]
         return [_hit(each, counted) for each in found]
 
@@ -89,6 +89,17 @@ class OpenSearch:
         """Whether the index has a law of this title, or an article of it."""
         query = {"query": {"term": {"law": law_key(title, article)}}}
         return bool(self._ask("POST", "/_count", query)["count"])
+
+    def _rarest(self, counted: Counter[str]) -> Counter[str]:
+        """The terms that are looked for: a server refuses a query of more than 1,024."""
+        if len(counted) <= MOST_TERMS:
+            return counted
+        text = {"terms": " ".join(counted)}
+        options = {"term_statistics": True, "field_statistics": False, "positions": False, "offsets": False}
+        said = self._ask("POST", "/_termvectors", {"doc": text, "fields": ["terms"], **options})
+        known = said["term_vectors"].get("terms", {"terms": {}})["terms"]
+        rarest = sorted((each["doc_freq"], term) for term, each in known.items() if each.get("doc_freq"))
+        return Counter({term: counted[term] for _, term in rarest[:MOST_TERMS]}) or counted
 
     def _ask(self, method: str, path: str, given: Any = None) -> Any:
         return request(self.folder, method, path, given)

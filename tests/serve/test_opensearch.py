@@ -59,7 +59,16 @@ class Server(BaseHTTPRequestHandler):
         elif action == "/_count":
             query = json.loads(text)["query"] if text else {"bool": {}}
             self.send(200, {"count": sum(fits(each, query) for each in server.documents.values())})
+        elif action == "/_termvectors":
+            asked = json.loads(text)
+            assert asked["term_statistics"]
+            texts = [set(each["terms"].split()) for each in server.documents.values()]
+            terms = {term: sum(term in each for each in texts) for term in asked["doc"]["terms"].split()}
+            counts = {term: {"doc_freq": n} if n else {} for term, n in terms.items()}
+            self.send(200, {"term_vectors": {"terms": {"terms": counts}}})
         elif action == "/_search":
+            scored = json.loads(text)["query"].get("bool", {}).get("should", ())
+            assert len(scored) <= 1024, "too_many_clauses"
             self.send(200, {"hits": {"hits": found(list(server.documents.values()), json.loads(text))}})
         else:
             self.send(200, {})
@@ -163,7 +172,8 @@ def test_it_finds_what_the_index_in_a_folder_finds(url: str, records: list[Recor
     here, there = Index(tmp_path / "index"), open_index(url)
     assert isinstance(there, OpenSearch)
     for wanted in (Filter(), *FILTERS):
-        for question in (" ".join(WORDS), "水泵 pump pump", "펌프"):
+        long = " ".join(["pump", *WORDS, *(f"w{number}" for number in range(2000))])
+        for question in (" ".join(WORDS), "水泵 pump pump", "펌프", long):
             own = {hit.invention: round(hit.score, 3) for hit in here.search(question, 100, wanted)}
             assert {hit.invention: round(hit.score, 3) for hit in there.search(question, 100, wanted)} == own
     (hit,) = there.search("第二条 乙", 1)
