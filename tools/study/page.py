@@ -53,7 +53,8 @@ def _sections(study: Study, tree: Tree, folder: Path) -> Iterator[str]:
     yield html.section("Scores of the arms", *parts)
     for place, axis in enumerate(study.axes):
         if axis_numbers(axis) and len(axis.levels) > 1:
-            charts = [part for task in tree["tasks"] for part in _chart(study, tree, place, task)]
+            varied = [task for task in tree["tasks"] if axis.name in task["varies"]]
+            charts = [part for task in varied for part in _chart(study, tree, place, task)]
             yield html.section(f"Scores against {axis.name}", *charts)
     if tree["worth"]:
         parts = [html.paragraph(each) for each in (f"{_prefix(row)}{row['said']}." for row in tree["worth"])]

@@ -96,6 +96,13 @@ class Scores(NamedTuple):
         """Whether arms have the very same runs: what differs between them came after this score."""
         return len(keys) > 1 and all(self.runs[key] == self.runs[keys[0]] for key in keys)
 
+    def varies(self, place: int) -> bool:
+        """Whether levels of the axis at this place have different runs."""
+        groups: dict[Key, set[tuple[Path, ...]]] = {}
+        for key, runs in self.runs.items():
+            groups.setdefault(key[:place] + key[place + 1 :], set()).add(tuple(runs))
+        return any(len(each) > 1 for each in groups.values())
+
     def common(self, keys: Sequence[Key]) -> tuple[list[Floats], list[int]]:
         """The scores of arms for the seeds that all of them have, and these."""
         seeds = sorted(set.intersection(*(set(self.seeds[key]) for key in keys)))
@@ -133,7 +140,10 @@ def found(study: Study) -> Tree:
         "axes": [{**axis._asdict(), "numbers": axis_numbers(axis)} for axis in study.axes],
         "decided_on": study.decided_on,
         "tasks": [
-            {name: getattr(each, name) for name in Scores._fields if name not in ("values", "seeds", "runs")}
+            {
+                **{name: getattr(each, name) for name in Scores._fields[:5]},
+                "varies": sorted(axis.name for place, axis in enumerate(study.axes) if each.varies(place)),
+            }
             for each in tasks
         ],
         "scores": [row for each in tasks for row in _scores(study, each)],
