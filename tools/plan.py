@@ -148,10 +148,17 @@ def plan(config: StepsFile, steps: Sequence[Planned]) -> Iterator[str]:
                 yield from delta_lines(parameters)
             case "eval run":
                 yield from answering_lines(config, step)
-            case "pretrain" | "sft":
+            case "pretrain" | "sft" if "--prepare" not in step.command:
                 yield from training_lines(config, step, parameters)
             case _:
                 yield "  not estimated"
+    timed = [
+        step for step in steps if step.room in ("eval run", *TRAINING) and "--prepare" not in step.command
+    ]
+    if len(timed) > 1:
+        yield "\nall steps"
+    for machine in config.machines if len(timed) > 1 else ():
+        yield _hours(machine, sum(gpu_hours(config, step, machine) for step in timed))
 
 
 def data_lines(step: Planned) -> Iterator[str]:
@@ -180,12 +187,29 @@ def delta_lines(parameters: int) -> Iterator[str]:
 def answering_lines(config: StepsFile, step: Planned) -> Iterator[str]:
     """GPU-hours of evaluating two models, the tuned one and its base."""
     parameters, _ = shape_of(tuple(sorted(config.architecture.items())), 2048)
-    tokens = tokens_of(step)
     yield f"  disk      the answers: under 1 GB. Memory: {2 * parameters / 2**30:.1f} GiB of weights per GPU"
     for machine in config.machines:
-        work = 2 * 2.0 * parameters * tokens * step.times
-        hours = work / (READING_SHARE * peak(machine)) / 3600
-        yield f"  {machine.name:<14}{hours:10,.1f} GPU-hours {hours / machine.gpus:9,.2f} hours"
+        yield _hours(machine, gpu_hours(config, step, machine))
+
+
+def _hours(machine: Machine, hours: float) -> str:
+    return f"  {machine.name:<14}{hours:10,.1f} GPU-hours {hours / machine.gpus:9,.2f} hours"
+
+
+def gpu_hours(config: StepsFile, step: Planned, machine: Machine) -> float:
+    """GPU-hours of all runs of a step that trains, or that evaluates a model and its base."""
+    shape = tuple(sorted(config.architecture.items()))
+    if step.room in TRAINING:
+        stage = stage_of(step)
+        _, flops = shape_of(shape, stage.length)
+        work = flops * tokens_of(step) * (stage.training.epochs or 1)
+        share = config.mfu_share
+    else:
+        parameters, _ = shape_of(shape, 2048)
+        models = 2 if "--base" in step.command else 1
+        work = 2.0 * models * parameters * tokens_of(step)
+        share = READING_SHARE
+    return step.times * work / (share * peak(machine)) / 3600
 
 
 def training_lines(config: StepsFile, step: Planned, parameters: int) -> Iterator[str]:
@@ -202,7 +226,7 @@ def training_lines(config: StepsFile, step: Planned, parameters: int) -> Iterato
     yield f"  tokens    {tokens:,.0f}, {flops / 1e9:,.1f} GFLOP each"
     for machine in config.machines:
         speed = config.mfu_share * peak(machine) / flops
-        hours = step.times * tokens / speed / 3600
+        hours = gpu_hours(config, step, machine)
         gib, overrides = fit(stage, config.architecture, machine)
         if gib > MEMORY_SHARE * machine.gib:
             settings = f"with {' '.join(overrides)}" if overrides else "as configured"

@@ -13,7 +13,9 @@ from core.model.flops import PEAK_TFLOPS
 from core.model.memory_estimate import estimate
 from tests.conftest import ROOT, run
 from tools.plan import Planned, leads_s, plan, shape_of
+from tools.plan import planned as planned_steps
 from tools.steps_file import StepsFile
+from tools.study import reading
 
 SMALL = "{model_type: llama, vocab_size: 320, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4,"
 SMALL += " num_attention_heads: 2}"
@@ -103,5 +105,21 @@ def test_the_plan_of_patent_llama_has_every_step_and_fits_every_machine() -> Non
     for step in ("data", "pretrain", "general", "domain", "delta", "eval"):
         assert f"\n{step}: python -m " in done.stdout
     assert "does not fit" not in done.stdout
-    assert done.stdout.count("\n  1 x H200 ") == 4
+    assert done.stdout.count("\n  1 x H200 ") == 5, "pretrain, general, domain, eval, and all of them"
     assert Path("configs/patent-llama/plan.yaml").is_file()
+
+
+def test_a_study_is_planned_with_all_its_trainings() -> None:
+    file = Path("configs/studies/continued-pretraining.yaml")
+    hours = {}
+    for seeds in (1, 2):
+        study = reading.read(file, ["examples=25,100", "rate=2e-5"], seeds)
+        steps = planned_steps(study)
+        times = {step.entry.name: step.times for step in steps}
+        assert times == {"corpus": 1, "continued": seeds, "general-chats": 1, "chat": 2 * seeds,
+                         "domain-chats": 2,
+                         "tuned": 4 * seeds, "validated": 4 * seeds, "scores": 4 * seeds}  # fmt: skip
+        said = list(plan(study.described.tree, steps))
+        assert any("continued (2 times)" in line for line in said) == (seeds == 2)
+        hours[seeds] = float(said[-1].split("GPU-hours")[0].split()[-1].replace(",", ""))
+    assert hours[2] == pytest.approx(2 * hours[1], rel=1e-3)
