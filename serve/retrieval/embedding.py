@@ -144,7 +144,7 @@ def train(
     optimizer = torch.optim.Adam(rows.parameters(), lr=RATE, fused=True)
     draw = np.random.default_rng(seed)
     steps = epochs * math.ceil(len(pairs) / BATCH)
-    losses, progress = [], tqdm(total=steps, desc="embed", unit=" steps")
+    losses, progress = [], tqdm(total=steps, desc="embed", unit="step", disable=None)
     for step, chosen in enumerate(_batches(len(pairs), epochs, draw)):
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - step / steps)

@@ -225,7 +225,8 @@ def _add(
     schema = index.schema
     writer = index.writer(HEAP_BYTES, num_threads=1)  # one thread: passages stay in the order of the corpus
     total = sum(map(_rows, folders))
-    for record in tqdm((r for f in folders for r in read_records(f)), "index", total, unit=" records"):
+    records = (record for folder in folders for record in read_records(folder))
+    for record in tqdm(records, "index", total, unit="record", delay=2, disable=None):
         key, digest = record_key(record), digest_of(record)
         texts = seen.setdefault(key, set())  # other texts with the same id and language stay other records
         if digest in texts:

@@ -132,10 +132,8 @@ def upload(corpora: Sequence[Path], url: str) -> dict[str, int]:
     if not request(url, "HEAD", "", missing=True):
         request(url, "PUT", "", MAPPING)
     index, counts, seen = OpenSearch(url), {"records": 0}, dict[str, list[str]]()
-    records = tqdm(
-        (record for folder in folders for record in read_records(folder)), "index", unit=" records"
-    )
-    for batch in _batches(records):
+    records = (record for folder in folders for record in read_records(folder))
+    for batch in _batches(tqdm(records, "index", unit="record", delay=2, disable=None)):
         digests = list(map(digest_of, batch))
         answer = request(url, "POST", "/_bulk", lines=_lines(batch, digests))
         if answer["errors"]:
