@@ -56,7 +56,7 @@ doctor: $(READY) ## is this machine ready: packages, GPUs, disk, communication b
 	@$(PY) -m tools.doctor $(if $(GPUS),--processes '$(GPUS)') $(ARGS)
 
 study: $(READY) ## what a recipe gains, over several trainings of each arm: STUDY=file.yaml [SEEDS=5] [AT_ONCE=4] [SLURM=1]
-	@$(if $(SLURM),SEEDS='$(SEEDS)' STUDY_ARGS='$(ARGS)' VENV=$(VENV) bash configs/slurm/submit.sh --plan '$(STUDY)', \
+	@$(if $(SLURM),SEEDS='$(SEEDS)' STUDY_ARGS='$(filter-out --dry-run,$(ARGS))' VENV=$(VENV) bash configs/slurm/submit.sh --plan '$(STUDY)' $(filter --dry-run,$(ARGS)), \
 	  $(PY) -m tools.study --config '$(STUDY)' --at-once $(or $(AT_ONCE),1) $(if $(SEEDS),--seeds '$(SEEDS)') $(ARGS))
 
 plan: $(READY) ## disk, memory and GPU-hours of a whole recipe: CONFIG=configs/patent-llama/plan.yaml
