@@ -61,20 +61,27 @@ def _become(wanted: dict[str, Any], rank: int) -> None:
 
 
 def _wait(pids: list[int], timeout: float) -> int:
-    """The exit code of the first process that fails, which ends the others; else 0."""
-    deadline, running, failed = time.monotonic() + timeout, list(pids), 0
+    """The exit code of the first process that fails, which ends the others; else 0. A process that lost its
+    store, which the first process has, waits for that one's own code."""
+    from core.distributed.watchdog import EXIT_CODE
+
+    deadline, running, failed, lost = time.monotonic() + timeout, list(pids), 0, False
     while running:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 running.remove(pid)
-                failed = failed or os.waitstatus_to_exitcode(status)
+                code = os.waitstatus_to_exitcode(status)
+                if code == EXIT_CODE and running:
+                    deadline, lost = min(deadline, time.monotonic() + 10), True
+                else:
+                    failed = failed or code
         if failed or time.monotonic() > deadline:
-            failed = failed or 124
+            failed = failed or (EXIT_CODE if lost else 124)
             for pid in running:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-    return failed
+    return failed or (EXIT_CODE if lost else 0)
 
 
 class Warm:
