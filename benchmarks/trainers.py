@@ -1,6 +1,6 @@
 """Continued pretraining and tuning in turns with LLaMA-Factory and axolotl: speed, memory, held-out loss.
 
-    python -m benchmarks.trainers [--rounds 40] [--steps 1] [--only pretrain] [--quick] [--without-peers]
+    python -m benchmarks.trainers [--rounds 20] [--steps 1] [--only pretrain] [--quick] [--without-peers]
 
 A LLaMA of 9 million random weights, fp32 on a CPU, rows of 2,048 tokens, one row a step, the same learning
 rates. Each program runs as its user would start it, in a process of its own, and takes STEPS steps while the
@@ -13,15 +13,16 @@ others wait; one round is a turn of each, in an order that changes, and the firs
             `packing`: chats see each other; `llamafactory_neat`: `neat_packing`: they do not. `axolotl`:
             `type: alpaca`, `sample_packing`
 
-Tokens are labels; `…_fill` is the share of positions that hold text. A ratio is the median over the rounds of
-theirs to our seconds, times the labels of our step to those of theirs, with a 95% interval (bootstrap over
-rounds); `…_cpu_ratio` is the same of CPU seconds, which other work on the machine disturbs less. Peak memory
-leaves out imports. The loss is that of the saved models on held-out documents or answers, each alone, by
-transformers.
+Each program has one thread: several that wait for each other measure what else runs on the machine. Tokens
+are labels; `…_fill` is the share of positions that hold text. A `…_cpu_ratio` is the median over the rounds
+of theirs to our CPU seconds, times the labels of our step to those of theirs, with a 95% interval (bootstrap
+over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out imports. The loss is that of the
+saved models on held-out documents or answers, each alone, by transformers.
 """
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -49,7 +50,7 @@ PEERS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Variants of the peers by stage, and their settings: axolotl's are those of its data."""
-WARM_UP = 2
+WARM_UP, HELD_OUT = 2, 60
 ALPACA = (
     "{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the"
     " request.\n\n' }}{% for message in messages %}{% if message.role == 'user' %}{{ '### Instruction:\n'"
@@ -84,13 +85,14 @@ def main() -> None:
         prog="python -m benchmarks.trainers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=40, help="rounds that count (default 40)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds that count (default 20)")
     parser.add_argument("--steps", type=int, default=1, help="steps of a turn (default 1)")
     parser.add_argument("--only", choices=PEERS, help="one stage")
     parser.add_argument("--quick", action="store_true", help="3 rounds")
     parser.add_argument(WITHOUT, dest="without", action="store_true", help="ours alone")
     arguments = parser.parse_args()
     rounds = 3 if arguments.quick else arguments.rounds
+    os.environ["OMP_NUM_THREADS"] = "1"
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -98,7 +100,7 @@ def main() -> None:
         for stage in [arguments.only] if arguments.only else PEERS:
             peers = {} if arguments.without else PEERS[stage]
             runs = take_turns(folder, stage, peers, rounds, arguments.steps)
-            results |= figures(stage, runs, arguments.steps * (rounds + WARM_UP))
+            results |= figures(stage, runs)
     print_result("trainers", PACKAGES, results, {} if arguments.without else peer_versions(), table=True)
 
 
@@ -141,9 +143,8 @@ def prepare(folder: Path) -> None:
         {"instruction": "\n".join(filter(None, (row["instruction"], row["input"]))), "output": row["output"]}
         for row in rows
     ]
-    held_out = len(chats) // 20
-    write(folder / "chats.jsonl", chats[held_out:])
-    write(folder / "held-out.jsonl", chats[:held_out])
+    write(folder / "chats.jsonl", chats[HELD_OUT:])
+    write(folder / "held-out.jsonl", chats[:HELD_OUT])
 
 
 def data_of(folder: Path) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def data_of(folder: Path) -> dict[str, Any]:
     return {
         "output_dir": str(folder / "corpus"), "synthetic": {"inventions": 400},
         "tokenizer": {"vocabulary_size": SHAPES["small"].architecture["vocab_size"]},
-        "pack": {"validation_share": 0.1},
+        "pack": {"validation_share": 0.06},
     }  # fmt: skip
 
 
@@ -186,8 +187,8 @@ def take_turns(
     for number in range(rounds + WARM_UP):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             taken[name].append(programs[name].ask({"steps": steps}))
-        times = ", ".join(f"{name} {each[-1]['seconds']:.2f} s" for name, each in taken.items())
-        print(f"{stage}, round {number + 1}: {times}", flush=True)
+        times = ", ".join(f"{name} {each[-1]['cpu_seconds']:.2f} s" for name, each in taken.items())
+        print(f"{stage}, round {number + 1}, CPU: {times}", flush=True)
     for program in programs.values():
         program.ask({"steps": 0})
         program.close()
@@ -261,7 +262,8 @@ def axolotl(folder: Path, settings: dict[str, Any], output: Path, total: int, st
 def held_out(folder: Path, stage: str) -> list[tuple[Any, Any]]:
     """Held-out documents, or chats: token ids and which of them are trained on."""
     if stage == "pretrain":
-        return [(ids, np.ones(len(ids), bool)) for ids in documents(folder / "corpus/pack/validation")]
+        found = documents(folder / "corpus/pack/validation")[:HELD_OUT]
+        return [(ids, np.ones(len(ids), bool)) for ids in found]
     marks = np.fromfile(folder / "chats/validation.trained.bin", np.uint8).astype(bool)
     found = documents(folder / "chats/validation")
     return list(zip(found, np.split(marks, np.cumsum([len(ids) for ids in found])[:-1]), strict=True))
@@ -283,25 +285,25 @@ def loss(model: Path, text: list[tuple[Any, Any]]) -> float:
     return total / tokens
 
 
-def figures(stage: str, runs: dict[str, Run], steps: int) -> dict[str, float]:
-    """The results of a stage by key; `steps` were taken when the last counts were."""
+def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
+    """The results of a stage by key."""
     results: dict[str, float] = {}
     ours = runs["ours"]
     for name, run in runs.items():
         key = stage if name == "ours" else f"{stage}_{name}"
-        turn = steps / (len(run.seconds) + WARM_UP)
+        turn = run.last["trained"] / (len(run.seconds) + WARM_UP)
         results |= {
-            f"{key}_tokens_per_s": run.last["trained"] / steps * turn / statistics.median(run.seconds),
+            f"{key}_tokens_per_cpu_s": turn / statistics.median(run.cpu_seconds),
             f"{key}_fill": run.last["filled"] / run.last["read"],
             f"{key}_peak_mib": run.last["peak_mib"],
             f"{key}_loss": run.loss,
         }
         if name != "ours":
             tokens = ours.last["trained"] / run.last["trained"]
-            middle, low, high = ratio(ours.seconds, run.seconds, tokens)
-            by_cpu = ratio(ours.cpu_seconds, run.cpu_seconds, tokens).middle
-            found = {"": middle, "_low": low, "_high": high, "_cpu": by_cpu}
-            results |= {f"{stage}_vs_{name}{end}_ratio": value for end, value in found.items()}
+            middle, low, high = ratio(ours.cpu_seconds, run.cpu_seconds, tokens)
+            found = {"cpu": middle, "cpu_low": low, "cpu_high": high}
+            found["wall"] = ratio(ours.seconds, run.seconds, tokens).middle
+            results |= {f"{stage}_vs_{name}_{key}_ratio": value for key, value in found.items()}
     return results
 
 
