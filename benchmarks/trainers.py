@@ -194,13 +194,11 @@ def take_turns(
         program.close()
     models = {name: output / "model" if name == "ours" else output for name, output in outputs.items()}
     text = held_out(folder, stage)
-    return {
-        name: Run(
-            *([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds")),
-            turns[-1], loss(models[name], text),
-        )
-        for name, turns in taken.items()
-    }  # fmt: skip
+    found: dict[str, Run] = {}
+    for name, turns in taken.items():
+        seconds, cpu_seconds = ([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds"))
+        found[name] = Run(seconds, cpu_seconds, turns[-1], loss(models[name], text))
+    return found
 
 
 def ours(folder: Path, stage: str, output: Path, total: int, steps: int) -> dict[str, Any]:
@@ -275,7 +273,7 @@ def loss(model: Path, text: list[tuple[Any, Any]]) -> float:
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    total = tokens = 0
+    total, tokens = 0.0, 0
     with torch.inference_mode():
         for ids, trained in text:
             row = torch.from_numpy(ids.astype(np.int64))[None]

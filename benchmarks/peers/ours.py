@@ -18,11 +18,11 @@ def main() -> int | None:
     import transformers.modeling_utils  # noqa: F401
 
     from core.model.loss_head import IGNORED
-    from core.train import loop
+    from core.train import dataloader, loop
     from core.train.logger import Log
 
     asked = turns.settings()
-    padding, collate, start, advance = asked["padding"], loop.collate, Log.start, Log.advance
+    padding, collate, start, advance = asked["padding"], dataloader.collate, Log.start, Log.advance
 
     def counted(*arguments: Any) -> Any:
         batch = collate(*arguments)
@@ -39,7 +39,10 @@ def main() -> int | None:
         advance(log)
         turns.step()
 
-    loop.collate, Log.start, Log.advance = counted, started, advanced  # type: ignore[attr-defined,method-assign]
+    changed: Any = loop
+    changed.collate = counted
+    changed = Log
+    changed.start, changed.advance = started, advanced
     sys.argv[1:] = ["--config", asked["config"]]
     code: int | None = importlib.import_module(f"{asked['command']}.__main__").main()
     turns.end()
