@@ -57,18 +57,14 @@ def environment(name: str) -> Path:
     return python
 
 
-class Peer:
-    """A process in a peer's environment that runs a script: a line of JSON in, a line of JSON out.
+class Process:
+    """A process that answers line by line: JSON in, JSON out."""
 
-    The script measures its own CPU time, without its imports.
-    """
-
-    def __init__(self, name: str, script: str, *arguments: str) -> None:
-        command = [str(environment(name)), "-P", str(ROOT / "benchmarks" / "peers" / script), *arguments]
+    def __init__(self, name: str, *command: str) -> None:
         self._name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT
         )
 
     def ask(self, work: dict[str, Any]) -> Any:
@@ -88,6 +84,17 @@ class Peer:
         """End the process."""
         self._process.communicate()
         self._errors.close()
+
+
+class Peer(Process):
+    """A process in a peer's environment that runs a script of benchmarks/peers.
+
+    The script measures its own time, without its imports.
+    """
+
+    def __init__(self, name: str, script: str, *arguments: str) -> None:
+        python, file = environment(name), ROOT / "benchmarks" / "peers" / script
+        super().__init__(name, str(python), "-P", str(file), *arguments)
 
 
 def versions_of(name: str) -> dict[str, str]:

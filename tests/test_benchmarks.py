@@ -9,6 +9,7 @@ import pytest
 from benchmarks import peer
 from benchmarks.labelled_pairs import labelled
 from benchmarks.near_threshold import THRESHOLDS, compare, judge, made_records
+from benchmarks.trainers import ratio
 from data.dedup.near_duplicates import SHORT_NGRAMS, NearConfig
 from tests.conftest import ROOT, run
 
@@ -28,6 +29,25 @@ def test_training_is_measured_beside_both_peers_as_on_a_gpu() -> None:
         "peak_memory_vs_hf_trainer_ratio",
     }
     assert all(value > 0 for value in results.values())
+
+
+@pytest.mark.slow
+def test_our_training_commands_take_their_steps_in_turns() -> None:
+    done = run("benchmarks.trainers", "--rounds", "1", "--without-peers")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.strip().splitlines()[-1])["results"]
+    for stage in ("pretrain", "sft"):
+        assert results[f"{stage}_tokens_per_cpu_s"] > 0
+        assert 0.9 < results[f"{stage}_fill"] <= 1
+        assert 0 < results[f"{stage}_loss"] < 9.5  # of 8,000 tokens at random: 9
+
+
+def test_a_ratio_is_of_rounds_and_its_interval_holds_it() -> None:
+    assert ratio([1.0] * 5, [3.0] * 5, tokens=0.5) == (1.5, 1.5, 1.5)
+    slow = [1.0, 4.0, 1.0, 2.0, 1.0]  # other work slows both sides of a round
+    assert ratio(slow, [2 * each for each in slow], tokens=1) == (2, 2, 2)
+    found = ratio([1.0] * 40, [1.5 + 0.01 * (number % 7) for number in range(40)], tokens=1)
+    assert 1.5 < found.low < found.middle < found.high < 1.57
 
 
 def test_the_table_of_thresholds_is_that_of_the_labelled_pairs() -> None:

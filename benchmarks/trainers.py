@@ -1,0 +1,317 @@
+"""Continued pretraining and tuning in turns with LLaMA-Factory and axolotl: speed, memory, held-out loss.
+
+    python -m benchmarks.trainers [--rounds 20] [--steps 1] [--only pretrain] [--quick] [--without-peers]
+
+A LLaMA of 9 million random weights, fp32 on a CPU, rows of 2,048 tokens, one row a step, the same learning
+rates. Each program runs as its user would start it, in a process of its own, and takes STEPS steps while the
+others wait; one round is a turn of each, in an order that changes, and the first two rounds do not count.
+
+`pretrain`  `python -m pretrain` with its best-fit packing, on synthetic patents. `llamafactory`: `stage: pt`,
+            `packing`: all documents are joined, nothing is padded, and attention goes from one into the next.
+            `axolotl`: `type: completion`, `sample_packing`
+`sft`       `python -m sft` on general chats and patent tasks, in one template. `llamafactory`: `stage: sft`,
+            `packing`: chats see each other; `llamafactory_neat`: `neat_packing`: they do not. `axolotl`:
+            `type: alpaca`, `sample_packing`
+
+Each program has one thread: several that wait for each other measure what else runs on the machine. Tokens
+are labels; `…_fill` is the share of positions that hold text. A `…_cpu_ratio` is the median over the rounds
+of theirs to our CPU seconds, times the labels of our step to those of theirs, with a 95% interval (bootstrap
+over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out imports. The loss is that of the
+saved models on held-out documents or answers, each alone, by transformers.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.peer import WITHOUT, Peer, Process, versions_of
+from benchmarks.result import print_result
+from benchmarks.train import SHAPES, command
+
+LENGTH = 2048
+PACKAGES = ("torch", "transformers", "deepspeed")
+PEERS: dict[str, dict[str, dict[str, Any]]] = {
+    "pretrain": {
+        "llamafactory": {"stage": "pt", "packing": True},
+        "axolotl": {"type": "completion", "field": "text"},
+    },
+    "sft": {
+        "llamafactory": {"stage": "sft", "template": "alpaca", "packing": True},
+        "llamafactory_neat": {"stage": "sft", "template": "alpaca", "neat_packing": True},
+        "axolotl": {"type": "alpaca"},
+    },
+}
+"""Variants of the peers by stage, and their settings: axolotl's are those of its data."""
+WARM_UP, HELD_OUT = 2, 60
+ALPACA = (
+    "{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the"
+    " request.\n\n' }}{% for message in messages %}{% if message.role == 'user' %}{{ '### Instruction:\n'"
+    " + message.content + '\n\n### Response:\n' }}{% else %}{{ message.content + eos_token + '\n\n' }}"
+    "{% endif %}{% endfor %}"
+)
+"""LLaMA-Factory's template of that name, so that all train on the same tokens; axolotl's ends with the end
+token."""
+RATE, BETAS, DECAY = 1e-3, (0.9, 0.95), 0.1
+
+
+class Run(NamedTuple):
+    """What is known of a program's run: seconds of each turn, its last counts, its held-out loss."""
+
+    seconds: list[float]
+    cpu_seconds: list[float]
+    last: dict[str, float]
+    loss: float
+
+
+class Ratio(NamedTuple):
+    """How many times as fast, with a 95% interval."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def main() -> None:
+    """Prepare, run all stages, print the figures and the JSON line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trainers", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=20, help="rounds that count (default 20)")
+    parser.add_argument("--steps", type=int, default=1, help="steps of a turn (default 1)")
+    parser.add_argument("--only", choices=PEERS, help="one stage")
+    parser.add_argument("--quick", action="store_true", help="3 rounds")
+    parser.add_argument(WITHOUT, dest="without", action="store_true", help="ours alone")
+    arguments = parser.parse_args()
+    rounds = 3 if arguments.quick else arguments.rounds
+    os.environ["OMP_NUM_THREADS"] = "1"
+    results: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare(folder)
+        for stage in [arguments.only] if arguments.only else PEERS:
+            peers = {} if arguments.without else PEERS[stage]
+            runs = take_turns(folder, stage, peers, rounds, arguments.steps)
+            results |= figures(stage, runs)
+    print_result("trainers", PACKAGES, results, {} if arguments.without else peer_versions(), table=True)
+
+
+def peer_versions() -> dict[str, str]:
+    """The peers' versions, and those of what they run on."""
+    found: dict[str, str] = {}
+    for peer in ("llamafactory", "axolotl"):
+        for name, version in versions_of(peer).items():
+            if name in (peer, "transformers"):
+                found[name if name == peer else f"{name} ({peer})"] = version
+    return found
+
+
+def prepare(folder: Path) -> None:
+    """The corpus, its tokenizer, the model, and chats; training text and held-out text apart."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from core.model.loading import load_tokenizer
+
+    (folder / "data.json").write_text(json.dumps(data_of(folder)), "utf-8")
+    command("data", "run", "--config", str(folder / "data.json"))
+    corpus = folder / "corpus"
+    command("data", "build", f"corpus={corpus / 'decontaminate'}", f"output_dir={folder / 'tasks'}")
+    command("data", "everyday", "--chats", "2000", "--output", str(folder / "everyday"))
+    torch.manual_seed(0)
+    shape = LlamaConfig(**SHAPES["small"].architecture, max_position_embeddings=LENGTH,
+                        bos_token_id=1, eos_token_id=2)  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(folder / "base")
+    tokenizer = load_tokenizer(str(corpus / "tokenizer"))
+    tokenizer.chat_template = ALPACA
+    tokenizer.save_pretrained(folder / "base")
+    (folder / "padding.json").write_text(json.dumps(tokenizer.pad_token_id), "utf-8")
+    texts = [tokenizer.decode(ids[1:-1]) for ids in documents(corpus / "pack/train")]
+    write(folder / "texts.jsonl", [{"text": text} for text in texts])
+    files = (folder / "tasks/train.jsonl", folder / "everyday/chats.jsonl")
+    rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    random.Random(0).shuffle(rows)
+    chats = [
+        {"instruction": "\n".join(filter(None, (row["instruction"], row["input"]))), "output": row["output"]}
+        for row in rows
+    ]
+    write(folder / "chats.jsonl", chats[HELD_OUT:])
+    write(folder / "held-out.jsonl", chats[:HELD_OUT])
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """The configuration of the corpus."""
+    return {
+        "output_dir": str(folder / "corpus"), "synthetic": {"inventions": 400},
+        "tokenizer": {"vocabulary_size": SHAPES["small"].architecture["vocab_size"]},
+        "pack": {"validation_share": 0.06},
+    }  # fmt: skip
+
+
+def documents(name: Path) -> list[Any]:
+    """The token ids of every document of a split."""
+    from data.packing.indexed_dataset import Documents
+
+    found = Documents(name)
+    return [found[i] for i in range(len(found))]
+
+
+def write(file: Path, rows: list[dict[str, str]]) -> None:
+    """Write JSON lines."""
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def take_turns(
+    folder: Path, stage: str, peers: dict[str, dict[str, Any]], rounds: int, steps: int
+) -> dict[str, Run]:
+    """Run ours and the peers; the first rounds warm up, and one step after the last is nobody's turn."""
+    total = (rounds + WARM_UP) * steps + 1
+    programs: dict[str, Process] = {"ours": Process("ours", sys.executable, "-m", "benchmarks.peers.ours")}
+    outputs = {name: folder / f"{stage}-{name}" for name in ("ours", *peers)}
+    programs["ours"].ask(ours(folder, stage, outputs["ours"], total, steps))
+    for name, settings in peers.items():
+        peer, _, _ = name.partition("_")
+        programs[name] = Peer(peer, f"{peer}.py")
+        told = {"llamafactory": llamafactory, "axolotl": axolotl}[peer]
+        programs[name].ask(told(folder, settings, outputs[name], total, steps))
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
+    names = list(programs)
+    for number in range(rounds + WARM_UP):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            taken[name].append(programs[name].ask({"steps": steps}))
+        times = ", ".join(f"{name} {each[-1]['cpu_seconds']:.2f} s" for name, each in taken.items())
+        print(f"{stage}, round {number + 1}, CPU: {times}", flush=True)
+    for program in programs.values():
+        program.ask({"steps": 0})
+        program.close()
+    models = {name: output / "model" if name == "ours" else output for name, output in outputs.items()}
+    text = held_out(folder, stage)
+    found: dict[str, Run] = {}
+    for name, turns in taken.items():
+        seconds, cpu_seconds = ([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds"))
+        found[name] = Run(seconds, cpu_seconds, turns[-1], loss(models[name], text))
+    return found
+
+
+def ours(folder: Path, stage: str, output: Path, total: int, steps: int) -> dict[str, Any]:
+    """Write the configuration of our command, and make its data; what benchmarks/peers/ours.py is told."""
+    sources = {"chats.jsonl": "train", "held-out.jsonl": "validation"}
+    data: Any = data_of(folder) if stage == "pretrain" else {
+        "output_dir": str(folder / "chats"), "max_tokens": LENGTH,
+        "sources": [{"path": str(folder / name), "side": side} for name, side in sources.items()],
+    }  # fmt: skip
+    config = {
+        "run_dir": str(output), "model": {"path": str(folder / "base")}, "data": data, "publish": "last",
+        "training": {"steps": total, "global_batch_size": 1, "validate_every_steps": None},
+        "optimizer": {"learning_rate": RATE, "betas": BETAS, "weight_decay": DECAY},
+        "schedule": {"warmup_share": 0, "final_share": 0}, "deepspeed": {"zero_stage": 1},
+        "logging": {"every_steps": steps, "tensorboard": False},
+    } | ({"sequence_length": LENGTH} if stage == "pretrain" else {})  # fmt: skip
+    file = folder / f"{stage}.json"
+    file.write_text(json.dumps(config), "utf-8")
+    command(stage, "--config", str(file), "--prepare")
+    padding = json.loads((folder / "padding.json").read_text("utf-8"))
+    return {"command": stage, "config": str(file), "padding": padding if stage == "sft" else None}
+
+
+def llamafactory(
+    folder: Path, settings: dict[str, Any], output: Path, total: int, steps: int
+) -> dict[str, Any]:
+    """LLaMA-Factory's settings: what our configuration says, and else its defaults."""
+    columns: dict[str, dict[str, str]] = {
+        "texts": {"prompt": "text"}, "chats": {"prompt": "instruction", "response": "output"}
+    }  # fmt: skip
+    described = {name: {"file_name": f"{name}.jsonl", "columns": keys} for name, keys in columns.items()}
+    (folder / "dataset_info.json").write_text(json.dumps(described), "utf-8")
+    return settings | {
+        "model_name_or_path": str(folder / "base"), "output_dir": str(output), "do_train": True,
+        "dataset": "texts" if settings["stage"] == "pt" else "chats", "dataset_dir": str(folder),
+        "finetuning_type": "full", "cutoff_len": LENGTH, "use_cpu": True, "max_steps": total,
+        "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": RATE,
+        "lr_scheduler_type": "cosine", "adam_beta1": BETAS[0], "adam_beta2": BETAS[1], "weight_decay": DECAY,
+        "disable_gradient_checkpointing": True, "logging_steps": steps, "save_strategy": "no",
+        "report_to": "none", "overwrite_cache": True,
+    }  # fmt: skip
+
+
+def axolotl(folder: Path, settings: dict[str, Any], output: Path, total: int, steps: int) -> dict[str, Any]:
+    """axolotl's settings: what our configuration says, and else its defaults."""
+    file = folder / ("texts.jsonl" if settings["type"] == "completion" else "chats.jsonl")
+    return {
+        "base_model": str(folder / "base"), "output_dir": str(output), "sequence_len": LENGTH,
+        "datasets": [{"path": str(file), "ds_type": "json"} | settings], "sample_packing": True,
+        "dataset_prepared_path": str(folder / f"axolotl-{settings['type']}"), "max_steps": total,
+        "num_epochs": 1, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": RATE,
+        "optimizer": "adamw_torch_fused", "lr_scheduler": "cosine", "adam_beta1": BETAS[0],
+        "adam_beta2": BETAS[1], "weight_decay": DECAY, "max_grad_norm": 1.0, "bf16": False, "fp16": False,
+        "tf32": False, "attn_implementation": "sdpa", "gradient_checkpointing": False,
+        "logging_steps": steps, "save_strategy": "no",
+    }  # fmt: skip
+
+
+def held_out(folder: Path, stage: str) -> list[tuple[Any, Any]]:
+    """Held-out documents, or chats: token ids and which of them are trained on."""
+    if stage == "pretrain":
+        found = documents(folder / "corpus/pack/validation")[:HELD_OUT]
+        return [(ids, np.ones(len(ids), bool)) for ids in found]
+    marks = np.fromfile(folder / "chats/validation.trained.bin", np.uint8).astype(bool)
+    found = documents(folder / "chats/validation")
+    return list(zip(found, np.split(marks, np.cumsum([len(ids) for ids in found])[:-1]), strict=True))
+
+
+def loss(model: Path, text: list[tuple[Any, Any]]) -> float:
+    """The mean loss of the trained tokens, each document alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for ids, trained in text:
+            row = torch.from_numpy(ids.astype(np.int64))[None]
+            each = torch.nn.functional.cross_entropy(loaded(row).logits[0, :-1], row[0, 1:], reduction="none")
+            chosen = each[torch.from_numpy(trained[1:])]
+            total, tokens = total + float(chosen.sum()), tokens + len(chosen)
+    return total / tokens
+
+
+def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
+    """The results of a stage by key."""
+    results: dict[str, float] = {}
+    ours = runs["ours"]
+    for name, run in runs.items():
+        key = stage if name == "ours" else f"{stage}_{name}"
+        turn = run.last["trained"] / (len(run.seconds) + WARM_UP)
+        results |= {
+            f"{key}_tokens_per_cpu_s": turn / statistics.median(run.cpu_seconds),
+            f"{key}_fill": run.last["filled"] / run.last["read"],
+            f"{key}_peak_mib": run.last["peak_mib"],
+            f"{key}_loss": run.loss,
+        }
+        if name != "ours":
+            tokens = ours.last["trained"] / run.last["trained"]
+            middle, low, high = ratio(ours.cpu_seconds, run.cpu_seconds, tokens)
+            found = {"cpu": middle, "cpu_low": low, "cpu_high": high}
+            found["wall"] = ratio(ours.seconds, run.seconds, tokens).middle
+            results |= {f"{stage}_vs_{name}_{key}_ratio": value for key, value in found.items()}
+    return results
+
+
+def ratio(ours: list[float], theirs: list[float], tokens: float, draws: int = 10_000) -> Ratio:
+    """How many times as fast ours is, by the seconds of each round; `tokens` is ours per token of theirs."""
+    each = np.array(theirs) / np.array(ours) * tokens
+    drawn = np.random.default_rng(0).integers(len(each), size=(draws, len(each)))
+    low, high = np.quantile(np.median(each[drawn], axis=1), (0.025, 0.975))
+    return Ratio(float(np.median(each)), float(low), float(high))
+
+
+if __name__ == "__main__":
+    main()
