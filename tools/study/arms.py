@@ -10,7 +10,7 @@ level or seed leaves those of the others as they are. What no arm needs is not r
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -44,6 +44,8 @@ class Study:
 
     described: Description
     seeds: int
+    unchosen: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Axis to the levels of the file that are not studied. Steps that are for them alone are left out."""
     axes: dict[str, dict[str, dict[str, str]]] = field(init=False)
     """Axis to level to the variables that it sets."""
     cells: list[Cell] = field(init=False)
@@ -124,14 +126,24 @@ class Study:
 
     def value(self, written: str) -> str:
         """A text outside the steps, for the first arm and seed that have all steps which it mentions."""
+        if (cell := self._cell_with(written)) is not None:
+            return self.described.fill(written, "study", self._known(cell))
+        raise UserError(
+            f"{self.described.place('study')}: `{written}`: no arm has all steps that it mentions."
+        )
+
+    def left_out(self, written: str) -> bool:
+        """Whether a text outside the steps is for levels that are not studied."""
+        return any(self.unchosen.values()) and self._cell_with(written) is None
+
+    def _cell_with(self, written: str) -> Cell | None:
+        """The first arm and seed that have all steps which a text mentions."""
         for cell in self.cells:
             steps = set[str]()
             self._mentions(written, cell, set(), steps, set())
             if all(self.runs(name, cell) for name in steps):
-                return self.described.fill(written, "study", self._known(cell))
-        raise UserError(
-            f"{self.described.place('study')}: `{written}`: no arm has all steps that it mentions."
-        )
+                return cell
+        return None
 
     def _check(self) -> None:
         """UserError for names that clash or do not exist."""
@@ -161,12 +173,14 @@ class Study:
         for name, entry in self._entries.items():
             for axis, level in entry.only.items():
                 where = described.place(f"{described.keys[name]}.only.{axis}")
-                known = [*self.axes.get(axis, ())]
+                known = [*self.axes.get(axis, ()), *self.unchosen.get(axis, ())]
                 if axis == SEED:
                     known = [str(seed) for seed in range(1, max(self.seeds, 1) + 1)]
-                if axis not in (*self.axes, SEED) or text(level) not in known:
+                if axis not in (*self.axes, SEED):
+                    raise UserError(f"{where}: no axis `{axis}`{hint(axis, self.axes)}")
+                if text(level) not in known:
                     raise UserError(
-                        f"{where}: no level {text(level)} of an axis `{axis}`{hint(axis, self.axes)}"
+                        f"{where}: no level {text(level)} of `{axis}`. It has {', '.join(known)}."
                     )
 
     def _known(self, cell: Cell) -> dict[str, str]:

@@ -18,7 +18,13 @@ def read(file: Path, overrides: Sequence[str] = (), seeds: int | None = None) ->
     }
     described = steps_file.read(file, [each for each in overrides if each.partition("=")[0] not in levels])
     chosen = _with_levels(described, levels)
-    study = Study(chosen, seeds or (chosen.tree.study or StudyConfig()).seeds)
+    kept = (chosen.tree.study or StudyConfig()).axes
+    unchosen = {
+        axis: {steps_file.text(level) for level in first.axes[axis]}
+        - {steps_file.text(level) for level in kept[axis]}
+        for axis in levels
+    }
+    study = Study(chosen, seeds or (chosen.tree.study or StudyConfig()).seeds, unchosen)
     _check(study)
     return study
 
