@@ -105,6 +105,7 @@ def command_line() -> argparse.ArgumentParser:
     command = commands.add_parser("texts", help="the held-out documents of a finished corpus as text")
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="for validation.jsonl")
+    command.add_argument("--number", type=int, metavar="N", help="N of them, drawn (default: all)")
     command.add_argument("--force", action="store_true", help="make it again and overwrite it")
     command.set_defaults(call=texts)
     add_chat_commands(commands)
@@ -240,10 +241,12 @@ def texts(arguments: argparse.Namespace) -> None:
     """Write the held-out documents of a corpus."""
     from data.texts import write
 
-    counts = write(arguments.corpus, arguments.output, force=arguments.force)
+    if arguments.number is not None and arguments.number < 1:
+        raise UserError(f"--number {arguments.number}: must be 1 or more.")
+    counts = write(arguments.corpus, arguments.output, arguments.number, force=arguments.force)
     print(
-        f"{counts['documents']:,} held-out documents, {counts['bytes']:,} bytes, of no invention that was"
-        f" trained on: {arguments.output}"
+        f"{counts['documents']:,} of {counts['held_out']:,} held-out documents ({counts['bytes']:,} bytes),"
+        f" of no invention that was trained on: {arguments.output}"
     )
 
 

@@ -6,10 +6,13 @@ A line has `id`, `publication`, `language` and `text`. The documents must be tho
 byte, and none may be of a publication, application or family that is in `train` (`seen.parquet`).
 """
 
+import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import xxhash
 
 from core.errors import UserError
 from core.provenance import manifest
@@ -27,8 +30,10 @@ SPLIT = "validation"
 FILE = f"{SPLIT}.jsonl"
 
 
-def write(folder: Path, output: Path, *, force: bool = False) -> dict[str, int]:
-    """Write the held-out documents of the corpus in `folder`; returns the counts of the manifest.
+def write(folder: Path, output: Path, number: int | None = None, *, force: bool = False) -> dict[str, int]:
+    """Write the held-out documents of the corpus in `folder`, or `number` of them, drawn by their names.
+
+    Returns the counts of the manifest: `held_out` and `bytes` of all, `documents` that were written.
 
     UserError if the corpus is unfinished, holds nothing out, is not what was packed, or was trained on one of
     them.
@@ -40,34 +45,39 @@ def write(folder: Path, output: Path, *, force: bool = False) -> dict[str, int]:
     config = PackConfig.model_validate(packed["config"]["pack"])
     families = link_families([*earlier, shards], None)
     inputs = manifest.hash_files([*shards, pack / manifest.NAME])
-    with manifest.build(output, step="texts", config={"split": SPLIT}, inputs=inputs, force=force) as built:
-        counts: Counter[str] = Counter()
-        samples = []
-        with (built.path / FILE).open("w", encoding="utf-8") as file:
-            for shard in shards:
-                for record in read_shard(shard):
-                    counts["records"] += 1
-                    if split_of(record, config, families) == SPLIT:
-                        samples.append(sample(record))
-                        for row in rows(record, config):
-                            counts["documents"] += 1
-                            counts["bytes"] += len(row["text"].encode())
-                            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if not counts["documents"]:
+    settings = {"split": SPLIT, "number": number}
+    with manifest.build(output, step="texts", config=settings, inputs=inputs, force=force) as built:
+        counts: Counter[str] = Counter(dict.fromkeys(("held_out", "bytes", "documents"), 0))
+        samples, kept = [], list[tuple[int, int, str]]()
+        for record in (record for shard in shards for record in read_shard(shard)):
+            if split_of(record, config, families) == SPLIT:
+                samples.append(sample(record))
+                for row in rows(record, config):
+                    counts["bytes"] += len(row["text"].encode())
+                    line = json.dumps(row, ensure_ascii=False)
+                    item = (-xxhash.xxh3_64_intdigest(row["id"].encode()), -counts["held_out"], line)
+                    counts["held_out"] += 1
+                    full = number is not None and len(kept) >= number
+                    (heapq.heappushpop if full else heapq.heappush)(kept, item)
+        if not kept:
             raise UserError(f"{folder}: no document is held out. Raise pack.validation_share.")
-        for what in ("documents", "bytes"):
-            if counts[what] != packed["counts"][SPLIT][what]:
+        for what, of_pack in (("held_out", "documents"), ("bytes", "bytes")):
+            if counts[what] != packed["counts"][SPLIT][of_pack]:
                 raise UserError(
-                    f"{folder}: {counts[what]:,} held-out {what}, but {packed['counts'][SPLIT][what]:,} were"
-                    " packed. Make the corpus again with `python -m data run --force`."
+                    f"{folder}: {counts[what]:,} held-out {of_pack}, but"
+                    f" {packed['counts'][SPLIT][of_pack]:,} were packed. Make the corpus again with"
+                    " `python -m data run --force`."
                 )
+        counts["documents"] = len(kept)
+        in_order = sorted(kept, key=lambda item: -item[1])
+        (built.path / FILE).write_text("".join(f"{line}\n" for _, _, line in in_order), "utf-8")
         if met := next(find_seen(pack, samples), None):
             raise UserError(f"{folder}: {met.sample} is held out, but {met.id} was trained on: {met.rule}.")
         built.counts = {**counts, "trained_on": 0}
     return built.counts
 
 
-def rows(record: Record, config: PackConfig) -> Iterator[dict[str, str | None]]:
+def rows(record: Record, config: PackConfig) -> Iterator[dict[str, str]]:
     """The documents of a record: one, or two if its claims are separate."""
     for number, text in enumerate(documents(record, config).texts, start=1):
         name = f"{record['id']} {record['language'] or 'unknown'}{f' {number}' if number > 1 else ''}"

@@ -51,9 +51,14 @@ def test_the_texts_are_the_documents_that_are_held_out(tmp_path: Path) -> None:
         rows = written(tmp_path / f"texts-{folder.name}")
         counts = manifest.read(folder / "pack")["counts"]["validation"]
         assert len(rows) == counts["documents"] > 10
-        assert f"{counts['documents']} held-out documents, {counts['bytes']:,} bytes" in done.stdout
+        n = counts["documents"]
+        assert f"{n} of {n} held-out documents ({counts['bytes']:,} bytes)" in done.stdout
         assert sorted(row["text"] for row in rows) == packed(folder)
         assert len({row["id"] for row in rows}) == len(rows)
+        texts.write(folder, tmp_path / f"some-{folder.name}", 7)
+        some = written(tmp_path / f"some-{folder.name}")
+        assert len(some) == 7
+        assert some == [row for row in rows if row in some]
         seen = pq.read_table(folder / "pack" / "seen.parquet")["id"].to_pylist()
         assert not {row["publication"] for row in rows} & set(seen)
 
