@@ -109,7 +109,9 @@ def _comparison(study: Study, each: Comparison) -> page.Table:
     for row in tree if isinstance(tree, list) else tree["comparison"]:
         if not each.metrics or row["metric"] in each.metrics:
             values = [f"{row[key]:.3g}" for key in ("a", "b")]
-            difference = f"{row['difference']:+.3g} ({row['low']:+.3g} – {row['high']:+.3g})"
+            difference = f"{row['difference']:+.3g}"
+            if row["low"] is not None:
+                difference += f" ({row['low']:+.3g} – {row['high']:+.3g})"
             rows.append([row["task"], row["metric"], row["n"], *values, difference, row["verdict"]])
     return ["task", "metric", "n", *each.names, "difference (95%)", "verdict"], rows
 
