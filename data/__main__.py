@@ -9,6 +9,7 @@
     python -m data stats corpora/tiny                      documents and tokens by office, language and step
     python -m data show corpora/tiny                       what is in a finished corpus, step by step
     python -m data show corpora/tiny US-8930553-B2         a record before and after cleaning, rule by rule
+    python -m data texts corpora/tiny --output texts/tiny  the held-out documents as text, for `eval run`
     python -m data tokenizer --vocabulary-size 8000 --output tokenizers/patents FILE_OR_FOLDER ...
     python -m data tokenizer extend --help                 add pieces to a LLaMA tokenizer and its model
     python -m data synthesize --inventions 1000 --output corpora/made-up
@@ -100,6 +101,13 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument("corpus", type=Path, metavar="DIR")
     command.add_argument("record", nargs="?", metavar="ID", help="this record before and after cleaning")
     command.set_defaults(call=show)
+
+    command = commands.add_parser("texts", help="the held-out documents of a finished corpus as text")
+    command.add_argument("corpus", type=Path, metavar="DIR")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="for validation.jsonl")
+    command.add_argument("--number", type=int, metavar="N", help="N of them, drawn (default: all)")
+    command.add_argument("--force", action="store_true", help="make it again and overwrite it")
+    command.set_defaults(call=texts)
     add_chat_commands(commands)
     return parser
 
@@ -229,6 +237,19 @@ def show(arguments: argparse.Namespace) -> None:
         print("\n".join([f"{step:<15}{arguments.corpus / step}", *describe(step, counts)]))
 
 
+def texts(arguments: argparse.Namespace) -> None:
+    """Write the held-out documents of a corpus."""
+    from data.texts import write
+
+    if arguments.number is not None and arguments.number < 1:
+        raise UserError(f"--number {arguments.number}: must be 1 or more.")
+    counts = write(arguments.corpus, arguments.output, arguments.number, force=arguments.force)
+    print(
+        f"{counts['documents']:,} of {counts['held_out']:,} held-out documents ({counts['bytes']:,} bytes),"
+        f" of no invention that was trained on: {arguments.output}"
+    )
+
+
 def chats(arguments: argparse.Namespace) -> None:
     """Prepare a folder of tokenised chats."""
     from data.chat.config import ChatDataConfig
@@ -254,6 +275,8 @@ def build(arguments: argparse.Namespace) -> None:
     print(html_report.text_table(("task", "train", "validation"), rows))
     removed, too_long = counts["near_duplicates_removed"], counts["too_long"]
     print(f"{removed:,} near-duplicates across the split removed, {too_long:,} too long: {config.output_dir}")
+    for task, number in counts.get("pairs", {}).items():
+        print(f"{number:,} preference pairs of {task}")
 
 
 def generate(arguments: argparse.Namespace) -> None:

@@ -256,27 +256,29 @@ def remove_outputs(step: Step, *, recorded: bool) -> None:
 
 
 def _execute(step: Step, log: Path, work: _Work | None) -> dict[str, float]:
-    """Run the commands with their output appended to `log`; returns wall and CPU seconds."""
-    start, cpu = time.monotonic(), 0.0
+    """Run the commands with their output appended to `log`; returns wall and CPU seconds, and the peak memory
+    of their largest process in bytes."""
+    start, cpu, peak = time.monotonic(), 0.0, 0
     place = work.take() if work else 0
     environment = work.environment(place) if work else None
     try:
         with log.open("ab") as out:
             for command in step.commands:
-                code, spent = _call(command, out, environment, work)
-                cpu += spent
+                code, spent, memory = _call(command, out, environment, work)
+                cpu, peak = cpu + spent, max(peak, memory)
                 if code:
                     _explain(step, code, log)
     finally:
         if work:
             work.give(place)
-    return {"seconds": time.monotonic() - start, "cpu_seconds": cpu}
+    return {"seconds": time.monotonic() - start, "cpu_seconds": cpu, "peak_bytes": peak}
 
 
 def _call(
     command: str, out: IO[bytes], environment: Mapping[str, str] | None, work: _Work | None
-) -> tuple[int, float]:
-    """A command's exit code and CPU seconds, its own and those of all that it started and waited for."""
+) -> tuple[int, float, int]:
+    """A command's exit code, its CPU seconds with those of all that it started and waited for, and the peak
+    memory of the largest of these processes in bytes."""
     child = subprocess.Popen(
         [sys.executable, "-m", *shlex.split(command)],
         stdin=subprocess.DEVNULL,
@@ -293,7 +295,8 @@ def _call(
             child.wait()
             raise
         child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, used.ru_utime + used.ru_stime
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return child.returncode, used.ru_utime + used.ru_stime, peak
 
 
 def _explain(step: Step, code: int, log: Path) -> NoReturn:

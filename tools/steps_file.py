@@ -293,6 +293,8 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Description:
                 f"`{override}`: {file} has no variable `{name}`{hint(name, variables)} It has {listed}."
             )
     where = places(file)
+    for name in variables.keys() & StepsFile.model_fields.keys():
+        raise UserError(f"{where[f'variables.{name}']}: `{name}` is a key of the file. Choose another name.")
     if any(override.startswith("steps=") for override in overrides):
         where = {key: place for key, place in where.items() if not key.startswith("steps")}
     keys = {step.name: f"steps.{number}" for number, step in enumerate(first.steps)}

@@ -1,6 +1,7 @@
 """Patent instruction data from patent records: `python -m data build`.
 
     shard-*.parquet ──tasks──▶ samples ──by invention──▶ train | validation ──near──▶ two files of JSON lines
+    train ──data/chat/preference_pairs.py──▶ pairs.jsonl, for the tasks in `pairs`
 
 The samples of one invention, in every language and office, are on one side of the split
 (data/packing/train_val_split.py). Then every training sample that shares most passages with a validation
@@ -21,6 +22,7 @@ from pydantic import Field
 from core.errors import UserError
 from core.provenance import manifest
 from data.chat.patent_tasks import TASKS, Labels, TaskSample, samples_of, translations
+from data.chat.preference_pairs import pairs
 from data.claim_numbers import of_record
 from data.language import base
 from data.packing.train_val_split import SplitConfig, link_families, split_of
@@ -51,12 +53,17 @@ class BuildConfig(SplitConfig):
     """Samples with more characters than this, prompt and answer together, are left out and counted."""
     near_share: float = Field(0.5, gt=0, le=1)
     """A training sample that has at least this share of a validation sample's passages is removed."""
+    pairs: tuple[str, ...] = ()
+    """Tasks whose training samples also give preference pairs, pairs.jsonl for `python -m sft dpo`: the right
+    answer, and as the rejected one that of another invention."""
 
 
 def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
     """Make the folder and return the manifest's counts; UserError if it exists, or no sample can be made."""
     if unknown := config.samples.keys() - set(TASKS):
         raise UserError(f"samples.{min(unknown)}: unknown task. Tasks: {', '.join(TASKS)}.")
+    if missing := set(config.pairs) - config.samples.keys():
+        raise UserError(f"pairs: {min(missing)} is not in `samples`, which has {', '.join(config.samples)}.")
     shards = shard_files(Path(config.corpus))
     files = [*shards, *([Path(config.labels)] if config.labels else [])]
     settings = config.model_dump(mode="json", exclude={"output_dir", "corpus", "labels"})
@@ -75,11 +82,16 @@ def build(config: BuildConfig, *, force: bool = False) -> dict[str, Any]:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
         if not sides["train"]:
             raise UserError(f"{config.corpus}: no sample could be made from its records.")
+        made = list(pairs(sides["train"], config.pairs))
+        if config.pairs:
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in made)
+            (built.path / "pairs.jsonl").write_text("".join(lines), "utf-8")
         built.counts = {
             **{split: dict(Counter(s.task for s in samples)) for split, samples in sides.items()},
             "records": counts["records"],
             "too_long": counts["too_long"],
             "near_duplicates_removed": removed,
+            **({"pairs": dict(Counter(row["task"] for row in made))} if config.pairs else {}),
         }
     return built.counts
 

@@ -14,7 +14,8 @@ from tests.frozen.pinned import check
 COMMANDS = [
     "pretrain", "pretrain estimate", "pretrain smoke", "sft", "sft preview", "sft dpo", "sft merge",
     "sft chat", "sft card", "data run", "data stats", "data inspect", "data tokenizer",
-    "data tokenizer extend", "data synthesize", "data everyday", "data show", "data chats", "data build",
+    "data tokenizer extend", "data synthesize", "data everyday", "data show", "data texts", "data chats",
+    "data build",
     "data generate", "data preview", "delta make", "delta apply", "delta verify", "delta info",
     "delta convert", "delta gguf", "eval run", "eval score", "eval contamination", "eval compare",
     "eval report", "eval export", "eval sheet", "eval judge", "eval comet", "eval submission",

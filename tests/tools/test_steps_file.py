@@ -53,6 +53,7 @@ def test_variables_are_filled_in_and_each_step_comes_after_those_that_it_needs(f
         ("--model ${model}", "--model ${modle}", r":5: `\$\{modle\}`: no such variable; did you mean `mod"),
         ('"${run}/model"', '"${model}/x"', ":1: variables that need each other: model → model"),
         ("gpus: 8", "gpus: many", r"`steps.1.resources.gpus` = 'many' \(.*:13\): must be a valid integer"),
+        ("variables: {", "variables: {steps: 5, ", ":1: `steps` is a key of the file"),
         ("name: train", "name: Train it", r"`steps.1.name` = 'Train it' \(.*:7\)"),
     ],
 )  # fmt: skip

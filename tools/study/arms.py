@@ -10,15 +10,17 @@ level or seed leaves those of the others as they are. What no arm needs is not r
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from core.errors import UserError
 from tools.step_runner import Step
-from tools.steps_file import VARIABLE, Description, StepConfig, find_circle, hint, text
+from tools.steps_file import VARIABLE, Description, StepConfig, StudyConfig, find_circle, hint, text
 
 SEED, HERE, FOLDER = "seed", "here", "folder"
+Levels = dict[str, dict[str, str]]
+"""Level to the variables that it sets."""
 
 
 class Cell(NamedTuple):
@@ -44,25 +46,22 @@ class Study:
 
     described: Description
     seeds: int
-    axes: dict[str, dict[str, dict[str, str]]] = field(init=False)
+    unchosen: Mapping[str, Levels] = field(default_factory=dict)
+    """Axis to the levels of the file that are not studied. Steps that are for them alone are left out."""
+    axes: dict[str, Levels] = field(init=False)
     """Axis to level to the variables that it sets."""
     cells: list[Cell] = field(init=False)
     """All arms, each with all seeds."""
+    _levels: dict[str, Levels] = field(init=False)
+    """The same with the levels that are not studied."""
     _entries: dict[str, StepConfig] = field(init=False)
     _uses: dict[tuple[str, Cell], Use] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         study = self.described.tree.study
         self._entries = {entry.name: entry for entry in self.described.entries}
-        self.axes = {}
-        for axis, levels in (study.axes if study else {}).items():
-            if isinstance(levels, dict):
-                self.axes[axis] = {
-                    name: {key: text(value) for key, value in variables.items()}
-                    for name, variables in levels.items()
-                }
-            else:
-                self.axes[axis] = {text(value): {axis: text(value)} for value in levels}
+        self.axes = levels_of(study) if study else {}
+        self._levels = {axis: {**self.unchosen.get(axis, {}), **levels} for axis, levels in self.axes.items()}
         self._check()
         arms = itertools.product(*self.axes.values())
         self.cells = [Cell(arm, seed) for arm in arms for seed in range(1, self.seeds + 1)]
@@ -95,9 +94,10 @@ class Study:
         return [self.title(each, cell) for each in self._needed([name], cell)]
 
     def goals(self) -> set[str]:
-        """The steps that are scored, and those that no other one mentions."""
+        """The steps that are scored, and those that no other one mentions for any level of the file."""
+        cells = [Cell(levels, 1) for levels in itertools.product(*self._levels.values())]
         mentioned = {
-            other for name in self._entries for cell in self.cells for other in self._use(name, cell).steps
+            other for name in self._entries for cell in cells for other in self._use(name, cell).steps
         }
         study = self.described.tree.study
         return set(self._entries) - mentioned | set(study.scores if study else ())
@@ -124,14 +124,24 @@ class Study:
 
     def value(self, written: str) -> str:
         """A text outside the steps, for the first arm and seed that have all steps which it mentions."""
+        if (cell := self._cell_with(written)) is not None:
+            return self.described.fill(written, "study", self._known(cell))
+        raise UserError(
+            f"{self.described.place('study')}: `{written}`: no arm has all steps that it mentions."
+        )
+
+    def left_out(self, written: str) -> bool:
+        """Whether a text outside the steps is for levels that are not studied."""
+        return any(self.unchosen.values()) and self._cell_with(written) is None
+
+    def _cell_with(self, written: str) -> Cell | None:
+        """The first arm and seed that have all steps which a text mentions."""
         for cell in self.cells:
             steps = set[str]()
             self._mentions(written, cell, set(), steps, set())
             if all(self.runs(name, cell) for name in steps):
-                return self.described.fill(written, "study", self._known(cell))
-        raise UserError(
-            f"{self.described.place('study')}: `{written}`: no arm has all steps that it mentions."
-        )
+                return cell
+        return None
 
     def _check(self) -> None:
         """UserError for names that clash or do not exist."""
@@ -161,18 +171,20 @@ class Study:
         for name, entry in self._entries.items():
             for axis, level in entry.only.items():
                 where = described.place(f"{described.keys[name]}.only.{axis}")
-                known = [*self.axes.get(axis, ())]
+                known = [*self._levels.get(axis, ())]
                 if axis == SEED:
                     known = [str(seed) for seed in range(1, max(self.seeds, 1) + 1)]
-                if axis not in (*self.axes, SEED) or text(level) not in known:
+                if axis not in (*self.axes, SEED):
+                    raise UserError(f"{where}: no axis `{axis}`{hint(axis, self.axes)}")
+                if text(level) not in known:
                     raise UserError(
-                        f"{where}: no level {text(level)} of an axis `{axis}`{hint(axis, self.axes)}"
+                        f"{where}: no level {text(level)} of `{axis}`. It has {', '.join(known)}."
                     )
 
     def _known(self, cell: Cell) -> dict[str, str]:
         """The variables for a training."""
         known = {**self.described.variables, SEED: str(cell.seed)}
-        for (axis, levels), level in zip(self.axes.items(), cell.levels, strict=True):
+        for (axis, levels), level in zip(self._levels.items(), cell.levels, strict=True):
             known |= {axis: level} | levels[level]
         return known | {name: self.folder(name, cell) for name in self._entries}
 
@@ -201,7 +213,7 @@ class Study:
             if name == SEED or name in self.axes:
                 axes.add(name)
             value = self.described.variables.get(name, "")
-            for (axis, levels), level in zip(self.axes.items(), cell.levels, strict=True):
+            for (axis, levels), level in zip(self._levels.items(), cell.levels, strict=True):
                 if any(name in each for each in levels.values()):
                     axes.add(axis)
                     value = levels[level].get(name, value)
@@ -253,6 +265,16 @@ class Study:
                 raise UserError(f"{self.described.file}: steps need each other in different arms.")
             found.append(ready)
         return found
+
+
+def levels_of(study: StudyConfig) -> dict[str, Levels]:
+    """Axis to its levels, in order."""
+    return {
+        axis: {name: {key: text(value) for key, value in each.items()} for name, each in levels.items()}
+        if isinstance(levels, dict)
+        else {text(value): {axis: text(value)} for value in levels}
+        for axis, levels in study.axes.items()
+    }
 
 
 def _texts(entry: StepConfig) -> list[str]:

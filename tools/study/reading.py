@@ -7,7 +7,7 @@ from typing import Any
 from core.errors import UserError
 from tools import steps_file
 from tools.steps_file import Description, StudyConfig
-from tools.study.arms import Study
+from tools.study.arms import Study, levels_of
 
 
 def read(file: Path, overrides: Sequence[str] = (), seeds: int | None = None) -> Study:
@@ -18,7 +18,13 @@ def read(file: Path, overrides: Sequence[str] = (), seeds: int | None = None) ->
     }
     described = steps_file.read(file, [each for each in overrides if each.partition("=")[0] not in levels])
     chosen = _with_levels(described, levels)
-    study = Study(chosen, seeds or (chosen.tree.study or StudyConfig()).seeds)
+    kept = chosen.tree.study or StudyConfig()
+    unchosen = {
+        axis: {name: sets for name, sets in each.items() if name not in levels_of(kept)[axis]}
+        for axis, each in levels_of(first).items()
+        if axis in levels
+    }
+    study = Study(chosen, seeds or kept.seeds, unchosen)
     _check(study)
     return study
 

@@ -27,9 +27,10 @@ def write(study: Study, steps: Sequence[Step], folder: Path, records: Path) -> s
     runs = [run for arm in found.arms for training in arm.trainings for run in training.runs]
     picking.refuse_shared_questions(study, runs)
     inputs = manifest.hash_files(run / "predictions.jsonl" for run in runs)
-    inputs |= manifest.hash_files(Path(study.value(each.file)) for each in tree.comparisons)
-    tables = {each.title: _comparison(study, each) for each in tree.comparisons}
-    tables["Time"] = _times(steps, records)
+    comparisons = [each for each in tree.comparisons if not study.left_out(each.file)]
+    inputs |= manifest.hash_files(Path(study.value(each.file)) for each in comparisons)
+    tables = {each.title: _comparison(study, each) for each in comparisons}
+    tables["Time, memory, disk"] = _times(steps, records)
     config = {"study": tree.model_dump(mode="json"), "decided_on": found.decided_on}
     with manifest.build(folder / FOLDER, step="study", config=config, inputs=inputs, force=True) as built:
         text = page.write(found, built.path, tables)
@@ -108,19 +109,44 @@ def _comparison(study: Study, each: Comparison) -> page.Table:
     for row in tree if isinstance(tree, list) else tree["comparison"]:
         if not each.metrics or row["metric"] in each.metrics:
             values = [f"{row[key]:.3g}" for key in ("a", "b")]
-            difference = f"{row['difference']:+.3g} ({row['low']:+.3g} – {row['high']:+.3g})"
+            difference = f"{row['difference']:+.3g}"
+            if row["low"] is not None:
+                difference += f" ({row['low']:+.3g} – {row['high']:+.3g})"
             rows.append([row["task"], row["metric"], row["n"], *values, difference, row["verdict"]])
     return ["task", "metric", "n", *each.names, "difference (95%)", "verdict"], rows
 
 
 def _times(steps: Sequence[Step], records: Path) -> page.Table:
-    """Seconds of each step of the file, over all its arms and seeds."""
+    """Of each step of the file, over all its arms and seeds: seconds, the memory of the largest process, and
+    the size of its outputs."""
     spent: dict[str, list[float]] = {}
+    peaks: dict[str, int] = {}
     for step in steps:
-        record = json.loads(record_file(step, records).read_text("utf-8"))
-        own = spent.setdefault(step.name.split(" ")[0], [0, 0, 0, 0])
-        for place, value in enumerate((1, record["seconds"], record["cpu_seconds"], record["starts"])):
+        name, record = step.name.split(" ")[0], json.loads(record_file(step, records).read_text("utf-8"))
+        own = spent.setdefault(name, [0, 0, 0, 0, 0])
+        size = sum(_size(Path(output)) for output in step.outputs) / 1e6
+        values = (1, record["seconds"], record["cpu_seconds"], record["starts"], size)
+        for place, value in enumerate(values):
             own[place] += value
+        peaks[name] = max(peaks.get(name, 0), record.get("peak_bytes", 0))
     total = [sum(values) for values in zip(*spent.values(), strict=True)]
-    rows = [[name, *map(round, values)] for name, values in [*spent.items(), ("total", total)]]
-    return ["step", "times", "seconds", "CPU seconds", "starts"], rows
+    peaks["total"] = max(peaks.values(), default=0)
+    rows = [
+        [name, *map(round, values), f"{peaks[name] / 2**30:.1f}" if peaks[name] else "–"]
+        for name, values in [*spent.items(), ("total", total)]
+    ]
+    return [
+        "step",
+        "times",
+        "seconds",
+        "CPU seconds",
+        "starts",
+        "MB of outputs",
+        "peak GiB of a process",
+    ], rows
+
+
+def _size(output: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = output.rglob("*") if output.is_dir() else [output]
+    return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink())

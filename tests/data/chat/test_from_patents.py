@@ -153,3 +153,18 @@ def test_the_command_builds_and_tells_its_tasks(patents: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "title" in done.stdout
     assert "near-duplicates across the split removed" in done.stdout
+
+
+def test_each_answer_is_chosen_once_and_rejected_once(patents: Path, tmp_path: Path) -> None:
+    samples = built(patents, tmp_path / "out", samples={"title": 60, "ipc": 60}, pairs=("title",))["train"]
+    pairs = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text("utf-8").splitlines()]
+    answers = {(s["instruction"], s["input"]): s["output"] for s in samples if s["task"] == "title"}
+    assert {pair["task"] for pair in pairs} == {"title"}
+    assert len(pairs) == len(set(answers.values())) > 20
+    for pair in pairs:
+        assert answers[pair["instruction"], pair["input"]] == pair["chosen"] != pair["rejected"]
+        languages = {unicodedata.name(pair[key][0]).split()[0] for key in ("chosen", "rejected")}
+        assert len(languages) == 1
+    assert sorted(pair["chosen"] for pair in pairs) == sorted(pair["rejected"] for pair in pairs)
+    with pytest.raises(UserError, match="pairs: abstract is not in `samples`"):
+        built(patents, tmp_path / "other", samples={"title": 5}, pairs=("abstract",))
