@@ -104,9 +104,10 @@ def choose(
     kept: dict[str, list[tuple[int, str, TaskSample, str]]] = {task: [] for task in TASKS}
 
     def offer(sample: TaskSample, side: str) -> None:
-        if len(sample.instruction) + len(sample.input) + len(sample.output) > config.max_characters:
+        limit = config.samples.get(sample.task, 0)
+        if limit and len(sample.instruction + sample.input + sample.output) > config.max_characters:
             counts["too_long"] += 1
-        elif limit := config.samples.get(sample.task, 0):
+        elif limit:
             item = (-sample.draw, f"{sample.id} {side}", sample, side)
             (heapq.heappushpop if len(kept[sample.task]) >= limit else heapq.heappush)(
                 kept[sample.task], item
