@@ -251,7 +251,8 @@ def test_a_failing_step_lets_those_beside_it_end_and_starts_no_more(here: Path) 
 
 def test_an_interrupt_ends_all_steps(here: Path) -> None:
     (here / "hold").touch()
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job's is off
+    # A job in the background ignores interrupts.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from pathlib import Path; from tests.tools.test_study import toy, run_steps\n"
     code += "run_steps([toy('a'), toy('b')], Path('records'), at_once=2)"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
