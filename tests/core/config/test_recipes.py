@@ -22,7 +22,7 @@ SCHEMAS: dict[str, type[Config]] = {
     "sft": SftConfig, "dpo": DpoConfig, "groups": TaskGroup, "general": SftConfig, "domain": SftConfig,
     "plan": StepsFile, "demo": TaskConfig, "asked": TaskConfig, "few-shot": TaskConfig,
     "lawbench": TaskConfig, "lexeval": TaskConfig, "without-sources": TaskConfig, "configs": StepsFile,
-    "studies": StepsFile,
+    "studies": StepsFile, "real-model": TaskConfig,
 }  # fmt: skip
 """What the files of each folder of configs/ hold; those of a whole recipe by their own names."""
 
