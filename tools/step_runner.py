@@ -194,9 +194,23 @@ def up_to_date(step: Step, records: Path, outside: Sequence[str] = ()) -> bool:
     return bool(before.get("done")) and complete and before["made_from"] == fingerprint(step, outside)
 
 
+def unfinished(step: Step, records: Path) -> list[str]:
+    """Those of the steps that it needs which have not finished."""
+    files = {name: _record_of(name, records) for name in step.needs}
+    return [
+        f"`{name}`"
+        for name, file in files.items()
+        if not (file.exists() and json.loads(file.read_text("utf-8")).get("done"))
+    ]
+
+
 def record_file(step: Step, records: Path) -> Path:
     """The step's record, `NAME.json`; its log, `NAME.log`, is next to it."""
-    name = re.sub(r"\W+", "-", step.name)
+    return _record_of(step.name, records)
+
+
+def _record_of(name: str, records: Path) -> Path:
+    name = re.sub(r"\W+", "-", name)
     return records / f"{name}.json"
 
 

@@ -64,12 +64,13 @@ def terms(text: str) -> list[str]:
 def spans(text: str, wanted: set[str]) -> list[tuple[int, int]]:
     """Where the wanted terms stand in a text: (start, end) in characters, joined where they touch."""
     folded = fold(text)
-    places: Sequence[int] = range(len(text) + 1)
+    starts: Sequence[int] = range(len(text))
+    ends: Sequence[int] = range(1, len(text) + 1)
     if _MARK.search(text) or not all(len(_fold_one(character)) == 1 for character in set(text)):
-        folded, places = _placed(text)
+        folded, starts, ends = _placed(text)
     found: list[tuple[int, int]] = []
     for begin, stop in sorted(_wanted(folded, wanted)):
-        start, end = places[begin], places[stop]
+        start, end = starts[begin], ends[stop - 1]
         if found and start <= found[-1][1]:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
@@ -77,14 +78,15 @@ def spans(text: str, wanted: set[str]) -> list[tuple[int, int]]:
     return found
 
 
-def _placed(text: str) -> tuple[str, list[int]]:
-    """The folded text, and the place in `text` behind which each of its characters begins."""
-    folded, places = "", [0]
+def _placed(text: str) -> tuple[str, list[int], list[int]]:
+    """The folded text, and where in `text` that begins and ends from which each of its characters comes."""
+    folded, starts, ends = "", list[int](), list[int]()
     for cluster in _CLUSTER.finditer(text):
         piece = fold(cluster[0])
         folded += piece
-        places += [cluster.end()] * len(piece)
-    return folded, places
+        starts += [cluster.start()] * len(piece)
+        ends += [cluster.end()] * len(piece)
+    return folded, starts, ends
 
 
 def _wanted(folded: str, wanted: set[str]) -> Iterator[tuple[int, int]]:

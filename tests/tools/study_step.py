@@ -2,7 +2,7 @@
 
 python -m tests.tools.study_step make OUTPUT [MADE_FROM …]      waits while the file `hold` is there
 python -m tests.tools.study_step score OUTPUT MODEL GOOD [N]    answers N questions, GOOD of ten right
-python -m tests.tools.study_step fail OUTPUT
+python -m tests.tools.study_step fail OUTPUT                    at once
 """
 
 import random
@@ -19,11 +19,11 @@ def main() -> int:
     kind, output, *words = sys.argv[1:]
     with Path("calls").open("a") as calls:
         calls.write(f"{output}\n")
-    while Path("hold").exists():
-        time.sleep(0.02)
     if kind == "fail":
         print("out of luck")
         return 2
+    while Path("hold").exists():
+        time.sleep(0.02)
     inputs = manifest.hash_files(
         file for word in words if Path(word).is_dir() for file in Path(word).iterdir()
     )

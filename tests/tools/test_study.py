@@ -210,6 +210,9 @@ def test_each_step_is_a_job_that_names_those_before_it(study: Call, tmp_path: Pa
     for name, needs, *_, command in jobs:
         assert all(place[need] < place[name] for need in needs.split(",") if need)
         assert command.endswith(f"--step {name} better=7")
+    done = study("--step", "scores-pretraining-with-examples-25-seed-2", "better=7")
+    assert done.returncode == 2
+    assert "needs `tuned pretraining-with examples-25 seed-2`: not finished yet" in done.stderr
     for name in ("base", "continued-seed-2", "tuned-pretraining-with-examples-25-seed-2"):
         assert study("--step", name, "better=7").returncode == 0
     assert study("--step", "scores-pretraining-with-examples-25-seed-2", "better=7").returncode == 0
@@ -242,7 +245,15 @@ def test_steps_at_once_wait_for_those_that_they_need_alone(here: Path) -> None:
 def test_a_failing_step_lets_those_beside_it_end_and_starts_no_more(here: Path) -> None:
     steps = [toy("a", "fail"), toy("b"), toy("c", needs=("b",)), toy("d", needs=("a",))]
     (here / "hold").touch()
-    threading.Timer(1, (here / "hold").unlink).start()
+
+    def let_go() -> None:
+        log = record_file(steps[0], Path("records")).with_suffix(".log")
+        while not log.exists() or "out of luck" not in log.read_text():
+            time.sleep(0.05)
+        time.sleep(1)  # the runner learns of it
+        (here / "hold").unlink()
+
+    threading.Thread(target=let_go).start()
     with pytest.raises(UserError, match="`a` failed with exit code 2:\nout of luck"):
         run_steps(steps, Path("records"), at_once=2)
     assert json.loads(record_file(steps[1], Path("records")).read_text())["done"]

@@ -20,7 +20,7 @@ from core.config.loader import add_arguments, from_arguments
 from core.errors import UserError, run_command
 from core.provenance import atomic_io
 from tools import steps_file
-from tools.step_runner import Step, record_file, run
+from tools.step_runner import Step, record_file, run, unfinished
 from tools.steps_file import StepsFile
 from tools.study import picking, reading
 from tools.study.arms import FOLDER, Study, job_name
@@ -74,6 +74,8 @@ def _run(study: Study, steps: Sequence[Step], folder: Path, arguments: argparse.
     records.mkdir(parents=True, exist_ok=True)
     name = f"{record_file(steps[0], records).stem}.lock" if arguments.step else atomic_io.LOCK
     with atomic_io.lock(records / name, f"{folder}: another process is at work there"):
+        if arguments.step and (missing := unfinished(steps[0], records)):
+            raise UserError(f"the step `{steps[0].name}` needs {', '.join(missing)}: not finished yet.")
         ran = [] if arguments.report else run(steps, records, arguments.at_once)
         if arguments.step:
             return
