@@ -79,9 +79,9 @@ def test_training_minimises_the_objective_as_scipy_does() -> None:
     label = np.arange(60) < 30
     used = np.arange(60) % 5 != 0
     used[40:] = False  # classes of different size
-    x = matrix(features(fold(text)) for text in texts)
-    ours = score(x, fit(x, label, used))
-    dense = x.toarray()[:, :BUCKETS]
+    x, transposed = matrix(features(fold(text)) for text in texts)
+    ours = score(x, fit(x, transposed, label, used))
+    dense = x.to_dense().numpy()[:, :BUCKETS]
     dense = dense[:, dense.any(0)]
     sign = np.where(label, 1.0, -1.0)
     weight = np.where(label, 0.5 / (used & label).sum(), 0.5 / (used & ~label).sum()) * used
@@ -173,10 +173,10 @@ def test_a_threshold_from_seen_sources_refuses_a_new_one_and_ours_lets_it_throug
             label += [side == "domain"] * len(mine)
     new = {domain: list(questions("new", domain, 400)) for domain in (True, False)}
     half = np.random.default_rng(4).random(len(texts)) < 0.5
-    x = matrix(features(fold(text)) for text in [*texts, *new[True]])
+    x, transposed = matrix(features(fold(text)) for text in [*texts, *new[True]])
     labels = np.array([*label, *[True] * 400])
     used = np.append(half, np.zeros(400, bool))
-    scores = score(x, fit(x, labels, used))
+    scores = score(x, fit(x, transposed, labels, used))
     seen = lowest_accepted(scores[: len(texts)][~half & np.array(label)], 0.01)
     refused_by_seen = (scores[len(texts) :] < seen).mean()
     gate = Gate.open(made)
@@ -194,11 +194,11 @@ def test_each_number_is_of_a_model_that_has_not_seen_the_source(
     without: list[frozenset[str]] = []
     real = training.fit
 
-    def watched(x: Any, label: Any, used: Any) -> Any:
+    def watched(x: Any, transposed: Any, label: Any, used: Any) -> Any:
         names = np.array([name for name, _ in found.places], object)
         without.append(frozenset(names[~used]))
         assert all(not used[names == name].any() for name in without[-1])
-        return real(x, label, used)
+        return real(x, transposed, label, used)
 
     found = read(files["domain"], files["general"])
     monkeypatch.setattr(training, "fit", watched)
@@ -219,9 +219,9 @@ def test_a_source_on_both_sides_is_left_out_of_both(tmp_path: Path, monkeypatch:
     left_out: list[int] = []
     real = training.fit
 
-    def watched(x: Any, label: Any, used: Any) -> Any:
+    def watched(x: Any, transposed: Any, label: Any, used: Any) -> Any:
         left_out.append(int((~used).sum()))
-        return real(x, label, used)
+        return real(x, transposed, label, used)
 
     monkeypatch.setattr(training, "fit", watched)
     build(files["domain"], files["general"], tmp_path / "gate")
