@@ -33,6 +33,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 FORWARDED = (
     "CUDA_", "FI_", "GLOO_", "HF_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "PYTORCH_",
@@ -101,6 +102,7 @@ def _torchrun(arguments: list[str]) -> int:
         # back (dynamic_rendezvous.py writes it in the first round only), and both wait for each other.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     _obey_the_first_signal()
+    _survive_a_signal_while_polling()
     torch_log = _TorchLog()
     try:
         torchrun(["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", *arguments])
@@ -130,6 +132,23 @@ def _obey_the_first_signal() -> None:
         end_ranks(signum, frame)
 
     api._terminate_process_handler = obey
+
+
+def _survive_a_signal_while_polling() -> None:
+    """Have torchrun's ranks polled under a lock that its thread may take twice. torchrun's handler raises
+    wherever the signal comes; if that is in `Popen.poll`, just behind the taking of its lock, the lock stays
+    taken, and the launcher would wait for it instead of for its ranks, which have saved and ended."""
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    starter: Any = subprocess_handler.SubprocessHandler
+    start = starter._popen
+
+    def popen(*arguments: Any) -> Any:
+        process = start(*arguments)
+        process._waitpid_lock = threading.RLock()
+        return process
+
+    starter._popen = popen
 
 
 class _TorchLog(logging.Handler):

@@ -188,3 +188,15 @@ def test_what_torch_reads_when_it_is_loaded_is_set_in_every_process_unless_the_u
             check=True,
         )
         assert done.stdout.split() == [*expected, "False"], "set before torch is loaded"
+
+
+def test_a_signal_that_comes_while_a_rank_is_polled_ends_the_launcher(tmp_path: Path) -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = ["tests.core.distributed.signalled_poll", "--processes", "2", *RANK, str(tmp_path)]
+    launcher = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment)
+    try:
+        assert launcher.wait(120) == 128 + signal.SIGUSR1
+    finally:
+        if launcher.poll() is None:
+            launcher.kill()  # its ranks end with it
+            launcher.wait()
