@@ -202,7 +202,7 @@ def take_turns(
 
 
 def ours(folder: Path, stage: str, output: Path, total: int, steps: int) -> dict[str, Any]:
-    """Write the configuration of our command, and make its data; what benchmarks/peers/ours.py is told."""
+    """Write the configuration of our command and make its data; the settings for benchmarks/peers/ours.py."""
     sources = {"chats.jsonl": "train", "held-out.jsonl": "validation"}
     data: Any = data_of(folder) if stage == "pretrain" else {
         "output_dir": str(folder / "chats"), "max_tokens": LENGTH,

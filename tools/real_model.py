@@ -169,7 +169,7 @@ def tokenizer(folder: Path) -> Any:
     """The tokenizer of the GGUF file in `folder`.
 
     The file says that words are divided as SmolLM does (`tokenizer.ggml.pre`), every digit apart;
-    transformers reads that as GPT-2's way, which gives other ids to digits after some spaces and signs.
+    transformers takes that for GPT-2's pre-tokenizer, which gives other ids to some digits.
     """
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer

@@ -103,8 +103,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 def test_freed_memory_is_used_again_unless_the_user_set_malloc(
     kept: str, variables: dict[str, str], taken: int
 ) -> None:
-    """How often the system hands out the pages of 64 MiB while they are taken and freed five times. numpy
-    asks for huge pages, which are few faults: it is told not to."""
+    """How often the system hands out the pages of 64 MiB while they are taken and freed five times; without
+    numpy's huge pages, which cause too few faults to count."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", TAKES, kept], cwd=ROOT, capture_output=True, text=True, check=True,

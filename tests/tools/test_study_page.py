@@ -225,7 +225,7 @@ def test_a_law_needs_losses(tmp_path: Path) -> None:
         write(made._replace(axes=(renamed,)), tmp_path)
 
 
-def test_cost_counts_the_gpus_of_the_trainings_that_one_arm_alone_rests_on(tmp_path: Path) -> None:
+def test_cost_counts_the_gpus_of_all_runs_that_not_every_training_shares(tmp_path: Path) -> None:
     def trained(name: str, device: str, seconds: float, inputs: dict[str, str]) -> dict[str, str]:
         run = tmp_path / name
         (run / "model").mkdir(parents=True)
@@ -236,19 +236,22 @@ def test_cost_counts_the_gpus_of_the_trainings_that_one_arm_alone_rests_on(tmp_p
         return manifest.outputs_of(run / "model")
 
     base = trained("base", "NVIDIA H200", 9e5, {})
+    continued = trained("continued", "NVIDIA H200", 3600, base)  # by two arms of three
     arms = []
-    for level, device in (("without", "NVIDIA H200"), ("with", "CPU (x86_64)")):
-        inputs = trained(level, device, 1800, base)
+    for level, device, start in (
+        ("without", "NVIDIA H200", base), ("few", "NVIDIA H200", continued), ("more", "CPU (x86_64)", continued)
+    ):  # fmt: skip
+        inputs = trained(level, device, 1800, start)
         run = write_run(tmp_path / f"scores-{level}", [True, False, True], {})
         config = manifest.read(run)["config"]
         manifest.write(run, step="eval", config=config, inputs=inputs, counts={})
-        arms.append(Arm({"pretraining": level}, (Training(0, (run,), 1800.0, 7200.0, None),)))
-    made = Study("cost", "Cost", (Axis("pretraining", ("without", "with")),), tuple(arms), {}, {})
+        arms.append(Arm({"recipe": level}, (Training(0, (run,), 1800.0, 7200.0, None),)))
+    made = Study("cost", "Cost", (Axis("recipe", ("without", "few", "more")),), tuple(arms), {}, {})
     text = write(made, tmp_path / "out")
     tree = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
-    assert [row["gpu_hours"] for row in tree["cost"]] == [2.0, None]
-    assert [row["cpu_hours"] for row in tree["cost"]] == [2.0, 2.0]
-    assert re.search(r"pretraining without +1 +1,800 +7,200 +– +2\n", text)
+    assert [row["gpu_hours"] for row in tree["cost"]] == [2.0, 4.0 + 2.0, 4.0]
+    assert [row["cpu_hours"] for row in tree["cost"]] == [2.0, 2.0, 2.0]
+    assert re.search(r"recipe without +1 +1,800 +7,200 +– +2\n", text)
 
 
 def test_runs_are_linked_with_their_manifests_and_how_to_trace_them(

@@ -1,7 +1,7 @@
 """What the arms of a study cost, and where their runs are.
 
 Training (seconds, tokens) ──┐
-RUN ──lineage──▶ hardware.json of the trainings that only this one needed ──▶ GPU-hours, else CPU-hours
+RUN ──lineage──▶ hardware.json of runs that not all trainings share ──▶ GPU-hours, else CPU-hours
 """
 
 import json
@@ -68,12 +68,13 @@ def _made(run: Path) -> list[Path]:
 
 
 def _gpu_hours(arms: Mapping[Key, Arm]) -> dict[tuple[Key, int], float | None]:
-    """Of each training: processes × hours of the trainings on GPUs that no other one rests on."""
+    """Of each training: processes × hours of the runs on GPUs behind it, but those behind all trainings."""
     used = {(key, t.seed): _hardware(t) for key, arm in arms.items() for t in arm.trainings}
     times = Counter(file for files in used.values() for file in files)
     found: dict[tuple[Key, int], float | None] = {}
     for training, files in used.items():
-        records = [json.loads(file.read_text("utf-8")) for file in files if times[file] == 1]
+        own = [file for file in files if times[file] < max(2, len(used))]
+        records = [json.loads(file.read_text("utf-8")) for file in own]
         on_gpus = [r for r in records if not str(r.get("device", "CPU")).startswith("CPU")]
         found[training] = sum(r["processes"] * r["seconds"] for r in on_gpus) / 3600 if on_gpus else None
     return found

@@ -14,7 +14,7 @@ from eval.metrics.measure import Floats
 
 NUMBERS = [50.0, 100.0, 200.0, 400.0, 800.0]
 GAIN = 1.6
-"""With the change an example counts so many times."""
+"""How many examples without the change one example with it is equal to."""
 
 
 def alike(scores: list[float], trainings: int = 3, questions: int = 20) -> Floats:
