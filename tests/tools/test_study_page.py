@@ -239,7 +239,7 @@ def test_cost_counts_the_gpus_of_all_runs_that_not_every_training_shares(tmp_pat
     continued = trained("continued", "NVIDIA H200", 3600, base)  # by two arms of three
     arms = []
     for level, device, start in (
-        ("without", "NVIDIA H200", base), ("few", "NVIDIA H200", continued), ("more", "CPU (x86_64)", continued)
+        ("without", "NVIDIA H200", base), ("few", "NVIDIA H200", continued), ("more", "CPU", continued)
     ):  # fmt: skip
         inputs = trained(level, device, 1800, start)
         run = write_run(tmp_path / f"scores-{level}", [True, False, True], {})
