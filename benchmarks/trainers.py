@@ -1,10 +1,11 @@
 """Continued pretraining and tuning in turns with LLaMA-Factory and axolotl: speed, memory, held-out loss.
 
-    python -m benchmarks.trainers [--rounds 20] [--steps 1] [--only pretrain] [--quick] [--without-peers]
+    python -m benchmarks.trainers [--rounds 20] [--steps 1] [--seeds 4] [--only pretrain] [--quick]
 
-A LLaMA of 9 million random weights, fp32 on a CPU, rows of 2,048 tokens, one row a step, the same learning
-rates. Each program runs as its user would start it, in a process of its own, and takes STEPS steps while the
-others wait; one round is a turn of each, in an order that changes, and the first two rounds do not count.
+A LLaMA of 9 million random weights, fp32 on a CPU, rows of 2,048 tokens, one row a step, the same constant
+learning rate (a decay to zero ends one step earlier in ours than in transformers). Each program runs as its
+user would start it, in a process of its own, and takes STEPS steps while the others wait; one round is a turn
+of each, in an order that changes, and the first two rounds do not count.
 
 `pretrain`  `python -m pretrain` with its best-fit packing, on synthetic patents. `llamafactory`: `stage: pt`,
             `packing`: all documents are joined, nothing is padded, and attention goes from one into the next.
@@ -16,8 +17,10 @@ others wait; one round is a turn of each, in an order that changes, and the firs
 Each program has one thread: several that wait for each other measure what else runs on the machine. Tokens
 are labels; `…_fill` is the share of positions that hold text. A `…_cpu_ratio` is the median over the rounds
 of theirs to our CPU seconds, times the labels of our step to those of theirs, with a 95% interval (bootstrap
-over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out imports. The loss is that of the
-saved models on held-out documents or answers, each alone, by transformers.
+over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out imports. The loss is that of
+saved models on held-out documents or answers, each alone, by transformers: the mean over SEEDS runs of
+LOSS_STEPS steps outside the turns, which differ in the order of the data. A `…_loss_difference` is ours less
+theirs, with a 95% interval (Welch): negative is better.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import random
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,16 +67,16 @@ RATE, BETAS, DECAY = 1e-3, (0.9, 0.95), 0.1
 
 
 class Run(NamedTuple):
-    """What is known of a program's run: seconds of each turn, its last counts, its held-out loss."""
+    """What is known of a program: seconds of each turn, its last counts, held-out losses of other runs."""
 
     seconds: list[float]
     cpu_seconds: list[float]
     last: dict[str, float]
-    loss: float
+    losses: list[float]
 
 
-class Ratio(NamedTuple):
-    """How many times as fast, with a 95% interval."""
+class Estimate(NamedTuple):
+    """A ratio or a difference, with a 95% interval."""
 
     middle: float
     low: float
@@ -88,10 +92,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="rounds that count (default 20)")
     parser.add_argument("--steps", type=int, default=1, help="steps of a turn (default 1)")
     parser.add_argument("--only", choices=PEERS, help="one stage")
-    parser.add_argument("--quick", action="store_true", help="3 rounds")
+    parser.add_argument("--seeds", type=int, default=4, help="runs of which losses are the mean (default 4)")
+    parser.add_argument("--loss-steps", type=int, default=20, help="steps of these runs (default 20)")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, 1 seed")
     parser.add_argument(WITHOUT, dest="without", action="store_true", help="ours alone")
     arguments = parser.parse_args()
-    rounds = 3 if arguments.quick else arguments.rounds
+    rounds, seeds = (3, 1) if arguments.quick else (arguments.rounds, arguments.seeds)
     os.environ["OMP_NUM_THREADS"] = "1"
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -100,6 +106,9 @@ def main() -> None:
         for stage in [arguments.only] if arguments.only else PEERS:
             peers = {} if arguments.without else PEERS[stage]
             runs = take_turns(folder, stage, peers, rounds, arguments.steps)
+            for seed in range(1, seeds + 1):
+                for name, run in runs.items():
+                    run.losses.append(trained_loss(folder, stage, name, arguments.loss_steps, seed))
             results |= figures(stage, runs)
     print_result("trainers", PACKAGES, results, {} if arguments.without else peer_versions(), table=True)
 
@@ -169,19 +178,10 @@ def write(file: Path, rows: list[dict[str, str]]) -> None:
     file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
-def take_turns(
-    folder: Path, stage: str, peers: dict[str, dict[str, Any]], rounds: int, steps: int
-) -> dict[str, Run]:
+def take_turns(folder: Path, stage: str, peers: Iterable[str], rounds: int, steps: int) -> dict[str, Run]:
     """Run ours and the peers; the first rounds warm up, and one step after the last is nobody's turn."""
     total = (rounds + WARM_UP) * steps + 1
-    programs: dict[str, Process] = {"ours": Process("ours", sys.executable, "-m", "benchmarks.peers.ours")}
-    outputs = {name: folder / f"{stage}-{name}" for name in ("ours", *peers)}
-    programs["ours"].ask(ours(folder, stage, outputs["ours"], total, steps))
-    for name, settings in peers.items():
-        peer, _, _ = name.partition("_")
-        programs[name] = Peer(peer, f"{peer}.py")
-        told = {"llamafactory": llamafactory, "axolotl": axolotl}[peer]
-        programs[name].ask(told(folder, settings, outputs[name], total, steps))
+    programs = {name: begin(folder, stage, name, total, steps, seed=0) for name in ("ours", *peers)}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
     names = list(programs)
     for number in range(rounds + WARM_UP):
@@ -189,19 +189,46 @@ def take_turns(
             taken[name].append(programs[name].ask({"steps": steps}))
         times = ", ".join(f"{name} {each[-1]['cpu_seconds']:.2f} s" for name, each in taken.items())
         print(f"{stage}, round {number + 1}, CPU: {times}", flush=True)
-    for program in programs.values():
+    found: dict[str, Run] = {}
+    for name, program in programs.items():
         program.ask({"steps": 0})
         program.close()
-    models = {name: output / "model" if name == "ours" else output for name, output in outputs.items()}
-    text = held_out(folder, stage)
-    found: dict[str, Run] = {}
-    for name, turns in taken.items():
+        turns = taken[name]
         seconds, cpu_seconds = ([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds"))
-        found[name] = Run(seconds, cpu_seconds, turns[-1], loss(models[name], text))
+        found[name] = Run(seconds, cpu_seconds, turns[-1], [])
     return found
 
 
-def ours(folder: Path, stage: str, output: Path, total: int, steps: int) -> dict[str, Any]:
+def begin(folder: Path, stage: str, name: str, total: int, steps: int, *, seed: int) -> Process:
+    """A program that is to take `total` steps, in turns of `steps`; it waits for the first."""
+    output = output_of(folder, stage, name, seed)
+    if name == "ours":
+        program = Process(name, sys.executable, "-m", "benchmarks.peers.ours")
+        program.ask(ours(folder, stage, output, total, steps, seed))
+        return program
+    peer, _, _ = name.partition("_")
+    program = Peer(peer, f"{peer}.py")
+    settings = {"llamafactory": llamafactory, "axolotl": axolotl}[peer]
+    program.ask(settings(folder, PEERS[stage][name], output, total, steps) | {"seed": seed})
+    return program
+
+
+def output_of(folder: Path, stage: str, name: str, seed: int) -> Path:
+    """The folder that a program writes."""
+    return folder / f"{stage}-{name}-{seed}"
+
+
+def trained_loss(folder: Path, stage: str, name: str, steps: int, seed: int) -> float:
+    """The held-out loss after a run that waits for nobody."""
+    program = begin(folder, stage, name, steps, steps, seed=seed)
+    program.ask({"steps": steps + 1})
+    program.close()
+    found = held_out_loss(folder, stage, name, seed)
+    print(f"{stage}, seed {seed}, held-out loss: {name} {found:.4f}", flush=True)
+    return found
+
+
+def ours(folder: Path, stage: str, output: Path, total: int, steps: int, seed: int) -> dict[str, Any]:
     """Write the configuration of our command and make its data; the settings for benchmarks/peers/ours.py."""
     sources = {"chats.jsonl": "train", "held-out.jsonl": "validation"}
     data: Any = data_of(folder) if stage == "pretrain" else {
@@ -210,9 +237,10 @@ def ours(folder: Path, stage: str, output: Path, total: int, steps: int) -> dict
     }  # fmt: skip
     config = {
         "run_dir": str(output), "model": {"path": str(folder / "base")}, "data": data, "publish": "last",
-        "training": {"steps": total, "global_batch_size": 1, "validate_every_steps": None},
+        "training": {"steps": total, "global_batch_size": 1, "validate_every_steps": None,
+                     "seed": seed},
         "optimizer": {"learning_rate": RATE, "betas": BETAS, "weight_decay": DECAY},
-        "schedule": {"warmup_share": 0, "final_share": 0}, "deepspeed": {"zero_stage": 1},
+        "schedule": {"kind": "constant", "warmup_share": 0}, "deepspeed": {"zero_stage": 1},
         "logging": {"every_steps": steps, "tensorboard": False},
     } | ({"sequence_length": LENGTH} if stage == "pretrain" else {})  # fmt: skip
     file = folder / f"{stage}.json"
@@ -236,9 +264,9 @@ def llamafactory(
         "dataset": "texts" if settings["stage"] == "pt" else "chats", "dataset_dir": str(folder),
         "finetuning_type": "full", "cutoff_len": LENGTH, "use_cpu": True, "max_steps": total,
         "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": RATE,
-        "lr_scheduler_type": "cosine", "adam_beta1": BETAS[0], "adam_beta2": BETAS[1], "weight_decay": DECAY,
-        "disable_gradient_checkpointing": True, "logging_steps": steps, "save_strategy": "no",
-        "report_to": "none", "overwrite_cache": True,
+        "lr_scheduler_type": "constant", "adam_beta1": BETAS[0], "adam_beta2": BETAS[1],
+        "weight_decay": DECAY, "disable_gradient_checkpointing": True, "logging_steps": steps,
+        "save_strategy": "no", "report_to": "none", "overwrite_cache": True,
     }  # fmt: skip
 
 
@@ -250,7 +278,7 @@ def axolotl(folder: Path, settings: dict[str, Any], output: Path, total: int, st
         "datasets": [{"path": str(file), "ds_type": "json"} | settings], "sample_packing": True,
         "dataset_prepared_path": str(folder / f"axolotl-{settings['type']}"), "max_steps": total,
         "num_epochs": 1, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": RATE,
-        "optimizer": "adamw_torch_fused", "lr_scheduler": "cosine", "adam_beta1": BETAS[0],
+        "optimizer": "adamw_torch_fused", "lr_scheduler": "constant", "adam_beta1": BETAS[0],
         "adam_beta2": BETAS[1], "weight_decay": DECAY, "max_grad_norm": 1.0, "bf16": False, "fp16": False,
         "tf32": False, "attn_implementation": "sdpa", "gradient_checkpointing": False,
         "logging_steps": steps, "save_strategy": "no",
@@ -267,15 +295,17 @@ def held_out(folder: Path, stage: str) -> list[tuple[Any, Any]]:
     return list(zip(found, np.split(marks, np.cumsum([len(ids) for ids in found])[:-1]), strict=True))
 
 
-def loss(model: Path, text: list[tuple[Any, Any]]) -> float:
-    """The mean loss of the trained tokens, each document alone."""
+def held_out_loss(folder: Path, stage: str, name: str, seed: int) -> float:
+    """The mean loss of a saved model on the trained tokens of held-out text, each document alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    output = output_of(folder, stage, name, seed)
+    model = output / "model" if name == "ours" else output
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     total, tokens = 0.0, 0
     with torch.inference_mode():
-        for ids, trained in text:
+        for ids, trained in held_out(folder, stage):
             row = torch.from_numpy(ids.astype(np.int64))[None]
             each = torch.nn.functional.cross_entropy(loaded(row).logits[0, :-1], row[0, 1:], reduction="none")
             chosen = each[torch.from_numpy(trained[1:])]
@@ -294,7 +324,7 @@ def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
             f"{key}_tokens_per_cpu_s": turn / statistics.median(run.cpu_seconds),
             f"{key}_fill": run.last["filled"] / run.last["read"],
             f"{key}_peak_mib": run.last["peak_mib"],
-            f"{key}_loss": run.loss,
+            f"{key}_loss": statistics.mean(run.losses),
         }
         if name != "ours":
             tokens = ours.last["trained"] / run.last["trained"]
@@ -302,15 +332,29 @@ def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
             found = {"cpu": middle, "cpu_low": low, "cpu_high": high}
             found["wall"] = ratio(ours.seconds, run.seconds, tokens).middle
             results |= {f"{stage}_vs_{name}_{key}_ratio": value for key, value in found.items()}
+            if len(ours.losses) > 1:
+                less = difference(ours.losses, run.losses)._asdict()
+                results |= {
+                    f"{stage}_vs_{name}_loss_difference{'' if end == 'middle' else f'_{end}'}": value
+                    for end, value in less.items()
+                }
     return results
 
 
-def ratio(ours: list[float], theirs: list[float], tokens: float, draws: int = 10_000) -> Ratio:
+def ratio(ours: list[float], theirs: list[float], tokens: float, draws: int = 10_000) -> Estimate:
     """How many times as fast ours is, by the seconds of each round; `tokens` is ours per token of theirs."""
     each = np.array(theirs) / np.array(ours) * tokens
     drawn = np.random.default_rng(0).integers(len(each), size=(draws, len(each)))
     low, high = np.quantile(np.median(each[drawn], axis=1), (0.025, 0.975))
-    return Ratio(float(np.median(each)), float(low), float(high))
+    return Estimate(float(np.median(each)), float(low), float(high))
+
+
+def difference(ours: list[float], theirs: list[float]) -> Estimate:
+    """The mean of ours less the mean of theirs; the interval is Welch's."""
+    from scipy.stats import ttest_ind
+
+    low, high = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    return Estimate(float(np.mean(ours) - np.mean(theirs)), float(low), float(high))
 
 
 if __name__ == "__main__":

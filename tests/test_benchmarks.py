@@ -9,7 +9,7 @@ import pytest
 from benchmarks import peer
 from benchmarks.labelled_pairs import labelled
 from benchmarks.near_threshold import THRESHOLDS, compare, judge, made_records
-from benchmarks.trainers import ratio
+from benchmarks.trainers import difference, ratio
 from data.dedup.near_duplicates import SHORT_NGRAMS, NearConfig
 from tests.conftest import ROOT, run
 
@@ -33,7 +33,7 @@ def test_training_is_measured_beside_both_peers_as_on_a_gpu() -> None:
 
 @pytest.mark.slow
 def test_our_training_commands_take_their_steps_in_turns() -> None:
-    done = run("benchmarks.trainers", "--rounds", "1", "--without-peers")
+    done = run("benchmarks.trainers", "--rounds", "1", "--seeds", "1", "--loss-steps", "2", "--without-peers")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.strip().splitlines()[-1])["results"]
     for stage in ("pretrain", "sft"):
@@ -48,6 +48,14 @@ def test_a_ratio_is_of_rounds_and_its_interval_holds_it() -> None:
     assert ratio(slow, [2 * each for each in slow], tokens=1) == (2, 2, 2)
     found = ratio([1.0] * 40, [1.5 + 0.01 * (number % 7) for number in range(40)], tokens=1)
     assert 1.5 < found.low < found.middle < found.high < 1.57
+
+
+def test_a_difference_has_welchs_interval() -> None:
+    found = difference([6.0, 6.2, 6.1, 6.3], [6.5, 6.9, 6.6])
+    assert found.middle == pytest.approx(-0.51667, abs=1e-5)
+    assert (found.low, found.high) == pytest.approx(
+        (-0.93966, -0.09367), abs=1e-5
+    )  # 3.146 degrees of freedom
 
 
 def test_the_table_of_thresholds_is_that_of_the_labelled_pairs() -> None:
