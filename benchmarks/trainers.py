@@ -1,6 +1,7 @@
 """Continued pretraining and tuning in turns with LLaMA-Factory and axolotl: speed, memory, held-out loss.
 
     python -m benchmarks.trainers [--rounds 20] [--steps 1] [--seeds 4] [--only pretrain] [--quick]
+    python -m benchmarks.trainers --base models/smollm2-135m --patents DIR --only pretrain --seeds 0
 
 A LLaMA of 9 million random weights, fp32 on a CPU, rows of 2,048 tokens, one row a step, the same constant
 learning rate (a decay to zero ends one step earlier in ours than in transformers). Each program runs as its
@@ -21,6 +22,8 @@ over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out 
 saved models on held-out documents or answers, each alone, by transformers: the mean over SEEDS runs of
 LOSS_STEPS steps outside the turns, which differ in the order of the data. A `…_loss_difference` is ours less
 theirs, with a 95% interval (Welch): negative is better.
+
+`--base` trains a model of yours, in bf16 as each program does it, `--patents` on raw patents of yours.
 """
 
 import argparse
@@ -94,6 +97,8 @@ def main() -> None:
     parser.add_argument("--only", choices=PEERS, help="one stage")
     parser.add_argument("--seeds", type=int, default=4, help="runs of which losses are the mean (default 4)")
     parser.add_argument("--loss-steps", type=int, default=20, help="steps of these runs (default 20)")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="a model to train, in bf16")
+    parser.add_argument("--patents", type=Path, metavar="DIR", help="raw patents; default: synthetic ones")
     parser.add_argument("--quick", action="store_true", help="3 rounds, 1 seed")
     parser.add_argument(WITHOUT, dest="without", action="store_true", help="ours alone")
     arguments = parser.parse_args()
@@ -102,7 +107,7 @@ def main() -> None:
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        prepare(folder)
+        prepare(folder, arguments.base, arguments.patents)
         for stage in [arguments.only] if arguments.only else PEERS:
             peers = {} if arguments.without else PEERS[stage]
             runs = take_turns(folder, stage, peers, rounds, arguments.steps)
@@ -123,27 +128,17 @@ def peer_versions() -> dict[str, str]:
     return found
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, base: Path | None, patents: Path | None) -> None:
     """The corpus, its tokenizer, the model, and chats; training text and held-out text apart."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from core.model.loading import load_tokenizer
-
-    (folder / "data.json").write_text(json.dumps(data_of(folder)), "utf-8")
-    command("data", "run", "--config", str(folder / "data.json"))
+    data = data_of(folder, base, patents)
+    command("data", "run", *(f"{key}={json.dumps(value)}" for key, value in data.items()))
     corpus = folder / "corpus"
     command("data", "build", f"corpus={corpus / 'decontaminate'}", f"output_dir={folder / 'tasks'}")
     command("data", "everyday", "--chats", "2000", "--output", str(folder / "everyday"))
-    torch.manual_seed(0)
-    shape = LlamaConfig(**SHAPES["small"].architecture, max_position_embeddings=LENGTH,
-                        bos_token_id=1, eos_token_id=2)  # fmt: skip
-    LlamaForCausalLM(shape).save_pretrained(folder / "base")
-    tokenizer = load_tokenizer(str(corpus / "tokenizer"))
-    tokenizer.chat_template = ALPACA
-    tokenizer.save_pretrained(folder / "base")
-    (folder / "padding.json").write_text(json.dumps(tokenizer.pad_token_id), "utf-8")
-    texts = [tokenizer.decode(ids[1:-1]) for ids in documents(corpus / "pack/train")]
+    tokenizer = prepare_model(folder / "base", base or corpus / "tokenizer", random=base is None)
+    settings = {"data": data, "padding": tokenizer.pad_token_id, "precision": "bf16" if base else "fp32"}
+    (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in documents(corpus / "pack/train")]
     write(folder / "texts.jsonl", [{"text": text} for text in texts])
     files = (folder / "tasks/train.jsonl", folder / "everyday/chats.jsonl")
     rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
@@ -156,13 +151,34 @@ def prepare(folder: Path) -> None:
     write(folder / "held-out.jsonl", chats[:HELD_OUT])
 
 
-def data_of(folder: Path) -> dict[str, Any]:
+def prepare_model(folder: Path, source: Path, *, random: bool) -> Any:
+    """Write the model of `source`, or one of random weights with its tokenizer; returns the tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    from core.model.loading import load_tokenizer
+
+    if random:
+        torch.manual_seed(0)
+        shape = LlamaConfig(**SHAPES["small"].architecture, max_position_embeddings=LENGTH,
+                            bos_token_id=1, eos_token_id=2)  # fmt: skip
+        LlamaForCausalLM(shape).save_pretrained(folder)
+    else:
+        AutoModelForCausalLM.from_pretrained(source).save_pretrained(folder)
+    tokenizer = load_tokenizer(str(source))
+    tokenizer.chat_template = ALPACA
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def data_of(folder: Path, base: Path | None, patents: Path | None) -> dict[str, Any]:
     """The configuration of the corpus."""
+    vocabulary_size = SHAPES["small"].architecture["vocab_size"]
     return {
-        "output_dir": str(folder / "corpus"), "synthetic": {"inventions": 400},
-        "tokenizer": {"vocabulary_size": SHAPES["small"].architecture["vocab_size"]},
+        "output_dir": str(folder / "corpus"),
+        "tokenizer": {"path": str(base.absolute())} if base else {"vocabulary_size": vocabulary_size},
         "pack": {"validation_share": 0.06},
-    }  # fmt: skip
+    } | ({"sources": [{"path": str(patents.absolute())}]} if patents else {"synthetic": {"inventions": 400}})
 
 
 def documents(name: Path) -> list[Any]:
@@ -231,14 +247,15 @@ def trained_loss(folder: Path, stage: str, name: str, steps: int, seed: int) -> 
 def ours(folder: Path, stage: str, output: Path, total: int, steps: int, seed: int) -> dict[str, Any]:
     """Write the configuration of our command and make its data; the settings for benchmarks/peers/ours.py."""
     sources = {"chats.jsonl": "train", "held-out.jsonl": "validation"}
-    data: Any = data_of(folder) if stage == "pretrain" else {
+    settings = json.loads((folder / "settings.json").read_text("utf-8"))
+    data = settings["data"] if stage == "pretrain" else {
         "output_dir": str(folder / "chats"), "max_tokens": LENGTH,
         "sources": [{"path": str(folder / name), "side": side} for name, side in sources.items()],
     }  # fmt: skip
     config = {
         "run_dir": str(output), "model": {"path": str(folder / "base")}, "data": data, "publish": "last",
         "training": {"steps": total, "global_batch_size": 1, "validate_every_steps": None,
-                     "seed": seed},
+                     "seed": seed, "precision": settings["precision"]},
         "optimizer": {"learning_rate": RATE, "betas": BETAS, "weight_decay": DECAY},
         "schedule": {"kind": "constant", "warmup_share": 0}, "deepspeed": {"zero_stage": 1},
         "logging": {"every_steps": steps, "tensorboard": False},
@@ -246,8 +263,11 @@ def ours(folder: Path, stage: str, output: Path, total: int, steps: int, seed: i
     file = folder / f"{stage}.json"
     file.write_text(json.dumps(config), "utf-8")
     command(stage, "--config", str(file), "--prepare")
-    padding = json.loads((folder / "padding.json").read_text("utf-8"))
-    return {"command": stage, "config": str(file), "padding": padding if stage == "sft" else None}
+    return {
+        "command": stage,
+        "config": str(file),
+        "padding": settings["padding"] if stage == "sft" else None,
+    }
 
 
 def llamafactory(
@@ -267,6 +287,7 @@ def llamafactory(
         "lr_scheduler_type": "constant", "adam_beta1": BETAS[0], "adam_beta2": BETAS[1],
         "weight_decay": DECAY, "disable_gradient_checkpointing": True, "logging_steps": steps,
         "save_strategy": "no", "report_to": "none", "overwrite_cache": True,
+        "bf16": precision(folder) == "bf16",
     }  # fmt: skip
 
 
@@ -279,10 +300,16 @@ def axolotl(folder: Path, settings: dict[str, Any], output: Path, total: int, st
         "dataset_prepared_path": str(folder / f"axolotl-{settings['type']}"), "max_steps": total,
         "num_epochs": 1, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": RATE,
         "optimizer": "adamw_torch_fused", "lr_scheduler": "constant", "adam_beta1": BETAS[0],
-        "adam_beta2": BETAS[1], "weight_decay": DECAY, "max_grad_norm": 1.0, "bf16": False, "fp16": False,
-        "tf32": False, "attn_implementation": "sdpa", "gradient_checkpointing": False,
-        "logging_steps": steps, "save_strategy": "no",
+        "adam_beta2": BETAS[1], "weight_decay": DECAY, "max_grad_norm": 1.0,
+        "bf16": precision(folder) == "bf16", "fp16": False, "tf32": False, "attn_implementation": "sdpa",
+        "gradient_checkpointing": False, "logging_steps": steps, "save_strategy": "no",
     }  # fmt: skip
+
+
+def precision(folder: Path) -> str:
+    """In what the model is trained."""
+    found: str = json.loads((folder / "settings.json").read_text("utf-8"))["precision"]
+    return found
 
 
 def held_out(folder: Path, stage: str) -> list[tuple[Any, Any]]:
