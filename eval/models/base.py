@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from core.errors import UserError
 from eval.sample import whole_characters
+from eval.tasks.prompt import continued
 from eval.tasks.task import Request
 
 
@@ -61,6 +62,13 @@ class Backend(NamedTuple):
     """The model's files and their hashes."""
     depends_on: Callable[[Request], Any] = lambda _: None
     """What an answer depends on besides the identity and what is asked."""
+
+
+def continuation_of(request: Request) -> str | None:
+    """What a written answer of a model without a chat template depends on besides the prompt: that the spaces
+    at its end were left out (`continued`)."""
+    written = request.kind in ("generation", "options")
+    return "without spaces at the end" if written and continued(request.prompt) != request.prompt else None
 
 
 def ask(backend: Backend, requests: Sequence[Request]) -> Answers:

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.openai_client import from_options
 from eval.models import openai_api
-from eval.models.base import Backend
+from eval.models.base import Backend, continuation_of
 from eval.models.openai_api import EvalEndpointConfig
 from eval.ranks import Ranks
 
@@ -28,7 +28,7 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
     names = ("chat", "four_bit", "dtype", "context")
     settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     local = hf.open_model(name, arguments.batch_tokens, **settings)
-    return Backend(
+    backend = Backend(
         hf.identity(hashes, **settings),
         partial(hf.generate, local),
         partial(loglikelihood.log_likelihood, local),
@@ -38,6 +38,7 @@ def open_backend(arguments: argparse.Namespace, name: str, ranks: Ranks, is_base
         partial(fit.fit, local),
         hashes,
     )
+    return backend if arguments.chat else backend._replace(depends_on=continuation_of)
 
 
 def endpoint(arguments: argparse.Namespace, name: str) -> EvalEndpointConfig:

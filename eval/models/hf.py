@@ -25,7 +25,7 @@ from core.provenance.manifest import hash_files
 from core.train.logger import quiet_libraries
 from eval.models.greedy import greedy
 from eval.models.prefixes import Prefix, groups, proven
-from eval.tasks.prompt import messages
+from eval.tasks.prompt import continued, messages
 from eval.tasks.task import Request
 
 T = TypeVar("T")
@@ -167,7 +167,8 @@ def generate(local: Local, requests: Sequence[Request]) -> Iterator[tuple[int, s
                 f"task {request.sample.task}: max_new_tokens={request.max_new_tokens} leaves no space for a "
                 f"prompt in a context of {local.context} tokens. Lower max_new_tokens."
             )
-        ids = encode(local, local.render(request.prompt))
+        text = local.render(request.prompt)
+        ids = encode(local, text if local.chat else continued(text))
         local.truncated += len(ids) > limit
         tokens.append(ids[-limit:])
     sizes = [len(ids) + request.max_new_tokens for ids, request in zip(tokens, requests, strict=True)]

@@ -7,8 +7,8 @@ from typing import Any
 from core import openai_client
 from core.errors import UserError
 from core.openai_client import Body
-from eval.models.base import Backend, Likelihood
-from eval.tasks.prompt import messages
+from eval.models.base import Backend, Likelihood, continuation_of
+from eval.tasks.prompt import continued, messages
 from eval.tasks.task import Request
 
 
@@ -25,11 +25,12 @@ def open_backend(config: EvalEndpointConfig) -> Backend:
     """The model at an endpoint. Its identity is URL, name and settings: the weights cannot be seen."""
     seen = {"backend": "endpoint"} | config.model_dump(include={"url", "model", "chat", "log_probabilities"})
     if not config.log_probabilities:
-        return Backend(seen, partial(generate, config))
+        whole = Backend(seen, partial(generate, config))
+        return whole if config.chat else whole._replace(depends_on=continuation_of)
     if config.chat:
         raise UserError("--log-probabilities needs /completions, which has no chat template. Remove --chat.")
     likelihoods = partial(log_likelihood, config), partial(rolling_log_likelihood, config)
-    return Backend(seen, partial(generate, config), *likelihoods)
+    return Backend(seen, partial(generate, config), *likelihoods, depends_on=continuation_of)
 
 
 def generate(
@@ -42,7 +43,7 @@ def generate(
         if config.chat:
             prompt: Body = {"messages": messages(request.prompt)}
         else:
-            prompt = {"prompt": request.prompt}
+            prompt = {"prompt": continued(request.prompt)}
         return {"max_tokens": request.max_new_tokens, "temperature": 0, **stop, **prompt}
 
     bodies = [(body(request), partial(_text, config.chat)) for request in requests]

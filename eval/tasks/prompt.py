@@ -46,6 +46,15 @@ def messages(prompt: str) -> list[dict[str, str]]:
     return [*system, *turns, {"role": "user", "content": prompt.user}]
 
 
+def continued(prompt: str) -> str:
+    """A prompt as a text for a model to continue: without the spaces at its end.
+
+    To tokenizers like LLaMA's and GPT-2's, the space before a word is part of the word. After a prompt that
+    ends with one, a model cannot write most words, and writes digits or nothing instead.
+    """
+    return prompt.rstrip(" ") or prompt
+
+
 class Example(NamedTuple):
     """A solved question: the fields that a template names, its text in a prompt, and its answer."""
 

@@ -42,6 +42,17 @@ def test_generation_is_the_same_whatever_the_batch(local: Local) -> None:
     assert stopped == min(text.split(text[2], maxsplit=1)[0], text.split(text[4], maxsplit=1)[0], key=len)
 
 
+def test_a_word_after_the_spaces_of_a_prompt_may_begin_with_one(local: Local) -> None:
+    """The space before a word is part of its token, in SentencePiece as in byte-level BPE."""
+    plain, spaced, line = (f"{TEXTS[1]}:{end}" for end in ("", "  ", "\n"))
+    answers = dict(generate(local, [request(plain), request(spaced), request(line)]))
+    assert answers[0] == answers[1] != answers[2]
+    local.chat = True
+    local.tokenizer.chat_template = "{{ messages[0].content }}"
+    answers = dict(generate(local, [request(plain), request(spaced)]))
+    assert answers[0] != answers[1]  # a template says itself where an answer begins
+
+
 def test_out_of_memory_halves_the_budget_and_keeps_all_answers(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,5 +103,5 @@ def test_weights_are_loaded_in_the_data_type_asked_for(folder: Path) -> None:
 def test_a_chat_model_reads_its_template(folder: Path) -> None:
     chat = open_model(str(folder), chat=True)
     (asked,) = generate(chat, [request("hello")])
-    (plain,) = generate(open_model(str(folder)), [request("[user] hello\n[assistant] ")])
-    assert asked == plain
+    chat.tokenizer.chat_template = "{{ messages[0].content }}"
+    assert [asked] == list(generate(chat, [request("[user] hello\n[assistant] ")]))

@@ -11,6 +11,7 @@ from eval.answers import answer_key
 from eval.models.base import Backend
 from eval.models.hf import open_model
 from eval.models.openai_api import EvalEndpointConfig, generate
+from eval.models.openai_api import open_backend as open_endpoint
 from eval.tasks.prompt import Prompt, messages
 from eval.tasks.task import Request, TaskConfig, requests
 from tests.eval.models.server import serve
@@ -123,6 +124,21 @@ def test_an_endpoint_gets_the_messages_or_the_text(root: Path) -> None:
     assert seen[0]["messages"] == messages(request.prompt)
     assert len(seen[0]["messages"]) == 4
     assert seen[1]["prompt"] == "s\n\n译：甲0\na0\n\n译：甲9\n"
+
+
+def test_an_endpoint_continues_a_prompt_without_the_spaces_at_its_end(root: Path) -> None:
+    (_, spaced) = asked(root, PAIRS, prompt="{shots}{zh}\nAnswer: ", shots_n=1)
+    plain = spaced._replace(prompt=spaced.prompt.rstrip())
+    with serve(lambda _: "b") as (url, seen):
+        config = EvalEndpointConfig(url=url, model="m")
+        assert list(generate(config, [spaced])) == [(0, "b")]
+    assert seen[0]["prompt"] == "甲0\nAnswer: a0\n\n甲9\nAnswer:"
+    backend = open_endpoint(config)
+    old = backend._replace(depends_on=lambda _: None)  # answers that saw the space are not taken again
+    assert answer_key(backend, spaced) != answer_key(old, spaced)
+    assert answer_key(backend, plain) == answer_key(old, plain)
+    chat = open_endpoint(EvalEndpointConfig(url=url, model="m", chat=True))
+    assert chat.depends_on(spaced) is None
 
 
 def test_a_chat_template_gets_the_messages_or_says_that_it_cannot(root: Path, tmp_path: Path) -> None:
