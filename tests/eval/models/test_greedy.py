@@ -16,7 +16,7 @@ TEXTS = [
     "一种装置，其特征在于",
     "a device",
     "权利要求1",
-    "The quick brown fox jumps over it ",
+    "The quick brown fox jumps over it",
     "x",
     "yz",
     "ab",
