@@ -24,6 +24,7 @@ LOSS_STEPS steps outside the turns, which differ in the order of the data. A `â€
 theirs, with a 95% interval (Welch): negative is better.
 
 `--base` trains a model of yours, in bf16 as each program does it, `--patents` on raw patents of yours.
+axolotl, which refuses bf16 on a CPU, is then left out.
 """
 
 import argparse
@@ -109,7 +110,9 @@ def main() -> None:
         folder = Path(scratch)
         prepare(folder, arguments.base, arguments.patents)
         for stage in [arguments.only] if arguments.only else PEERS:
-            peers = {} if arguments.without else PEERS[stage]
+            peers = [] if arguments.without else list(PEERS[stage])
+            if arguments.base and peers:
+                peers.remove("axolotl")
             runs = take_turns(folder, stage, peers, rounds, arguments.steps)
             for seed in range(1, seeds + 1):
                 for name, run in runs.items():
