@@ -354,8 +354,9 @@ def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
             f"{key}_tokens_per_cpu_s": turn / statistics.median(run.cpu_seconds),
             f"{key}_fill": run.last["filled"] / run.last["read"],
             f"{key}_peak_mib": run.last["peak_mib"],
-            f"{key}_loss": statistics.mean(run.losses),
         }
+        if run.losses:
+            results[f"{key}_loss"] = statistics.mean(run.losses)
         if name != "ours":
             tokens = ours.last["trained"] / run.last["trained"]
             middle, low, high = ratio(ours.cpu_seconds, run.cpu_seconds, tokens)
