@@ -257,6 +257,7 @@ def ours(folder: Path, stage: str, output: Path, total: int, steps: int, seed: i
     }  # fmt: skip
     config = {
         "run_dir": str(output), "model": {"path": str(folder / "base")}, "data": data, "publish": "last",
+        "validation_tokens": LENGTH,
         "training": {"steps": total, "global_batch_size": 1, "validate_every_steps": None,
                      "seed": seed, "precision": settings["precision"]},
         "optimizer": {"learning_rate": RATE, "betas": BETAS, "weight_decay": DECAY},
