@@ -118,13 +118,13 @@ def main() -> None:
                 for name, run in runs.items():
                     run.losses.append(trained_loss(folder, stage, name, arguments.loss_steps, seed))
             results |= figures(stage, runs)
-    print_result("trainers", PACKAGES, results, {} if arguments.without else peer_versions(), table=True)
+    print_result("trainers", PACKAGES, results, peer_versions(peers), table=True)
 
 
-def peer_versions() -> dict[str, str]:
-    """The peers' versions, and those of what they run on."""
+def peer_versions(peers: Iterable[str]) -> dict[str, str]:
+    """The versions of peers, and of what they run on."""
     found: dict[str, str] = {}
-    for peer in ("llamafactory", "axolotl"):
+    for peer in dict.fromkeys(name.partition("_")[0] for name in peers):
         for name, version in versions_of(peer).items():
             if name in (peer, "transformers"):
                 found[name if name == peer else f"{name} ({peer})"] = version

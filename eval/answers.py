@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.provenance import atomic_io, manifest
-from eval.models.base import Backend
+from eval.models.base import Backend, continuation_of
 from eval.sample import EvalSample
 from eval.tasks.task import Request
 
@@ -173,8 +173,12 @@ def _reference(request: Request) -> str | None:
 
 def _is_first_format(backend: Backend, request: Request, line: Line) -> bool:
     """Whether a line has the key of the first format for this request: the line says what its sample was. A
-    prompt that was too long was then shortened in another way."""
-    if line.get("cut") or _asked(request).keys() - {"prompt", "max_new_tokens", "stop", "kind", "options"}:
+    prompt that was too long was then shortened in another way, and spaces at a prompt's end were seen."""
+    if (
+        line.get("cut")
+        or continuation_of(request)
+        or _asked(request).keys() - {"prompt", "max_new_tokens", "stop", "kind", "options"}
+    ):
         return False
     fields = {k: v for k, v in line.items() if k in FIRST_FORMAT and k not in (*GIVEN, "prompt")}
     old = request._replace(sample=EvalSample.model_validate_json(json.dumps(fields | {"prediction": ""})))

@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from core.provenance import manifest
 from eval.answers import FIRST_FORMAT, OTHERS, answer_key, first_format_key
-from eval.models.base import Backend
+from eval.models.base import Backend, continuation_of
 from eval.progress import progress
 from eval.run_command import limited
 from eval.runner import run
@@ -161,6 +161,16 @@ def test_a_folder_of_the_first_format_is_read_and_left_as_it_is(tmp_path: Path) 
     in_first_format(tmp_path, backend, requests("a", metrics=("bleu-char",)))
     run(requests("a"), other, tmp_path, {})
     assert len(asked_other) == 4
+
+
+def test_an_answer_of_the_first_format_saw_the_spaces_at_the_end_and_is_asked_again(tmp_path: Path) -> None:
+    backend, asked = model()
+    backend = backend._replace(depends_on=continuation_of)
+    spaced = requests("a", prompt="{task}{i}: ")
+    run(spaced, backend, tmp_path, {})
+    in_first_format(tmp_path, backend, spaced)
+    run(spaced, backend, tmp_path, {})
+    assert len(asked) == 8
 
 
 def test_a_key_covers_what_an_answer_depends_on_and_nothing_else() -> None:
