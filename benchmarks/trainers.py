@@ -213,6 +213,7 @@ def take_turns(folder: Path, stage: str, peers: Iterable[str], rounds: int, step
         program.ask({"steps": 0})
         program.close()
         turns = taken[name]
+        assert turns[-1]["read"] <= (total - 1) * LENGTH, f"{name} counts rows that it has not trained on"
         seconds, cpu_seconds = ([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds"))
         found[name] = Run(seconds, cpu_seconds, turns[-1], [])
     return found

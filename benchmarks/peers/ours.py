@@ -5,6 +5,7 @@ python -m benchmarks.peers.ours     then {"command": "pretrain", "config": FILE}
 
 import importlib
 import sys
+from collections import deque
 from typing import Any
 
 from benchmarks.peers.turns import Turns
@@ -23,12 +24,13 @@ def main() -> int | None:
 
     asked = turns.settings()
     padding, collate, start, advance = asked["padding"], dataloader.collate, Log.start, Log.advance
+    ahead: deque[tuple[int, int, int]] = deque()  # of batches that are read and not trained on
 
     def counted(*arguments: Any) -> Any:
         batch = collate(*arguments)
         trained = int((batch["labels"] != IGNORED).sum())
         filled = trained if padding is None else int((batch["input_ids"] != padding).sum())
-        turns.count(batch["input_ids"].numel(), filled, trained)
+        ahead.append((batch["input_ids"].numel(), filled, trained))
         return batch
 
     def started(log: Any, *steps: int) -> None:
@@ -37,6 +39,7 @@ def main() -> int | None:
 
     def advanced(log: Any) -> None:
         advance(log)
+        turns.count(*ahead.popleft())  # the step's only one
         turns.step()
 
     changed: Any = loop
