@@ -18,7 +18,10 @@ of each, in an order that changes, and the first two rounds do not count.
 Each program has one thread: several that wait for each other measure what else runs on the machine. Tokens
 are labels; `…_fill` is the share of positions that hold text. A `…_cpu_ratio` is the median over the rounds
 of theirs to our CPU seconds, times the labels of our step to those of theirs, with a 95% interval (bootstrap
-over rounds); `…_wall_ratio` is the same by the clock. Peak memory leaves out imports. The loss is that of
+over rounds); `…_total_cpu_ratio` is that of all rounds together, which differ in how long their documents
+are; `…_wall_ratio` is the median by the clock. `…_products_cpu_us`, `…_attention_cpu_us` and
+`…_other_cpu_us` are CPU microseconds per token of matrix products, of attention and of everything else
+(torch.profiler, five steps after the rounds). Peak memory leaves out imports. The loss is that of
 saved models on held-out documents or answers, each alone, by transformers: the mean over SEEDS runs of
 LOSS_STEPS steps outside the turns, which differ in the order of the data. A `…_loss_difference` is ours less
 theirs, with a 95% interval (Welch): negative is better.
@@ -58,7 +61,7 @@ PEERS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Variants of the peers by stage, and their settings: axolotl's are those of its data."""
-WARM_UP, HELD_OUT = 2, 60
+WARM_UP, PROFILED, HELD_OUT = 2, 5, 60
 ALPACA = (
     "{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the"
     " request.\n\n' }}{% for message in messages %}{% if message.role == 'user' %}{{ '### Instruction:\n'"
@@ -71,11 +74,13 @@ RATE, BETAS, DECAY = 1e-3, (0.9, 0.95), 0.1
 
 
 class Run(NamedTuple):
-    """What is known of a program: seconds of each turn, its last counts, held-out losses of other runs."""
+    """What is known of a program: seconds of each turn, its counts after the last, CPU seconds per token by
+    kind of operation, held-out losses of other runs."""
 
     seconds: list[float]
     cpu_seconds: list[float]
     last: dict[str, float]
+    kinds: dict[str, float]
     losses: list[float]
 
 
@@ -198,8 +203,9 @@ def write(file: Path, rows: list[dict[str, str]]) -> None:
 
 
 def take_turns(folder: Path, stage: str, peers: Iterable[str], rounds: int, steps: int) -> dict[str, Run]:
-    """Run ours and the peers; the first rounds warm up, and one step after the last is nobody's turn."""
-    total = (rounds + WARM_UP) * steps + 1
+    """Run ours and the peers; the first rounds warm up, steps after the last are profiled, and one more is
+    nobody's turn."""
+    total = (rounds + WARM_UP) * steps + PROFILED + 1
     programs = {name: begin(folder, stage, name, total, steps, seed=0) for name in ("ours", *peers)}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
     names = list(programs)
@@ -210,12 +216,16 @@ def take_turns(folder: Path, stage: str, peers: Iterable[str], rounds: int, step
         print(f"{stage}, round {number + 1}, CPU: {times}", flush=True)
     found: dict[str, Run] = {}
     for name, program in programs.items():
+        profiled = program.ask({"steps": PROFILED, "profile": True})
         program.ask({"steps": 0})
         program.close()
         turns = taken[name]
-        assert turns[-1]["read"] <= (total - 1) * LENGTH, f"{name} counts rows that it has not trained on"
+        rows = (rounds + WARM_UP) * steps
+        assert turns[-1]["read"] <= rows * LENGTH, f"{name} counts rows that it has not trained on"
         seconds, cpu_seconds = ([turn[key] for turn in turns[WARM_UP:]] for key in ("seconds", "cpu_seconds"))
-        found[name] = Run(seconds, cpu_seconds, turns[-1], [])
+        kinds = profiled["kinds"] | {"other": profiled["cpu_seconds"] - sum(profiled["kinds"].values())}
+        tokens = profiled["trained"] - turns[-1]["trained"]
+        found[name] = Run(seconds, cpu_seconds, turns[-1], {k: s / tokens for k, s in kinds.items()}, [])
     return found
 
 
@@ -357,13 +367,15 @@ def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
             f"{key}_fill": run.last["filled"] / run.last["read"],
             f"{key}_peak_mib": run.last["peak_mib"],
         }
+        results |= {f"{key}_{kind}_cpu_us": seconds * 1e6 for kind, seconds in run.kinds.items()}
         if run.losses:
             results[f"{key}_loss"] = statistics.mean(run.losses)
         if name != "ours":
             tokens = ours.last["trained"] / run.last["trained"]
-            middle, low, high = ratio(ours.cpu_seconds, run.cpu_seconds, tokens)
-            found = {"cpu": middle, "cpu_low": low, "cpu_high": high}
-            found["wall"] = ratio(ours.seconds, run.seconds, tokens).middle
+            found = {"wall": ratio(ours.seconds, run.seconds, tokens).middle}
+            for which, of in (("cpu", of_rounds), ("total_cpu", of_all)):
+                middle, low, high = ratio(ours.cpu_seconds, run.cpu_seconds, tokens, of)
+                found |= {which: middle, f"{which}_low": low, f"{which}_high": high}
             results |= {f"{stage}_vs_{name}_{key}_ratio": value for key, value in found.items()}
             if len(ours.losses) > 1:
                 less = difference(ours.losses, run.losses)._asdict()
@@ -374,12 +386,24 @@ def figures(stage: str, runs: dict[str, Run]) -> dict[str, float]:
     return results
 
 
-def ratio(ours: list[float], theirs: list[float], tokens: float, draws: int = 10_000) -> Estimate:
+def of_rounds(seconds: Any) -> Any:
+    """Seconds of theirs and of ours (2, ..., rounds): the median over the rounds of their ratio."""
+    return np.median(seconds[0] / seconds[1], axis=-1)
+
+
+def of_all(seconds: Any) -> Any:
+    """The ratio of all rounds together."""
+    return seconds[0].sum(-1) / seconds[1].sum(-1)
+
+
+def ratio(
+    ours: list[float], theirs: list[float], tokens: float, of: Any = of_rounds, draws: int = 10_000
+) -> Estimate:
     """How many times as fast ours is, by the seconds of each round; `tokens` is ours per token of theirs."""
-    each = np.array(theirs) / np.array(ours) * tokens
-    drawn = np.random.default_rng(0).integers(len(each), size=(draws, len(each)))
-    low, high = np.quantile(np.median(each[drawn], axis=1), (0.025, 0.975))
-    return Estimate(float(np.median(each)), float(low), float(high))
+    seconds = np.array([theirs, ours])
+    drawn = np.random.default_rng(0).integers(len(ours), size=(draws, len(ours)))
+    low, high = np.quantile(of(seconds[:, drawn]), (0.025, 0.975))
+    return Estimate(*(float(each) * tokens for each in (of(seconds), low, high)))
 
 
 def difference(ours: list[float], theirs: list[float]) -> Estimate:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import peer
 from benchmarks.labelled_pairs import labelled
 from benchmarks.near_threshold import THRESHOLDS, compare, judge, made_records
-from benchmarks.trainers import difference, ratio
+from benchmarks.trainers import difference, of_all, ratio
 from data.dedup.near_duplicates import SHORT_NGRAMS, NearConfig
 from tests.conftest import ROOT, run
 
@@ -48,6 +48,9 @@ def test_a_ratio_is_of_rounds_and_its_interval_holds_it() -> None:
     assert ratio(slow, [2 * each for each in slow], tokens=1) == (2, 2, 2)
     found = ratio([1.0] * 40, [1.5 + 0.01 * (number % 7) for number in range(40)], tokens=1)
     assert 1.5 < found.low < found.middle < found.high < 1.57
+    rows = [1.0] * 8 + [3.0] * 2  # few of ours take long
+    assert ratio(rows, [2.0] * 10, tokens=1).middle == 2
+    assert ratio(rows, [2.0] * 10, tokens=1, of=of_all).middle == pytest.approx(20 / 14)
 
 
 def test_a_difference_has_welchs_interval() -> None:

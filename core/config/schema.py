@@ -211,6 +211,16 @@ class CollapseConfig(Config):
     warn_share: float = Field(0.5, ge=0, le=1)
     """Warn if more than this fraction is repeated."""
 
+    @model_validator(mode="after")
+    def _can_be_continued(self) -> Self:
+        for prompt in self.prompts:
+            if not prompt:
+                raise ValueError("a prompt in `prompts` is empty; a model needs some text to continue")
+            if prompt.endswith(" "):
+                # To most tokenizers the space is part of the next word: few words can follow one.
+                raise ValueError(f"the prompt {prompt!r} ends with a space; remove it")
+        return self
+
 
 class DeepSpeedConfig(Config):
     """How the model and its training state are partitioned over the processes (ZeRO, arXiv:1910.02054)."""

@@ -1,5 +1,6 @@
 """The configurations that come with the project: each is short, loads, and has every key explained."""
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 from core.config.loader import Config, dump, load
 from core.config.schema import ModelConfig
+from core.errors import UserError
 from data.pipeline import DataConfig
 from eval.tasks.task import TaskConfig, TaskGroup, load_task
 from pretrain.config import PretrainConfig
@@ -61,3 +63,14 @@ def test_every_key_of_a_command_is_listed_with_its_meaning(
     following = {line.split(" ")[0]: after for line, after in pairwise(done.stdout.splitlines())}
     for key in keys(load(SCHEMAS[command[0]], Path(f"configs/{command[0]}/tiny.yaml"))):
         assert following[key].startswith("    "), key
+
+
+@pytest.mark.parametrize(
+    ("prompt", "problem"), [("", "is empty"), ("The device ", "'The device ' ends with a space")]
+)
+def test_a_prompt_that_a_model_cannot_continue_is_refused(
+    prompt: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=problem):
+        load(PretrainConfig, Path("configs/pretrain/tiny.yaml"), [f"collapse.prompts=[{json.dumps(prompt)}]"])
