@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from core.config.schema import DeepSpeedConfig, ModelConfig, TrainingConfig
 from core.errors import UserError, printable
+from core.files import files_below
 
 
 class Look(NamedTuple):
@@ -37,7 +38,7 @@ def place(subject: str, path: str | Path, what: str = "not there yet") -> Look:
     at = Path(path)
     if not at.exists():
         return Look(subject, f"{path}: {what}", there=False)
-    files = [at] if at.is_file() else [file for file in at.rglob("*") if file.is_file()]
+    files = [file for file in files_below(at) if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     return Look(subject, f"{path}: {len(files):,} files, {size / 1e9:,.2f} GB")
 

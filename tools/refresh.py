@@ -152,7 +152,7 @@ def refresh(described: Description, place: Place, until: str | None = None) -> i
     records.mkdir(parents=True, exist_ok=True)
     print(f"generation {number:04}, from {given['current']}", flush=True)
     try:
-        run([step for step in steps if step.name in wanted], records)
+        run([step for step in steps if step.name in wanted], records, reads_may_change=True)
     except NothingNewError as error:
         for step in steps:
             if record_file(step, records).exists():

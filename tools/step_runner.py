@@ -3,10 +3,11 @@
     steps ──commands, inputs──▶ fingerprint ──same as recorded?──▶ up to date, or run ──▶ RECORDS/NAME.json
 
 A step is up to date if it finished with the same commands and the same inputs and its outputs are still
-complete. Its inputs are the paths in its commands, each identified by the manifest in it or by its hash. An
-interrupted step resumes if its commands can (training, evaluation, corpora). Otherwise it starts again, as
-does a step whose commands or inputs have changed: its outputs are then deleted, but never a file that has no
-record. Several steps can run at once, each after those that it needs; they then divide the cores and GPUs.
+complete. Its inputs are the paths in its commands, each identified by its hash, the manifest in it, or the
+names, sizes and times of the files in it. An interrupted step resumes if its commands can (training,
+evaluation, corpora). Otherwise it starts again, as does a step whose commands or inputs have changed: its
+outputs are then deleted, but never a file that has no record. Several steps can run at once, each after those
+that it needs; they then divide the cores and GPUs.
 """
 
 import ctypes
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
 from core.errors import NothingNewError, UserError
+from core.files import files_below
 from core.provenance import atomic_io, manifest
 
 PATHS = re.compile(r"[\w.-]*/[\w./-]+|[\w-][\w.-]*\.ya?ml\b")
@@ -50,7 +52,7 @@ class Step(NamedTuple):
     resumable: bool = False
     """Whether the commands, if killed, continue from what they left."""
     reads: tuple[str, ...] = ()
-    """Folders or files from outside; if they change, the step starts again unless it has finished."""
+    """Folders or files from outside; if they change, the step starts again."""
     nothing_new: int | None = None
     """The exit code of a command that has nothing to do."""
     rejects: int | None = None
@@ -65,13 +67,16 @@ class RejectedError(UserError):
     status = 1
 
 
-def run(steps: Sequence[Step], records: Path, at_once: int = 1) -> list[str]:
-    """Run the steps that are not up to date, up to `at_once` at a time, and return their names.
+def run(
+    steps: Sequence[Step], records: Path, at_once: int = 1, *, reads_may_change: bool = False
+) -> list[str]:
+    """Run the steps that are not up to date, up to `at_once` at a time, and return their names. With
+    `reads_may_change`, a step that has finished is not repeated when what steps read from outside changes.
 
     Raises UserError if one fails, after those that run beside it have ended; NothingNewError and
     RejectedError if its exit code says so.
     """
-    outside = [path for step in steps for path in step.reads]
+    outside = [path for step in steps for path in step.reads] if reads_may_change else []
     if at_once == 1:
         return [
             step.name
@@ -186,12 +191,12 @@ def _keep(
     return True
 
 
-def up_to_date(step: Step, records: Path, outside: Sequence[str] = ()) -> bool:
+def up_to_date(step: Step, records: Path) -> bool:
     """Whether the step has finished with its commands and inputs as they are now."""
     file = record_file(step, records)
     before: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     complete = all(_is_complete(Path(output)) for output in step.outputs)
-    return bool(before.get("done")) and complete and before["made_from"] == fingerprint(step, outside)
+    return bool(before.get("done")) and complete and before["made_from"] == fingerprint(step)
 
 
 def unfinished(step: Step, records: Path) -> list[str]:
@@ -219,7 +224,7 @@ def fingerprint(step: Step, outside: Sequence[str] = ()) -> str:
     outputs = [Path(path) for path in step.outputs]
     inputs = {
         path: _contents(Path(path))
-        for path in sorted(set(PATHS.findall(" ".join(step.commands))))
+        for path in sorted({*PATHS.findall(" ".join(step.commands)), *step.reads})
         if not any(out.is_relative_to(path) or Path(path).is_relative_to(out) for out in outputs)
         and not any(Path(path).is_relative_to(other) for other in outside)
     }
@@ -227,23 +232,20 @@ def fingerprint(step: Step, outside: Sequence[str] = ()) -> str:
 
 
 def _contents(path: Path) -> Any:
-    """A file's hash; for a folder, the outputs in its manifest or in the manifests one level below."""
+    """A file's hash; for a folder, the outputs in its manifest or in the manifests one level below, or the
+    listing of one that has none."""
     if path.is_file():
         return list(manifest.hash_files([path]).values())
     own = path / manifest.NAME
     files = [own] if own.is_file() else sorted(path.glob(f"*/{manifest.NAME}"))
-    return {file.parent.name: manifest.read(file.parent)["outputs"] for file in files}
+    found = {file.parent.name: manifest.read(file.parent)["outputs"] for file in files}
+    return found or (listing([str(path)]) if path.is_dir() else {})
 
 
 def listing(paths: Sequence[str]) -> str | None:
     """A hash of the names, sizes and times of all files in folders, whose contents are not read; None for no
     path."""
-    files = sorted(
-        file
-        for path in map(Path, paths)
-        for file in (path.rglob("*") if path.is_dir() else [path])
-        if file.is_file()
-    )
+    files = sorted(file for path in paths for file in files_below(Path(path)) if file.is_file())
     found = [(str(file), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if paths else None
 

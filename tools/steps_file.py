@@ -53,8 +53,8 @@ class StepConfig(Config):
     clears: tuple[str, ...] = ()
     """What is deleted, besides the outputs, before the step starts again from its beginning."""
     reads: tuple[str, ...] = ()
-    """Folders or files from outside. If they change, the step starts again while it is unfinished, but is not
-    repeated once it has finished."""
+    """Folders or files from outside. If they change, the step starts again; not in `make refresh` once it has
+    finished: what came later belongs to the next generation."""
     resumable: bool = False
     """Whether its commands, if killed, continue from what they left."""
     nothing_new: int | None = Field(None, ge=1, le=255)

@@ -1,31 +1,19 @@
 """The files of sources: listed in order, and hashed as the inputs of a step."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import files_below
 from core.provenance import manifest
 from data.readers.source import Source
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files, sorted, without hidden ones; every folder is read once, even if
-    several links lead to it."""
+    """The file itself, or a folder's files (core/files.py), all of which can be read."""
     if not path.exists():
         raise UserError(f"source {path} does not exist. Correct `path`, or create it.")
-    if path.is_file():
-        return [path]
-    files: list[Path] = []
-    visited: set[str] = set()
-    for folder, folders, names in os.walk(path, onerror=_stop, followlinks=True):
-        if (place := os.path.realpath(folder)) in visited:
-            folders.clear()  # a link back to a folder above it
-            continue
-        visited.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
-    files.sort()
+    files = files_below(path)
     if not files:
         raise UserError(f"source {path} is an empty folder. Put files there, or remove it from `sources`.")
     for file in files:
@@ -36,10 +24,6 @@ def list_files(path: Path) -> list[Path]:
         except UnicodeEncodeError:
             raise UserError(f"source {path}: the file name {str(file)!r} is not UTF-8. Rename it.") from None
     return files
-
-
-def _stop(error: OSError) -> None:
-    raise error  # a folder that cannot be opened must not be skipped silently
 
 
 def input_hashes(sources: Sequence[Source]) -> dict[str, str]:

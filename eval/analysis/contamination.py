@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from core.errors import UserError
+from core.files import files_below
 from core.html_report import text_table
 from core.provenance import atomic_io
 from data.dedup import ngram_index, training_index
@@ -127,7 +128,7 @@ def _files(corpus: Path) -> tuple[list[Path], list[Path], list[Path]]:
     packs = sorted(
         {file.parent for pattern in ("", "pack/") for file in corpus.glob(pattern + training_index.NAME)}
     )
-    lines = [] if shards or packs else sorted([*corpus.rglob("*.jsonl"), *corpus.rglob("*.txt")])
+    lines = [] if shards or packs else [f for f in files_below(corpus) if f.suffix in (".jsonl", ".txt")]
     if not (shards or packs or lines):
         raise UserError(
             f"{corpus}: no corpus found. Pass a folder written by `python -m data`, or one with .jsonl or "

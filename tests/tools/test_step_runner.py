@@ -40,6 +40,43 @@ def test_only_what_changed_runs_again_with_everything_that_depends_on_it(
     assert run_steps(story(tmp_path, stories=4), records) == ["other"]
 
 
+def test_a_file_that_comes_is_seen_also_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a command names the folder or `reads` does, and although the folder has no manifest."""
+    monkeypatch.chdir(ROOT)
+    raw, linked, records = tmp_path / "raw", tmp_path / "linked", tmp_path / "records"
+    for folder in (raw, linked, records):
+        folder.mkdir()
+    (linked / "raw").symlink_to(raw)
+    (linked / "again").symlink_to(linked)
+    (raw / "first.txt").write_text("first", "utf-8")
+    steps = [
+        Step("named", (f"data show --help {linked}",)), Step("read", ("data --help",), reads=(str(linked),)),
+        Step("neither", ("data --help",)),
+    ]  # fmt: skip
+    assert run_steps(steps, records) == ["named", "read", "neither"]
+    assert run_steps(steps, records) == []
+    (raw / ".hidden").write_text("no input", "utf-8")
+    assert run_steps(steps, records) == []
+    (raw / "second.txt").write_text("second", "utf-8")
+    assert run_steps(steps[1:2], records, reads_may_change=True) == ["read"]  # recorded without what it reads
+    assert run_steps(steps, records) == ["named", "read"]
+    assert run_steps(steps, records) == []
+
+
+def test_what_comes_after_a_step_of_a_refresh_is_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    steps = [Step("read", (f"data show --help {raw}",), reads=(str(raw),))]
+    assert run_steps(steps, tmp_path, reads_may_change=True) == ["read"]
+    (raw / "late.txt").write_text("late", "utf-8")
+    assert run_steps(steps, tmp_path, reads_may_change=True) == []
+
+
 def test_a_failed_step_is_reported_with_its_output_and_then_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

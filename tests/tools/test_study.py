@@ -162,6 +162,26 @@ def test_only_what_was_picked_on_validation_is_scored(study: Call, tmp_path: Pat
     assert "is one of those that `rate` was picked on" in done.stderr
 
 
+def test_what_is_read_from_outside_may_lie_behind_a_link_and_is_read_again_if_it_changes(
+    study: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "first").write_text("1", "utf-8")
+    (tmp_path / "given").symlink_to("elsewhere")
+    reading = PICKING.replace(
+        "command: ${step} make ${here}\n", "command: ${step} make ${here} ./given\n    reads: [./given]\n"
+    )
+    (tmp_path / "study.yaml").write_text(reading, "utf-8")
+    done = study()
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = calls(tmp_path)
+    assert len([name for name in first if "scores" in name]) == 6
+    assert "up to date" in study().stdout
+    (tmp_path / "elsewhere" / "second").write_text("2", "utf-8")
+    assert study().returncode == 0
+    assert calls(tmp_path) == ["study/base"]  # which comes out the same, so that the rest is kept
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -67,8 +67,11 @@ def test_planted_samples_are_found_by_their_rule_and_boilerplate_is_not(place: P
     }
     text = asked[50].texts[0]
     write_jsonl(place / "chats/a.jsonl", {"messages": [{"content": text}]}, {"messages": []})
-    (also,) = {each.id for each in contamination(asked, [place / "chats"])}
-    assert also == "t-50"
+    (place / "linked").mkdir()
+    (place / "linked/chats").symlink_to(place / "chats")
+    for folder in ("chats", "linked"):
+        (also,) = {each.id for each in contamination(asked, [place / folder])}
+        assert also == "t-50"
 
 
 def test_what_was_packed_is_found_without_its_texts(place: Path) -> None:
