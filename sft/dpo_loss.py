@@ -38,7 +38,7 @@ class Preference:
 
     def objective(self) -> Objective:
         """For `core.train.loop.fit`."""
-        return Objective(self.loss, pairs_in, self.take)
+        return Objective(self.loss, pairs_in, self.take, unit="pairs")
 
     def loss(self, engine: Any, batch: Batch) -> torch.Tensor:
         """The sum of -log sigmoid(beta * margin) over the pairs; the margin is by how much more than the

@@ -328,6 +328,8 @@ class Objective(NamedTuple):
     divisor: Callable[[Batch], torch.Tensor]
     take: Callable[[Any, "World"], dict[str, float]]
     """Returns the numbers since the last call; collective."""
+    unit: str = "tokens"
+    """What the divisor counts."""
 
 
 TOKENS = Objective(summed_loss, lambda batch: (batch["labels"] != IGNORED).sum(), take_measures)

@@ -29,7 +29,7 @@ from core.train.lr_schedule import rate
 from core.train.sampler import Order, Part
 from core.train.skipped import Skipped
 from core.train.spike_guard import Guard
-from core.train.throughput import Meter, sentence
+from core.train.throughput import Meter
 
 Sample = dict[str, np.ndarray]
 
@@ -81,7 +81,7 @@ def fit(
     skipped = Skipped(batches.order, data, batches.index, progress)
     guard = Guard(engine, training, progress, log, skipped)
     ahead = Ahead(lambda place: list(batches.at(place)), training.global_batch_size, total)
-    meter = Meter(engine.module, len(data[0]["labels"]), world)
+    meter = Meter(engine.module, len(data[0]["labels"]), world, objective.unit)
     signals = _Signals()
     log.start(progress.step, steps)
     if progress.step == 0 and look and training.validate_every_steps:
@@ -112,7 +112,7 @@ def fit(
         if logging:
             numbers = meter.numbers(progress, loss, engine.optimizer.param_groups[0]["lr"], guard.norm)
             numbers |= batches.order.numbers(progress.samples) | objective.take(engine.module, world)
-            log.line(sentence(numbers, steps))
+            log.line(meter.sentence(numbers, steps))
             if looking and look is not None:
                 numbers |= look(progress)
             log.metrics(numbers)

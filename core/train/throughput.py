@@ -16,8 +16,9 @@ from core.train.logger import peak_memory_mib
 class Meter:
     """Counts tokens and seconds since the last logged step, without the seconds of checkpoints."""
 
-    def __init__(self, model: Any, length: int, world: World) -> None:
-        """`length`: tokens per sample."""
+    def __init__(self, model: Any, length: int, world: World, unit: str = "tokens") -> None:
+        """`length`: tokens per sample. `unit`: what is counted, if it is not tokens; there is no MFU then."""
+        self.unit = unit
         self.peak = peak_flops(world.device) * world.size
         self.flops = flops_per_token(model, length)
         self.start()
@@ -38,6 +39,7 @@ class Meter:
     ) -> dict[str, float]:
         """The keys of a line in `metrics.jsonl` that every run has."""
         tokens_per_s = self.tokens / (time.perf_counter() - self._since)
+        mfu = {"mfu": tokens_per_s * self.flops / self.peak} if self.unit == "tokens" else {}
         return {
             "step": progress.step,
             "tokens": progress.tokens,
@@ -46,14 +48,14 @@ class Meter:
             "gradient_norm": gradient_norm,
             "skipped_steps": progress.skipped_steps,
             "tokens_per_s": tokens_per_s,
-            "mfu": tokens_per_s * self.flops / self.peak,
             "peak_memory_mib": peak_memory_mib(),
+            **mfu,
         }
 
-
-def sentence(numbers: dict[str, float], steps: int) -> str:
-    """The same as one line of text."""
-    return (
-        f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
-        f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.0f} tokens/s"
-    )
+    def sentence(self, numbers: dict[str, float], steps: int) -> str:
+        """The same as one line of text."""
+        digits = 0 if self.unit == "tokens" else 2
+        return (
+            f"step {numbers['step']}/{steps}  loss {numbers['loss']:.4f}  lr {numbers['learning_rate']:.2e}"
+            f"  grad {numbers['gradient_norm']:.3f}  {numbers['tokens_per_s']:,.{digits}f} {self.unit}/s"
+        )

@@ -1,6 +1,7 @@
 """Beside TRL: the same losses step by step in full and LoRA tuning, and the same DPO loss."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,8 @@ def test_preference_tuning_prefers_what_was_chosen_and_goes_on(bases: Bases, tmp
     assert whole[0]["loss"] == pytest.approx(np.log(2), rel=1e-5), "the reference is where it starts"
     assert whole[-1]["validation_loss"] < 0.9 * np.log(2)
     assert whole[-1]["validation_reward_accuracy"] == 1.0
+    assert re.search(r"step 8/8 .* \d+\.\d\d pairs/s$", done.stdout, re.MULTILINE)
+    assert "mfu" not in whole[0], "that would be of tokens"
     newest = tmp_path / "run/checkpoints/step-00000008"
     newest.rename(newest.with_name("moved"))
     (newest.parent / "latest").write_text("step-00000004\n")

@@ -4,7 +4,7 @@ FOLDER/steps/*.json, evaluations ──▶ results.Study ──page.py──▶ 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,16 @@ def _training(study: Study, cell: Cell, steps: Mapping[str, Step], records: Path
         record: dict[str, Any] = json.loads(record_file(steps[title], records).read_text("utf-8"))
         seconds += record["seconds"]
         cpu_seconds += record["cpu_seconds"]
-        tokens += _tokens(map(Path, steps[title].outputs))
+        tokens += _tokens(steps[title])
     return Training(cell.seed, runs, seconds, cpu_seconds, tokens or None)
 
 
-def _tokens(outputs: Iterable[Path]) -> int:
-    """Tokens that a step trained on: of its last model, if it has several stages with counts of their own."""
+def _tokens(step: Step) -> int:
+    """Tokens that a step trained on: of its last model, if it has several stages with counts of their own.
+    Preference tuning counts pairs, and is left out."""
+    if any("sft dpo" in command for command in step.commands):
+        return 0
+    outputs = map(Path, step.outputs)
     counts = [manifest.read(path)["counts"] for path in outputs if (path / manifest.NAME).is_file()]
     return sum(int(each["tokens"]) for each in counts if "tokens" in each and "step" in each)
 
