@@ -3,11 +3,11 @@
     steps ──commands, inputs──▶ fingerprint ──same as recorded?──▶ up to date, or run ──▶ RECORDS/NAME.json
 
 A step is up to date if it finished with the same commands and the same inputs and its outputs are still
-complete. Its inputs are the paths in its commands, each identified by its hash, the manifest in it, or the
-names, sizes and times of the files in it. An interrupted step resumes if its commands can (training,
-evaluation, corpora). Otherwise it starts again, as does a step whose commands or inputs have changed: its
-outputs are then deleted, but never a file that has no record. Several steps can run at once, each after those
-that it needs; they then divide the cores and GPUs.
+complete. Its inputs are the paths in its commands, each identified by its hash or the manifest in it, and
+what it reads from outside, by the names, sizes and times of the files, as is a folder without a manifest. An
+interrupted step resumes if its commands can (training, evaluation, corpora). Otherwise it starts again, as
+does a step whose commands or inputs have changed: its outputs are then deleted, but never a file that has no
+record. Several steps can run at once, each after those that it needs; they then divide the cores and GPUs.
 """
 
 import ctypes
@@ -223,7 +223,7 @@ def fingerprint(step: Step, outside: Sequence[str] = ()) -> str:
     """A hash of the step's commands and of everything that they read, except what comes from `outside`."""
     outputs = [Path(path) for path in step.outputs]
     inputs = {
-        path: _contents(Path(path))
+        path: listing([path]) if path in step.reads else _contents(Path(path))
         for path in sorted({*PATHS.findall(" ".join(step.commands)), *step.reads})
         if not any(out.is_relative_to(path) or Path(path).is_relative_to(out) for out in outputs)
         and not any(Path(path).is_relative_to(other) for other in outside)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
+from core.provenance import manifest
 from tests.conftest import ROOT
 from tools.step_runner import Step, record_file
 from tools.step_runner import run as run_steps
@@ -63,6 +64,11 @@ def test_a_file_that_comes_is_seen_also_behind_a_link(
     assert run_steps(steps[1:2], records, reads_may_change=True) == ["read"]  # recorded without what it reads
     assert run_steps(steps, records) == ["named", "read"]
     assert run_steps(steps, records) == []
+    with manifest.build(linked / "made", step="made", config={}, inputs={}):
+        pass  # something finished in it does not hide the rest from `reads`
+    assert "read" in run_steps(steps, records)
+    (raw / "third.txt").write_text("third", "utf-8")
+    assert run_steps(steps, records) == ["read"]
 
 
 def test_what_comes_after_a_step_of_a_refresh_is_for_the_next_one(
